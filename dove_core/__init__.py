@@ -1,0 +1,1 @@
+"""dove: find remote-sensing pictures with words."""

@@ -1,0 +1,157 @@
+"""Every setting, once: its type, default, help and bounds.
+
+The command line derives its options from these fields, checkpoints store them, and `check` holds them. A field's
+metadata carries `help` and, where they make sense, `low`, `high` (both allowed) and `above` (itself not allowed).
+A `Literal` type lists the choices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from dove_core.errors import UsageError
+
+CAPTION_FIELD = "title_multi_objects"
+
+
+def _setting(
+    default: Any, help: str, *, low: float | None = None, high: float | None = None, above: float | None = None
+) -> Any:
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "above": above})
+
+
+@dataclass(frozen=True)
+class ShardConfig:
+    """How a release becomes shards."""
+
+    shard_size: int = _setting(2000, "Pictures in one shard.", low=1)
+    seed: int = _setting(0, "Seed of the order in which pictures are spread over the shards.", low=0)
+    max_bad: float = _setting(0.01, "Largest share of unusable rows before sharding is an error.", low=0, high=1)
+    jpeg_quality: int = _setting(95, "Quality for pictures that are not RGB or grey JPEGs already.", low=1, high=100)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of a DOVE model; saved in its checkpoint."""
+
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = _setting("resnet50", "Image trunk.")
+    image_size: int = _setting(256, "Side of the square picture that the model sees, in pixels.", low=32, high=2048)
+    embed_dim: int = _setting(512, "Width of every embedding; a multiple of --heads.", low=8)
+    heads: int = _setting(8, "Attention heads.", low=1)
+    word_dim: int = _setting(300, "Width of a word embedding.", low=1)
+    max_tokens: int = _setting(64, "Words of a caption that are read.", low=1)
+    region_grid: int = _setting(6, "Regions are the cells of a grid with this many rows and columns.", low=1, high=32)
+    center_box: Literal["none", "center"] = _setting("none", "Add one more region in the middle of the picture.")
+    center_box_frac: float = _setting(0.5, "Side of the centre region as a share of the picture's.", above=0, high=1)
+    dropout: float = _setting(0.1, "Dropout on words and attended features while training.", low=0, high=0.9)
+    caption_field: str = _setting(CAPTION_FIELD, "Which captions to learn from, where a release has several kinds.")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained."""
+
+    weights: str = _setting("imagenet", "Start of the image trunk: imagenet, none, or a file of weights.")
+    epochs: int = _setting(20, "Times that training sees every picture.", low=1)
+    batch_size: int = _setting(64, "Pictures in a step of one process.", low=2)
+    learning_rate: float = _setting(2e-4, "Highest learning rate.", above=0)
+    weight_decay: float = _setting(0.05, "Weight decay of AdamW; biases and norms are exempt.", low=0)
+    warmup: float = _setting(0.05, "Share of all steps over which the learning rate rises.", low=0, high=1)
+    grad_clip: float = _setting(1.0, "Largest norm of a gradient; 0 switches clipping off.", low=0)
+    lambda_g: float = _setting(10.0, "Weight of the global constraint beside the ranking loss of pairs.", low=0)
+    objective: Literal["triplet", "infonce"] = _setting("triplet", "Loss of a score matrix.")
+    margin: float = _setting(0.2, "Margin of the triplet loss.", above=0)
+    negatives: Literal["sum", "hardest"] = _setting("sum", "Negatives of the triplet loss: all, or the hardest.")
+    temperature: float = _setting(0.07, "Temperature at which infonce starts to learn its own.", above=0)
+    freeze_backbone: bool = _setting(False, "Keep the image trunk as it is, batch-norm statistics included.")
+    random_rotation: bool = _setting(True, "Turn pictures by random quarter turns and mirror them.")
+    crop_scale: float = _setting(
+        0.6, "Smallest share of a picture that a random crop keeps; 1: no crop.", above=0, high=1
+    )
+    min_word_count: int = _setting(1, "A word is learned if it occurs this often.", low=1)
+    validate_every: int = _setting(1, "Epochs between two validations.", low=1)
+    save_steps: int = _setting(0, "Also save last/ every so many steps; 0: after each epoch only.", low=0)
+    max_steps: int = _setting(0, "Stop, and save, after so many steps in all; 0: train to the end.", low=0)
+    seed: int = _setting(0, "Seed of weights, shuffles and crops.", low=0)
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """Where to compute, and how precisely."""
+
+    device: Literal["auto", "cpu", "cuda"] = _setting("auto", "Where to compute; auto takes a GPU if there is one.")
+    amp: bool = _setting(True, "Mixed precision, where the device gains from it.")
+    workers: int = _setting(2, "Processes that read and decode pictures; 0: none besides the main one.", low=0)
+
+
+@dataclass(frozen=True)
+class RankConfig:
+    """Which score ranks pairs."""
+
+    rank_by: Literal["pair", "sum"] = _setting(
+        "sum", "Rank pairs by ROAM's score alone, or by its sum with the global one."
+    )
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """How a checkpoint is evaluated."""
+
+    rerank: int = _setting(50, "How many of the globally best candidates the `reranked` row re-ranks.", low=1)
+    pairwise: bool = _setting(True, "Also score every pair exactly; costs pictures times captions.")
+    batch_size: int = _setting(64, "Pictures encoded at once.", low=1)
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """How pictures are embedded."""
+
+    batch_size: int = _setting(64, "Pictures encoded at once.", low=1)
+
+
+@dataclass(frozen=True)
+class QueryConfig:
+    """How a query is answered."""
+
+    top: int = _setting(10, "How many pictures to return.", low=1)
+    rerank: int = _setting(0, "Re-rank so many of the best pictures with ROAM; 0: rank by embeddings alone.", low=0)
+
+
+def option_name(name: str) -> str:
+    """Return the command-line option of a setting's name: `batch_size` -> `--batch-size`."""
+    return "--" + name.replace("_", "-")
+
+
+def check(config: Any) -> None:
+    """Hold every field of a settings object to its type, choices and bounds.
+
+    Raises:
+        UsageError: a value is out of bounds; the message names the option, the value and the bound.
+    """
+    hints = get_type_hints(type(config))
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        _check_value(option_name(item.name), value, hints[item.name], item.metadata)
+    if isinstance(config, ModelConfig) and config.embed_dim % config.heads:
+        message = f"--embed-dim {config.embed_dim} is not a multiple of --heads {config.heads}"
+        raise UsageError(message, hint="512 with 8 heads is the default")
+
+
+def _check_value(option: str, value: Any, kind: Any, bounds: Any) -> None:
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise UsageError(f"{option} {value!r} is not a choice", hint=f"choose from {', '.join(get_args(kind))}")
+        return
+    allowed = (int, float) if kind is float else kind
+    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+        raise UsageError(f"{option} {value!r} is not of type {kind.__name__}")
+    low, high, above = bounds.get("low"), bounds.get("high"), bounds.get("above")
+    for words, bound, holds in (
+        ("at least", low, low is None or value >= low),
+        ("at most", high, high is None or value <= high),
+        ("more than", above, above is None or value > above),
+    ):
+        if not holds:
+            raise UsageError(f"{option} {value} is out of range", hint=f"it must be {words} {bound}")

@@ -1,0 +1,1 @@
+"""From a dataset release to batches."""

@@ -1,0 +1,105 @@
+"""One picture with its captions and what is known of it, and the tar members it becomes."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dove_core.errors import DataError
+
+METRES_PER_PIXEL = {
+    "CH": 0.1, "ES": 0.1, "DE": 0.2, "FI": 0.5, "US": 0.6, "P3": 0.8, "P5": 2.0, "S2": 10.0, "L8": 30.0, "L9": 30.0,
+}  # fmt: skip
+"""Ground sample distance of each source code in SkyScript's file names, in metres (US: 0.6 to 1)."""
+
+_STEM = re.compile(r"[awn]\d+_([A-Z][A-Z0-9])_\d\d")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture's captions and metadata; its bytes travel apart.
+
+    `captions` maps a field's name to its cleaned captions, none empty. `box` is west, south, east, north in degrees.
+    `time` is ISO 8601 as far as it is known: `2019`, `2019-07`, `2019-07-03` or `2019-07-03T10:20`.
+    """
+
+    key: str
+    path: str
+    captions: Mapping[str, tuple[str, ...]]
+    box: tuple[float, float, float, float] | None = None
+    time: str | None = None
+    source: str | None = None
+    gsd: float | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    surrounding_tags: tuple[Mapping[str, str], ...] = ()
+
+    def to_json(self) -> bytes:
+        """Return the tar member `KEY.json`: equal samples give equal bytes."""
+        values = {
+            "key": self.key,
+            "path": self.path,
+            "captions": {name: list(texts) for name, texts in sorted(self.captions.items())},
+            "box": self.box,
+            "time": self.time,
+            "source": self.source,
+            "gsd": self.gsd,
+            "tags": dict(self.tags),
+            "surrounding_tags": [dict(tags) for tags in self.surrounding_tags],
+        }
+        return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Sample:
+        """Read a tar member `KEY.json`; pass over members that other tools added.
+
+        Raises:
+            DataError: the JSON is damaged or lacks key or captions.
+        """
+        try:
+            values: dict[str, Any] = json.loads(data)
+            return cls(
+                key=values["key"],
+                path=values.get("path", values["key"]),
+                captions={name: tuple(texts) for name, texts in values["captions"].items()},
+                box=None if values.get("box") is None else tuple(values["box"]),
+                time=values.get("time"),
+                source=values.get("source"),
+                gsd=values.get("gsd"),
+                tags=values.get("tags", {}),
+                surrounding_tags=tuple(values.get("surrounding_tags", ())),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            hint = "shards are made by `dove shard`; make them again if this one is damaged"
+            raise DataError(f"a sample's JSON cannot be read: {error!r}", hint=hint) from error
+
+
+def clean_caption(text: str) -> str:
+    """Return a caption in NFC on one line without control characters, or "" if no letter or digit is in it."""
+    plain = "".join(
+        " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in unicodedata.normalize("NFC", text)
+    )
+    plain = " ".join(plain.split())
+    return plain if any(c.isalnum() for c in plain) else ""
+
+
+def clean_captions(texts: Iterable[str]) -> tuple[str, ...]:
+    """Clean every caption and drop the empty ones."""
+    return tuple(text for text in map(clean_caption, texts) if text)
+
+
+def key_of(path: str) -> str:
+    """Return a picture's key: its stem in `[A-Za-z0-9_-]`, so that no dot can split it from its ending."""
+    stem = path.replace("\\", "/").rsplit("/", 1)[-1]
+    stem = stem.rsplit(".", 1)[0] if "." in stem else stem
+    return re.sub(r"[^A-Za-z0-9_-]", "_", stem)
+
+
+def source_of(key: str) -> tuple[str | None, float | None]:
+    """Return source code and metres per pixel of a SkyScript key such as `a198234555_CH_19`, or two Nones."""
+    match = _STEM.fullmatch(key)
+    source = match.group(1) if match else None
+    return (source, METRES_PER_PIXEL[source]) if source in METRES_PER_PIXEL else (None, None)

@@ -1,0 +1,134 @@
+"""Files that are finished or absent, never half; records that are read back strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from dove_core.errors import DoveError, SpaceError
+
+Record = TypeVar("Record")
+
+
+@contextmanager
+def space_checked(path: Path) -> Iterator[None]:
+    """Turn "no space left on device" into a SpaceError that names `path`.
+
+    Raises:
+        SpaceError: the disk, or the user's quota, is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        hint = "free some space and run the same command again: what is finished is kept"
+        raise SpaceError(f"no space left while writing {path}", hint=hint) from error
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Write beside `path`, then fsync and rename; on any error nothing appears under `path`.
+
+    Raises:
+        SpaceError: the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with space_checked(path), aside.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as readable JSON, atomically."""
+    with atomic_file(path) as stream:
+        stream.write((json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path, kind: type[DoveError], *, hint: str) -> Any:
+    """Read JSON from `path`.
+
+    Raises:
+        kind: the file is missing or is not JSON; `hint` tells the way out.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise kind(f"{path} does not exist", hint=hint) from None
+    except (OSError, ValueError) as error:
+        raise kind(f"{path} cannot be read: {error}", hint=hint) from error
+
+
+def read_record(path: Path, record: type[Record], format_number: int, kind: type[DoveError], *, hint: str) -> Record:
+    """Read a flat dataclass from JSON; every key must be known and present.
+
+    Raises:
+        kind: missing file, other format number, unknown or missing key.
+    """
+    values = read_json(path, kind, hint=hint)
+    if not isinstance(values, dict) or values.pop("format", None) != format_number:
+        raise kind(f"{path} is not of format {format_number}, which this version reads", hint=hint)
+    names = {field.name for field in dataclasses.fields(record)}  # type: ignore[arg-type]
+    for word, odd in (("unknown", values.keys() - names), ("missing", names - values.keys())):
+        if odd:
+            raise kind(f"{path} has {word} keys: {', '.join(sorted(odd))}", hint=hint)
+    return record(**values)
+
+
+def write_record(path: Path, record: Any, format_number: int) -> None:
+    """Write a flat dataclass as JSON under its format number, atomically."""
+    write_json(path, {"format": format_number, **dataclasses.asdict(record)})
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder aside, then put it in the place of `path`; the old one stays until the new one is whole.
+
+    Between the two renames only `path` with the ending `.old` exists; `settled_folder` finds it there.
+
+    Raises:
+        SpaceError: the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside, old = path.with_name(f".{path.name}.tmp"), path.with_name(f"{path.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        with space_checked(path):
+            yield aside
+        for file in aside.iterdir():
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            path.replace(old)
+        aside.replace(path)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def settled_folder(path: Path) -> Path:
+    """Return `path`, or the older one that a crash between two renames left in its place."""
+    old = path.with_name(f"{path.name}.old")
+    return old if old.exists() and not path.exists() else path
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

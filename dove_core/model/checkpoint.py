@@ -1,0 +1,91 @@
+"""A checkpoint: weights (safetensors), the model's configuration and its vocabulary, in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError
+
+from dove_core.config import ModelConfig, check
+from dove_core.errors import CheckpointError, UsageError
+from dove_core.files import read_json, read_record, settled_folder, write_json, write_record
+from dove_core.model.dove import Dove
+from dove_core.model.tokenizer import Tokenizer
+
+FORMAT = 1
+WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "model.json", "vocabulary.json"
+_HINT = "a checkpoint is a folder such as runs/NAME/best, made by `dove train`"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model with all it needs to be used; `fingerprint` is 16 hexadecimal digits over the three files."""
+
+    model: Dove
+    config: ModelConfig
+    tokenizer: Tokenizer
+    fingerprint: str = ""
+
+
+def build(config: ModelConfig, tokenizer: Tokenizer) -> Checkpoint:
+    """Make a fresh model for a vocabulary; it has no fingerprint until it is saved and read.
+
+    Raises:
+        UsageError: a setting is out of bounds.
+    """
+    check(config)
+    return Checkpoint(Dove(config, len(tokenizer)), config, tokenizer)
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the three files into an existing folder (use `dove_core.files.atomic_folder` around it)."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in checkpoint.model.state_dict().items()}
+    safetensors.torch.save_file(weights, folder / WEIGHTS)
+    write_record(folder / CONFIG, checkpoint.config, FORMAT)
+    write_json(folder / VOCABULARY, {"format": FORMAT, "words": checkpoint.tokenizer.words})
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint, its model on the CPU in evaluation mode.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, of another format, or does not fit the others.
+    """
+    folder = settled_folder(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is not a folder", hint=_HINT)
+    config = read_record(folder / CONFIG, ModelConfig, FORMAT, CheckpointError, hint=_HINT)
+    words = _read_words(folder / VOCABULARY)
+    try:
+        checkpoint = build(config, Tokenizer(words, config.max_tokens))
+    except UsageError as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error.message}", hint=_HINT) from error
+    try:
+        checkpoint.model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        message = f"{folder / WEIGHTS} cannot be read: {str(error).splitlines()[0]}"
+        raise CheckpointError(
+            message, hint="the file is incomplete or of another model; copy or train it again"
+        ) from error
+    checkpoint.model.eval()
+    return Checkpoint(checkpoint.model, config, checkpoint.tokenizer, fingerprint_of(folder))
+
+
+def fingerprint_of(folder: Path) -> str:
+    """Return 16 hexadecimal digits that change when weights, configuration or vocabulary do."""
+    digest = hashlib.sha256()
+    for name in (WEIGHTS, CONFIG, VOCABULARY):
+        with (folder / name).open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _read_words(path: Path) -> list[str]:
+    content = read_json(path, CheckpointError, hint=_HINT)
+    words = content.get("words") if isinstance(content, dict) and content.get("format") == FORMAT else None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise CheckpointError(f"{path} is not a vocabulary of format {FORMAT}", hint=_HINT)
+    return words

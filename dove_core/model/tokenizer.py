@@ -1,0 +1,59 @@
+"""Words to numbers: a vocabulary learned from the training captions."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+PADDING, UNKNOWN = 0, 1
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words of a text in lower case; punctuation and underscores only separate."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
+
+
+class Tokenizer:
+    """A vocabulary: `words[k]` has number `k + 2`, after padding (0) and the unknown word (1)."""
+
+    def __init__(self, words: Sequence[str], max_tokens: int) -> None:
+        self.words = tuple(words)
+        self.max_tokens = max_tokens
+        self._number = {word: number for number, word in enumerate(self.words, start=2)}
+
+    @classmethod
+    def learn(cls, captions: Iterable[str], *, min_count: int, max_tokens: int) -> Tokenizer:
+        """Take every word that occurs at least `min_count` times, the frequent ones first."""
+        counts: Counter[str] = Counter()
+        for caption in captions:
+            counts.update(split_words(caption))
+        kept = [(-count, word) for word, count in counts.items() if count >= min_count]
+        return cls([word for _, word in sorted(kept)], max_tokens)
+
+    def __len__(self) -> int:
+        """Count the numbers in use, padding and unknown included."""
+        return len(self.words) + 2
+
+    def encode(self, text: str) -> list[int]:
+        """Return 1 to `max_tokens` numbers; a text without words is one unknown word."""
+        numbers = [self._number.get(word, UNKNOWN) for word in split_words(text)[: self.max_tokens]]
+        return numbers or [UNKNOWN]
+
+    def batch(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return tokens `(C, T)` int64, padded with zeros, and lengths `(C,)` int64; T is the longest text's."""
+        rows = [self.encode(text) for text in texts]
+        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+        tokens = torch.zeros(len(rows), max(map(len, rows), default=1), dtype=torch.int64)
+        for row, numbers in zip(tokens, rows, strict=True):
+            row[: len(numbers)] = torch.tensor(numbers)
+        return tokens, lengths
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Return the words of a text that the vocabulary lacks, in order, each once."""
+        return list(dict.fromkeys(word for word in split_words(text) if word not in self._number))

@@ -1,0 +1,84 @@
+"""The image side: scales (MSV encoder) and regions (RoI encoder) on one trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+from dove_core.model.backbone import STRIDES
+
+_REGION_STRIDE = 16
+"""Regions are read at the resolution of ResNet's stage 4: one cell for 16 x 16 pixels."""
+
+
+class MultiScale(nn.Module):
+    """MSV: each stage's map is pooled and projected; a learned gate weighs the scales."""
+
+    def __init__(self, widths: Sequence[int], dim: int) -> None:
+        super().__init__()
+        self.project = nn.ModuleList([nn.Sequential(nn.Linear(width, dim), nn.LayerNorm(dim)) for width in widths])
+        self.gate = nn.Linear(dim, 1)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Map the trunk's maps to `V_M (B, M, D)` and the global vector `v_M (B, D)`."""
+        pooled = [project(m.mean(dim=(2, 3))) for project, m in zip(self.project, maps, strict=True)]
+        scales = torch.stack(pooled, dim=1)
+        weight = self.gate(torch.tanh(scales)).softmax(dim=1)
+        return scales, self.out((weight * scales).sum(dim=1))
+
+
+def region_boxes(size: int, grid: int, *, center_frac: float | None) -> Tensor:
+    """Return boxes `(R, 4)` as x1, y1, x2, y2 in pixels: grid cells row by row, then the centre box if asked for."""
+    edges = torch.linspace(0, size, grid + 1)
+    y, x = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
+    x, y = x.flatten(), y.flatten()
+    boxes = torch.stack((edges[x], edges[y], edges[x + 1], edges[y + 1]), dim=1)
+    if center_frac is None:
+        return boxes
+    low, high = size * (1 - center_frac) / 2, size * (1 + center_frac) / 2
+    return torch.cat((boxes, torch.tensor([[low, low, high, high]])))
+
+
+def region_weights(boxes: Tensor, size: int, stride: int) -> Tensor:
+    """Return "bring a stage's map to one resolution, then RoIAlign" as a matrix `(R, n * n)`, n the map's side.
+
+    The boxes are the same for every picture and both operations are linear in the map: applied once to the unit maps
+    they give the matrix that does the same in one product, on any device, in bf16, with a deterministic gradient.
+    """
+    n, cells = -(-size // stride), -(-size // _REGION_STRIDE)
+    columns = []
+    for units in torch.eye(n * n).view(n * n, 1, n, n).chunk(-(-n * n // 1024)):
+        if n > cells:
+            same = F.adaptive_avg_pool2d(units, (cells, cells))
+        else:
+            same = F.interpolate(units, size=(cells, cells), mode="bilinear", align_corners=False)
+        boxed = roi_align(same.transpose(0, 1), [boxes], 1, 1 / _REGION_STRIDE, sampling_ratio=4, aligned=True)
+        columns.append(boxed.flatten(1))
+    return torch.cat(columns, dim=1)
+
+
+class Regions(nn.Module):
+    """RoI encoder: stages 3 to 5, brought to one resolution and summed, then pooled in boxes."""
+
+    def __init__(self, widths: Sequence[int], dim: int, *, size: int, grid: int, center_frac: float | None) -> None:
+        super().__init__()
+        self.project = nn.ModuleList([nn.Linear(width, dim) for width in widths[1:]])
+        self.norm = nn.LayerNorm(dim)
+        boxes = region_boxes(size, grid, center_frac=center_frac)
+        for stride in STRIDES[1:]:
+            self.register_buffer(f"weights_{stride}", region_weights(boxes, size, stride), persistent=False)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Map the trunk's maps to `V_R (B, R, D)`."""
+        regions = torch.zeros((), device=maps[0].device)
+        for project, m, stride in zip(self.project, maps[1:], STRIDES[1:], strict=True):
+            weights = self.get_buffer(f"weights_{stride}").to(m.dtype)
+            # Pooling first, projection after: both are linear, and there are fewer regions than cells.
+            regions = regions + project(weights @ m.flatten(2).transpose(1, 2))
+        result: Tensor = self.norm(F.gelu(regions))
+        return result
