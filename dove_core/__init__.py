@@ -1,1 +1,78 @@
-"""dove: find remote-sensing pictures with words."""
+"""dove: find remote-sensing pictures with words.
+
+The public names below load their module when first used: importing `dove_core` costs nothing, and no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dove_core.config import (
+        ComputeConfig as ComputeConfig,
+        EmbedConfig as EmbedConfig,
+        EvalConfig as EvalConfig,
+        ModelConfig as ModelConfig,
+        QueryConfig as QueryConfig,
+        RankConfig as RankConfig,
+        ShardConfig as ShardConfig,
+        TrainConfig as TrainConfig,
+    )
+    from dove_core.data.catalog import RELEASES as RELEASES
+    from dove_core.data.fetch import fetch as fetch
+    from dove_core.data.loader import open_webdataset as open_webdataset
+    from dove_core.data.reader import Shards as Shards
+    from dove_core.data.sample import Sample as Sample
+    from dove_core.data.scenes import draw_release as draw_release
+    from dove_core.data.shards import (
+        read_manifest as read_manifest,
+        shard_captions as shard_captions,
+        shard_release as shard_release,
+    )
+    from dove_core.errors import DoveError as DoveError
+    from dove_core.evaluation.evaluate import Evaluation as Evaluation, evaluate as evaluate
+    from dove_core.evaluation.retrieval import RetrievalScores as RetrievalScores, recall as recall
+    from dove_core.model.checkpoint import Checkpoint as Checkpoint, load_checkpoint as load_checkpoint
+    from dove_core.model.dove import Dove as Dove
+    from dove_core.search.embed import embed as embed
+    from dove_core.search.embedder import Embedder as Embedder
+    from dove_core.search.index import SearchIndex as SearchIndex
+    from dove_core.search.query import Hit as Hit, Searcher as Searcher
+    from dove_core.search.sheet import write_sheet as write_sheet
+    from dove_core.training.loop import TrainResult as TrainResult, resume as resume, train as train
+
+_HOMES = {
+    "config": "ComputeConfig EmbedConfig EvalConfig ModelConfig QueryConfig RankConfig ShardConfig TrainConfig",
+    "data.catalog": "RELEASES",
+    "data.fetch": "fetch",
+    "data.loader": "open_webdataset",
+    "data.reader": "Shards",
+    "data.sample": "Sample",
+    "data.scenes": "draw_release",
+    "data.shards": "read_manifest shard_captions shard_release",
+    "errors": "DoveError",
+    "evaluation.evaluate": "Evaluation evaluate",
+    "evaluation.retrieval": "RetrievalScores recall",
+    "model.checkpoint": "Checkpoint load_checkpoint",
+    "model.dove": "Dove",
+    "search.embed": "embed",
+    "search.embedder": "Embedder",
+    "search.index": "SearchIndex",
+    "search.query": "Hit Searcher",
+    "search.sheet": "write_sheet",
+    "training.loop": "TrainResult resume train",
+}
+_HOME = {name: f"dove_core.{module}" for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"dove_core has no {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -31,10 +31,11 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of a task, such as a loss, at this moment."""
+    """Figures of a task, such as a loss: passing ones, or `final` ones of a finished stretch such as an epoch."""
 
     task: str
     values: Mapping[str, float]
+    final: bool = False
 
 
 @dataclass(frozen=True)

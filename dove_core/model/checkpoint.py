@@ -43,7 +43,7 @@ def build(config: ModelConfig, tokenizer: Tokenizer) -> Checkpoint:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write the three files into an existing folder (use `dove_core.files.atomic_folder` around it)."""
     weights = {name: value.detach().cpu().contiguous() for name, value in checkpoint.model.state_dict().items()}
-    safetensors.torch.save_file(weights, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(safetensors.torch.save(weights))  # save_file makes files only the owner can read
     write_record(folder / CONFIG, checkpoint.config, FORMAT)
     write_json(folder / VOCABULARY, {"format": FORMAT, "words": checkpoint.tokenizer.words})
 

@@ -37,7 +37,7 @@ class ImageFeatures(NamedTuple):
 
 
 class CaptionFeatures(NamedTuple):
-    """What a caption brings to any picture: `embedding (C, D)` of length 1, IGA's `query` and `weight`, `pooled (C, D)`."""
+    """What a caption brings to any picture: `embedding (C, D)` of length 1, `query`, `weight`, `pooled (C, D)`."""
 
     embedding: Tensor
     query: Tensor
@@ -107,7 +107,7 @@ class Dove(nn.Module):
         self, fused: Tensor, key: Tensor, value: Tensor, query: Tensor, weight: Tensor, pooled: Tensor
     ) -> Tensor:
         guided = _unit(self.guidance(key, value, query, weight, pooled))
-        return torch.einsum("bd,bcd->bc", fused, guided)
+        return (fused[:, None] * guided).sum(dim=-1)  # float32 under autocast too, unlike a product of matrices
 
     def forward(self, pixels: Tensor, tokens: Tensor, lengths: Tensor) -> tuple[ImageFeatures, CaptionFeatures, Tensor]:
         """Return the features of both sides and the scores `(B, C)` of all pairs."""

@@ -1,0 +1,1 @@
+"""The command line of dove: parses, calls the library once, renders."""

@@ -1,0 +1,77 @@
+"""The chain of default folders: data/<release> -> shards/<release>/<split> -> runs/<name> -> index/<name>.
+
+A path that is not given is found if exactly one candidate exists, and named on standard error.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dove_cli.render import note
+from dove_core.errors import UsageError
+
+DATA, SHARDS, RUNS, INDEX = Path("data"), Path("shards"), Path("runs"), Path("index")
+
+
+def only_release() -> Path:
+    """Return the only fetched release below data/.
+
+    Raises:
+        UsageError: there is none, or there are several.
+    """
+    found = [path for path in DATA.glob("*/") if any(path.iterdir())]
+    return _only(found, "a release", "its name", "`dove fetch` or `dove fetch sample` brings one")
+
+
+def only_split(split: str) -> Path:
+    """Return the only shards of a split below shards/.
+
+    Raises:
+        UsageError: there are none, or several.
+    """
+    found = [path.parent for path in SHARDS.glob(f"*/{split}/manifest.json")]
+    return _only(found, f"shards of a {split} split", "--shards", "`dove shard` makes them")
+
+
+def only_checkpoint() -> Path:
+    """Return `best/` of the only run below runs/.
+
+    Raises:
+        UsageError: there is none, or there are several.
+    """
+    found = [path.parent for path in RUNS.glob("*/best/model.safetensors")]
+    return _only(found, "a checkpoint", "--checkpoint", "`dove train` makes one")
+
+
+def only_run() -> Path:
+    """Return the only run below runs/ that can go on.
+
+    Raises:
+        UsageError: there is none, or there are several.
+    """
+    found = [path.parent for path in RUNS.glob("*/settings.json")]
+    return _only(found, "a run", "--run", "`dove train` starts one")
+
+
+def only_index() -> Path:
+    """Return the only index below index/.
+
+    Raises:
+        UsageError: there is none, or there are several.
+    """
+    return _only([path.parent for path in INDEX.glob("*/index.json")], "an index", "--index", "`dove embed` makes one")
+
+
+def named(parent: Path, name: str) -> Path:
+    """Return `parent/name` for a bare name, and the path itself for anything with a slash in it."""
+    return Path(name) if "/" in name else parent / name
+
+
+def _only(found: list[Path], what: str, option: str, hint: str) -> Path:
+    if not found:
+        raise UsageError(f"{what} is needed, and none is here", hint=f"{hint}; or choose with {option}")
+    if len(found) > 1:
+        listed = ", ".join(sorted(map(str, found)))
+        raise UsageError(f"{what} is needed, and there are several: {listed}", hint=f"choose with {option}")
+    note(f"using {found[0]}")
+    return found[0]

@@ -1,0 +1,45 @@
+"""`dove`: one entry, six commands."""
+
+from __future__ import annotations
+
+import typer
+
+from dove_cli.embed import embed
+from dove_cli.evaluate import evaluate
+from dove_cli.fetch import fetch
+from dove_cli.options import Command, ends_well, with_settings
+from dove_cli.query import query
+from dove_cli.render import fail, interrupted
+from dove_cli.shard import shard
+from dove_cli.train import train
+
+_EPILOG = (
+    "Exit codes: 0 done, 1 a bug, 2 usage, 3 download, 4 data, 5 checkpoint, 6 index, 7 training, 8 disk full, "
+    "130 interrupted."
+)
+
+app = typer.Typer(
+    name="dove",
+    help="Find remote-sensing pictures with words.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+def _add(name: str, command: Command) -> None:
+    app.command(name, epilog=_EPILOG)(ends_well(with_settings(command), fail, interrupted))
+
+
+_add("fetch", fetch)
+_add("shard", shard)
+_add("train", train)
+_add("eval", evaluate)
+_add("embed", embed)
+_add("query", query)
+
+
+def run() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,82 @@
+"""`dove train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dove_cli.defaults import RUNS, named, only_run, only_split
+from dove_cli.options import JsonOption, given
+from dove_cli.render import output, print_json, reporting
+from dove_core.config import ComputeConfig, ModelConfig, TrainConfig
+from dove_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from dove_core.training.loop import TrainResult
+
+
+def train(
+    context: typer.Context,
+    model: ModelConfig,
+    training: TrainConfig,
+    compute: ComputeConfig,
+    shards: Annotated[Path | None, typer.Option(help="Training split. [default: the only train split]")] = None,
+    validation: Annotated[
+        Path | None, typer.Option(help="Split that chooses best/. [default: `val` beside the training split]")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Name below runs/, or a folder. [default: the release's name]")
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="Processes; with --device cpu, CPU processes.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from last/ with the run's own settings.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train DOVE on shards and keep the last and the best checkpoint.
+
+    - `dove train`
+    - `dove train --gpus 4`
+    - `dove train --backbone resnet18 --image-size 96 --weights none --epochs 12`
+    - `dove train --resume --epochs 30`
+    """
+    with reporting() as report:
+        if resume:
+            if shards or validation:
+                raise UsageError(
+                    "--resume goes on with the run's own shards", hint="leave --shards and --validation out"
+                )
+            folder = named(RUNS, run) if run else only_run()
+            changes = given(context, (ModelConfig, TrainConfig))
+            from dove_core.training.loop import resume as go_on
+
+            result = go_on(folder, compute, changes=changes, gpus=gpus, report=report)
+        else:
+            shards = shards or only_split("train")
+            folder = named(RUNS, run) if run else RUNS / shards.resolve().parent.name
+            validation = validation or _beside(shards)
+            from dove_core.training.loop import train as start
+
+            result = start(shards, folder, model, training, compute, validation=validation, gpus=gpus, report=report)
+    if result is not None:
+        _show(result, as_json)
+
+
+def _beside(shards: Path) -> Path | None:
+    folder = shards.resolve().parent / "val"
+    return shards.parent / "val" if (folder / "manifest.json").exists() and folder != shards.resolve() else None
+
+
+def _show(result: TrainResult, as_json: bool) -> None:
+    if as_json:
+        best = result.best_mean_recall
+        print_json({"run": str(result.run), "steps": result.steps, "best_mean_recall": best, "history": result.history})
+        return
+    from rich.table import Table
+
+    table = Table("epoch", "loss", "pair loss", "global loss", "val mean recall", "pictures/s", box=None)
+    for figures in result.history:
+        recall = f"{figures['mean_recall']:.2f}" if "mean_recall" in figures else ""
+        losses = (f"{figures[name]:.4f}" for name in ("loss", "pair_loss", "global_loss"))
+        table.add_row(str(figures["epoch"]), *losses, recall, f"{figures['samples_per_second']:.0f}")
+    output().print(table)

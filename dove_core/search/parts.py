@@ -1,0 +1,126 @@
+"""Embedding parts: one GeoParquet file for each shard, finished or absent."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dove_core.data.reader import Record
+from dove_core.errors import SearchIndexError
+from dove_core.files import atomic_file
+
+_MARK = b"dove"
+_BOX = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
+_GEO = {
+    "version": "1.1.0",
+    "primary_column": "place",
+    "columns": {
+        "place": {
+            "encoding": "WKB",
+            "geometry_types": ["Point"],
+            "covering": {"bbox": {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}},
+        }
+    },
+}
+
+
+@dataclass(frozen=True)
+class PartMark:
+    """What a part was made from: the model's fingerprint and the tar's SHA-256."""
+
+    fingerprint: str
+    shard_sha256: str
+
+
+def part_name(number: int) -> str:
+    """Return `part-00000.parquet` for part 0."""
+    return f"part-{number:05d}.parquet"
+
+
+def write_part(
+    path: Path, records: Sequence[Record], vectors: np.ndarray, *, shard: str, field: str, mark: PartMark
+) -> None:
+    """Write one row for each record: its vector `(N, D)` as float16, and what is known of it.
+
+    Args:
+        path: where the part goes.
+        records: the samples of one shard, in order.
+        vectors: their embeddings.
+        shard: the tar's path below the root of the shards, kept in every row.
+        field: which captions are kept; the first one of each sample.
+        mark: what the part was made from.
+    """
+    samples = [record.sample for record in records]
+    flat = pa.array(vectors.astype(np.float16).reshape(-1))
+    columns = {
+        "key": pa.array([sample.key for sample in samples], pa.string()),
+        "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+        "caption": pa.array([next(iter(sample.captions.get(field, ())), None) for sample in samples], pa.string()),
+        "place": pa.array([_point(sample.box) for sample in samples], pa.binary()),
+        "bbox": pa.array([_box(sample.box) for sample in samples], _BOX),
+        "time": pa.array([sample.time for sample in samples], pa.string()),
+        "source": pa.array([sample.source for sample in samples], pa.string()),
+        "tags": pa.array([json.dumps(dict(sample.tags), ensure_ascii=False) for sample in samples], pa.string()),
+        "shard": pa.array([shard] * len(samples), pa.string()),
+        "offset": pa.array([record.offset for record in records], pa.int64()),
+        "size": pa.array([record.size for record in records], pa.int64()),
+    }
+    marks = {_MARK: json.dumps(mark.__dict__).encode(), b"geo": json.dumps(_GEO).encode()}
+    table = pa.table(columns).replace_schema_metadata(marks)
+    with atomic_file(path) as stream:
+        pq.write_table(table, stream, compression="zstd")
+
+
+def read_mark(path: Path) -> PartMark | None:
+    """Return what a part was made from, or None if there is no such part.
+
+    Raises:
+        SearchIndexError: the file is damaged or not a part.
+    """
+    try:
+        metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+        return PartMark(**json.loads(metadata[_MARK]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SearchIndexError(f"{path} is damaged: {error}", hint="remove it and run `dove embed` again") from error
+
+
+def read_part(path: Path, columns: list[str]) -> Any:
+    """Read some columns of a part as a pyarrow table.
+
+    Raises:
+        SearchIndexError: the part is missing or damaged.
+    """
+    try:
+        return pq.read_table(path, columns=columns)
+    except (OSError, ValueError, KeyError) as error:
+        raise SearchIndexError(f"{path} cannot be read: {error}", hint="run `dove embed` again to mend it") from error
+
+
+def read_vectors(path: Path) -> np.ndarray:
+    """Read the vectors `(N, D)` float16 of a part."""
+    column = read_part(path, ["vector"])["vector"].combine_chunks()
+    vectors: np.ndarray = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
+    return vectors
+
+
+def _point(box: tuple[float, float, float, float] | None) -> bytes | None:
+    """Return the middle of a box as a little-endian WKB point; a box across the antimeridian has west > east."""
+    if box is None:
+        return None
+    west, south, east, north = box
+    middle = (west + east + (360 if west > east else 0)) / 2
+    return struct.pack("<BIdd", 1, 1, middle - 360 if middle > 180 else middle, (south + north) / 2)
+
+
+def _box(box: tuple[float, float, float, float] | None) -> dict[str, float] | None:
+    return None if box is None else dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))

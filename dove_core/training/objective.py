@@ -1,0 +1,57 @@
+"""One training step as a module: a batch to its loss, over all processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dove_core.config import TrainConfig
+from dove_core.model.dove import Dove
+from dove_core.model.preprocess import normalise
+from dove_core.training.batches import Batch
+from dove_core.training.losses import infonce, negative_pairs, triplet
+
+Gather = Callable[[Tensor], Tensor]
+
+
+class Losses(NamedTuple):
+    """`total = pair + lambda_g * global_`, each a scalar."""
+
+    total: Tensor
+    pair: Tensor
+    global_: Tensor
+
+
+class Objective(nn.Module):
+    """`L = L_rank(S) + lambda_g * L_rank(G)`: ROAM's scores of this process's pairs, global scores of everyone's.
+
+    `gather` joins a tensor of all processes along its first dimension, with gradient; every process then computes the
+    same global term, and averaging the parameters' gradients over processes gives that of one process with the whole
+    batch.
+    """
+
+    def __init__(self, model: Dove, training: TrainConfig, gather: Gather) -> None:
+        super().__init__()
+        self.model = model
+        self._training, self._gather = training, gather
+        if training.objective == "infonce":
+            self.log_temperature = nn.Parameter(torch.full((2,), math.log(training.temperature)))
+
+    def forward(self, batch: Batch) -> Losses:
+        """Return the losses of a batch."""
+        images, captions, pairs = self.model(normalise(batch.pixels), batch.tokens, batch.lengths)
+        pair = self._rank(pairs, negative_pairs(batch.pictures, batch.captions), 0)
+        with torch.autocast(pairs.device.type, enabled=False):  # cosines lie too close together for half precision
+            everyone = self._gather(images.embedding) @ self._gather(captions.embedding).T
+        foreign = negative_pairs(self._gather(batch.pictures), self._gather(batch.captions))
+        whole = self._rank(everyone, foreign, 1)
+        return Losses(pair + self._training.lambda_g * whole, pair, whole)
+
+    def _rank(self, scores: Tensor, negative: Tensor, term: int) -> Tensor:
+        if self._training.objective == "infonce":
+            return infonce(scores, negative, temperature=self.log_temperature[term].exp().clamp(min=0.01))
+        return triplet(scores, negative, margin=self._training.margin, hardest=self._training.negatives == "hardest")

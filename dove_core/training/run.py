@@ -1,0 +1,129 @@
+"""A run folder: settings, metrics, and the checkpoints `last/` and `best/`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dove_core.config import ModelConfig, TrainConfig, check, option_name
+from dove_core.errors import CheckpointError, TrainingError, UsageError
+from dove_core.files import atomic_folder, read_json, settled_folder, write_json
+from dove_core.model.checkpoint import Checkpoint, save_checkpoint
+
+FORMAT = 1
+STATE, SETTINGS, METRICS = "training.pt", "settings.json", "metrics.jsonl"
+CHANGEABLE = ("epochs", "validate_every", "save_steps", "max_steps")
+"""Settings that may differ when a run is resumed: how long, how often; never what is learned from what."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run was started with; `--resume` goes on with the same."""
+
+    shards: str
+    validation: str | None
+    model: ModelConfig
+    training: TrainConfig
+
+    def changed(self, changes: Mapping[str, Any]) -> RunSettings:
+        """Return settings with a resumed run's changes.
+
+        Raises:
+            UsageError: a change that would make it another run.
+        """
+        own = {**dataclasses.asdict(self.model), **dataclasses.asdict(self.training)}
+        for name, value in changes.items():
+            if name not in CHANGEABLE and own[name] != value:
+                hint = f"leave it out; a resumed run can change {', '.join(map(option_name, CHANGEABLE))}"
+                raise UsageError(f"{option_name(name)} {value}: this run was started with {own[name]}", hint=hint)
+        training = {name: value for name, value in changes.items() if name in CHANGEABLE}
+        return dataclasses.replace(self, training=dataclasses.replace(self.training, **training))
+
+    def write(self, run: Path) -> None:
+        """Write `settings.json`."""
+        write_json(run / SETTINGS, {"format": FORMAT, **dataclasses.asdict(self)})
+
+    @classmethod
+    def read(cls, run: Path) -> RunSettings:
+        """Read `settings.json` of a run folder.
+
+        Raises:
+            CheckpointError: it is missing, damaged or of another format.
+        """
+        hint = "a run folder is made by `dove train`"
+        values = read_json(run / SETTINGS, CheckpointError, hint=hint)
+        try:
+            if values["format"] != FORMAT:
+                raise ValueError(f"format {values['format']}")
+            model, training = ModelConfig(**values["model"]), TrainConfig(**values["training"])
+            settings = cls(values["shards"], values["validation"], model, training)
+            check(model)
+            check(training)
+        except (KeyError, TypeError, ValueError, UsageError) as error:
+            raise CheckpointError(f"{run / SETTINGS} does not fit this version: {error}", hint=hint) from error
+        return settings
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run is: `samples` of `epoch` are seen, after `steps` steps in all; `best` is the best mean recall."""
+
+    epoch: int = 0
+    samples: int = 0
+    steps: int = 0
+    best: float = -1.0
+
+
+def save(run: Path, name: str, checkpoint: Checkpoint, position: Position, parts: Mapping[str, Any]) -> None:
+    """Write `run/name`: the checkpoint and what a resume needs; finished or as it was before.
+
+    Raises:
+        SpaceError: the disk is full; the checkpoint before is kept.
+    """
+    with atomic_folder(run / name) as folder:
+        save_checkpoint(folder, checkpoint)
+        torch.save({"format": FORMAT, "position": dataclasses.asdict(position), **parts}, folder / STATE)
+
+
+def load_state(run: Path) -> tuple[Position, dict[str, Any]]:
+    """Read where `run/last` stopped, and the state of its optimizer and scaler.
+
+    Raises:
+        CheckpointError: there is nothing to go on from, or it is damaged.
+    """
+    path = settled_folder(run / "last") / STATE
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if state.pop("format") != FORMAT:
+            raise ValueError("another format")
+        return Position(**state.pop("position")), state
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist", hint="start the run without --resume") from None
+    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}", hint="start the run again without --resume") from error
+
+
+def open_new(run: Path, settings: RunSettings) -> None:
+    """Start a run folder.
+
+    Raises:
+        TrainingError: there is a checkpoint in it already.
+    """
+    if settled_folder(run / "last").exists():
+        raise TrainingError(f"{run} holds a trained run", hint="go on with --resume, or name another one with --run")
+    run.mkdir(parents=True, exist_ok=True)
+    settings.write(run)
+    (run / METRICS).unlink(missing_ok=True)
+
+
+def append_metrics(run: Path, values: Mapping[str, Any]) -> None:
+    """Add one JSON line to `metrics.jsonl`."""
+    with (run / METRICS).open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(values) + "\n")

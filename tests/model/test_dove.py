@@ -1,0 +1,160 @@
+"""What must hold for the scores of Dove, whatever its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from made import SMALL
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures
+from dove_core.model.visual import region_boxes, region_weights
+
+
+@pytest.fixture(scope="module")
+def model() -> Dove:
+    torch.manual_seed(0)
+    return Dove(SMALL, words=50).eval()
+
+
+@pytest.fixture(scope="module")
+def pixels() -> Tensor:
+    return torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def tokens() -> tuple[Tensor, Tensor]:
+    drawn = torch.randint(2, 50, (7, 9), generator=torch.Generator().manual_seed(2))
+    lengths = torch.tensor([9, 1, 4, 7, 2, 9, 5])
+    return drawn.masked_fill(torch.arange(9) >= lengths[:, None], 0), lengths
+
+
+def both(model: Dove, pixels: Tensor, tokens: tuple[Tensor, Tensor]) -> tuple[ImageFeatures, CaptionFeatures]:
+    with torch.no_grad():
+        return model.encode_images(pixels), model.encode_captions(*tokens)
+
+
+def test_embeddings_have_length_one_and_the_shapes_that_the_docs_say(model, pixels, tokens):
+    images, captions = both(model, pixels, tokens)
+    assert images.embedding.shape == images.fused.shape == (5, 32)
+    assert images.key.shape == images.value.shape == (5, 4, 4, 8)
+    assert captions.embedding.shape == captions.pooled.shape == (7, 32)
+    assert captions.query.shape == (7, 4, 9, 8)
+    for unit in (images.embedding, images.fused, captions.embedding):
+        assert torch.allclose(unit.norm(dim=1), torch.ones(len(unit)), atol=1e-5)
+
+
+def test_a_score_is_the_same_alone_in_a_batch_in_any_order_and_in_any_block_size(model, pixels, tokens):
+    images, captions = both(model, pixels, tokens)
+    whole = model.score_pairs(images, captions)
+    words, lengths = tokens
+    for i, j in ((0, 1), (3, 3), (4, 6)):
+        alone = both(model, pixels[i : i + 1], (words[j : j + 1, : lengths[j]], lengths[j : j + 1]))
+        assert torch.allclose(model.score_pairs(*alone), whole[i, j], atol=1e-5)
+        assert torch.allclose(model.score_global(*alone), model.score_global(images, captions)[i, j], atol=1e-5)
+    order_i, order_j = torch.tensor([4, 2, 0, 1, 3]), torch.tensor([6, 0, 5, 1, 3, 2, 4])
+    turned = both(model, pixels[order_i], (words[order_j], lengths[order_j]))
+    assert torch.allclose(model.score_pairs(*turned), whole[order_i][:, order_j], atol=1e-5)
+    for block in (1, 700, 3000, 10**9):
+        assert torch.allclose(model.score_pairs(images, captions, block=block), whole, atol=1e-6)
+
+
+def test_the_pair_matrix_equals_the_naive_double_loop(model, pixels, tokens):
+    images, captions = both(model, pixels, tokens)
+    iga = model.guidance
+    naive = torch.zeros(5, 7)
+    for i in range(5):
+        for j in range(7):
+            guided = []
+            for head in range(4):
+                attention = (captions.query[j, head] @ images.key[i, head].T).softmax(dim=-1)
+                pooled = sum(captions.weight[j, head, t] * attention[t] for t in range(9))
+                guided.append(pooled @ images.value[i, head])
+            base = iga.norm(captions.pooled[j] + iga.out(torch.cat(guided)))
+            t_rg = base + iga.mlp(base)
+            naive[i, j] = torch.cosine_similarity(images.fused[i], t_rg, dim=0)
+    assert torch.allclose(model.score_pairs(images, captions), naive, atol=1e-5)
+
+
+def test_the_score_of_a_pair_depends_on_the_pair(model, pixels, tokens):
+    images, captions = both(model, pixels, tokens)
+    guided = model.guidance(*images[2:], *captions[1:])
+    assert not torch.allclose(guided[0], guided[1], atol=1e-4)
+
+
+def test_gradients_are_the_same_in_tiles_as_at_once(model, pixels, tokens):
+    images, captions = both(model, pixels, tokens)
+    gradients = []
+    for block in (500, 10**9):
+        key = images.key.clone().requires_grad_()
+        query = captions.query.clone().requires_grad_()
+        score = model.score_pairs(images._replace(key=key), captions._replace(query=query), block=block)
+        gradients.append(torch.autograd.grad(score.pow(2).sum(), (key, query)))
+    for tiled, whole in zip(*gradients, strict=True):
+        assert torch.allclose(tiled, whole, atol=1e-6)
+
+
+def test_encoders_see_their_own_side_only(model, pixels, tokens):
+    images, captions = both(model, pixels, tokens)
+    again, _ = both(model, pixels, (tokens[0].flip(0), tokens[1].flip(0)))
+    _, same = both(model, pixels.flip(0) * 3, tokens)
+    assert all(torch.equal(a, b) for a, b in zip(images, again, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(captions, same, strict=True))
+
+
+def test_padding_changes_nothing(model, tokens):
+    words, lengths = tokens
+    with torch.no_grad():
+        short = model.encode_captions(words[1:2, :1], lengths[1:2])
+        padded = model.encode_captions(words[1:2], lengths[1:2])
+    assert torch.allclose(short.embedding, padded.embedding, atol=1e-6)
+    assert float(padded.weight[..., 1:].abs().max()) == 0
+
+
+def test_a_frozen_backbone_and_its_statistics_do_not_move(pixels, tokens):
+    torch.manual_seed(0)
+    model = Dove(SMALL, words=50)
+    model.trunk.freeze()
+    model.train()
+    before = {name: value.clone() for name, value in model.trunk.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    _, _, scores = model(pixels, *tokens)
+    scores.sum().backward()
+    optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in model.trunk.state_dict().items())
+    assert any(parameter.grad is not None for parameter in model.regions.parameters())
+
+
+def test_every_parameter_learns_from_the_two_scores(pixels, tokens):
+    model = Dove(dataclasses.replace(SMALL, center_box="center"), words=50)
+    images, captions, pairs = model(pixels, *tokens)
+    (pairs.pow(2).sum() + model.score_global(images, captions).pow(2).sum()).backward()
+    still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    # A bias that every key shares shifts all logits of a softmax alike.
+    assert all("key_value.bias" not in name for name in still)
+    assert still == ["guidance.word_weight.bias", "multiscale.gate.bias"] or still == []
+
+
+@pytest.mark.parametrize(("size", "stride", "grid"), [(64, 8, 4), (64, 16, 6), (96, 32, 3), (80, 32, 2)])
+def test_region_weights_do_what_resampling_and_roi_align_do(size, stride, grid):
+    boxes = region_boxes(size, grid, center_frac=0.5)
+    n, cells = -(-size // stride), -(-size // 16)
+    m = torch.randn(2, 5, n, n)
+    if n > cells:
+        same = torch.nn.functional.adaptive_avg_pool2d(m, cells)
+    else:
+        same = torch.nn.functional.interpolate(m, size=(cells, cells), mode="bilinear", align_corners=False)
+    expected = roi_align(same, [boxes, boxes], 1, 1 / 16, sampling_ratio=4, aligned=True).view(2, grid * grid + 1, 5)
+    found = region_weights(boxes, size, stride) @ m.flatten(2).transpose(1, 2)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_region_boxes_tile_the_picture_and_the_centre_box_lies_in_its_middle():
+    boxes = region_boxes(96, 3, center_frac=0.5)
+    area = ((boxes[:-1, 2] - boxes[:-1, 0]) * (boxes[:-1, 3] - boxes[:-1, 1])).sum()
+    assert area == 96 * 96
+    assert boxes[1].tolist() == [32, 0, 64, 32]
+    assert boxes[-1].tolist() == [24, 24, 72, 72]

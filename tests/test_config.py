@@ -1,0 +1,55 @@
+"""Settings: one place, helped, bounded."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import get_type_hints
+
+import pytest
+
+from dove_core import config
+from dove_core.config import ModelConfig, ShardConfig, TrainConfig, check
+from dove_core.errors import UsageError
+
+KINDS = [value for value in vars(config).values() if dataclasses.is_dataclass(value)]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_setting_has_a_help_and_a_default_within_its_bounds(kind):
+    check(kind())
+    for field in dataclasses.fields(kind):
+        assert field.metadata["help"].endswith((".", "?")), field.name
+
+
+def test_the_defaults_are_the_missions():
+    model, training = ModelConfig(), TrainConfig()
+    assert (model.backbone, model.image_size, model.embed_dim) == ("resnet50", 256, 512)
+    assert model.caption_field == "title_multi_objects"
+    assert (training.batch_size, training.epochs, training.learning_rate) == (64, 20, 2e-4)
+    assert (training.weight_decay, training.lambda_g, training.margin) == (0.05, 10, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (TrainConfig(learning_rate=0.0), "--learning-rate 0.0 is out of range"),
+        (TrainConfig(epochs=0), "--epochs 0 is out of range"),
+        (TrainConfig(margin=float("nan")), "--margin nan is out of range"),
+        (TrainConfig(objective="none"), "--objective 'none' is not a choice"),
+        (ModelConfig(embed_dim=100), "--embed-dim 100 is not a multiple of --heads 8"),
+        (ModelConfig(center_box_frac=1.5), "--center-box-frac 1.5 is out of range"),
+        (ShardConfig(max_bad=-0.1), "--max-bad -0.1 is out of range"),
+        (ShardConfig(shard_size="many"), "--shard-size 'many' is not of type int"),
+    ],
+)
+def test_a_setting_out_of_bounds_is_named_with_its_value(settings, words):
+    with pytest.raises(UsageError) as caught:
+        check(settings)
+    assert words in caught.value.message
+
+
+def test_no_command_gives_two_settings_one_name():
+    for kinds in (("ModelConfig", "TrainConfig", "ComputeConfig"), ("EvalConfig", "RankConfig", "ComputeConfig"),
+                  ("QueryConfig", "RankConfig", "ComputeConfig"), ("EmbedConfig", "ComputeConfig")):  # fmt: skip
+        names = [name for kind in kinds for name in get_type_hints(getattr(config, kind))]
+        assert len(names) == len(set(names))

@@ -1,0 +1,92 @@
+"""Files are finished or absent; records are read back strictly."""
+
+from __future__ import annotations
+
+import errno
+import json
+import pickle
+from dataclasses import dataclass
+
+import pytest
+
+from dove_core.errors import DataError, SpaceError
+from dove_core.files import atomic_file, atomic_folder, read_record, settled_folder, space_checked, write_record
+
+
+@dataclass(frozen=True)
+class Thing:
+    name: str
+    size: int
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a" / "file"
+    with pytest.raises(RuntimeError), atomic_file(path) as stream:
+        stream.write(b"half")
+        raise RuntimeError
+    assert list(path.parent.iterdir()) == []
+    with atomic_file(path) as stream:
+        stream.write(b"whole")
+        assert not path.exists()
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+    assert path.read_bytes() == b"whole"
+
+
+def test_a_folder_is_replaced_whole_or_stays(tmp_path):
+    folder = tmp_path / "last"
+    with atomic_folder(folder) as aside:
+        (aside / "a").write_text("1")
+    with pytest.raises(RuntimeError), atomic_folder(folder) as aside:
+        (aside / "a").write_text("2")
+        raise RuntimeError
+    assert (folder / "a").read_text() == "1"
+    with atomic_folder(folder) as aside:
+        (aside / "b").write_text("3")
+    assert [p.name for p in folder.iterdir()] == ["b"]
+    assert [p.name for p in tmp_path.iterdir()] == ["last"]
+
+
+def test_after_a_crash_between_two_renames_the_older_folder_is_found(tmp_path):
+    (tmp_path / "last.old").mkdir()
+    assert settled_folder(tmp_path / "last") == tmp_path / "last.old"
+    (tmp_path / "last").mkdir()
+    assert settled_folder(tmp_path / "last") == tmp_path / "last"
+
+
+def test_a_full_disk_is_an_error_of_its_own(tmp_path):
+    with pytest.raises(SpaceError, match="no space left") as caught, space_checked(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "what is finished is kept" in caught.value.hint
+    with pytest.raises(PermissionError), space_checked(tmp_path):
+        raise PermissionError(errno.EACCES, "denied")
+
+
+def test_a_record_comes_back_equal(tmp_path):
+    write_record(tmp_path / "r.json", Thing("a", 1), 3)
+    assert read_record(tmp_path / "r.json", Thing, 3, DataError, hint="") == Thing("a", 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "does not exist"),
+        ("{", "cannot be read"),
+        ("[]", "not of format 3"),
+        (json.dumps({"format": 2, "name": "a", "size": 1}), "not of format 3"),
+        (json.dumps({"format": 3, "name": "a"}), "missing keys: size"),
+        (json.dumps({"format": 3, "name": "a", "size": 1, "odd": 0}), "unknown keys: odd"),
+    ],
+)
+def test_a_record_with_anything_odd_is_an_error_that_names_the_file(tmp_path, content, words):
+    path = tmp_path / "r.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(DataError, match=words) as caught:
+        read_record(path, Thing, 3, DataError, hint="make it again")
+    assert str(path) in caught.value.message
+    assert caught.value.hint == "make it again"
+
+
+def test_an_error_keeps_its_hint_between_processes():
+    error = pickle.loads(pickle.dumps(DataError("what", hint="how")))
+    assert (type(error), error.message, error.hint) == (DataError, "what", "how")
