@@ -18,7 +18,7 @@ def fetch(
     ] = "skyscript",
     out: Annotated[Path | None, typer.Option(help="Folder of the release. [default: data/<release>]")] = None,
     mirror: Annotated[str | None, typer.Option(help="Base URL to fetch from instead of the release's own.")] = None,
-    checksum: Annotated[bool, typer.Option("--checksum/--no-checksum", help="Hold files to published MD5s.")] = True,
+    checksums: Annotated[bool, typer.Option("--checksums/--no-checksums", help="Hold files to published MD5s.")] = True,
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw the sample.")] = 2,
     as_json: JsonOption = False,
 ) -> None:
@@ -36,10 +36,10 @@ def fetch(
 
             draw_release(folder, workers=workers, report=report)
         else:
-            from dove_core.data.catalog import RELEASES
-            from dove_core.data.fetch import fetch as bring
+            from dove_core.data.fetching.catalog import RELEASES
+            from dove_core.data.fetching.fetch import fetch as bring
 
-            bring(RELEASES[release], folder, base_url=mirror, checksums=checksum, report=report)
+            bring(RELEASES[release], folder, base_url=mirror, checksums=checksums, report=report)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     if as_json:
         print_json({"release": release, "folder": str(folder), "files": {str(f): f.stat().st_size for f in files}})

@@ -44,7 +44,7 @@ def shard(
         raise UsageError("--split goes with --captions", hint="a release's own tables say their splits")
     folder = None if any(own) else DATA / release if release else only_release()
     target = out or SHARDS / (name or (folder.name if folder else ""))
-    from dove_core.data.shards import shard_captions, shard_release
+    from dove_core.data.sharding.shards import shard_captions, shard_release
 
     with reporting() as report:
         if captions and images:

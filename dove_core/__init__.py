@@ -19,17 +19,14 @@ if TYPE_CHECKING:
         ShardConfig as ShardConfig,
         TrainConfig as TrainConfig,
     )
-    from dove_core.data.catalog import RELEASES as RELEASES
-    from dove_core.data.fetch import fetch as fetch
+    from dove_core.data.fetching.catalog import RELEASES as RELEASES
+    from dove_core.data.fetching.fetch import fetch as fetch
     from dove_core.data.loader import open_webdataset as open_webdataset
+    from dove_core.data.manifest import read_manifest as read_manifest
     from dove_core.data.reader import Shards as Shards
     from dove_core.data.sample import Sample as Sample
     from dove_core.data.scenes import draw_release as draw_release
-    from dove_core.data.shards import (
-        read_manifest as read_manifest,
-        shard_captions as shard_captions,
-        shard_release as shard_release,
-    )
+    from dove_core.data.sharding.shards import shard_captions as shard_captions, shard_release as shard_release
     from dove_core.errors import DoveError as DoveError
     from dove_core.evaluation.evaluate import Evaluation as Evaluation, evaluate as evaluate
     from dove_core.evaluation.retrieval import RetrievalScores as RetrievalScores, recall as recall
@@ -44,13 +41,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "config": "ComputeConfig EmbedConfig EvalConfig ModelConfig QueryConfig RankConfig ShardConfig TrainConfig",
-    "data.catalog": "RELEASES",
-    "data.fetch": "fetch",
+    "data.fetching.catalog": "RELEASES",
+    "data.fetching.fetch": "fetch",
     "data.loader": "open_webdataset",
+    "data.manifest": "read_manifest",
     "data.reader": "Shards",
     "data.sample": "Sample",
     "data.scenes": "draw_release",
-    "data.shards": "read_manifest shard_captions shard_release",
+    "data.sharding.shards": "shard_captions shard_release",
     "errors": "DoveError",
     "evaluation.evaluate": "Evaluation evaluate",
     "evaluation.retrieval": "RetrievalScores recall",

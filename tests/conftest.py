@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from made import SMALL, make_karpathy
 
 from dove_core.config import ComputeConfig, ShardConfig, TrainConfig
-from dove_core.data.shards import shard_captions
+from dove_core.data.sharding.shards import shard_captions
 from dove_core.training.loop import train
+from tests.made import SMALL, make_karpathy
 
 os.environ.setdefault("NO_COLOR", "1")
 torch.set_num_threads(2)

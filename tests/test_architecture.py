@@ -81,7 +81,7 @@ def test_help_imports_neither_torch_nor_other_heavy_packages():
         "import sys, runpy; sys.argv = ['dove', '--help']\n"
         "try: runpy.run_module('dove_cli', run_name='__main__')\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'torchvision', 'pandas', 'numpy', 'pyarrow', 'webdataset', 'PIL', 'httpx'} & set(sys.modules)\n"
+        "heavy = {'torch', 'torchvision', 'pandas', 'numpy', 'pyarrow', 'PIL', 'httpx'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

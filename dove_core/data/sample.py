@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import unicodedata
@@ -16,7 +17,12 @@ METRES_PER_PIXEL = {
 }  # fmt: skip
 """Ground sample distance of each source code in SkyScript's file names, in metres (US: 0.6 to 1)."""
 
+MAX_KEY = 95
+"""Longest key: with its ending it still fits into the 100 bytes that a plain tar header has for a name."""
+
 _STEM = re.compile(r"[awn]\d+_([A-Z][A-Z0-9])_\d\d")
+# Unicode's controls (Cc), line and paragraph separators (Zl, Zp), and lone surrogates, which no file can hold as UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,8 @@ class Sample:
             "time": self.time,
             "source": self.source,
             "gsd": self.gsd,
-            "tags": dict(self.tags),
-            "surrounding_tags": [dict(tags) for tags in self.surrounding_tags],
+            "tags": dict(sorted(self.tags.items())),
+            "surrounding_tags": [dict(sorted(tags.items())) for tags in self.surrounding_tags],
         }
         return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -79,10 +85,7 @@ class Sample:
 
 def clean_caption(text: str) -> str:
     """Return a caption in NFC on one line without control characters, or "" if no letter or digit is in it."""
-    plain = "".join(
-        " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in unicodedata.normalize("NFC", text)
-    )
-    plain = " ".join(plain.split())
+    plain = " ".join(_UNPRINTABLE.sub(" ", unicodedata.normalize("NFC", text)).split())
     return plain if any(c.isalnum() for c in plain) else ""
 
 
@@ -92,10 +95,18 @@ def clean_captions(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def key_of(path: str) -> str:
-    """Return a picture's key: its stem in `[A-Za-z0-9_-]`, so that no dot can split it from its ending."""
+    """Return a picture's key: its stem in `[A-Za-z0-9_-]`, so that no dot can split it from its ending.
+
+    A stem with other letters than ASCII's, or one too long for a tar header, gets a few digits of its hash at the end:
+    `机场_1` and `港口_1` would be one key without them.
+    """
     stem = path.replace("\\", "/").rsplit("/", 1)[-1]
     stem = stem.rsplit(".", 1)[0] if "." in stem else stem
-    return re.sub(r"[^A-Za-z0-9_-]", "_", stem)
+    key = re.sub(r"[^A-Za-z0-9_-]", "_", stem)
+    if stem.isascii() and len(key) <= MAX_KEY:
+        return key
+    digest = hashlib.sha256(stem.encode("utf-8", "replace")).hexdigest()[:12]
+    return f"{key[: MAX_KEY - 13]}_{digest}"
 
 
 def source_of(key: str) -> tuple[str | None, float | None]:

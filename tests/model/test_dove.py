@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 import torch
-from made import SMALL
 from torch import Tensor
 from torchvision.ops import roi_align
 
 from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures
 from dove_core.model.visual import region_boxes, region_weights
+from tests.made import SMALL
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Bringing a release: one verified file after another."""

@@ -1,0 +1,118 @@
+"""The records beside shards: what became of each row, the done-marker of a shard, the manifest of a split."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dove_core.errors import DataError
+from dove_core.files import read_record, write_json, write_record
+
+OK = "ok"
+MISSING_PICTURE = "missing picture"
+DAMAGED_PICTURE = "damaged picture"
+NO_CAPTION = "no caption"
+DUPLICATE_KEY = "duplicate key"
+STATUSES = (OK, MISSING_PICTURE, DAMAGED_PICTURE, NO_CAPTION, DUPLICATE_KEY)
+"""What can become of an input row; only `ok` ones are in a tar."""
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SIZES = "sizes.json"
+_HINT = "run `dove shard` again: finished shards are kept"
+
+
+@dataclass(frozen=True)
+class ShardMarker:
+    """`00000.done`: a finished shard. `counts` is by status, `meta_problems` by reason, `examples` has one of each."""
+
+    rows: int
+    samples: int
+    counts: Mapping[str, int]
+    dropped_captions: int
+    meta_problems: Mapping[str, int]
+    examples: Mapping[str, str]
+    bytes: int
+    sha256: str
+    fingerprint: str
+
+    def write(self, path: Path) -> None:
+        """Write the marker; it comes last, so that a shard with one is whole."""
+        write_record(path, self, FORMAT)
+
+
+def read_marker(path: Path) -> ShardMarker:
+    """Read a done-marker.
+
+    Raises:
+        DataError: it is missing, damaged or of another format.
+    """
+    return read_record(path, ShardMarker, FORMAT, DataError, hint=_HINT)
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One shard of a manifest; `name` is its tar's."""
+
+    name: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ShardManifest:
+    """What a split's folder holds. `rows` counts input rows, `counts` splits them by status, `samples` are in tars."""
+
+    release: str
+    split: str
+    caption_fields: tuple[str, ...]
+    samples: int
+    rows: int
+    counts: Mapping[str, int]
+    dropped_captions: int
+    meta_problems: int
+    fingerprint: str
+    shards: tuple[ShardEntry, ...] = field(default=())
+
+    def write(self, folder: Path) -> None:
+        """Write `sizes.json`, then `manifest.json`."""
+        write_json(folder / SIZES, {shard.name: shard.samples for shard in self.shards})
+        write_record(folder / MANIFEST, self, FORMAT)
+
+
+def read_manifest(folder: Path) -> ShardManifest:
+    """Read the manifest of a split's folder.
+
+    Raises:
+        DataError: it is missing, damaged, of another format, has an unknown or missing key, or its sums do not agree.
+    """
+    path = folder / MANIFEST
+    manifest = read_record(path, ShardManifest, FORMAT, DataError, hint=_HINT)
+    shards = tuple(_entry(path, values) for values in _list(path, "shards", manifest.shards))
+    fields = tuple(map(str, _list(path, "caption_fields", manifest.caption_fields)))
+    for name in ("samples", "rows", "dropped_captions", "meta_problems"):
+        if type(getattr(manifest, name)) is not int:
+            raise DataError(f"{path}: {name} is not a whole number", hint=_HINT)
+    if not isinstance(manifest.counts, dict):
+        raise DataError(f"{path}: counts is not an object", hint=_HINT)
+    if sum(shard.samples for shard in shards) != manifest.samples:
+        raise DataError(f"{path}: the samples of its shards are not {manifest.samples} in all", hint=_HINT)
+    return dataclasses.replace(manifest, shards=shards, caption_fields=fields)
+
+
+def _list(path: Path, name: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise DataError(f"{path}: {name} is not a list", hint=_HINT)
+    return value
+
+
+def _entry(path: Path, values: Any) -> ShardEntry:
+    kinds = {"name": str, "samples": int, "bytes": int, "sha256": str}
+    fits = isinstance(values, dict) and {name: type(value) for name, value in values.items()} == kinds
+    if not fits or "/" in values["name"]:
+        raise DataError(f"{path}: a shard is not {{name, samples, bytes, sha256}} but {values}", hint=_HINT)
+    return ShardEntry(**values)

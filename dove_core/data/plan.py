@@ -1,0 +1,101 @@
+"""Which samples make which batch: one seeded order, divided by arithmetic.
+
+Who reads which sample follows from one permutation of all samples instead of a division of files: no shard is too many
+or too few, every sample is seen exactly once an epoch at any number of ranks and workers, all ranks take equally many
+steps, and training goes on from any sample at any process count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+_WINDOW = 16
+"""Shards that are shuffled into each other: reads stay near each other, batches are mixed well."""
+
+
+class Plan(Protocol):
+    """Which samples make which batch."""
+
+    def batches(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the epoch and the numbers of the samples of one batch after another."""
+        ...
+
+
+@dataclass(frozen=True)
+class SequentialPlan:
+    """The samples from `start` to `stop`, each once, in order."""
+
+    start: int
+    stop: int
+    batch_size: int
+
+    def batches(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield batches of `batch_size`, the last one shorter."""
+        for start in range(self.start, self.stop, self.batch_size):
+            yield 0, np.arange(start, min(start + self.batch_size, self.stop))
+
+
+class Step(NamedTuple):
+    """One step of all ranks together: samples `start` to `stop` of an epoch's order."""
+
+    epoch: int
+    start: int
+    stop: int
+    total: int
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Tell whether no sample of the epoch is left after this step."""
+        return self.stop == self.total
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """This rank's part of every epoch, from any sample on.
+
+    All ranks together take `batch_size * world` samples a step; what is left at an epoch's end makes one smaller step,
+    shared evenly, so that no sample is dropped; less than two samples a rank join the step before.
+    """
+
+    counts: Sequence[int]
+    batch_size: int
+    epochs: int
+    seed: int
+    rank: int = 0
+    world: int = 1
+    epoch: int = 0
+    samples: int = 0
+
+    def steps(self) -> Iterator[Step]:
+        """Yield the steps from (`epoch`, `samples`) to the end."""
+        total, width = sum(self.counts), self.batch_size * self.world
+        for epoch in range(self.epoch, self.epochs):
+            start = self.samples if epoch == self.epoch else 0
+            while start < total:
+                stop = start + width if total - start - width >= 2 * self.world else total
+                yield Step(epoch, start, stop, total)
+                start = stop
+
+    def batches(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield this rank's share of every step."""
+        epoch, order = -1, np.zeros(0, np.int64)
+        for step in self.steps():
+            if step.epoch != epoch:
+                epoch, order = step.epoch, epoch_order(self.counts, seed=self.seed, epoch=step.epoch)
+            yield epoch, np.array_split(order[step.start : step.stop], self.world)[self.rank]
+
+
+def epoch_order(counts: Sequence[int], *, seed: int, epoch: int, window: int = _WINDOW) -> np.ndarray:
+    """Return all sample numbers in the order of an epoch: shards shuffled, then samples within `window` shards."""
+    random = np.random.default_rng((seed, epoch))
+    starts = np.cumsum([0, *counts])
+    shards = random.permutation(len(counts))
+    parts = []
+    for first in range(0, len(shards), window):
+        mixed = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in shards[first : first + window]])
+        parts.append(random.permutation(mixed))
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)

@@ -1,0 +1,162 @@
+"""The samples of a split's shards, read by number: a sidecar knows where in its tar each picture lies."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from dove_core.data.manifest import OK, ShardManifest, read_manifest
+from dove_core.data.sample import Sample
+from dove_core.errors import DataError
+
+_BLOCK = 512
+_JSON_GUESS = 4096
+_HINT = "run `dove shard` again to mend it"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One sample as it lies in its shard: the picture's bytes, its place in the tar, and all else in `sample`."""
+
+    number: int
+    shard: str
+    offset: int
+    size: int
+    picture: bytes
+    sample: Sample
+
+    def without_picture(self) -> Record:
+        """Return the record with empty bytes, for what needs the metadata only."""
+        return replace(self, picture=b"")
+
+
+class Shards:
+    """The samples of one split, in shard order, read by number from 0."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open a folder that `dove shard` wrote.
+
+        Raises:
+            DataError: there is no manifest, or sidecars do not fit it.
+        """
+        self.folder = folder
+        self.manifest: ShardManifest = read_manifest(folder)
+        self.names = [shard.name for shard in self.manifest.shards]
+        self.counts = [shard.samples for shard in self.manifest.shards]
+        self._starts = np.cumsum([0, *self.counts])
+        places = [self._places(name, count) for name, count in zip(self.names, self.counts, strict=True)]
+        self._offset = np.concatenate([offset for offset, _ in places]) if places else np.zeros(0, np.int64)
+        self._size = np.concatenate([size for _, size in places]) if places else np.zeros(0, np.int64)
+        self._files: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return len(self._offset)
+
+    def bounds(self, shard: int) -> tuple[int, int]:
+        """Return the numbers of the first sample of a shard and of the one behind its last."""
+        return int(self._starts[shard]), int(self._starts[shard + 1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave open files behind when travelling to another process."""
+        return {**self.__dict__, "_files": {}}
+
+    def __del__(self) -> None:
+        """Close the tars."""
+        for file in self.__dict__.get("_files", {}).values():
+            os.close(file)
+
+    def read(self, number: int) -> Record:
+        """Read one sample.
+
+        Raises:
+            DataError: the tar is missing, shorter than its sidecar says, or damaged at this place.
+        """
+        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
+        offset, size = int(self._offset[number]), int(self._size[number])
+        padded = -(-size // _BLOCK) * _BLOCK
+        data = self._pread(shard, offset, padded + _BLOCK + _JSON_GUESS)
+        header = data[padded : padded + _BLOCK]
+        try:
+            length = int(header[124:136].rstrip(b"\0 "), 8)
+        except ValueError:
+            raise self._damaged(shard, number) from None
+        start = padded + _BLOCK
+        json = data[start : start + length]
+        if len(json) < length:
+            json = self._pread(shard, offset + start, length)
+        if len(json) < length or not header[:100].rstrip(b"\0").endswith(b".json"):
+            raise self._damaged(shard, number)
+        return Record(number, self.names[shard], offset, size, data[:size], Sample.from_json(json))
+
+    def captions(self, field: str) -> list[list[str]]:
+        """Return the captions of every sample, from the sidecars, without touching a tar."""
+        found: list[list[str]] = []
+        for name in self.names:
+            column = self._sidecar(name, ["captions"])["captions"]
+            found.extend(dict(captions).get(field, []) for captions in column.to_pylist())
+        return found
+
+    def column(self, name: str) -> list[Any]:
+        """Return one column of the sidecars for every sample."""
+        return [value for shard in self.names for value in self._sidecar(shard, [name])[name].to_pylist()]
+
+    def choose_field(self, wanted: str) -> str:
+        """Return `wanted`, or the only caption field there is.
+
+        Raises:
+            DataError: there are several fields, and `wanted` is not among them.
+        """
+        fields = self.manifest.caption_fields
+        if wanted in fields or not fields:
+            return wanted
+        if len(fields) == 1:
+            return fields[0]
+        hint = f"choose with --caption-field: {', '.join(fields)}"
+        raise DataError(f"{self.folder} has no caption field {wanted!r}", hint=hint)
+
+    def _sidecar(self, name: str, columns: list[str]) -> Any:
+        path = (self.folder / name).with_suffix(".parquet")
+        try:
+            return pq.read_table(path, columns=columns, filters=[("status", "=", OK)])
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path} cannot be read: {error}", hint=_HINT) from error
+
+    def _places(self, name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+        table = self._sidecar(name, ["offset", "size"])
+        if len(table) != count:
+            message = f"{self.folder / name} has {len(table)} samples in its sidecar and {count} in the manifest"
+            raise DataError(message, hint=_HINT)
+        return table["offset"].to_numpy(), table["size"].to_numpy()
+
+    def _pread(self, shard: int, offset: int, length: int) -> bytes:
+        if shard not in self._files:
+            path = self.folder / self.names[shard]
+            try:
+                self._files[shard] = os.open(path, os.O_RDONLY)
+            except OSError as error:
+                raise DataError(f"{path} cannot be opened: {error}", hint=_HINT) from error
+        return os.pread(self._files[shard], length, offset)
+
+    def _damaged(self, shard: int, number: int) -> DataError:
+        where = f"{self.folder / self.names[shard]} at byte {int(self._offset[number])}"
+        return DataError(f"{where} does not hold the sample its sidecar promises", hint=_HINT)
+
+
+def split_folders(path: Path) -> list[Path]:
+    """Return `path` if it is a split's folder, or the splits in it if it is a release's.
+
+    Raises:
+        DataError: there are no shards.
+    """
+    if (path / "manifest.json").exists():
+        return [path]
+    found = sorted(child.parent for child in path.glob("*/manifest.json"))
+    if not found:
+        raise DataError(f"{path} holds no shards", hint="`dove shard` makes them; give a folder with a manifest.json")
+    return found

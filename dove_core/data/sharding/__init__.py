@@ -1,0 +1,1 @@
+"""Turning captions and pictures into tar shards."""

@@ -1,0 +1,65 @@
+"""The table beside a tar: one row for each input row, with what became of it and where its picture lies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dove_core.data.sharding.row import Prepared
+from dove_core.files import atomic_file
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("path", pa.string()),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("captions", pa.map_(pa.string(), pa.list_(pa.string()))),
+        ("box", pa.list_(pa.float64())),
+        ("time", pa.string()),
+        ("source", pa.string()),
+        ("gsd", pa.float64()),
+        ("tags", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+    ]
+)
+
+
+def sidecar_row(prepared: Prepared, offset: int | None) -> dict[str, Any]:
+    """Return the row of a prepared sample whose picture starts at `offset` in the tar, None if it is not there."""
+    sample, picture = prepared.sample, prepared.picture
+    return {
+        "key": sample.key,
+        "path": sample.path,
+        "status": prepared.status,
+        "error": prepared.error,
+        "width": picture.width if picture else None,
+        "height": picture.height if picture else None,
+        "captions": [(name, list(texts)) for name, texts in sorted(sample.captions.items())],
+        "box": sample.box,
+        "time": sample.time,
+        "source": sample.source,
+        "gsd": sample.gsd,
+        "tags": json.dumps(dict(sorted(sample.tags.items())), ensure_ascii=False),
+        "offset": offset,
+        "size": len(picture.jpeg) if picture else None,
+    }
+
+
+def write_sidecar(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the rows of one shard as Parquet, atomically.
+
+    Raises:
+        SpaceError: the disk is full.
+    """
+    table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
+    with atomic_file(path) as stream:
+        pq.write_table(table, stream, compression="zstd")
