@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import queue
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ _TIMEOUT = timedelta(hours=2)
 
 _FAREWELL = 30
 """Seconds that a process which is done gets to leave its group."""
+
+
+_SETTLE = 1
+"""Seconds until a process that died is known to be dead."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +193,7 @@ def _process(
     except KeyboardInterrupt:
         messages.put(("interrupt", None))
     except Exception:
-        messages.put(("bug", traceback.format_exc()))
+        messages.put(("bug", traceback.format_exc()))  # and an exit code of 0, unlike a process that was killed
 
 
 def _listen(processes: list[Any], messages: Any, report: Report) -> Any:
@@ -206,6 +211,8 @@ def _listen(processes: list[Any], messages: Any, report: Report) -> Any:
         elif kind == "interrupt":
             raise KeyboardInterrupt
         elif kind == "bug":
+            time.sleep(_SETTLE)
+            _all_alive(processes)  # one that died in silence takes the others' connections with it
             raise RuntimeError(f"a training process failed:\n{content}")
         else:
             finished += 1

@@ -1,0 +1,78 @@
+"""Several real processes over gloo: gather, gradients, reports and failures."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dove_core.errors import DataError, TrainingError, UsageError
+from dove_core.training.world import World, launch
+from tests.training import jobs
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("objective", "count"), [("triplet", 8), ("infonce", 9)])
+def test_loss_and_gradient_of_two_processes_equal_one_with_the_doubled_batch(objective, count):
+    events = []
+    one = jobs.global_gradients(ALONE, lambda event: None, count, objective)
+    two = launch(2, "cpu", jobs.global_gradients, (count, objective), report=events.append)
+    assert two is not None
+    assert two.keys() == one.keys()
+    assert len(events) == 1
+    assert events[0].values["loss"] == pytest.approx(float(one["loss"]), rel=1e-5)
+    largest = max(float(abs(g).max()) for g in one.values())
+    for name, gradient in one.items():
+        assert np.allclose(two[name], gradient, atol=2e-5 * largest, rtol=1e-3), name
+
+
+def test_one_process_reports_and_its_result_comes_back():
+    events = []
+    assert launch(2, "cpu", jobs.report_once, (), report=events.append) == 2
+    assert [event.path for event in events] == ["process 0"]
+
+
+def test_an_error_in_another_process_comes_back_as_itself():
+    with pytest.raises(DataError, match="shard 7 is damaged") as caught:
+        launch(2, "cpu", jobs.fail_as_second, ())
+    assert caught.value.hint == "shard again"
+
+
+def test_a_process_that_dies_is_named():
+    with pytest.raises(TrainingError, match="training process 1 ended with code 9"):
+        launch(2, "cpu", jobs.die_as_second, ())
+
+
+def test_a_bug_in_another_process_shows_its_traceback():
+    with pytest.raises(RuntimeError, match=r"break_as_second[\s\S]*shapes cannot be multiplied|mat1 and mat2"):
+        launch(2, "cpu", jobs.break_as_second, ())
+
+
+def test_more_gpus_than_there_are_is_refused_before_anything_starts():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has GPUs")
+    with pytest.raises(UsageError, match="--gpus 4: this machine has no GPU") as caught:
+        launch(4, "auto", jobs.report_once, ())
+    assert "--device cpu" in caught.value.hint
+
+
+def test_it_joins_a_running_torchrun(tmp_path):
+    code = (
+        "from dove_core.training.world import launch; from tests.training.jobs import report_once\n"
+        "import os; seen = []; size = launch(1, 'cpu', report_once, (), report=seen.append)\n"
+        "print(f'rank {os.environ[\"RANK\"]}: {size} of {len(seen)}', flush=True)"
+    )
+    root = Path(__file__).parents[2]
+    script = tmp_path / "join.py"
+    script.write_text(code)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split("\n")) == ["", "rank 0: 2 of 1", "rank 1: None of 0"]
