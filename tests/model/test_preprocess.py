@@ -1,0 +1,96 @@
+"""Pixels: decoded as they are, fitted without distortion, augmented by seed."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dove_core.errors import DataError
+from dove_core.model.preprocess import augment, decode, fit, normalise
+from tests.made import draw_shape
+
+
+def encoded(picture: Image.Image, kind: str, **options) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def test_a_jpeg_decodes_to_nearly_pillows_pixels():
+    data = encoded(draw_shape("red", "circle", 64), "JPEG", quality=90)
+    expected = np.array(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    assert np.abs(decode(data, "x").permute(1, 2, 0).numpy().astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("PNG", "RGB"), ("PNG", "L"), ("PNG", "RGBA"), ("JPEG", "L"), ("TIFF", "RGB")]
+)
+def test_other_kinds_and_modes_become_rgb(kind, mode):
+    assert decode(encoded(draw_shape("red", "circle").convert(mode), kind), "x").shape == (3, 48, 48)
+
+
+@pytest.mark.parametrize("data", [b"", b"GIF89a", b"\xff\xd8\xff", b"<html>no</html>"])
+def test_what_is_no_picture_is_named(data):
+    with pytest.raises(DataError, match=r"a\.jpg cannot be decoded"):
+        decode(data, "a.jpg")
+
+
+def test_a_truncated_jpeg_is_an_error_and_not_a_grey_picture():
+    data = encoded(draw_shape("red", "circle", 200), "JPEG")
+    with pytest.raises(DataError, match="cannot be decoded"):
+        decode(data[: len(data) // 2], "x")
+
+
+def test_fitting_keeps_the_middle_and_the_aspect():
+    wide = torch.zeros(3, 40, 120, dtype=torch.uint8)
+    wide[:, :, 40:80] = 200
+    assert fit(wide, 40).float().mean() == 200
+    assert fit(wide, 16).shape == (3, 16, 16)
+    assert fit(torch.zeros(3, 7, 5, dtype=torch.uint8), 32).shape == (3, 32, 32)
+
+
+def test_augmenting_depends_on_the_seed_alone():
+    picture = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (3, 50, 60), np.uint8))
+    first, again, other = (
+        augment(picture, 32, np.random.default_rng(seed), crop_scale=0.5, turn=True) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_without_crop_and_turn_a_square_picture_is_only_resized():
+    picture = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (3, 48, 48), np.uint8))
+    assert torch.equal(augment(picture, 32, np.random.default_rng(0), crop_scale=1.0, turn=False), fit(picture, 32))
+
+
+def test_turning_reaches_all_eight_symmetries_of_the_square_and_no_other():
+    picture = torch.arange(48, dtype=torch.uint8).view(3, 4, 4)
+    symmetries = {
+        m.numpy().tobytes() for k in range(4) for t in [torch.rot90(picture, k, (1, 2))] for m in (t, t.flip(2))
+    }
+    found = {
+        augment(picture, 4, np.random.default_rng(seed), crop_scale=1.0, turn=True).numpy().tobytes()
+        for seed in range(80)
+    }
+    assert len(symmetries) == 8
+    assert found == symmetries
+
+
+@pytest.mark.parametrize("size", [(3, 300, 20), (3, 1, 1), (3, 5, 400)])
+def test_pictures_of_any_shape_can_be_augmented(size):
+    for seed in range(5):
+        pixels = augment(
+            torch.zeros(size, dtype=torch.uint8), 32, np.random.default_rng(seed), crop_scale=0.3, turn=True
+        )
+        assert pixels.shape == (3, 32, 32)
+
+
+def test_normalised_pixels_have_imagenets_statistics():
+    grey = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    assert torch.allclose(
+        normalise(grey)[0, :, 0, 0], torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
+    )

@@ -1,0 +1,201 @@
+"""train() and resume() on small real shards."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from dove_core.config import EvalConfig, RankConfig, ShardConfig, TrainConfig
+from dove_core.data.sharding.shards import shard_captions
+from dove_core.errors import CheckpointError, DataError, TrainingError, UsageError
+from dove_core.evaluation.evaluate import evaluate
+from dove_core.training.loop import resume, train
+from dove_core.training.optimizer import learning_rate_at
+from tests.conftest import ALONE
+from tests.made import SMALL, make_karpathy
+
+QUICK = TrainConfig(weights="none", epochs=4, batch_size=16, learning_rate=1e-3)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(folder / "model.safetensors")
+
+
+def same(a: Path, b: Path) -> bool:
+    return all(torch.equal(value, weights(b)[name]) for name, value in weights(a).items())
+
+
+@pytest.mark.parametrize("objective", ["triplet", "infonce"])
+def test_ten_steps_equal_five_saved_and_five_more(shapes, tmp_path, objective):
+    training = dataclasses.replace(QUICK, objective=objective, max_steps=10)
+    train(shapes / "train", tmp_path / "ten", SMALL, training, ALONE)
+    train(shapes / "train", tmp_path / "five", SMALL, dataclasses.replace(training, max_steps=5), ALONE)
+    assert not same(tmp_path / "ten" / "last", tmp_path / "five" / "last")
+    result = resume(tmp_path / "five", ALONE, changes={"max_steps": 10})
+    assert result is not None
+    assert result.steps == 10
+    assert same(tmp_path / "ten" / "last", tmp_path / "five" / "last")
+
+
+def test_a_run_folder_holds_what_a_user_and_a_resume_need(trained):
+    for name in ("last", "best"):
+        files = {path.name for path in (trained / name).iterdir()}
+        assert files == {"model.safetensors", "model.json", "vocabulary.json", "training.pt"}
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert all(math.isfinite(row["loss"]) and 0 <= row["mean_recall"] <= 100 for row in rows)
+    assert json.loads((trained / "settings.json").read_text())["training"]["epochs"] == 2
+
+
+def test_the_loss_falls_and_the_rate_rises_and_falls(trained):
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert rows[1]["loss"] < rows[0]["loss"]
+    rates = [learning_rate_at(p / 100, warmup=0.1, highest=2.0) for p in range(101)]
+    assert rates[0] == 0
+    assert rates[10] == 2.0
+    assert rates[5] == pytest.approx(1.0)
+    assert rates[55] == pytest.approx(1.0)
+    assert rates[100] == pytest.approx(0, abs=1e-9)
+    assert learning_rate_at(0.0, warmup=0.0, highest=2.0) == 2.0
+
+
+def test_sixteen_pairs_are_learned_by_heart(tmp_path):
+    captions, images = make_karpathy(tmp_path / "source", {"train": 16})
+    shard_captions(captions, images, tmp_path / "shards", ShardConfig())
+    model = dataclasses.replace(SMALL, embed_dim=64, dropout=0.0)
+    training = TrainConfig(
+        weights="none", epochs=60, batch_size=16, learning_rate=2e-3, objective="infonce", lambda_g=1.0,
+        random_rotation=False, crop_scale=1.0, weight_decay=0.0,
+    )  # fmt: skip
+    train(tmp_path / "shards" / "train", tmp_path / "run", model, training, ALONE)
+    scores = evaluate(
+        tmp_path / "run" / "best", tmp_path / "shards" / "train", EvalConfig(), RankConfig(rank_by="pair"), ALONE
+    )
+    for row in ("global", "pairwise"):
+        assert scores.rows[row].image_to_text[1] == 100, row
+        assert scores.rows[row].text_to_image[1] == 100, row
+
+
+def test_captions_without_information_give_chance_recall(tmp_path):
+    random = np.random.default_rng(0)
+    captions, images = make_karpathy(tmp_path / "source", {"train": 64, "val": 60})
+    content = json.loads(captions.read_text())
+    for image in content["images"]:
+        image["sentences"] = [{"raw": " ".join(f"word{k}" for k in random.integers(0, 30, 4))} for _ in range(5)]
+    captions.write_text(json.dumps(content))
+    shard_captions(captions, images, tmp_path / "shards", ShardConfig())
+    training = TrainConfig(weights="none", epochs=12, batch_size=16, learning_rate=1e-3, objective="infonce")
+    train(tmp_path / "shards" / "train", tmp_path / "run", SMALL, training, ALONE)
+    for rank_by in ("pair", "sum"):
+        found = evaluate(
+            tmp_path / "run" / "best", tmp_path / "shards" / "val", EvalConfig(), RankConfig(rank_by=rank_by), ALONE
+        )
+        for name, scores in found.rows.items():
+            for k, value in {**scores.text_to_image}.items():
+                chance = k / 60
+                spread = 100 * math.sqrt(chance * (1 - chance) / 60)
+                assert value < 100 * chance + 3 * spread, (name, rank_by, k)
+            chance = 100 * (1 + 5 + 10) / 60 / 3
+            assert scores.mean_recall < chance + 8, (name, rank_by)
+
+
+def test_a_frozen_trunk_stays_as_it_was_through_a_whole_run(shapes, tmp_path):
+    train(shapes / "train", tmp_path / "a", SMALL, dataclasses.replace(QUICK, max_steps=1, freeze_backbone=True), ALONE)
+    train(shapes / "train", tmp_path / "b", SMALL, dataclasses.replace(QUICK, max_steps=6, freeze_backbone=True), ALONE)
+    first, second = weights(tmp_path / "a" / "last"), weights(tmp_path / "b" / "last")
+    assert all(torch.equal(value, second[name]) for name, value in first.items() if name.startswith("trunk."))
+    assert not all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_weights_can_come_from_a_file_and_must_fit(shapes, tmp_path):
+    import torchvision
+
+    torch.manual_seed(3)
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    torch.save(state, tmp_path / "r18.pth")
+    frozen = dataclasses.replace(QUICK, weights=str(tmp_path / "r18.pth"), freeze_backbone=True, max_steps=1)
+    train(shapes / "train", tmp_path / "run", SMALL, frozen, ALONE)
+    loaded = weights(tmp_path / "run" / "last")
+    assert torch.equal(loaded["trunk.stages.3.1.conv2.weight"], state["layer4.1.conv2.weight"])
+    assert torch.equal(loaded["trunk.stem.0.weight"], state["conv1.weight"])
+    torch.save(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "r50.pth")
+    (tmp_path / "broken.pth").write_bytes((tmp_path / "r18.pth").read_bytes()[:5000])
+    for name, words in (("r50.pth", "do not fit resnet18"), ("no.pth", "does not exist"), ("broken.pth", "broken.pth")):
+        wrong = dataclasses.replace(frozen, weights=str(tmp_path / name))
+        with pytest.raises(CheckpointError, match=words):
+            train(shapes / "train", tmp_path / "wrong", SMALL, wrong, ALONE)
+
+
+def test_imagenet_weights_come_through_torchvisions_own_cache(shapes, tmp_path, monkeypatch):
+    import torchvision
+
+    torch.manual_seed(4)
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    url = torchvision.models.ResNet18_Weights.DEFAULT.url
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(state, tmp_path / "hub" / "checkpoints" / url.rsplit("/", 1)[1])
+    monkeypatch.setattr("torch.hub.HASH_REGEX", __import__("re").compile("never"))
+    start = dataclasses.replace(QUICK, weights="imagenet", freeze_backbone=True, max_steps=1)
+    train(shapes / "train", tmp_path / "run", SMALL, start, ALONE)
+    assert torch.equal(weights(tmp_path / "run" / "last")["trunk.stem.0.weight"], state["conv1.weight"])
+
+
+def test_a_run_is_not_overwritten(shapes, trained):
+    with pytest.raises(TrainingError, match="holds a trained run") as caught:
+        train(shapes / "train", trained, SMALL, QUICK, ALONE)
+    assert "--resume" in caught.value.hint
+
+
+def test_a_finished_run_says_so_and_takes_more_epochs(trained, tmp_path):
+    import shutil
+
+    run = shutil.copytree(trained, tmp_path / "run")
+    with pytest.raises(TrainingError, match="trained all of its 2 epochs"):
+        resume(run, ALONE, changes={})
+    result = resume(run, ALONE, changes={"epochs": 3})
+    assert result is not None
+    assert [figures["epoch"] for figures in result.history] == [3]
+
+
+def test_a_resumed_run_refuses_settings_that_would_make_it_another(trained):
+    with pytest.raises(UsageError, match=r"--margin 0.5: this run was started with 0.2"):
+        resume(trained, ALONE, changes={"margin": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("training.pt", "training.pt"), ("model.safetensors", "model.safetensors"), ("model.json", "model")],
+)
+def test_a_truncated_checkpoint_is_named(trained, tmp_path, name, words):
+    import shutil
+
+    run = shutil.copytree(trained, tmp_path / "run")
+    path = run / "last" / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(CheckpointError, match=words) as caught:
+        resume(run, ALONE, changes={"epochs": 3})
+    assert caught.value.hint
+
+
+def test_shards_that_lost_their_tar_are_named(shapes, tmp_path):
+    import shutil
+
+    broken = shutil.copytree(shapes / "train", tmp_path / "train")
+    (broken / "00002.tar").unlink()
+    with pytest.raises(DataError, match=r"00002\.tar cannot be opened"):
+        train(broken, tmp_path / "run", SMALL, QUICK, ALONE)
+
+
+def test_too_few_pictures_are_refused_with_the_numbers(tmp_path):
+    captions, images = make_karpathy(tmp_path / "source", {"train": 1})
+    shard_captions(captions, images, tmp_path / "shards", ShardConfig())
+    with pytest.raises(TrainingError, match="has 1 pictures for 1 process"):
+        train(tmp_path / "shards" / "train", tmp_path / "run", SMALL, QUICK, ALONE)
