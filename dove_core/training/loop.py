@@ -28,7 +28,7 @@ from dove_core.search.embedder import Embedder
 from dove_core.training.batches import Batch, MakeBatch
 from dove_core.training.objective import Objective
 from dove_core.training.optimizer import learning_rate_at, make_optimizer
-from dove_core.training.run import Position, RunSettings, append_metrics, load_state, open_new, save
+from dove_core.training.run import Position, RunSettings, append_metrics, load_state, open_new, save_best, save_last
 from dove_core.training.world import World, launch
 
 _REPORT_EVERY = 10
@@ -246,7 +246,7 @@ class _Trainer:
         if step.ends_epoch:
             self._end_epoch(step)
         elif stop or (self.training.save_steps and self.position.steps % self.training.save_steps == 0):
-            self._save("last")
+            self._save()
         return stop
 
     def _end_epoch(self, step: Step) -> None:
@@ -266,9 +266,10 @@ class _Trainer:
             self.position = dataclasses.replace(
                 self.position, best=max(self.position.best, figures.get("mean_recall", -1.0))
             )
-            self._save("last")
+            self._save()
             if better or not self.settings.validation:
-                self._save("best")
+                save_best(self.run, self.checkpoint)
+                self.report(Saved(self.run / "best"))
             append_metrics(self.run, figures)
             self.history.append(figures)
             self.report(Measured(_TASK, figures, final=True))
@@ -281,13 +282,13 @@ class _Trainer:
         split = encode_split(embedder, Shards(folder), batch_size=self.training.batch_size)
         return score_global_row(embedder, split).mean_recall
 
-    def _save(self, name: str) -> None:
+    def _save(self) -> None:
         if not self.world.first:
             return
         parts: dict[str, Any] = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
         extra = {k: v for k, v in self.objective.state_dict().items() if not k.startswith("model.")}
-        save(self.run, name, self.checkpoint, self.position, {**parts, "objective": extra})
-        self.report(Saved(self.run / name))
+        save_last(self.run, self.checkpoint, self.position, {**parts, "objective": extra})
+        self.report(Saved(self.run / "last"))
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])

@@ -81,13 +81,23 @@ class Position:
     best: float = -1.0
 
 
-def save(run: Path, name: str, checkpoint: Checkpoint, position: Position, parts: Mapping[str, Any]) -> None:
-    """Write `run/name`: the checkpoint and what a resume needs; finished or as it was before.
+def save_best(run: Path, checkpoint: Checkpoint) -> None:
+    """Write `run/best`: the checkpoint, finished or as it was before.
 
     Raises:
         SpaceError: the disk is full; the checkpoint before is kept.
     """
-    with atomic_folder(run / name) as folder:
+    with atomic_folder(run / "best") as folder:
+        save_checkpoint(folder, checkpoint)
+
+
+def save_last(run: Path, checkpoint: Checkpoint, position: Position, parts: Mapping[str, Any]) -> None:
+    """Write `run/last`: the checkpoint and what a resume needs; finished or as it was before.
+
+    Raises:
+        SpaceError: the disk is full; the checkpoint before is kept.
+    """
+    with atomic_folder(run / "last") as folder:
         save_checkpoint(folder, checkpoint)
         torch.save({"format": FORMAT, "position": dataclasses.asdict(position), **parts}, folder / STATE)
 

@@ -1,0 +1,230 @@
+"""No dead knobs: every setting is changed once, and something changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dove_core import config
+from dove_core.config import (
+    ComputeConfig,
+    EmbedConfig,
+    EvalConfig,
+    ModelConfig,
+    QueryConfig,
+    RankConfig,
+    ShardConfig,
+    TrainConfig,
+)
+from dove_core.data.manifest import read_manifest
+from dove_core.data.sharding.shards import shard_captions
+from dove_core.errors import DataError, UsageError
+from dove_core.evaluation.evaluate import encode_split, evaluate, score_rows
+from dove_core.events import Advanced, Saved
+from dove_core.model.checkpoint import load_checkpoint
+from dove_core.model.compute import mixed_dtype
+from dove_core.search.embed import embed
+from dove_core.search.embedder import Embedder
+from dove_core.search.query import Searcher
+from dove_core.training.loop import train
+from tests.conftest import ALONE
+from tests.made import SMALL, draw_shape, make_karpathy
+
+BASE = TrainConfig(weights="none", epochs=2, batch_size=12, learning_rate=1e-3, grad_clip=5.0)
+INFONCE = dataclasses.replace(BASE, objective="infonce")
+
+TRAINING: dict[str, tuple[TrainConfig, Any]] = {
+    "weights": (BASE, "file"),
+    "epochs": (BASE, 3),
+    "batch_size": (BASE, 8),
+    "learning_rate": (BASE, 2e-3),
+    "weight_decay": (BASE, 0.5),
+    "warmup": (BASE, 0.5),
+    "grad_clip": (BASE, 0.01),
+    "lambda_g": (BASE, 1.0),
+    "objective": (BASE, "infonce"),
+    "margin": (BASE, 0.4),
+    "negatives": (BASE, "hardest"),
+    "temperature": (INFONCE, 0.2),
+    "freeze_backbone": (BASE, True),
+    "random_rotation": (BASE, False),
+    "crop_scale": (BASE, 0.3),
+    "min_word_count": (BASE, 10),
+    "validate_every": (BASE, 2),
+    "save_steps": (BASE, 1),
+    "max_steps": (BASE, 3),
+    "seed": (BASE, 1),
+}
+MODEL: dict[str, tuple[ModelConfig, Any]] = {
+    "backbone": (SMALL, "resnet34"),
+    "image_size": (SMALL, 48),
+    "embed_dim": (SMALL, 16),
+    "heads": (SMALL, 2),
+    "word_dim": (SMALL, 8),
+    "max_tokens": (SMALL, 3),
+    "region_grid": (SMALL, 3),
+    "center_box": (SMALL, "center"),
+    "center_box_frac": (dataclasses.replace(SMALL, center_box="center"), 0.9),
+    "dropout": (SMALL, 0.5),
+    "caption_field": (dataclasses.replace(SMALL, caption_field="title"), "title_multi_objects"),
+}
+
+
+@pytest.fixture(scope="module")
+def titled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of a CSV with two caption fields: 24 train pictures."""
+    folder = tmp_path_factory.mktemp("titled")
+    (folder / "images").mkdir()
+    rows = ["filepath,title,title_multi_objects"]
+    for k in range(24):
+        colour, shape = ("red", "green", "blue")[k % 3], ("circle", "square")[k % 2]
+        draw_shape(colour, shape, shift=k // 6).save(folder / "images" / f"{k}.jpg")
+        rows.append(f'{k}.jpg,{colour} {shape},"{colour} of {shape}, surrounded by landuse of ground {k}"')
+    (folder / "titles_train.csv").write_text("\n".join(rows))
+    shard_captions(folder / "titles_train.csv", folder / "images", folder / "shards", ShardConfig())
+    return folder / "shards" / "train"
+
+
+def trace(shards: Path, run: Path, model: ModelConfig, training: TrainConfig) -> tuple[Any, ...]:
+    """Train, and return all that a user could see of it but times."""
+    events: list[Any] = []
+    train(shards, run, model, training, ALONE, validation=shards, report=events.append)
+    weights = hashlib.sha256((run / "last" / "model.safetensors").read_bytes()).hexdigest()
+    path = run / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    seen = [{k: v for k, v in row.items() if k not in ("waiting", "samples_per_second")} for row in rows]
+    return weights, seen, sum(isinstance(event, Saved) for event in events)
+
+
+@pytest.fixture(scope="module")
+def traces(titled: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
+    """Traces of runs with unchanged settings, made when first asked for."""
+    made: dict[Any, Any] = {}
+
+    def of(model: ModelConfig, training: TrainConfig) -> tuple[Any, ...]:
+        if (model, training) not in made:
+            made[model, training] = trace(titled, tmp_path_factory.mktemp("base") / "run", model, training)
+        return made[model, training]
+
+    return of  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_every_training_setting_changes_something(name, titled, traces, tmp_path):
+    base, value = TRAINING[name]
+    if value == "file":
+        import torchvision
+
+        torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "w.pth")
+        value = str(tmp_path / "w.pth")
+    model = dataclasses.replace(SMALL, caption_field="title")
+    changed = trace(titled, tmp_path / "run", model, dataclasses.replace(base, **{name: value}))
+    assert changed != traces(model, base)
+
+
+@pytest.mark.parametrize("name", MODEL)
+def test_every_model_setting_changes_something(name, titled, traces, tmp_path):
+    base, value = MODEL[name]
+    short = dataclasses.replace(BASE, max_steps=2)
+    model = base if name == "caption_field" else dataclasses.replace(base, caption_field="title_multi_objects")
+    changed = trace(titled, tmp_path / "run", dataclasses.replace(model, **{name: value}), short)
+    assert changed != traces(model, short)
+
+
+def test_the_same_settings_give_the_same_run(titled, traces, tmp_path):
+    model = dataclasses.replace(SMALL, caption_field="title")
+    assert trace(titled, tmp_path / "run", model, BASE) == traces(model, BASE)
+
+
+SHARDING = {"shard_size": 5, "seed": 1, "max_bad": 0.01, "jpeg_quality": 40}
+
+
+@pytest.mark.parametrize("name", SHARDING)
+def test_every_sharding_setting_changes_something(name, tmp_path):
+    captions, images = make_karpathy(tmp_path / "source", {"train": 20})
+    (images / "train_3.jpg").unlink()
+    draw_shape("red", "cross").save(images / "train_5.jpg", "PNG")  # not a JPEG, whatever its name says
+    base = ShardConfig(max_bad=0.2)
+    changed = dataclasses.replace(base, **{name: SHARDING[name]})
+    shard_captions(captions, images, tmp_path / "a", base)
+    if name == "max_bad":
+        with pytest.raises(DataError, match="1 of 20"):
+            shard_captions(captions, images, tmp_path / "b", changed)
+        return
+    shard_captions(captions, images, tmp_path / "b", changed)
+    assert read_manifest(tmp_path / "a" / "train").shards != read_manifest(tmp_path / "b" / "train").shards
+
+
+def pid(records: Any, epoch: int) -> int:
+    return os.getpid()
+
+
+def test_every_compute_setting_changes_something(trained, shapes, monkeypatch):
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="--device cuda"):
+            Embedder(load_checkpoint(trained / "best"), ComputeConfig(device="cuda"))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert mixed_dtype(torch.device("cpu"), True) is torch.bfloat16
+    assert mixed_dtype(torch.device("cpu"), False) is None
+    found = []
+    for amp in (True, False):
+        embedder = Embedder(load_checkpoint(trained / "best"), ComputeConfig(device="cpu", amp=amp, workers=0))
+        found.append(embedder.embed_captions(["a red circle on grey ground"]).pooled.dtype)
+    assert found == [torch.bfloat16, torch.float32]
+    # workers: tests/data/test_loader.py sees who reads
+
+
+def test_every_evaluation_setting_changes_something(trained, shapes):
+    embedder = Embedder(load_checkpoint(trained / "best"), ALONE)
+    from dove_core.data.reader import Shards
+
+    split = encode_split(embedder, Shards(shapes / "train"), batch_size=16)
+    base = score_rows(embedder, split, EvalConfig(), RankConfig())
+    assert score_rows(embedder, split, EvalConfig(rerank=2), RankConfig())["reranked"] != base["reranked"]
+    assert "pairwise" not in score_rows(embedder, split, EvalConfig(pairwise=False), RankConfig())
+    assert score_rows(embedder, split, EvalConfig(), RankConfig(rank_by="pair"))["pairwise"] != base["pairwise"]
+    steps = []
+    for size in (64, 6):
+        events: list[Any] = []
+        settings = EvalConfig(batch_size=size, pairwise=False)
+        evaluate(trained / "best", shapes / "val", settings, RankConfig(), ALONE, report=events.append)
+        steps.append(sum(isinstance(event, Advanced) for event in events))
+    assert steps == [1, 2]
+
+
+def test_every_embedding_and_query_setting_changes_something(trained, shapes, tmp_path):
+    steps = []
+    for size in (64, 4):
+        events: list[Any] = []
+        embed(trained / "best", shapes / "val", tmp_path / str(size), EmbedConfig(size), ALONE, report=events.append)
+        steps.append(sum(isinstance(event, Advanced) for event in events))
+    assert steps == [2, 4]
+    searcher = Searcher.open(tmp_path / "4", ALONE)
+    plain = searcher.ask("a red circle", QueryConfig(), RankConfig())
+    assert len(plain) == 10
+    assert len(searcher.ask("a red circle", QueryConfig(top=3), RankConfig())) == 3
+    assert searcher.ask("a red circle", QueryConfig(rerank=10), RankConfig()) != plain
+
+
+def test_no_setting_is_left_out_here():
+    tested = {
+        TrainConfig: set(TRAINING),
+        ModelConfig: set(MODEL),
+        ShardConfig: set(SHARDING),
+        ComputeConfig: {"device", "amp", "workers"},
+        EvalConfig: {"rerank", "pairwise", "batch_size"},
+        RankConfig: {"rank_by"},
+        EmbedConfig: {"batch_size"},
+        QueryConfig: {"top", "rerank"},
+    }
+    kinds = {value for value in vars(config).values() if dataclasses.is_dataclass(value)}
+    assert kinds == set(tested)
+    for kind, names in tested.items():
+        assert {field.name for field in dataclasses.fields(kind)} == names
