@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -71,9 +73,10 @@ class Trunk(nn.Module):
 
     def _imagenet(self) -> dict[str, Tensor]:
         try:
-            state: dict[str, Tensor] = torchvision.models.get_model_weights(self.name).DEFAULT.get_state_dict(
-                progress=False
-            )
+            with redirect_stdout(sys.stderr):  # where torch.hub says what it downloads is not the data's place
+                state: dict[str, Tensor] = torchvision.models.get_model_weights(self.name).DEFAULT.get_state_dict(
+                    progress=False
+                )
         except (URLError, OSError, RuntimeError) as error:
             hint = (
                 "connect once, or give a downloaded file with --weights FILE, or start from scratch with --weights none"

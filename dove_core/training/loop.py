@@ -28,7 +28,16 @@ from dove_core.search.embedder import Embedder
 from dove_core.training.batches import Batch, MakeBatch
 from dove_core.training.objective import Objective
 from dove_core.training.optimizer import learning_rate_at, make_optimizer
-from dove_core.training.run import Position, RunSettings, append_metrics, load_state, open_new, save_best, save_last
+from dove_core.training.run import (
+    Position,
+    RunSettings,
+    append_metrics,
+    hold_new,
+    load_state,
+    open_new,
+    save_best,
+    save_last,
+)
 from dove_core.training.world import World, launch
 
 _REPORT_EVERY = 10
@@ -83,6 +92,7 @@ def train(
     for config in (model, training, compute):
         check(config)
     settings = RunSettings(str(shards), None if validation is None else str(validation), model, training)
+    hold_new(run)
     Shards(shards)  # what is wrong with them is said before any process starts
     arguments = (run, settings, compute, False)
     return launch(gpus, compute.device, _train, arguments, report=report)

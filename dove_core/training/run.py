@@ -120,14 +120,18 @@ def load_state(run: Path) -> tuple[Position, dict[str, Any]]:
         raise CheckpointError(f"{path} cannot be read: {error}", hint="start the run again without --resume") from error
 
 
-def open_new(run: Path, settings: RunSettings) -> None:
-    """Start a run folder.
+def hold_new(run: Path) -> None:
+    """Refuse to train over an earlier run.
 
     Raises:
-        TrainingError: there is a checkpoint in it already.
+        TrainingError: there is a checkpoint in the folder already.
     """
     if settled_folder(run / "last").exists():
         raise TrainingError(f"{run} holds a trained run", hint="go on with --resume, or name another one with --run")
+
+
+def open_new(run: Path, settings: RunSettings) -> None:
+    """Start a run folder."""
     run.mkdir(parents=True, exist_ok=True)
     settings.write(run)
     (run / METRICS).unlink(missing_ok=True)

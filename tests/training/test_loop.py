@@ -68,23 +68,6 @@ def test_the_loss_falls_and_the_rate_rises_and_falls(trained):
     assert learning_rate_at(0.0, warmup=0.0, highest=2.0) == 2.0
 
 
-def test_sixteen_pairs_are_learned_by_heart(tmp_path):
-    captions, images = make_karpathy(tmp_path / "source", {"train": 16})
-    shard_captions(captions, images, tmp_path / "shards", ShardConfig())
-    model = dataclasses.replace(SMALL, embed_dim=64, dropout=0.0)
-    training = TrainConfig(
-        weights="none", epochs=24, batch_size=16, learning_rate=3e-3, objective="infonce", lambda_g=1.0,
-        random_rotation=False, crop_scale=1.0, weight_decay=0.0,
-    )  # fmt: skip
-    train(tmp_path / "shards" / "train", tmp_path / "run", model, training, ALONE)
-    scores = evaluate(
-        tmp_path / "run" / "best", tmp_path / "shards" / "train", EvalConfig(), RankConfig(rank_by="pair"), ALONE
-    )
-    for row in ("global", "pairwise"):
-        assert scores.rows[row].image_to_text[1] == 100, row
-        assert scores.rows[row].text_to_image[1] == 100, row
-
-
 def test_captions_without_information_give_chance_recall(tmp_path):
     random = np.random.default_rng(0)
     captions, images = make_karpathy(tmp_path / "source", {"train": 64, "val": 60})

@@ -1,0 +1,276 @@
+"""The six commands as a user runs them: right input, wrong input, exit codes, what goes where."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dove_cli import render
+from dove_cli.main import app
+from dove_core import errors
+from dove_core.events import Advanced, Measured, Noted, Saved, Skipped, Started
+from tests.made import make_karpathy
+
+SMALL_OPTIONS = [
+    "--backbone", "resnet18", "--image-size", "32", "--embed-dim", "32", "--heads", "4", "--word-dim", "16",
+    "--region-grid", "2", "--weights", "none", "--device", "cpu", "--workers", "0", "--batch-size", "16",
+]  # fmt: skip
+
+
+def dove(*words: str) -> tuple[int, str, str]:
+    """Run a command in this process; return exit code, standard output and standard error."""
+    result = CliRunner().invoke(app, list(words))
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, shapes, trained):
+    """A working folder with shards, a run and an index in their default places."""
+    folder = tmp_path_factory.mktemp("home")
+    shutil.copytree(shapes, folder / "shards" / "shapes")
+    shutil.copytree(trained, folder / "runs" / "shapes")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert dove("embed", "--device", "cpu", "--workers", "0")[0] == 0
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def at_home(home, monkeypatch):
+    monkeypatch.chdir(home)
+    return home
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_from_captions_to_a_hit_with_every_default(empty):
+    captions, images = make_karpathy(empty / "source", {"train": 24, "val": 8, "test": 8})
+    code, out, err = dove("shard", "--captions", str(captions), "--images", str(images), "--name", "shapes")
+    assert (code, out) == (0, "")
+    assert "shards/shapes/train: 24 samples in 1 shards (24 ok)" in err
+    code, out, err = dove("train", *SMALL_OPTIONS, "--epochs", "1")
+    assert code == 0, err
+    assert "using shards/shapes/train" in err
+    assert "saved runs/shapes/best" in err
+    assert re.search(r"^ 1 +\d\.\d{4}", out, re.M)
+    code, out, err = dove("eval", "--device", "cpu", "--workers", "0")
+    assert code == 0, err
+    assert "using runs/shapes/best\nusing shards/shapes/test\n" in err
+    assert "8 pictures, 16 captions" in out
+    assert all(name in out for name in ("global", "reranked (best 50)", "pairwise"))
+    code, _, err = dove("embed", "--device", "cpu", "--workers", "0")
+    assert code == 0, err
+    assert "saved index/shapes" in err
+    code, out, err = dove("query", "red circle", "--top", "3", "--sheet", "hits.png", "--device", "cpu")
+    assert code == 0, err
+    assert len(re.findall(r"^ [123] ", out, re.M)) == 3
+    assert (empty / "hits.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_eval_json_is_one_object_with_three_rows(at_home):
+    code, out, _ = dove("eval", "--json", "--device", "cpu", "--workers", "0")
+    assert code == 0
+    found = json.loads(out)
+    names = {"mean_recall"} | {f"{way}_recall@{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)}
+    for row in ("global", "reranked", "pairwise"):
+        assert set(found["metrics"][row]) == names
+        assert all(0 <= value <= 100 for value in found["metrics"][row].values())
+
+
+def test_query_json_is_one_object_a_hit(at_home):
+    code, out, err = dove("query", "a green square", "--top", "4", "--rerank", "6", "--json", "--device", "cpu")
+    assert code == 0, err
+    hits = [json.loads(line) for line in out.splitlines()]
+    assert [hit["rank"] for hit in hits] == [1, 2, 3, 4]
+    for hit in hits:
+        assert set(hit) == {"rank", "key", "score", "caption", "shard"}
+    scores = [hit["score"] for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_picture_can_ask(at_home, shapes):
+    picture = shapes.parents[1] / "source" / "images" / "test_3.jpg"
+    code, out, err = dove("query", "--image", str(picture), "--top", "1", "--json", "--device", "cpu")
+    assert code == 0, err
+    assert json.loads(out)["score"] > 0.98
+
+
+def test_embed_and_shard_and_train_give_data_with_json(empty):
+    captions, images = make_karpathy(empty / "source", {"train": 8})
+    _, out, _ = dove("shard", "--captions", str(captions), "--images", str(images), "--name", "s", "--json")
+    assert json.loads(out)["samples"] == 8
+    code, out, err = dove("train", *SMALL_OPTIONS, "--epochs", "1", "--json")
+    assert code == 0, err
+    assert json.loads(out)["steps"] == 1
+    code, out, _ = dove("embed", "--shards", "shards/s", "--device", "cpu", "--workers", "0", "--json")
+    assert json.loads(out)["pictures"] == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message", "hint"),
+    [
+        (["query"], 2, "ask with words or with --image", "airport runway"),
+        (["query", "x", "--image", "y"], 2, "ask with words or with --image", ""),
+        (["query", "--image", "none.jpg"], 2, "--image none.jpg cannot be read", "JPEG"),
+        (["query", "red", "--top", "0"], 2, "--top 0 is out of range", "at least 1"),
+        (["query", "zeppelin"], 2, "no word of 'zeppelin' is known", "it learned words such as"),
+        (["query", "red", "--index", "other"], 6, "index/other/index.json does not exist", "dove embed"),
+        (["query", "red", "--checkpoint", "none"], 5, "none is not a folder", "dove train"),
+        (["eval", "--checkpoint", "runs/none/best"], 5, "runs/none/best is not a folder", "runs/NAME/best"),
+        (["eval", "--shards", "shards/none"], 4, "shards/none/manifest.json", "dove shard"),
+        (["eval", "--rerank", "0"], 2, "--rerank 0 is out of range", "at least 1"),
+        (["embed", "--shards", "nowhere"], 4, "nowhere holds no shards", "manifest.json"),
+        (["train"], 7, "runs/shapes holds a trained run", "--resume"),
+        (["train", "--resume"], 7, "has trained all of its 2 epochs", "--epochs N"),
+        (["train", "--resume", "--margin", "0.5"], 2, "--margin 0.5: this run was started with 0.2", "--epochs"),
+        (["train", "--resume", "--shards", "x"], 2, "the run's own shards", "leave"),
+        (["train", "--run", "new", "--gpus", "2", "--device", "auto"], 2, "--gpus 2: this machine has", "cpu"),
+        (
+            ["train", "--run", "new", "--weights", "w.pth", "--device", "cpu"],
+            5,
+            "--weights w.pth does not exist",
+            "file",
+        ),
+        (["train", "--run", "new", "--embed-dim", "100"], 2, "--embed-dim 100 is not a multiple", "512"),
+        (["shard"], 2, "a release is needed", "dove fetch"),
+        (["shard", "--captions", "a.csv"], 2, "--captions, --images and --name belong together", "all three"),
+        (["shard", "x", "--captions", "a", "--images", "b", "--name", "c"], 2, "both the release 'x'", "leave one"),
+        (["shard", "x", "--split", "val"], 2, "--split goes with --captions", "own tables"),
+        (["shard", "none"], 4, "data/none", "dove fetch"),
+        (["shard", "--captions", "a.csv", "--images", "b", "--name", "c"], 4, "a.csv", ""),
+    ],
+)
+def test_wrong_input_is_named_with_a_way_out_and_its_exit_code(at_home, words, code, message, hint):
+    import torch
+
+    if "--gpus" in words and torch.cuda.is_available():
+        pytest.skip("this machine has GPUs")
+    found, out, err = dove(*words)
+    assert (found, out) == (code, ""), err
+    assert re.search(r"^error: .*" + re.escape(message), err, re.M), err
+    assert hint in err.split("hint: ", 1)[-1]
+
+
+@pytest.mark.parametrize(
+    "words", [["fetch", "nonsense"], ["train", "--center-box", "x"], ["eval", "--rerank", "many"], ["fly"]]
+)
+def test_what_the_parser_refuses_is_a_usage_error(at_home, words):
+    assert dove(*words)[0] == 2
+
+
+def test_several_candidates_are_listed_and_none_is_taken(home, tmp_path, monkeypatch):
+    folder = shutil.copytree(home, tmp_path / "home")
+    monkeypatch.chdir(folder)
+    shutil.copytree("shards/shapes", "shards/other")
+    shutil.copytree("runs/shapes", "runs/other")
+    shutil.copytree("index/shapes", "index/other")
+    for words, listed, option in (
+        (["eval"], "runs/other/best, runs/shapes/best", "--checkpoint"),
+        (["train"], "shards/other/train, shards/shapes/train", "--shards"),
+        (["train", "--resume"], "runs/other, runs/shapes", "--run"),
+        (["query", "red"], "index/other, index/shapes", "--index"),
+    ):
+        code, _, err = dove(*words)
+        assert code == 2
+        assert listed in err
+        assert option in err
+
+
+def test_a_second_index_of_another_model_is_refused_with_its_code(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(home, tmp_path / "home"))
+    done = dove("train", *SMALL_OPTIONS, "--epochs", "1", "--run", "other", "--seed", "5")
+    assert done[0] == 0, done[2]
+    code, _, err = dove("embed", "--checkpoint", "runs/other/best", "--out", "shapes", "--device", "cpu")
+    assert code == 6
+    assert "was made by the model" in err
+    code, _, err = dove("query", "red", "--checkpoint", "runs/other/best", "--device", "cpu")
+    assert code == 6
+    assert "embed again with this model" in err
+
+
+def test_every_kind_of_error_has_its_own_exit_code_and_the_help_and_readme_name_it():
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and kind.__base__ is errors.DoveError}
+    assert kinds == set(render.EXIT_CODES)
+    assert len(set(render.EXIT_CODES.values())) == len(kinds)
+    code, out, _ = dove("--help")
+    assert code == 0
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for number in (0, 1, *render.EXIT_CODES.values(), render.INTERRUPTED):
+        assert re.search(rf"\b{number}\b", out)
+        assert re.search(rf"^\| {number} \|", readme, re.M), number
+
+
+@pytest.mark.parametrize("command", ["fetch", "shard", "train", "eval", "embed", "query"])
+def test_every_command_has_help_with_examples(command):
+    code, out, _ = dove(command, "--help")
+    assert code == 0
+    assert f"dove {command}" in re.sub(r"Usage: dove \w+", "", out)
+
+
+def test_ctrl_c_ends_with_130(at_home, monkeypatch):
+    import dove_core.evaluation.evaluate as module
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "load_checkpoint", interrupted)
+    code, _, err = dove("eval")
+    assert code == 130
+    assert "interrupted" in err
+
+
+def test_bars_appear_on_a_terminal_only(monkeypatch, capsys):
+    events = [
+        Started("training", 10, "pictures", done=2), Advanced("training", 3), Measured("training", {"loss": 0.5}),
+        Measured("training", {"mean_recall": 12.0}, final=True), Skipped("shard", "damaged picture", 2, "a.jpg"),
+        Saved(Path("runs/a")), Noted("a [bracketed] note"),
+    ]  # fmt: skip
+    with render.reporting() as report:
+        for event in events:
+            report(event)
+    plain = capsys.readouterr()
+    assert plain.out == ""
+    assert plain.err == (
+        "training: 10 pictures, 2 done before\ntraining: mean recall 12\n"
+        "shard: left out 2 (damaged picture), such as a.jpg\nsaved runs/a\na [bracketed] note\n"
+    )
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with render.reporting() as report:
+        for event in events:
+            report(event)
+    drawn = capsys.readouterr()
+    assert drawn.out == ""
+    assert "━" in drawn.err
+    assert "5/10" in drawn.err
+    assert "a [bracketed] note" in drawn.err
+
+
+def test_two_processes_train_and_one_draws(at_home, tmp_path):
+    command = [
+        sys.executable, "-m", "dove_cli", "train", *SMALL_OPTIONS, "--gpus", "2", "--epochs", "2",
+        "--run", str(tmp_path / "run"),
+    ]  # fmt: skip
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root}, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("training: 96 pictures") == 1
+    assert done.stderr.count("training: loss") == 2
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["steps"] for row in rows] == [2, 4]  # 48 pictures: 32 and 16 in a step of two processes

@@ -1,0 +1,73 @@
+"""The training step: what it minimises, and that it can."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import torch
+
+from dove_core.config import EvalConfig, RankConfig, ShardConfig, TrainConfig
+from dove_core.data.reader import Shards
+from dove_core.data.sharding.shards import shard_captions
+from dove_core.evaluation.evaluate import encode_split, score_rows
+from dove_core.model.checkpoint import build
+from dove_core.model.tokenizer import Tokenizer
+from dove_core.search.embedder import Embedder
+from dove_core.training.batches import MakeBatch
+from dove_core.training.losses import negative_pairs, triplet
+from dove_core.training.objective import Objective
+from dove_core.training.optimizer import make_optimizer
+from tests.conftest import ALONE
+from tests.made import SMALL, make_karpathy
+from tests.training.jobs import make_pairs
+
+
+def test_the_total_is_the_pair_term_plus_lambda_g_times_the_global_term():
+    torch.manual_seed(0)
+    checkpoint = build(SMALL, Tokenizer([f"w{k}" for k in range(40)], 12))
+    pairs = make_pairs(6)
+    objective = Objective(checkpoint.model.eval(), TrainConfig(lambda_g=3.0), lambda x: x)
+    total, pair, whole = objective(pairs)
+    images, captions, scores = checkpoint.model(
+        (pairs.pixels.float() / 255 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
+        / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1),
+        pairs.tokens,
+        pairs.lengths,
+    )
+    negative = negative_pairs(pairs.pictures, pairs.captions)
+    assert torch.isclose(pair, triplet(scores, negative, margin=0.2, hardest=False), atol=1e-6)
+    cosines = images.embedding @ captions.embedding.T
+    assert torch.isclose(whole, triplet(cosines, negative, margin=0.2, hardest=False), atol=1e-6)
+    assert torch.isclose(total, pair + 3 * whole)
+
+
+def test_sixteen_pairs_are_learned_by_heart(tmp_path):
+    captions, images = make_karpathy(tmp_path / "source", {"train": 16})
+    shard_captions(captions, images, tmp_path / "shards", ShardConfig())
+    shards = Shards(tmp_path / "shards" / "train")
+    torch.manual_seed(0)
+    words = Tokenizer.learn(itertools.chain(*shards.captions("caption")), min_count=1, max_tokens=12)
+    checkpoint = build(dataclasses.replace(SMALL, embed_dim=64, dropout=0.0), words)
+    training = TrainConfig(objective="infonce", lambda_g=1.0)
+    objective = Objective(checkpoint.model.train(), training, lambda x: x)
+    optimizer = make_optimizer(objective, learning_rate=5e-4, weight_decay=0.0)
+    make = MakeBatch(words, "caption", 32, crop_scale=1.0, turn=False, seed=0)
+    records = [shards.read(number) for number in range(16)]
+    for epoch in range(50):
+        optimizer.zero_grad()
+        objective(make(records, epoch)).total.backward()
+        optimizer.step()
+    embedder = Embedder(checkpoint, ALONE)
+    rows = score_rows(embedder, encode_split(embedder, shards, batch_size=16), EvalConfig(), RankConfig(rank_by="pair"))
+    for name, scores in rows.items():
+        assert scores.image_to_text[1] == scores.text_to_image[1] == 100, name
+
+
+def test_only_matrices_decay_and_everything_learns():
+    checkpoint = build(SMALL, Tokenizer(["a"], 12))
+    decaying, exempt = make_optimizer(checkpoint.model, learning_rate=1.0, weight_decay=0.3).param_groups
+    assert decaying["weight_decay"] == 0.3
+    assert exempt["weight_decay"] == 0
+    assert all(p.ndim >= 2 for p in decaying["params"])
+    assert len(decaying["params"]) + len(exempt["params"]) == len(list(checkpoint.model.parameters()))
