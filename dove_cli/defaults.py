@@ -5,6 +5,7 @@ A path that is not given is found if exactly one candidate exists, and named on 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from dove_cli.render import note
@@ -73,5 +74,6 @@ def _only(found: list[Path], what: str, option: str, hint: str) -> Path:
     if len(found) > 1:
         listed = ", ".join(sorted(map(str, found)))
         raise UsageError(f"{what} is needed, and there are several: {listed}", hint=f"choose with {option}")
-    note(f"using {found[0]}")
+    if os.environ.get("RANK", "0") == "0":  # under torchrun, one process of several speaks
+        note(f"using {found[0]}")
     return found[0]

@@ -1,0 +1,138 @@
+"""`dove fetch` and `dove shard` against a real server and damaged input."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from dove_core.data.fetching.catalog import SKYSCRIPT
+from tests.cli.test_commands import SMALL_OPTIONS, dove
+from tests.http_server import Served, serving
+from tests.made import draw_shape, make_karpathy
+
+
+def zipped(name: str, content: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(name, content)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_whole_release_comes_from_a_mirror_and_once_only(empty):
+    with serving() as server:
+        for file in SKYSCRIPT.files:
+            body = zipped("a/b.jpg", b"x" * 50) if file.path.endswith(".zip") else b"filepath,title\na.jpg,b\n"
+            server.files[f"sky/{file.path}"] = Served(body)
+        words = ["fetch", "--mirror", server.url("sky/"), "--no-checksums", "--json"]
+        code, out, err = dove(*words)
+        assert code == 0, err
+        files = json.loads(out)["files"]
+        assert {f"data/skyscript/{file.path}" for file in SKYSCRIPT.files} <= set(files)
+        asked = sum(one.method == "GET" for one in server.asked)
+        assert dove(*words)[0] == 0
+        assert sum(one.method == "GET" for one in server.asked) == asked
+
+
+def test_a_wrong_checksum_and_a_refusal_end_with_the_download_code(empty):
+    with serving() as server:
+        for file in SKYSCRIPT.files:
+            body = zipped("a/b.jpg", b"x" * 50) if file.path.endswith(".zip") else b"filepath,title\na.jpg,b\n"
+            server.files[f"sky/{file.path}"] = Served(body)
+        code, _, err = dove("fetch", "--mirror", server.url("sky/"))
+        assert code == 3
+        assert "--no-checksums" in err
+        for served in server.files.values():
+            served.status = 403
+        code, _, err = dove("fetch", "--mirror", server.url("sky/"), "--no-checksums", "--out", "other")
+        assert code == 3
+        assert "403" in err
+
+
+def damage(path: Path, name: str) -> None:
+    """Flip one byte in the middle of a stored member."""
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(name)
+        place = info.header_offset + 30 + len(info.filename) + info.file_size // 2
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0xFF
+    path.write_bytes(data)
+
+
+def make_zip_and_csv(folder: Path, count: int) -> tuple[Path, Path]:
+    rows, images = ["filepath,title"], folder / "pictures.zip"
+    with zipfile.ZipFile(images, "w") as archive:
+        for k in range(count):
+            stream = io.BytesIO()
+            draw_shape("red", "circle", shift=k % 5).save(stream, "JPEG")
+            archive.writestr(f"{k}.jpg", stream.getvalue())
+            rows.append(f"{k}.jpg,red circle {k}")
+    (folder / "rows.csv").write_text("\n".join(rows))
+    return folder / "rows.csv", images
+
+
+@pytest.mark.parametrize("trouble", ["damaged picture", "no caption", "missing picture"])
+def test_a_few_bad_rows_are_left_out_and_counted_and_many_are_an_error(empty, trouble):
+    captions, images = make_zip_and_csv(empty, 20)
+    if trouble == "damaged picture":
+        damage(images, "7.jpg")
+    elif trouble == "no caption":
+        captions.write_text(captions.read_text().replace("red circle 7\n", " . \n"))
+    else:
+        captions.write_text(captions.read_text().replace("\n7.jpg", "\nnone.jpg"))
+    words = ["shard", "--captions", str(captions), "--images", str(images), "--name", "own"]
+    code, _, err = dove(*words)
+    assert code == 4, err
+    assert f"1 {trouble}" in err
+    assert "--max-bad" in err.split("hint: ")[1]
+    code, out, err = dove(*words, "--max-bad", "0.05", "--json")
+    assert code == 0, err
+    assert f"left out 1 ({trouble})" in err
+    found = json.loads(out)
+    assert found["samples"] == 19
+    assert found["counts"][trouble] == 1
+
+
+def test_an_unreadable_zip_and_a_table_without_paths_are_named(empty):
+    captions, images = make_zip_and_csv(empty, 3)
+    images.write_bytes(images.read_bytes()[:500])
+    code, _, err = dove("shard", "--captions", str(captions), "--images", str(images), "--name", "own")
+    assert code == 4
+    assert "pictures.zip" in err
+    captions.write_text("a,b\n1,2\n")
+    code, _, err = dove("shard", "--captions", str(captions), "--images", str(images), "--name", "own")
+    assert code == 4
+    assert "a, b" in err
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_ctrl_c_stops_a_real_training_with_130_and_keeps_what_is_finished(empty, processes):
+    captions, images = make_karpathy(empty / "source", {"train": 48})
+    assert dove("shard", "--captions", str(captions), "--images", str(images), "--name", "s")[0] == 0
+    command = [sys.executable, "-m", "dove_cli", "train", *SMALL_OPTIONS, "--gpus", str(processes), "--epochs", "500"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    assert run.stderr is not None
+    while not (empty / "runs/s/best").exists():
+        assert run.poll() is None
+        time.sleep(0.1)
+    os.killpg(run.pid, signal.SIGINT)
+    error = run.communicate(timeout=60)[1]
+    assert run.returncode == 130, error
+    assert "interrupted" in error
+    code, _, err = dove("train", "--resume", "--max-steps", "2", "--device", "cpu", "--workers", "0", "--epochs", "600")
+    assert code == 0, err

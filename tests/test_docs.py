@@ -1,0 +1,52 @@
+"""What the pages say is what there is."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from typer.main import get_command
+
+from dove_cli.main import app
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_command_reference_is_up_to_date():
+    done = subprocess.run(
+        [sys.executable, "docs/write_commands.py", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere():
+    assert README.count("\n") <= 150
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_every_command_in_the_readme_and_the_demo_parses():
+    demo = (ROOT / "examples/demo.sh").read_text().replace("\\\n", " ")
+    lines = re.findall(r"^(?:\$ |say )?(dove .+)$", README + "\n" + demo, re.M)
+    assert len(lines) >= 15
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    for line in lines:
+        for part in line.split("#")[0].split("&&"):
+            _, name, *words = shlex.split(part)
+            commands[name].make_context(name, words)
+
+
+def test_the_tree_in_the_readme_names_every_file_and_no_other():
+    tree = README[README.index("dove_core/    ") : README.index("tests/    ")]
+    named = set(re.findall(r"\b(\w+\.py)\b", tree))
+    real = {p.name for top in ("dove_core", "dove_cli") for p in (ROOT / top).rglob("*.py") if "scenes" not in p.parts}
+    assert real - named == {"__init__.py", "__main__.py"}
+    assert named <= real
+
+
+def test_the_demo_is_a_script_that_a_shell_accepts():
+    assert subprocess.run(["sh", "-n", "examples/demo.sh"], cwd=ROOT).returncode == 0
