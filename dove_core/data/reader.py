@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -94,17 +95,15 @@ class Shards:
             raise self._damaged(shard, number)
         return Record(number, self.names[shard], offset, size, data[:size], Sample.from_json(json))
 
-    def captions(self, field: str) -> list[list[str]]:
-        """Return the captions of every sample, from the sidecars, without touching a tar."""
-        found: list[list[str]] = []
-        for name in self.names:
-            column = self._sidecar(name, ["captions"])["captions"]
-            found.extend(dict(captions).get(field, []) for captions in column.to_pylist())
-        return found
+    def captions(self, field: str) -> Iterator[list[str]]:
+        """Yield the captions of every sample, from the sidecars, without touching a tar."""
+        for captions in self.column("captions"):
+            yield dict(captions).get(field, [])
 
-    def column(self, name: str) -> list[Any]:
-        """Return one column of the sidecars for every sample."""
-        return [value for shard in self.names for value in self._sidecar(shard, [name])[name].to_pylist()]
+    def column(self, name: str) -> Iterator[Any]:
+        """Yield one column of the sidecars for every sample, a shard in memory at a time."""
+        for shard in self.names:
+            yield from self._sidecar(shard, [name])[name].to_pylist()
 
     def choose_field(self, wanted: str) -> str:
         """Return `wanted`, or the only caption field there is.

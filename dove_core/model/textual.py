@@ -28,13 +28,17 @@ class TextEncoder(nn.Module):
         self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim))
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map tokens `(C, T)` and lengths `(C,)` to `T_G (C, T, D)`, `t_G (C, D)` and the mask `(C, T)`."""
-        mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        """Map tokens `(C, T)` and lengths `(C,)` to `T_G (C, T, D)`, `t_G (C, D)` and the mask `(C, T)`.
+
+        Lengths may stay on the CPU, where packing wants them.
+        """
+        counts = lengths.to(tokens.device)[:, None]
+        mask = torch.arange(tokens.shape[1], device=tokens.device) < counts
         embedded = self.dropout(self.embedding(tokens))
         packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=tokens.shape[1])
         ahead, back = states.chunk(2, dim=-1)
         ahead, back = self.forward_attention(ahead, mask), self.backward_attention(back, mask)
         words = self.mlp(ahead * back.softmax(dim=-1) + back * ahead.softmax(dim=-1))
-        pooled = (words * mask[..., None]).sum(dim=1) / lengths[:, None]
+        pooled = (words * mask[..., None]).sum(dim=1) / counts
         return words, pooled, mask

@@ -61,7 +61,7 @@ class Embedder:
             for start in range(0, len(captions), _CAPTIONS_AT_ONCE):
                 rows = slice(start, start + _CAPTIONS_AT_ONCE)
                 longest = int(lengths[rows].max())
-                part = self.model.encode_captions(tokens[rows, :longest].to(self.device), lengths[rows].to(self.device))
+                part = self.model.encode_captions(tokens[rows, :longest].to(self.device), lengths[rows])
                 parts.append(_padded(part, tokens.shape[1]))
         return CaptionFeatures(*(torch.cat(column) for column in zip(*parts, strict=True)))
 

@@ -38,8 +38,8 @@ def test_records_hold_the_picture_and_captions_that_were_sharded(shapes):
 
 def test_captions_and_columns_come_from_the_sidecars_in_the_same_order(shapes):
     shards = Shards(shapes / "train")
-    assert [list(shards.read(n).sample.captions["caption"]) for n in range(48)] == shards.captions("caption")
-    assert [shards.read(n).sample.key for n in range(48)] == shards.column("key")
+    assert [list(shards.read(n).sample.captions["caption"]) for n in range(48)] == list(shards.captions("caption"))
+    assert [shards.read(n).sample.key for n in range(48)] == list(shards.column("key"))
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

@@ -34,9 +34,8 @@ def same(a: Path, b: Path) -> bool:
     return all(torch.equal(value, weights(b)[name]) for name, value in weights(a).items())
 
 
-@pytest.mark.parametrize("objective", ["triplet", "infonce"])
-def test_ten_steps_equal_five_saved_and_five_more(shapes, tmp_path, objective):
-    training = dataclasses.replace(QUICK, objective=objective, max_steps=10)
+def test_ten_steps_equal_five_saved_and_five_more(shapes, tmp_path):
+    training = dataclasses.replace(QUICK, objective="infonce", max_steps=10)  # its temperatures must come back too
     train(shapes / "train", tmp_path / "ten", SMALL, training, ALONE)
     train(shapes / "train", tmp_path / "five", SMALL, dataclasses.replace(training, max_steps=5), ALONE)
     assert not same(tmp_path / "ten" / "last", tmp_path / "five" / "last")
@@ -76,7 +75,7 @@ def test_captions_without_information_give_chance_recall(tmp_path):
         image["sentences"] = [{"raw": " ".join(f"word{k}" for k in random.integers(0, 30, 4))} for _ in range(5)]
     captions.write_text(json.dumps(content))
     shard_captions(captions, images, tmp_path / "shards", ShardConfig())
-    training = TrainConfig(weights="none", epochs=12, batch_size=16, learning_rate=1e-3, objective="infonce")
+    training = TrainConfig(weights="none", epochs=8, batch_size=16, learning_rate=1e-3, objective="infonce")
     train(tmp_path / "shards" / "train", tmp_path / "run", SMALL, training, ALONE)
     for rank_by in ("pair", "sum"):
         found = evaluate(
