@@ -14,7 +14,7 @@ from dove_core.config import ComputeConfig, ModelConfig, TrainConfig
 from dove_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from dove_core.training.loop import TrainResult
+    from dove_core.training.trainer import TrainResult
 
 
 def train(

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from dove_core.search.index import SearchIndex as SearchIndex
     from dove_core.search.query import Hit as Hit, Searcher as Searcher
     from dove_core.search.sheet import write_sheet as write_sheet
-    from dove_core.training.loop import TrainResult as TrainResult, resume as resume, train as train
+    from dove_core.training.loop import resume as resume, train as train
+    from dove_core.training.trainer import TrainResult as TrainResult
 
 _HOMES = {
     "config": "ComputeConfig EmbedConfig EvalConfig ModelConfig QueryConfig RankConfig ShardConfig TrainConfig",
@@ -59,7 +60,8 @@ _HOMES = {
     "search.index": "SearchIndex",
     "search.query": "Hit Searcher",
     "search.sheet": "write_sheet",
-    "training.loop": "TrainResult resume train",
+    "training.loop": "resume train",
+    "training.trainer": "TrainResult",
 }
 _HOME = {name: f"dove_core.{module}" for module, names in _HOMES.items() for name in names.split()}
 

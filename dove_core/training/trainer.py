@@ -1,0 +1,202 @@
+"""One process's part of a run: step after step, validating and saving where due."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dove_core.config import ComputeConfig
+from dove_core.data.loader import load
+from dove_core.data.plan import Step, TrainingPlan
+from dove_core.data.reader import Shards
+from dove_core.errors import TrainingError
+from dove_core.evaluation.evaluate import encode_split, score_global_row
+from dove_core.events import Advanced, Measured, Report, Saved, Started
+from dove_core.model.checkpoint import Checkpoint
+from dove_core.model.compute import mixed, mixed_dtype
+from dove_core.search.embedder import Embedder
+from dove_core.training.batches import Batch, MakeBatch
+from dove_core.training.objective import Objective
+from dove_core.training.optimizer import learning_rate_at, make_optimizer
+from dove_core.training.run import Position, RunSettings, append_metrics, load_state, save_best, save_last
+from dove_core.training.world import World
+
+_REPORT_EVERY = 10
+_TASK = "training"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to: `history` has one entry an epoch, as `metrics.jsonl` does."""
+
+    run: Path
+    steps: int
+    best_mean_recall: float | None
+    history: tuple[Mapping[str, float], ...]
+
+
+class Trainer:
+    """One process's part of a run."""
+
+    def __init__(
+        self,
+        world: World,
+        report: Report,
+        run: Path,
+        settings: RunSettings,
+        compute: ComputeConfig,
+        shards: Shards,
+        field: str,
+        checkpoint: Checkpoint,
+        resumed: bool,
+    ) -> None:
+        self.world, self.report, self.run = world, report, run
+        self.settings, self.training, self.compute = settings, settings.training, compute
+        self.shards, self.field, self.checkpoint = shards, field, checkpoint
+        model = checkpoint.model.train()
+        if self.training.freeze_backbone:
+            model.trunk.freeze()
+        self.objective = Objective(model, self.training, world.gather).to(world.device)
+        self.optimizer = make_optimizer(
+            self.objective, learning_rate=self.training.learning_rate, weight_decay=self.training.weight_decay
+        )
+        self.scaler = torch.amp.GradScaler(
+            world.device.type, enabled=mixed_dtype(world.device, compute.amp) == torch.float16
+        )
+        self.position = Position()
+        if resumed:
+            self.position, state = load_state(run)
+            self._restore(state)
+        self.wrapped = world.together(self.objective)
+        self.history: list[Mapping[str, float]] = []
+        self._sums = torch.zeros(3, device=world.device)
+        self._epoch_steps, self._waited, self._began = 0, 0.0, time.perf_counter()
+
+    def go(self) -> TrainResult:
+        """Take the steps that are left."""
+        plan = TrainingPlan(
+            self.shards.counts, self.training.batch_size, self.training.epochs, self.training.seed,
+            self.world.rank, self.world.size, self.position.epoch, self.position.samples,
+        )  # fmt: skip
+        if next(plan.steps(), None) is None:
+            message = f"{self.run} has trained all of its {self.training.epochs} epochs"
+            raise TrainingError(message, hint="give more with --resume --epochs N, or start another --run")
+        total, seen = plan.epochs * len(self.shards), plan.epoch * len(self.shards) + plan.samples
+        self.report(Started(_TASK, total, "pictures", done=seen))
+        cuda = self.world.device.type == "cuda"
+        batches = load(self.shards, plan, self._make_batch(), workers=self.compute.workers, pin_memory=cuda)
+        for step in plan.steps():
+            waiting = time.perf_counter()
+            batch = next(batches)
+            self._waited += time.perf_counter() - waiting
+            self._step(step, batch.to(self.world.device))
+            if self._after(step):
+                break
+        self.world.wait()
+        best = self.position.best if self.position.best >= 0 else None
+        return TrainResult(self.run, self.position.steps, best, tuple(self.history))
+
+    def _make_batch(self) -> MakeBatch:
+        return MakeBatch(
+            tokenizer=self.checkpoint.tokenizer,
+            field=self.field,
+            size=self.settings.model.image_size,
+            crop_scale=self.training.crop_scale,
+            turn=self.training.random_rotation,
+            seed=self.training.seed,
+        )
+
+    def _step(self, step: Step, batch: Batch) -> None:
+        # Dropout depends on (seed, step, rank) alone, so a resumed run draws the same.
+        chance = np.random.SeedSequence((self.training.seed, self.position.steps, self.world.rank))
+        torch.manual_seed(int(chance.generate_state(1)[0]))
+        progress = (step.epoch + (step.start + step.stop) / 2 / step.total) / self.training.epochs
+        rate = learning_rate_at(progress, warmup=self.training.warmup, highest=self.training.learning_rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        with mixed(self.world.device, self.compute.amp):
+            losses = self.wrapped(batch)
+        self.scaler.scale(losses.total).backward()
+        self.scaler.unscale_(self.optimizer)
+        if self.training.grad_clip:
+            torch.nn.utils.clip_grad_norm_(self.objective.parameters(), self.training.grad_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._sums += torch.stack([part.detach().float() for part in losses])
+        self._epoch_steps += 1
+        self.position = dataclasses.replace(
+            self.position, epoch=step.epoch, samples=step.stop, steps=self.position.steps + 1
+        )
+        if self.position.steps % _REPORT_EVERY == 0:
+            self._hold_finite(losses.total)
+            self.report(Measured(_TASK, {"epoch": step.epoch + 1, "loss": losses.total.item(), "learning_rate": rate}))
+        self.report(Advanced(_TASK, step.stop - step.start))
+
+    def _after(self, step: Step) -> bool:
+        """Validate and save where due; tell whether training stops here."""
+        stop = self.training.max_steps > 0 and self.position.steps >= self.training.max_steps
+        if step.ends_epoch:
+            self._end_epoch(step)
+        elif stop or (self.training.save_steps and self.position.steps % self.training.save_steps == 0):
+            self._save()
+        return stop
+
+    def _end_epoch(self, step: Step) -> None:
+        self._hold_finite(self._sums[0])
+        seconds = time.perf_counter() - self._began
+        loss, pair, whole = (self._sums / self._epoch_steps).tolist()
+        figures = self.world.mean(
+            {"loss": loss, "pair_loss": pair, "global_loss": whole, "waiting": self._waited / seconds}
+        )
+        figures |= {"epoch": step.epoch + 1, "steps": self.position.steps, "samples_per_second": step.total / seconds}
+        self.position = dataclasses.replace(self.position, epoch=step.epoch + 1, samples=0)
+        last = step.epoch + 1 == self.training.epochs
+        if self.world.first:
+            if self.settings.validation and (last or (step.epoch + 1) % self.training.validate_every == 0):
+                figures["mean_recall"] = self._validate(Path(self.settings.validation))
+            better = figures.get("mean_recall", -1.0) > self.position.best
+            self.position = dataclasses.replace(
+                self.position, best=max(self.position.best, figures.get("mean_recall", -1.0))
+            )
+            self._save()
+            if better or not self.settings.validation:
+                save_best(self.run, self.checkpoint)
+                self.report(Saved(self.run / "best"))
+            append_metrics(self.run, figures)
+            self.history.append(figures)
+            self.report(Measured(_TASK, figures, final=True))
+        self.world.wait()
+        self._sums.zero_()
+        self._epoch_steps, self._waited, self._began = 0, 0.0, time.perf_counter()
+
+    def _validate(self, folder: Path) -> float:
+        embedder = Embedder(self.checkpoint, self.compute)
+        split = encode_split(embedder, Shards(folder), batch_size=self.training.batch_size)
+        return score_global_row(embedder, split).mean_recall
+
+    def _save(self) -> None:
+        if not self.world.first:
+            return
+        parts: dict[str, Any] = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        extra = {k: v for k, v in self.objective.state_dict().items() if not k.startswith("model.")}
+        save_last(self.run, self.checkpoint, self.position, {**parts, "objective": extra})
+        self.report(Saved(self.run / "last"))
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.objective.load_state_dict(state["objective"], strict=False)
+
+    def _hold_finite(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            message = f"the loss is {loss.item()} at step {self.position.steps}"
+            raise TrainingError(message, hint="lower --learning-rate, or try --no-amp; last/ holds the state before")
