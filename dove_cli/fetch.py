@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ import typer
 from dove_cli.defaults import DATA
 from dove_cli.options import JsonOption
 from dove_cli.render import note, print_json, reporting
+from dove_core.errors import UsageError
 
 
 def fetch(
@@ -19,7 +21,6 @@ def fetch(
     out: Annotated[Path | None, typer.Option(help="Folder of the release. [default: data/<release>]")] = None,
     mirror: Annotated[str | None, typer.Option(help="Base URL to fetch from instead of the release's own.")] = None,
     checksums: Annotated[bool, typer.Option("--checksums/--no-checksums", help="Hold files to published MD5s.")] = True,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that draw the sample.")] = 2,
     as_json: JsonOption = False,
 ) -> None:
     """Bring a release: captions, pictures and metadata, each file verified.
@@ -32,9 +33,11 @@ def fetch(
     folder = out or DATA / release
     with reporting() as report:
         if release == "sample":
+            if mirror or not checksums:
+                raise UsageError("the sample is drawn here, not fetched", hint="leave --mirror and --no-checksums out")
             from dove_core.data.scenes import draw_release
 
-            draw_release(folder, workers=workers, report=report)
+            draw_release(folder, workers=min(8, os.cpu_count() or 1), report=report)
         else:
             from dove_core.data.fetching.catalog import RELEASES
             from dove_core.data.fetching.fetch import fetch as bring

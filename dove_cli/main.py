@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import typer
 
 from dove_cli.embed import embed
@@ -28,8 +30,8 @@ app = typer.Typer(
 )
 
 
-def _add(name: str, command: Command) -> None:
-    app.command(name, epilog=_EPILOG)(ends_well(with_settings(command), fail, interrupted))
+def _add(name: str, command: Command, *, without: frozenset[str] = frozenset()) -> None:
+    app.command(name, epilog=_EPILOG)(ends_well(with_settings(command, without=without), fail, interrupted))
 
 
 _add("fetch", fetch)
@@ -37,9 +39,10 @@ _add("shard", shard)
 _add("train", train)
 _add("eval", evaluate)
 _add("embed", embed)
-_add("query", query)
+_add("query", query, without=frozenset({"workers"}))
 
 
 def run() -> None:
-    """Run the command line."""
+    """Run the command line; what ends it politely (`kill`, a scheduler) does what Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()

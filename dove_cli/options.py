@@ -18,8 +18,8 @@ Command = Callable[..., None]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write data as JSON to standard output.")]
 
 
-def with_settings(command: Command) -> Command:
-    """Replace each parameter of a settings type by the options of its fields.
+def with_settings(command: Command, *, without: frozenset[str] = frozenset()) -> Command:
+    """Replace each parameter of a settings type by the options of its fields, `without` some that it cannot use.
 
     The command's signature says `model: ModelConfig`; typer sees `--backbone`, `--image-size` and so on, with defaults
     and help from the fields; the command is called with the object.
@@ -29,14 +29,15 @@ def with_settings(command: Command) -> Command:
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name in groups:
-            parameters.extend(_options(groups[parameter.name]))
+            parameters.extend(option for option in _options(groups[parameter.name]) if option.name not in without)
         else:
             parameters.append(parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY))
 
     @wraps(command)
     def flat(**values: Any) -> None:
         for name, kind in groups.items():
-            values[name] = kind(**{field.name: values.pop(field.name) for field in dataclasses.fields(kind)})
+            names = [field.name for field in dataclasses.fields(kind) if field.name in values]
+            values[name] = kind(**{field: values.pop(field) for field in names})
         command(**values)
 
     flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from dove_cli.defaults import RUNS, named, only_run, only_split
 from dove_cli.options import JsonOption, given
 from dove_cli.render import output, print_json, reporting
 from dove_core.config import ComputeConfig, ModelConfig, TrainConfig
-from dove_core.errors import UsageError
+from dove_core.events import Noted
 
 if TYPE_CHECKING:
     from dove_core.training.trainer import TrainResult
@@ -42,19 +42,18 @@ def train(
     """
     with reporting() as report:
         if resume:
-            if shards or validation:
-                raise UsageError(
-                    "--resume goes on with the run's own shards", hint="leave --shards and --validation out"
-                )
             folder = named(RUNS, run) if run else only_run()
             changes = given(context, (ModelConfig, TrainConfig))
             from dove_core.training.loop import resume as go_on
 
-            result = go_on(folder, compute, changes=changes, gpus=gpus, report=report)
+            result = go_on(
+                folder, compute, changes=changes, shards=shards, validation=validation, gpus=gpus, report=report
+            )
         else:
             shards = shards or only_split("train")
             folder = named(RUNS, run) if run else RUNS / shards.resolve().parent.name
             validation = validation or _beside(shards)
+            report(Noted(f"choosing best/ on {validation}" if validation else "no val split: best/ is the last epoch"))
             from dove_core.training.loop import train as start
 
             result = start(shards, folder, model, training, compute, validation=validation, gpus=gpus, report=report)

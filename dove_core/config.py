@@ -72,7 +72,7 @@ class TrainConfig:
     )
     min_word_count: int = _setting(1, "A word is learned if it occurs this often.", low=1)
     validate_every: int = _setting(1, "Epochs between two validations.", low=1)
-    save_steps: int = _setting(0, "Also save last/ every so many steps; 0: after each epoch only.", low=0)
+    save_steps: int = _setting(1000, "Also save last/ every so many steps; 0: after each epoch only.", low=0)
     max_steps: int = _setting(0, "Stop, and save, after so many steps in all; 0: train to the end.", low=0)
     seed: int = _setting(0, "Seed of weights, shuffles and crops.", low=0)
 

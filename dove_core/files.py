@@ -9,29 +9,47 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, get_origin, get_type_hints
 
-from dove_core.errors import DoveError, SpaceError
+from dove_core.errors import DoveError, SpaceError, UsageError
 
 Record = TypeVar("Record")
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT)
+
+
 @contextmanager
 def space_checked(path: Path) -> Iterator[None]:
-    """Turn "no space left on device" into a SpaceError that names `path`.
+    """Turn what the system says against writing `path` into errors that name it.
 
     Raises:
         SpaceError: the disk, or the user's quota, is full.
+        UsageError: the place cannot be written: no permission, a file where a folder should be, and the like.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        hint = "free some space and run the same command again: what is finished is kept"
-        raise SpaceError(f"no space left while writing {path}", hint=hint) from error
+        if error.errno in _FULL:
+            hint = "free some space and run the same command again: what is finished is kept"
+            raise SpaceError(f"no space left while writing {path}", hint=hint) from error
+        if error.errno in _NOT_WRITABLE:
+            raise UsageError(f"{path} cannot be written: {error.strerror}", hint="name another place") from error
+        raise
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless they are there.
+
+    Raises:
+        SpaceError: the disk is full.
+        UsageError: the folder cannot be made.
+    """
+    with space_checked(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
@@ -41,16 +59,18 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         SpaceError: the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with space_checked(path), aside.open("wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        aside.replace(path)
+        with space_checked(path):
+            aside.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -86,6 +106,10 @@ def read_record(path: Path, record: type[Record], format_number: int, kind: type
     for word, odd in (("unknown", values.keys() - names), ("missing", names - values.keys())):
         if odd:
             raise kind(f"{path} has {word} keys: {', '.join(sorted(odd))}", hint=hint)
+    for name, expected in get_type_hints(record).items():
+        plain = get_origin(expected) or expected
+        if plain in (str, int, list, dict) and not isinstance(values[name], plain):
+            raise kind(f"{path} has a {name} that is no {plain.__name__}", hint=hint)
     return record(**values)
 
 
@@ -103,10 +127,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         SpaceError: the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     aside, old = path.with_name(f".{path.name}.tmp"), path.with_name(f"{path.name}.old")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
+    make_folder(aside)
     try:
         with space_checked(path):
             yield aside

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from dove_core.errors import DataError, SpaceError
+from dove_core.errors import DataError, SpaceError, UsageError
 from dove_core.files import atomic_file, atomic_folder, read_record, settled_folder, space_checked, write_record
 
 
@@ -57,8 +57,16 @@ def test_a_full_disk_is_an_error_of_its_own(tmp_path):
     with pytest.raises(SpaceError, match="no space left") as caught, space_checked(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert "what is finished is kept" in caught.value.hint
-    with pytest.raises(PermissionError), space_checked(tmp_path):
-        raise PermissionError(errno.EACCES, "denied")
+    with pytest.raises(OSError, match="input/output"), space_checked(tmp_path):
+        raise OSError(errno.EIO, "input/output error")
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written: Not a directory"), atomic_file(tmp_path / "file" / "a"):
+        pass
+    with pytest.raises(UsageError, match="cannot be written"), atomic_folder(tmp_path / "file" / "a"):
+        pass
 
 
 def test_a_record_comes_back_equal(tmp_path):
@@ -75,6 +83,7 @@ def test_a_record_comes_back_equal(tmp_path):
         (json.dumps({"format": 2, "name": "a", "size": 1}), "not of format 3"),
         (json.dumps({"format": 3, "name": "a"}), "missing keys: size"),
         (json.dumps({"format": 3, "name": "a", "size": 1, "odd": 0}), "unknown keys: odd"),
+        (json.dumps({"format": 3, "name": "a", "size": None}), "a size that is no int"),
     ],
 )
 def test_a_record_with_anything_odd_is_an_error_that_names_the_file(tmp_path, content, words):

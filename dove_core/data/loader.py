@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from dove_core.data.manifest import read_manifest
 from dove_core.data.plan import Plan
 from dove_core.data.reader import Record, Shards
-from dove_core.errors import DoveError
+from dove_core.errors import DataError, DoveError
 
 T = TypeVar("T")
 
@@ -57,10 +57,16 @@ def load(
     """
     feed = _Feed(shards, plan, transform)
     loader = DataLoader(feed, batch_size=None, num_workers=workers, collate_fn=_as_is, pin_memory=pin_memory)
-    for batch in loader:
-        if isinstance(batch, _Failure):
-            raise batch.error
-        yield batch
+    try:
+        for batch in loader:
+            if isinstance(batch, _Failure):
+                raise batch.error
+            yield batch
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        hint = "out of memory, or of /dev/shm (in a container: --shm-size)? Try fewer --workers, or --workers 0"
+        raise DataError(f"a process that reads pictures died: {error}", hint=hint) from error
 
 
 def open_webdataset(folder: Path) -> Any:

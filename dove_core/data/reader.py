@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from dove_core.data.manifest import OK, ShardManifest, read_manifest
+from dove_core.data.manifest import MANIFEST, OK, ShardManifest, read_manifest
 from dove_core.data.sample import Sample
 from dove_core.errors import DataError
 
 _BLOCK = 512
 _JSON_GUESS = 4096
+_OPEN_FILES = 32
+"""Tars kept open at once: twice the window of a shuffle, far below any system's limit."""
 _HINT = "run `dove shard` again to mend it"
 
 
@@ -46,6 +50,9 @@ class Shards:
             DataError: there is no manifest, or sidecars do not fit it.
         """
         self.folder = folder
+        if not (folder / MANIFEST).exists() and (splits := sorted(p.parent.name for p in folder.glob(f"*/{MANIFEST}"))):
+            message = f"{folder} is a release's folder, and one split is needed"
+            raise DataError(message, hint=f"give one of {', '.join(str(folder / name) for name in splits)}")
         self.manifest: ShardManifest = read_manifest(folder)
         self.names = [shard.name for shard in self.manifest.shards]
         self.counts = [shard.samples for shard in self.manifest.shards]
@@ -53,7 +60,7 @@ class Shards:
         places = [self._places(name, count) for name, count in zip(self.names, self.counts, strict=True)]
         self._offset = np.concatenate([offset for offset, _ in places]) if places else np.zeros(0, np.int64)
         self._size = np.concatenate([size for _, size in places]) if places else np.zeros(0, np.int64)
-        self._files: dict[int, int] = {}
+        self._files: OrderedDict[int, int] = OrderedDict()
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -65,7 +72,7 @@ class Shards:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave open files behind when travelling to another process."""
-        return {**self.__dict__, "_files": {}}
+        return {**self.__dict__, "_files": OrderedDict()}
 
     def __del__(self) -> None:
         """Close the tars."""
@@ -105,6 +112,26 @@ class Shards:
         for shard in self.names:
             yield from self._sidecar(shard, [name])[name].to_pylist()
 
+    def with_captions(self, field: str) -> Shards:
+        """Return the same shards without the samples that have no caption in a field.
+
+        Raises:
+            DataError: none is left.
+        """
+        keep = np.fromiter((bool(captions) for captions in self.captions(field)), bool, len(self))
+        if keep.all():
+            return self
+        if not keep.any():
+            raise DataError(
+                f"no sample of {self.folder} has a caption {field!r}", hint="choose another --caption-field"
+            )
+        kept = copy.copy(self)
+        kept._files = OrderedDict()
+        kept.counts = [int(keep[slice(*self.bounds(shard))].sum()) for shard in range(len(self.counts))]
+        kept._starts = np.cumsum([0, *kept.counts])
+        kept._offset, kept._size = self._offset[keep], self._size[keep]
+        return kept
+
     def choose_field(self, wanted: str) -> str:
         """Return `wanted`, or the only caption field there is.
 
@@ -116,7 +143,7 @@ class Shards:
             return wanted
         if len(fields) == 1:
             return fields[0]
-        hint = f"choose with --caption-field: {', '.join(fields)}"
+        hint = f"it has {', '.join(fields)}; a model reads the one it was trained with (--caption-field)"
         raise DataError(f"{self.folder} has no caption field {wanted!r}", hint=hint)
 
     def _sidecar(self, name: str, columns: list[str]) -> Any:
@@ -134,13 +161,16 @@ class Shards:
         return table["offset"].to_numpy(), table["size"].to_numpy()
 
     def _pread(self, shard: int, offset: int, length: int) -> bytes:
-        if shard not in self._files:
-            path = self.folder / self.names[shard]
-            try:
+        path = self.folder / self.names[shard]
+        try:
+            if shard not in self._files:
+                if len(self._files) >= _OPEN_FILES:
+                    os.close(self._files.popitem(last=False)[1])
                 self._files[shard] = os.open(path, os.O_RDONLY)
-            except OSError as error:
-                raise DataError(f"{path} cannot be opened: {error}", hint=_HINT) from error
-        return os.pread(self._files[shard], length, offset)
+            self._files.move_to_end(shard)
+            return os.pread(self._files[shard], length, offset)
+        except OSError as error:
+            raise DataError(f"{path} cannot be opened: {error}", hint=_HINT) from error
 
     def _damaged(self, shard: int, number: int) -> DataError:
         where = f"{self.folder / self.names[shard]} at byte {int(self._offset[number])}"

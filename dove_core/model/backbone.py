@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -75,7 +76,7 @@ class Trunk(nn.Module):
         try:
             with redirect_stdout(sys.stderr):  # where torch.hub says what it downloads is not the data's place
                 state: dict[str, Tensor] = torchvision.models.get_model_weights(self.name).DEFAULT.get_state_dict(
-                    progress=False
+                    progress=False, check_hash=True
                 )
         except (URLError, OSError, RuntimeError) as error:
             hint = (
@@ -92,6 +93,8 @@ class Trunk(nn.Module):
             if path.suffix == ".safetensors":
                 return safetensors.torch.load_file(path)
             state: Any = torch.load(path, map_location="cpu", weights_only=True)
+            if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+                raise ValueError("it holds no state_dict")
         except FileNotFoundError:
             raise CheckpointError(f"--weights {path} does not exist", hint="imagenet, none, or a file") from None
         except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
@@ -105,6 +108,6 @@ class Trunk(nn.Module):
 
 def _own_name(key: str) -> str:
     head, _, rest = key.partition(".")
-    if head.startswith("layer"):
+    if re.fullmatch("layer[1-4]", head):
         return f"stages.{int(head[5:]) - 1}.{rest}"
     return {"conv1": "stem.0.", "bn1": "stem.1."}.get(head, head + ".") + rest

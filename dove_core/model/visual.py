@@ -52,7 +52,9 @@ def region_weights(boxes: Tensor, size: int, stride: int) -> Tensor:
     """
     n, cells = -(-size // stride), -(-size // _REGION_STRIDE)
     columns = []
-    for units in torch.eye(n * n).view(n * n, 1, n, n).chunk(-(-n * n // 1024)):
+    for first in range(0, n * n, 1024):
+        cell = torch.arange(first, min(first + 1024, n * n))
+        units = F.one_hot(cell, n * n).float().view(-1, 1, n, n)
         if n > cells:
             same = F.adaptive_avg_pool2d(units, (cells, cells))
         else:

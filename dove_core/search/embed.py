@@ -11,6 +11,7 @@ from dove_core.config import ComputeConfig, EmbedConfig, check
 from dove_core.data.reader import Record, Shards, split_folders
 from dove_core.errors import SearchIndexError
 from dove_core.events import Advanced, Report, Saved, Started, silent
+from dove_core.files import make_folder
 from dove_core.model.checkpoint import load_checkpoint
 from dove_core.search.embedder import Embedder
 from dove_core.search.index import MANIFEST, VECTORS, SearchIndex, build_index
@@ -51,7 +52,10 @@ def embed(
         check(config)
     splits = [Shards(folder) for folder in split_folders(shards)]
     embedder = Embedder(load_checkpoint(checkpoint), compute)
-    parts = _plan(splits, embedder.checkpoint.fingerprint)
+    parts = _plan(splits, shards, embedder.checkpoint.fingerprint)
+    for split in splits:
+        split.choose_field(embedder.checkpoint.config.caption_field)
+    make_folder(out)
     finished = _finished(out, [mark for _, _, mark in parts], overwrite)
     for stale in (MANIFEST, VECTORS):
         (out / stale).unlink(missing_ok=True)
@@ -60,7 +64,7 @@ def embed(
     report(Started(_TASK, sum(counts), "pictures", done=done))
     for part, (split, shard, mark) in enumerate(parts):
         if part not in finished:
-            _embed_shard(embedder, split, shard, shards, out / part_name(part), mark, embedding, report)
+            _embed_shard(embedder, split, shard, out / part_name(part), mark, embedding, report)
     made_by = embedder.checkpoint
     build_index(out, fingerprint=made_by.fingerprint, counts=counts, dim=made_by.config.embed_dim,
                 checkpoint=checkpoint, shards=shards)  # fmt: skip
@@ -68,9 +72,9 @@ def embed(
     return SearchIndex(out)
 
 
-def _plan(splits: Sequence[Shards], fingerprint: str) -> list[tuple[Shards, int, PartMark]]:
+def _plan(splits: Sequence[Shards], root: Path, fingerprint: str) -> list[tuple[Shards, int, PartMark]]:
     return [
-        (split, number, PartMark(fingerprint, shard.sha256))
+        (split, number, PartMark(fingerprint, (split.folder / shard.name).relative_to(root).as_posix(), shard.sha256))
         for split in splits
         for number, shard in enumerate(split.manifest.shards)
     ]
@@ -79,9 +83,9 @@ def _plan(splits: Sequence[Shards], fingerprint: str) -> list[tuple[Shards, int,
 def _finished(out: Path, marks: Sequence[PartMark], overwrite: bool) -> set[int]:
     """Return the parts that can be kept, and remove those that cannot."""
     finished = set()
-    for path in sorted(out.glob("part-*.parquet")):
+    for path in sorted(out.glob("part-[0-9]*.parquet")):
         number = int(path.stem.removeprefix("part-"))
-        mark = read_mark(path)
+        mark = None if overwrite else read_mark(path)
         if number < len(marks) and mark == marks[number]:
             finished.add(number)
             continue
@@ -96,19 +100,17 @@ def _embed_shard(
     embedder: Embedder,
     split: Shards,
     shard: int,
-    root: Path,
     path: Path,
     mark: PartMark,
     embedding: EmbedConfig,
     report: Report,
 ) -> None:
     records: list[Record] = []
-    vectors = []
+    vectors = [np.zeros((0, embedder.checkpoint.config.embed_dim), np.float32)]  # a shard may have no usable picture
     start, stop = split.bounds(shard)
     for batch, features in embedder.embed_shards(split, batch_size=embedding.batch_size, start=start, stop=stop):
         records.extend(batch)
         vectors.append(features.embedding.float().cpu().numpy())
         report(Advanced(_TASK, len(batch)))
-    name = (split.folder / split.names[shard]).relative_to(root).as_posix()
     field = split.choose_field(embedder.checkpoint.config.caption_field)
-    write_part(path, records, np.concatenate(vectors), shard=name, field=field, mark=mark)
+    write_part(path, records, np.concatenate(vectors), field=field, mark=mark)

@@ -12,6 +12,7 @@ from dove_core.config import ComputeConfig
 from dove_core.data.loader import load
 from dove_core.data.plan import SequentialPlan
 from dove_core.data.reader import Record, Shards
+from dove_core.errors import UsageError
 from dove_core.model.checkpoint import Checkpoint
 from dove_core.model.compute import choose_device, mixed
 from dove_core.model.dove import CaptionFeatures, ImageFeatures
@@ -90,6 +91,8 @@ class Embedder:
         try:
             with torch.no_grad(), mixed(self.device, self._compute.amp):
                 yield
+        except torch.OutOfMemoryError as error:
+            raise UsageError("the GPU's memory is full", hint="use a smaller --batch-size, or --device cpu") from error
         finally:
             self.model.train(training)
 

@@ -9,7 +9,6 @@ import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -122,27 +121,15 @@ class SearchIndex:
         """
         path = self.shards / row.shard
         try:
-            data = self._pread(path, row.offset, row.size)
+            with path.open("rb") as stream:
+                stream.seek(row.offset)
+                data = stream.read(row.size)
         except OSError as error:
             hint = "pictures are read from the shards that were embedded: bring them back, or run `dove embed` again"
             raise SearchIndexError(f"{path} cannot be read: {error}", hint=hint) from error
         if len(data) < row.size:
             raise SearchIndexError(f"{path} is shorter than when it was embedded", hint="run `dove embed` again")
         return data
-
-    @cached_property
-    def _files(self) -> dict[Path, int]:
-        return {}
-
-    def _pread(self, path: Path, offset: int, size: int) -> bytes:
-        if path not in self._files:
-            self._files[path] = os.open(path, os.O_RDONLY)
-        return os.pread(self._files[path], size, offset)
-
-    def __del__(self) -> None:
-        """Close the tars."""
-        for file in self.__dict__.get("_files", {}).values():
-            os.close(file)
 
 
 def build_index(folder: Path, *, fingerprint: str, counts: list[int], dim: int, checkpoint: Path, shards: Path) -> None:

@@ -34,9 +34,10 @@ _GEO = {
 
 @dataclass(frozen=True)
 class PartMark:
-    """What a part was made from: the model's fingerprint and the tar's SHA-256."""
+    """What a part was made from: the model, and a tar by its path below the root of the shards and its SHA-256."""
 
     fingerprint: str
+    shard: str
     shard_sha256: str
 
 
@@ -45,18 +46,15 @@ def part_name(number: int) -> str:
     return f"part-{number:05d}.parquet"
 
 
-def write_part(
-    path: Path, records: Sequence[Record], vectors: np.ndarray, *, shard: str, field: str, mark: PartMark
-) -> None:
+def write_part(path: Path, records: Sequence[Record], vectors: np.ndarray, *, field: str, mark: PartMark) -> None:
     """Write one row for each record: its vector `(N, D)` as float16, and what is known of it.
 
     Args:
         path: where the part goes.
         records: the samples of one shard, in order.
         vectors: their embeddings.
-        shard: the tar's path below the root of the shards, kept in every row.
         field: which captions are kept; the first one of each sample.
-        mark: what the part was made from.
+        mark: what the part was made from; the tar's path is kept in every row.
     """
     samples = [record.sample for record in records]
     flat = pa.array(vectors.astype(np.float16).reshape(-1))
@@ -69,7 +67,7 @@ def write_part(
         "time": pa.array([sample.time for sample in samples], pa.string()),
         "source": pa.array([sample.source for sample in samples], pa.string()),
         "tags": pa.array([json.dumps(dict(sample.tags), ensure_ascii=False) for sample in samples], pa.string()),
-        "shard": pa.array([shard] * len(samples), pa.string()),
+        "shard": pa.array([mark.shard] * len(samples), pa.string()),
         "offset": pa.array([record.offset for record in records], pa.int64()),
         "size": pa.array([record.size for record in records], pa.int64()),
     }

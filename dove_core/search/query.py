@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from dove_core.config import ComputeConfig, QueryConfig, RankConfig, check
 from dove_core.errors import SearchIndexError, UsageError
 from dove_core.events import Noted, Report, silent
 from dove_core.model.checkpoint import load_checkpoint
+from dove_core.model.dove import CaptionFeatures
 from dove_core.model.tokenizer import split_words
 from dove_core.search.embedder import Embedder
 from dove_core.search.index import Row, SearchIndex
+
+_PICTURES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Searcher:
         if query.rerank:
             best = self.index.rows(numbers[: query.rerank].tolist())
             pictures = [(self.index.picture(row), f"{row.shard}: {row.key}") for row in best]
-            pairs = self.embedder.score_pairs(self.embedder.embed_pictures(pictures), captions)[:, 0].numpy()
+            pairs = self._score(pictures, captions)
             again = pairs + scores[: query.rerank] if rank.rank_by == "sum" else pairs
             order = np.argsort(-again, kind="stable")
             numbers = np.concatenate([numbers[: query.rerank][order], numbers[query.rerank :]])
@@ -92,6 +96,12 @@ class Searcher:
             raise UsageError("--rerank ranks by the words of a query, and a picture has none", hint="leave it out")
         features = self.embedder.embed_pictures([(picture, name)])
         return self._hits(*self._nearest(features.embedding[0], query.top))
+
+    def _score(self, pictures: Sequence[tuple[bytes, str]], captions: CaptionFeatures) -> np.ndarray:
+        blocks = [pictures[k : k + _PICTURES_AT_ONCE] for k in range(0, len(pictures), _PICTURES_AT_ONCE)]
+        pairs = [self.embedder.score_pairs(self.embedder.embed_pictures(block), captions)[:, 0] for block in blocks]
+        scores: np.ndarray = torch.cat(pairs).numpy()
+        return scores
 
     def _nearest(self, embedding: torch.Tensor, top: int) -> tuple[np.ndarray, np.ndarray]:
         return self.index.search(embedding.float().cpu().numpy(), top)

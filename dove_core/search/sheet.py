@@ -9,12 +9,21 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from dove_core.errors import SearchIndexError
 from dove_core.files import atomic_file
-from dove_core.search.index import SearchIndex
+from dove_core.search.index import Row, SearchIndex
 from dove_core.search.query import Hit
 
 _SIDE, _GAP, _TEXT_LINES, _FONT_SIZE = 240, 12, 4, 13
 _PAPER, _INK, _FAINT = "white", "#1a1a1a", "#666666"
+
+
+def _open(data: bytes, row: Row) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+    except OSError as error:
+        message = f"{row.shard} does not hold the picture {row.key} any more"
+        raise SearchIndexError(message, hint="the shards were made again? Run `dove embed` again") from error
 
 
 def write_sheet(path: Path, title: str, hits: Sequence[Hit], index: SearchIndex, *, columns: int = 5) -> None:
@@ -35,7 +44,7 @@ def write_sheet(path: Path, title: str, hits: Sequence[Hit], index: SearchIndex,
     draw.text((_GAP, _GAP), title, _INK, font=bold)
     for k, hit in enumerate(hits):
         x, y = _GAP + k % columns * (_SIDE + _GAP), top + k // columns * (_SIDE + text_height + _GAP)
-        picture = Image.open(io.BytesIO(index.picture(hit.row))).convert("RGB")
+        picture = _open(index.picture(hit.row), hit.row)
         sheet.paste(ImageOps.fit(picture, (_SIDE, _SIDE)), (x, y))
         draw.text((x, y + _SIDE + 3), f"{hit.rank}.  {hit.score:.3f}  {hit.row.source or ''}", _INK, font=font)
         words = textwrap.wrap(hit.row.caption or hit.row.key, 38)[: _TEXT_LINES - 1]

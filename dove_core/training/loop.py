@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +12,8 @@ import torch
 
 from dove_core.config import ComputeConfig, ModelConfig, TrainConfig, check
 from dove_core.data.reader import Shards
-from dove_core.errors import TrainingError
-from dove_core.events import Noted, Report, silent
+from dove_core.errors import DataError, TrainingError
+from dove_core.events import Noted, Report, Skipped, silent
 from dove_core.model.checkpoint import Checkpoint, build, load_checkpoint
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.training.run import RunSettings, hold_new, open_new
@@ -57,15 +58,23 @@ def train(
     """
     for config in (model, training, compute):
         check(config)
-    settings = RunSettings(str(shards), None if validation is None else str(validation), model, training)
     hold_new(run)
-    Shards(shards)  # what is wrong with them is said before any process starts
+    data = Shards(shards).manifest.fingerprint
+    settings = RunSettings(str(shards), data, None if validation is None else str(validation), model, training)
+    _hold_splits(settings)
     arguments = (run, settings, compute, False)
     return launch(gpus, compute.device, _train, arguments, report=report)
 
 
 def resume(
-    run: Path, compute: ComputeConfig, *, changes: Mapping[str, Any], gpus: int = 1, report: Report = silent
+    run: Path,
+    compute: ComputeConfig,
+    *,
+    changes: Mapping[str, Any],
+    shards: Path | None = None,
+    validation: Path | None = None,
+    gpus: int = 1,
+    report: Report = silent,
 ) -> TrainResult | None:
     """Go on with a run from `last/`, with the same samples in the same order.
 
@@ -73,25 +82,46 @@ def resume(
         run: the run folder.
         compute: where, and how precisely.
         changes: settings given anew; only `dove_core.training.run.CHANGEABLE` may differ.
+        shards: where the training split is now, if it was moved.
+        validation: another validation split, or where it is now.
         gpus: processes; may differ from before.
         report: receives progress.
 
     Raises:
         CheckpointError: there is nothing to go on from.
+        DataError: the shards are other ones than before.
         TrainingError: the run is finished. And what `train` raises.
     """
     settings = RunSettings.read(run).changed(changes)
     check(settings.training)
     check(compute)
+    settings = dataclasses.replace(
+        settings,
+        shards=str(shards or settings.shards),
+        validation=str(validation) if validation else settings.validation,
+    )
+    _hold_splits(settings)
     return launch(gpus, compute.device, _train, (run, settings, compute, True), report=report)
+
+
+def _hold_splits(settings: RunSettings) -> None:
+    """Say what is wrong with the splits before any process starts."""
+    shards = Shards(Path(settings.shards))
+    shards.choose_field(settings.model.caption_field)
+    if shards.manifest.fingerprint != settings.data:
+        hint = "go on with the shards of before (--shards), or start another --run"
+        raise DataError(f"{shards.folder} was made anew since this run was started", hint=hint)
+    if settings.validation:
+        Shards(Path(settings.validation)).choose_field(settings.model.caption_field)
 
 
 def _train(
     world: World, report: Report, run: Path, settings: RunSettings, compute: ComputeConfig, resumed: bool
 ) -> TrainResult:
     torch.manual_seed(settings.training.seed)
-    shards = Shards(Path(settings.shards))
-    field = shards.choose_field(settings.model.caption_field)
+    whole = Shards(Path(settings.shards))
+    field = whole.choose_field(settings.model.caption_field)
+    shards = whole.with_captions(field)
     if len(shards) < 2 * world.size:
         message = f"{shards.folder} has {len(shards)} pictures for {world.size} process(es)"
         raise TrainingError(message, hint="each process needs two or more; use fewer processes or more pictures")
@@ -101,10 +131,18 @@ def _train(
         checkpoint = _new_model(shards, field, settings)
         if world.first:
             open_new(run, settings)
+    if resumed and world.first:
+        settings.write(run)
     world.wait()
+    if len(shards) < len(whole):
+        report(Skipped("training", f"no caption {field!r}", len(whole) - len(shards), str(whole.folder)))
     if world.first and field != settings.model.caption_field:
         report(Noted(f"{shards.folder} has one kind of captions, {field!r}: learning from it"))
-    return Trainer(world, report, run, settings, compute, shards, field, checkpoint, resumed).go()
+    try:
+        return Trainer(world, report, run, settings, compute, shards, field, checkpoint, resumed).go()
+    except torch.OutOfMemoryError as error:
+        hint = "lower --batch-size or --image-size; --resume goes on from last/"
+        raise TrainingError("the GPU's memory is full", hint=hint) from error
 
 
 def _new_model(shards: Shards, field: str, settings: RunSettings) -> Checkpoint:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pickle
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from dove_core.config import ModelConfig, TrainConfig, check, option_name
 from dove_core.errors import CheckpointError, TrainingError, UsageError
-from dove_core.files import atomic_folder, read_json, settled_folder, write_json
+from dove_core.files import atomic_folder, make_folder, read_json, settled_folder, space_checked, write_json
 from dove_core.model.checkpoint import Checkpoint, save_checkpoint
 
 FORMAT = 1
@@ -25,9 +26,10 @@ CHANGEABLE = ("epochs", "validate_every", "save_steps", "max_steps")
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a run was started with; `--resume` goes on with the same."""
+    """What a run was started with; `--resume` goes on with the same. `data` is the fingerprint of its shards."""
 
     shards: str
+    data: str
     validation: str | None
     model: ModelConfig
     training: TrainConfig
@@ -63,7 +65,7 @@ class RunSettings:
             if values["format"] != FORMAT:
                 raise ValueError(f"format {values['format']}")
             model, training = ModelConfig(**values["model"]), TrainConfig(**values["training"])
-            settings = cls(values["shards"], values["validation"], model, training)
+            settings = cls(values["shards"], values["data"], values["validation"], model, training)
             check(model)
             check(training)
         except (KeyError, TypeError, ValueError, UsageError) as error:
@@ -73,12 +75,11 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run is: `samples` of `epoch` are seen, after `steps` steps in all; `best` is the best mean recall."""
+    """How far a run is: `samples` of `epoch` are seen, after `steps` steps in all."""
 
     epoch: int = 0
     samples: int = 0
     steps: int = 0
-    best: float = -1.0
 
 
 def save_best(run: Path, checkpoint: Checkpoint) -> None:
@@ -99,7 +100,8 @@ def save_last(run: Path, checkpoint: Checkpoint, position: Position, parts: Mapp
     """
     with atomic_folder(run / "last") as folder:
         save_checkpoint(folder, checkpoint)
-        torch.save({"format": FORMAT, "position": dataclasses.asdict(position), **parts}, folder / STATE)
+        with (folder / STATE).open("wb") as stream:  # a path would hide from us why writing failed
+            torch.save({"format": FORMAT, "position": dataclasses.asdict(position), **parts}, stream)
 
 
 def load_state(run: Path) -> tuple[Position, dict[str, Any]]:
@@ -132,12 +134,22 @@ def hold_new(run: Path) -> None:
 
 def open_new(run: Path, settings: RunSettings) -> None:
     """Start a run folder."""
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder(run)
     settings.write(run)
     (run / METRICS).unlink(missing_ok=True)
 
 
 def append_metrics(run: Path, values: Mapping[str, Any]) -> None:
     """Add one JSON line to `metrics.jsonl`."""
-    with (run / METRICS).open("a", encoding="utf-8") as stream:
+    with space_checked(run / METRICS), (run / METRICS).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(values) + "\n")
+
+
+def best_recall(run: Path) -> float:
+    """Return the highest mean recall in `metrics.jsonl`, -1 if there is none; a line that broke off is passed over."""
+    best = -1.0
+    path = run / METRICS
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with suppress(ValueError):
+            best = max(best, json.loads(line).get("mean_recall", -1.0))
+    return best

@@ -26,7 +26,7 @@ from dove_core.search.embedder import Embedder
 from dove_core.training.batches import Batch, MakeBatch
 from dove_core.training.objective import Objective
 from dove_core.training.optimizer import learning_rate_at, make_optimizer
-from dove_core.training.run import Position, RunSettings, append_metrics, load_state, save_best, save_last
+from dove_core.training.run import Position, RunSettings, append_metrics, best_recall, load_state, save_best, save_last
 from dove_core.training.world import World
 
 _REPORT_EVERY = 10
@@ -75,8 +75,10 @@ class Trainer:
         if resumed:
             self.position, state = load_state(run)
             self._restore(state)
+        self._best = best_recall(run) if resumed else -1.0
         self.wrapped = world.together(self.objective)
         self.history: list[Mapping[str, float]] = []
+        self._loss = self._norm = torch.zeros((), device=world.device)
         self._sums = torch.zeros(3, device=world.device)
         self._epoch_steps, self._waited, self._began = 0, 0.0, time.perf_counter()
 
@@ -89,6 +91,9 @@ class Trainer:
         if next(plan.steps(), None) is None:
             message = f"{self.run} has trained all of its {self.training.epochs} epochs"
             raise TrainingError(message, hint="give more with --resume --epochs N, or start another --run")
+        if 0 < self.training.max_steps <= self.position.steps:
+            message = f"{self.run} has taken its {self.position.steps} steps"
+            raise TrainingError(message, hint="give more with --resume --max-steps N; 0 stands for no limit")
         total, seen = plan.epochs * len(self.shards), plan.epoch * len(self.shards) + plan.samples
         self.report(Started(_TASK, total, "pictures", done=seen))
         cuda = self.world.device.type == "cuda"
@@ -101,7 +106,7 @@ class Trainer:
             if self._after(step):
                 break
         self.world.wait()
-        best = self.position.best if self.position.best >= 0 else None
+        best = self._best if self._best >= 0 else None
         return TrainResult(self.run, self.position.steps, best, tuple(self.history))
 
     def _make_batch(self) -> MakeBatch:
@@ -127,8 +132,9 @@ class Trainer:
             losses = self.wrapped(batch)
         self.scaler.scale(losses.total).backward()
         self.scaler.unscale_(self.optimizer)
-        if self.training.grad_clip:
-            torch.nn.utils.clip_grad_norm_(self.objective.parameters(), self.training.grad_clip)
+        limit = self.training.grad_clip or float("inf")
+        self._norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), limit)
+        self._loss = losses.total.detach()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._sums += torch.stack([part.detach().float() for part in losses])
@@ -137,8 +143,8 @@ class Trainer:
             self.position, epoch=step.epoch, samples=step.stop, steps=self.position.steps + 1
         )
         if self.position.steps % _REPORT_EVERY == 0:
-            self._hold_finite(losses.total)
-            self.report(Measured(_TASK, {"epoch": step.epoch + 1, "loss": losses.total.item(), "learning_rate": rate}))
+            self._hold_finite(self._loss)
+            self.report(Measured(_TASK, {"epoch": step.epoch + 1, "loss": self._loss.item(), "learning_rate": rate}))
         self.report(Advanced(_TASK, step.stop - step.start))
 
     def _after(self, step: Step) -> bool:
@@ -148,6 +154,8 @@ class Trainer:
             self._end_epoch(step)
         elif stop or (self.training.save_steps and self.position.steps % self.training.save_steps == 0):
             self._save()
+        if stop and self.world.first and not (self.run / "best").exists():
+            self._save_best()  # so that what follows has a checkpoint, though none was compared
         return stop
 
     def _end_epoch(self, step: Step) -> None:
@@ -160,17 +168,9 @@ class Trainer:
         figures |= {"epoch": step.epoch + 1, "steps": self.position.steps, "samples_per_second": step.total / seconds}
         self.position = dataclasses.replace(self.position, epoch=step.epoch + 1, samples=0)
         last = step.epoch + 1 == self.training.epochs
+        self._save()  # before validating, which may fail: the epoch is not lost
         if self.world.first:
-            if self.settings.validation and (last or (step.epoch + 1) % self.training.validate_every == 0):
-                figures["mean_recall"] = self._validate(Path(self.settings.validation))
-            better = figures.get("mean_recall", -1.0) > self.position.best
-            self.position = dataclasses.replace(
-                self.position, best=max(self.position.best, figures.get("mean_recall", -1.0))
-            )
-            self._save()
-            if better or not self.settings.validation:
-                save_best(self.run, self.checkpoint)
-                self.report(Saved(self.run / "best"))
+            self._choose_best(figures, due=last or (step.epoch + 1) % self.training.validate_every == 0)
             append_metrics(self.run, figures)
             self.history.append(figures)
             self.report(Measured(_TASK, figures, final=True))
@@ -178,18 +178,36 @@ class Trainer:
         self._sums.zero_()
         self._epoch_steps, self._waited, self._began = 0, 0.0, time.perf_counter()
 
+    def _choose_best(self, figures: dict[str, float], *, due: bool) -> None:
+        """Validate if it is due, and keep the best; without a validation split the last is the best."""
+        if self.settings.validation and due:
+            figures["mean_recall"] = self._validate(Path(self.settings.validation))
+            if figures["mean_recall"] <= self._best:
+                return
+            self._best = figures["mean_recall"]
+        elif self.settings.validation:
+            return
+        self._save_best()
+
     def _validate(self, folder: Path) -> float:
         embedder = Embedder(self.checkpoint, self.compute)
         split = encode_split(embedder, Shards(folder), batch_size=self.training.batch_size)
         return score_global_row(embedder, split).mean_recall
 
     def _save(self) -> None:
+        self._hold_finite(self._loss)
+        if not self.scaler.is_enabled():  # a scaler skips steps whose gradients overflow
+            self._hold_finite(self._norm)
         if not self.world.first:
             return
         parts: dict[str, Any] = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
         extra = {k: v for k, v in self.objective.state_dict().items() if not k.startswith("model.")}
         save_last(self.run, self.checkpoint, self.position, {**parts, "objective": extra})
         self.report(Saved(self.run / "last"))
+
+    def _save_best(self) -> None:
+        save_best(self.run, self.checkpoint)
+        self.report(Saved(self.run / "best"))
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
@@ -198,5 +216,5 @@ class Trainer:
 
     def _hold_finite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
-            message = f"the loss is {loss.item()} at step {self.position.steps}"
+            message = f"loss or gradient is {loss.item()} at step {self.position.steps}"
             raise TrainingError(message, hint="lower --learning-rate, or try --no-amp; last/ holds the state before")

@@ -9,10 +9,13 @@ import shutil
 
 import pytest
 
+from dove_core.config import ShardConfig
 from dove_core.data.loader import load, open_webdataset
 from dove_core.data.plan import SequentialPlan, TrainingPlan
 from dove_core.data.reader import Record, Shards, split_folders
+from dove_core.data.sharding.shards import shard_captions
 from dove_core.errors import DataError
+from tests.made import draw_shape, make_karpathy
 
 
 def name_all(records: list[Record], epoch: int) -> tuple[int, int, list[str]]:
@@ -116,3 +119,32 @@ def test_the_real_webdataset_reads_the_same_samples(shapes):
     assert found.keys() == set(shards.column("key"))
     record = shards.read(0)
     assert found[record.sample.key]["captions"] == {"caption": list(record.sample.captions["caption"])}
+
+
+def test_any_number_of_tars_can_be_read_with_few_of_them_open(tmp_path):
+    captions, images = make_karpathy(tmp_path / "source", {"train": 48})
+    shard_captions(captions, images, tmp_path / "shards", ShardConfig(shard_size=1))
+    shards = Shards(tmp_path / "shards" / "train")
+    before = len(os.listdir("/proc/self/fd"))
+    keys = {shards.read(number % 48).sample.key for number in range(100)}
+    assert len(keys) == len(shards.names) == 48
+    assert len(os.listdir("/proc/self/fd")) - before <= 32
+
+
+def test_samples_without_a_caption_in_the_field_are_passed_over(tmp_path):
+    (tmp_path / "images").mkdir()
+    rows = ["filepath,title,title_multi_objects"]
+    for k in range(6):
+        draw_shape("red", "circle", shift=k).save(tmp_path / "images" / f"{k}.jpg")
+        rows.append(f"{k}.jpg,red circle {k},{'' if k % 3 == 0 else f'many {k}'}")
+    (tmp_path / "train.csv").write_text("\n".join(rows))
+    shard_captions(tmp_path / "train.csv", tmp_path / "images", tmp_path / "shards", ShardConfig(shard_size=2))
+    whole = Shards(tmp_path / "shards" / "train")
+    kept = whole.with_captions("title_multi_objects")
+    assert (len(whole), len(kept)) == (6, 4)
+    assert whole.with_captions("title") is whole
+    found = {kept.read(number).sample.path for number in range(4)}
+    assert found == {"1.jpg", "2.jpg", "4.jpg", "5.jpg"}
+    assert sum(kept.counts) == 4
+    with pytest.raises(DataError, match="has a caption 'none'"):
+        whole.with_captions("none")

@@ -20,8 +20,8 @@ from dove_core.search.parts import PartMark, part_name, write_part
 def test_a_footprint_becomes_its_middle_across_the_antimeridian_too(tmp_path, box, middle):
     sample = Sample("a1", "a1.jpg", {"title": ("x",)}, box=box, time="2019-07", source="US", tags={"a": "b"})
     record = Record(0, "00000.tar", 512, 10, b"", sample)
-    mark = PartMark("f", "s")
-    write_part(tmp_path / part_name(0), [record], np.ones((1, 4)), shard="t/00000.tar", field="title", mark=mark)
+    mark = PartMark("f", "t/00000.tar", "s")
+    write_part(tmp_path / part_name(0), [record], np.ones((1, 4)), field="title", mark=mark)
     build_index(tmp_path, fingerprint="f", counts=[1], dim=4, checkpoint=tmp_path, shards=tmp_path)
     from dove_core.search.index import SearchIndex
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from dove_core.config import EmbedConfig, QueryConfig, RankConfig
+from dove_core.config import EmbedConfig, QueryConfig, RankConfig, ShardConfig
 from dove_core.data.reader import Shards
+from dove_core.data.sharding.shards import shard_captions
 from dove_core.errors import CheckpointError, DataError, SearchIndexError, UsageError
 from dove_core.events import Advanced, Noted
 from dove_core.model.checkpoint import load_checkpoint
@@ -25,7 +26,7 @@ from dove_core.search.query import Searcher
 from dove_core.search.sheet import write_sheet
 from dove_core.training.loop import train
 from tests.conftest import ALONE
-from tests.made import SMALL
+from tests.made import SMALL, make_karpathy
 from tests.training.test_loop import QUICK
 
 
@@ -219,3 +220,31 @@ def test_embedding_leaves_the_model_in_the_mode_it_was_in(trained):
     assert all(
         torch.equal(a, b) for a, b in zip(first, embedder.embed_captions(["a red circle", "green"]), strict=True)
     )
+
+
+def test_an_index_made_again_from_another_root_finds_its_pictures(trained, shapes, tmp_path):
+    for root in (shapes / "test", shapes, shapes / "test"):
+        opened = embed(trained / "best", root, tmp_path / "index", EmbedConfig(), ALONE)
+        for row in opened.rows(range(len(opened))):
+            assert opened.picture(row).startswith(b"\xff\xd8")
+
+
+def test_a_shard_without_any_usable_picture_gives_an_empty_part(trained, tmp_path):
+    captions, images = make_karpathy(tmp_path / "source", {"test": 4})
+    (images / "test_2.jpg").unlink()
+    shard_captions(captions, images, tmp_path / "shards", ShardConfig(shard_size=1, max_bad=0.5))
+    opened = embed(trained / "best", tmp_path / "shards" / "test", tmp_path / "index", EmbedConfig(), ALONE)
+    assert sorted(opened.manifest.counts) == [0, 1, 1, 1]
+    assert len(opened.rows(range(3))) == 3
+
+
+def test_shards_that_were_made_again_under_an_index_are_noticed_by_the_sheet(copied, shapes, tmp_path):
+    manifest = json.loads((copied / "index.json").read_text())
+    moved = shutil.copytree(shapes, tmp_path / "shards")
+    (copied / "index.json").write_text(json.dumps({**manifest, "shards": str(moved)}))
+    opened = SearchIndex(copied)
+    hits = Searcher.open(copied, ALONE).ask("a red circle", QueryConfig(top=2), RankConfig())
+    tar = moved / hits[0].row.shard
+    tar.write_bytes(bytes(tar.stat().st_size))
+    with pytest.raises(SearchIndexError, match="does not hold the picture"):
+        write_sheet(tmp_path / "sheet.png", "x", hits, opened)

@@ -177,3 +177,29 @@ def test_too_few_pictures_are_refused_with_the_numbers(tmp_path):
     shard_captions(captions, images, tmp_path / "shards", ShardConfig())
     with pytest.raises(TrainingError, match="has 1 pictures for 1 process"):
         train(tmp_path / "shards" / "train", tmp_path / "run", SMALL, QUICK, ALONE)
+
+
+def test_a_resumed_run_remembers_its_changes_and_refuses_other_shards(shapes, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    resume(run, ALONE, changes={"epochs": 4, "max_steps": 7})
+    with pytest.raises(TrainingError, match="has taken its 7 steps"):
+        resume(run, ALONE, changes={})
+    with pytest.raises(DataError, match="made anew since this run was started"):
+        resume(run, ALONE, changes={"max_steps": 0}, shards=shapes / "val")
+    moved = shutil.copytree(shapes, tmp_path / "moved")
+    result = resume(run, ALONE, changes={"max_steps": 0}, shards=moved / "train", validation=moved / "val")
+    assert result is not None
+    assert result.steps == 12
+    assert json.loads((run / "settings.json").read_text())["training"]["epochs"] == 4
+
+
+def test_what_is_wrong_with_validation_is_said_before_training(shapes, tmp_path):
+    with pytest.raises(DataError, match=r"none/manifest\.json"):
+        train(shapes / "train", tmp_path / "run", SMALL, QUICK, ALONE, validation=tmp_path / "none")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_stops_before_its_first_validation_has_a_best_all_the_same(shapes, tmp_path):
+    once = dataclasses.replace(QUICK, max_steps=1)
+    train(shapes / "train", tmp_path / "run", SMALL, once, ALONE, validation=shapes / "val")
+    assert same(tmp_path / "run" / "best", tmp_path / "run" / "last")

@@ -28,7 +28,7 @@ from dove_core.data.fetching.answers import (
 )
 from dove_core.errors import DownloadError
 from dove_core.events import Advanced, Noted, Report, Saved, Started, silent
-from dove_core.files import read_record, space_checked, write_record
+from dove_core.files import make_folder, read_record, space_checked, write_record
 
 _NOTE_FORMAT = 1
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")  # the second: an archive without members
@@ -66,7 +66,7 @@ def download(
         SpaceError: the disk is full.
     """
     part = _Part(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     progress = _Progress(f"fetch {target.name}", report)
     persist(
         lambda: _receive(url, part, client, size, progress, report),

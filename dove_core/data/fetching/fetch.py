@@ -19,7 +19,7 @@ from dove_core.data.fetching.catalog import Release, RemoteFile
 from dove_core.data.fetching.download import check_md5, download, partial_length
 from dove_core.errors import DownloadError, SpaceError, UsageError
 from dove_core.events import Noted, Report, silent
-from dove_core.files import read_record, space_checked, write_record
+from dove_core.files import make_folder, read_record, space_checked, write_record
 
 VERIFIED = "verified.json"
 _VERIFIED_FORMAT = 1
@@ -69,7 +69,7 @@ def fetch(
 def _make(folder: Path) -> None:
     try:
         with space_checked(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
     except OSError as error:
         raise UsageError(f"{folder} cannot be made: {error.strerror}", hint="choose another folder") from error
 

@@ -38,7 +38,7 @@ from dove_core.data.sharding.skyscript import read_csv, release_tables
 from dove_core.data.sharding.tar import TarWriter
 from dove_core.errors import DataError
 from dove_core.events import Advanced, Report, Saved, Skipped, Started, silent
-from dove_core.files import atomic_file
+from dove_core.files import atomic_file, make_folder
 
 __all__ = ["OK", "STATUSES", "ShardEntry", "ShardManifest", "read_manifest", "shard_captions", "shard_release"]
 
@@ -104,7 +104,7 @@ def _shard_split(
     table: CaptionTable, sources: Sources, out: Path, config: ShardConfig, pool: ThreadPoolExecutor, report: Report
 ) -> ShardManifest:
     plan, folder, task = make_plan(table, sources, config), out / table.split, f"shard {table.split}"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     kept = {shard: marker for shard in range(len(plan)) if (marker := _kept(folder, shard, plan.fingerprint))}
     if len(kept) < len(plan):
         _remove_manifest(folder)
