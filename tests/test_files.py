@@ -63,7 +63,7 @@ def test_a_full_disk_is_an_error_of_its_own(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written: Not a directory"), atomic_file(tmp_path / "file" / "a"):
+    with pytest.raises(UsageError, match="cannot be written: File exists"), atomic_file(tmp_path / "file" / "a"):
         pass
     with pytest.raises(UsageError, match="cannot be written"), atomic_folder(tmp_path / "file" / "a"):
         pass

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dove_core.model.attention import GatedSelfAttention
-from dove_core.model.tokenizer import PADDING
+from dove_core.model.tokenizer import PADDING, UNKNOWN
 
 
 class TextEncoder(nn.Module):
@@ -21,6 +21,7 @@ class TextEncoder(nn.Module):
     def __init__(self, words: int, word_dim: int, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.embedding = nn.Embedding(words, word_dim, padding_idx=PADDING)
+        nn.init.zeros_(self.embedding.weight[UNKNOWN].detach())  # where every word is learned, it never is
         self.gru = nn.GRU(word_dim, dim, batch_first=True, bidirectional=True)
         self.forward_attention = GatedSelfAttention(dim, heads, dropout)
         self.backward_attention = GatedSelfAttention(dim, heads, dropout)
