@@ -63,6 +63,12 @@ def only_index() -> Path:
     return _only([path.parent for path in INDEX.glob("*/index.json")], "an index", "--index", "`dove embed` makes one")
 
 
+def say_default(message: str) -> None:
+    """Name a choice on standard error; under torchrun one process of several speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        note(message)
+
+
 def named(parent: Path, name: str) -> Path:
     """Return `parent/name` for a bare name, and the path itself for anything with a slash in it."""
     return Path(name) if "/" in name else parent / name
@@ -74,6 +80,5 @@ def _only(found: list[Path], what: str, option: str, hint: str) -> Path:
     if len(found) > 1:
         listed = ", ".join(sorted(map(str, found)))
         raise UsageError(f"{what} is needed, and there are several: {listed}", hint=f"choose with {option}")
-    if os.environ.get("RANK", "0") == "0":  # under torchrun, one process of several speaks
-        note(f"using {found[0]}")
+    say_default(f"using {found[0]}")
     return found[0]

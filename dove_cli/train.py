@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dove_cli.defaults import RUNS, named, only_run, only_split
+from dove_cli.defaults import RUNS, named, only_run, only_split, say_default
 from dove_cli.options import JsonOption, given
 from dove_cli.render import output, print_json, reporting
 from dove_core.config import ComputeConfig, ModelConfig, TrainConfig
-from dove_core.events import Noted
 
 if TYPE_CHECKING:
     from dove_core.training.trainer import TrainResult
@@ -39,6 +38,7 @@ def train(
     - `dove train --gpus 4`
     - `dove train --backbone resnet18 --image-size 96 --weights none --epochs 12`
     - `dove train --resume --epochs 30`
+    - `torchrun --nproc-per-node 4 -m -- dove_cli train` joins a launcher of your own
     """
     with reporting() as report:
         if resume:
@@ -53,7 +53,7 @@ def train(
             shards = shards or only_split("train")
             folder = named(RUNS, run) if run else RUNS / shards.resolve().parent.name
             validation = validation or _beside(shards)
-            report(Noted(f"choosing best/ on {validation}" if validation else "no val split: best/ is the last epoch"))
+            say_default(f"choosing best/ on {validation}" if validation else "no val split: best/ is the last epoch")
             from dove_core.training.loop import train as start
 
             result = start(shards, folder, model, training, compute, validation=validation, gpus=gpus, report=report)

@@ -134,5 +134,8 @@ def test_ctrl_c_stops_a_real_training_with_130_and_keeps_what_is_finished(empty,
     error = run.communicate(timeout=60)[1]
     assert run.returncode == 130, error
     assert "interrupted" in error
-    code, _, err = dove("train", "--resume", "--max-steps", "2", "--device", "cpu", "--workers", "0", "--epochs", "600")
+    steps = json.loads((empty / "runs/s/metrics.jsonl").read_text().splitlines()[-1])["steps"]
+    code, _, err = dove(
+        "train", "--resume", "--max-steps", str(steps + 8), "--device", "cpu", "--workers", "0", "--epochs", "600"
+    )
     assert code == 0, err

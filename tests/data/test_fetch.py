@@ -101,7 +101,7 @@ def test_a_mirror_that_is_no_web_address_is_refused(server, tmp_path, address):
 
 def test_a_folder_that_cannot_be_made_is_a_usage_error(server, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UsageError, match="cannot be made"):
+    with pytest.raises(UsageError, match="cannot be written"):
         fetch(release_on(server), tmp_path / "file", patience=QUICK)
 
 

@@ -238,12 +238,13 @@ def test_a_shard_without_any_usable_picture_gives_an_empty_part(trained, tmp_pat
     assert len(opened.rows(range(3))) == 3
 
 
-def test_shards_that_were_made_again_under_an_index_are_noticed_by_the_sheet(copied, shapes, tmp_path):
+def test_shards_that_were_made_again_under_an_index_are_noticed_by_the_sheet(copied, trained, shapes, tmp_path):
     manifest = json.loads((copied / "index.json").read_text())
     moved = shutil.copytree(shapes, tmp_path / "shards")
     (copied / "index.json").write_text(json.dumps({**manifest, "shards": str(moved)}))
     opened = SearchIndex(copied)
-    hits = Searcher.open(copied, ALONE).ask("a red circle", QueryConfig(top=2), RankConfig())
+    searcher = Searcher.open(copied, ALONE, checkpoint=trained / "best")
+    hits = searcher.ask("a red circle", QueryConfig(top=2), RankConfig())
     tar = moved / hits[0].row.shard
     tar.write_bytes(bytes(tar.stat().st_size))
     with pytest.raises(SearchIndexError, match="does not hold the picture"):

@@ -19,7 +19,7 @@ from dove_core.data.fetching.catalog import Release, RemoteFile
 from dove_core.data.fetching.download import check_md5, download, partial_length
 from dove_core.errors import DownloadError, SpaceError, UsageError
 from dove_core.events import Noted, Report, silent
-from dove_core.files import make_folder, read_record, space_checked, write_record
+from dove_core.files import make_folder, read_record, write_record
 
 VERIFIED = "verified.json"
 _VERIFIED_FORMAT = 1
@@ -50,7 +50,7 @@ def fetch(
         UsageError: `base_url` is no web address, or `folder` cannot be made.
     """
     base = _checked_base(base_url or release.base_url)
-    _make(folder)
+    make_folder(folder)
     verified = _Verified(folder, release.md5_source)
     urls = {file: base + quote(file.path) for file in release.files}
     with httpx.Client(timeout=_SILENCE) as client:
@@ -64,14 +64,6 @@ def fetch(
             if checksums and file.md5:
                 verified.settle(file, fresh=file in missing, report=report)
     return [folder / file.path for file in release.files]
-
-
-def _make(folder: Path) -> None:
-    try:
-        with space_checked(folder):
-            make_folder(folder)
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be made: {error.strerror}", hint="choose another folder") from error
 
 
 def _checked_base(base_url: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from dove_core.data.scenes.kinds import KINDS
 from dove_core.data.scenes.scene import Drawn, Order, draw
 from dove_core.events import Advanced, Report, Saved, Started, silent
-from dove_core.files import atomic_file, sha256_of, write_json
+from dove_core.files import atomic_file, make_folder, sha256_of, write_json
 
 COUNTS: Mapping[str, int] = {"train": 2000, "val": 200, "test": 200}
 """Pictures in each split."""
@@ -58,10 +58,12 @@ def draw_release(
     Raises:
         ValueError: fewer than one worker.
         SpaceError: the disk is full.
+        UsageError: `folder` cannot be made.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     recipe = {"format": _FORMAT, "seed": seed, "counts": dict(counts)}
+    make_folder(folder)
     if _is_whole(folder, recipe):
         return
     (folder / DONE).unlink(missing_ok=True)
