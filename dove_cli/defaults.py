@@ -76,9 +76,9 @@ def named(parent: Path, name: str) -> Path:
 
 def _only(found: list[Path], what: str, option: str, hint: str) -> Path:
     if not found:
-        raise UsageError(f"{what} is needed, and none is here", hint=f"{hint}; or choose with {option}")
+        raise UsageError(f"this needs {what}, and none is here", hint=f"{hint}; or choose with {option}")
     if len(found) > 1:
         listed = ", ".join(sorted(map(str, found)))
-        raise UsageError(f"{what} is needed, and there are several: {listed}", hint=f"choose with {option}")
+        raise UsageError(f"this needs {what}, and there are several: {listed}", hint=f"choose with {option}")
     say_default(f"using {found[0]}")
     return found[0]

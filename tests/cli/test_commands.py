@@ -166,7 +166,7 @@ def test_embed_and_shard_and_train_give_data_with_json(empty):
             "file",
         ),
         (["train", "--run", "new", "--embed-dim", "100"], 2, "--embed-dim 100 is not a multiple", "512"),
-        (["shard"], 2, "a release is needed", "dove fetch"),
+        (["shard"], 2, "this needs a release, and none", "dove fetch"),
         (["shard", "--captions", "a.csv"], 2, "--captions, --images and --name belong together", "all three"),
         (["shard", "x", "--captions", "a", "--images", "b", "--name", "c"], 2, "both the release 'x'", "leave one"),
         (["shard", "x", "--split", "val"], 2, "--split goes with --captions", "own tables"),
