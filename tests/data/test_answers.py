@@ -54,7 +54,7 @@ def test_retry_after_in_seconds_is_waited_for(server, client, tmp_path):
     server.files["a.zip"] = Served(ZIP, refusals=[(503, {"Retry-After": "1"})])
     begin = time.monotonic()
     download(server.url("a.zip"), tmp_path / "a.zip", client=client, patience=QUICK)
-    assert 1.0 <= time.monotonic() - begin < 3.0
+    assert time.monotonic() - begin >= 1.0
 
 
 def test_retry_after_as_a_date_is_waited_for(server, client, tmp_path):
@@ -62,7 +62,7 @@ def test_retry_after_as_a_date_is_waited_for(server, client, tmp_path):
     server.files["a.zip"] = Served(ZIP, refusals=[(503, {"Retry-After": date})])
     begin = time.monotonic()
     download(server.url("a.zip"), tmp_path / "a.zip", client=client, patience=QUICK)
-    assert 0.8 <= time.monotonic() - begin < 4.0
+    assert time.monotonic() - begin >= 0.8
 
 
 def test_a_retry_after_that_makes_no_sense_is_passed_over(server, client, tmp_path):
