@@ -1,0 +1,237 @@
+"""Zip archives as columns: where each member lies, read through any `read(offset, length)`, a few dozen bytes a member.
+
+`zipfile` makes an object of about 600 bytes for each member and reads local files only; SkyScript's archives hold about
+a million members each, and some of them are read over HTTP.
+"""
+
+from __future__ import annotations
+
+import bz2
+import hashlib
+import struct
+import zlib
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dove_core.errors import DataError
+
+STORED, DEFLATED, BZIP2 = 0, 8, 12
+LOCAL_HEADER = 30
+"""Bytes of a local header before the member's name."""
+
+Read = Callable[[int, int], bytes]
+"""`read(offset, length)` returns that part of a file, less where the file ends."""
+
+_ENTRY = struct.Struct("<4s4xHH4xIIIHHH8xI")
+_LOCAL = struct.Struct("<4s2xH18xHH")
+_END = struct.Struct("<4s8xIIH")
+_END_64 = struct.Struct("<4s36xQQ")
+_LOCATOR_64 = struct.Struct("<4s4xQ4x")
+_MAX_32 = 0xFFFFFFFF
+_LONGEST_COMMENT = 65_535
+_MOST_EXTRA = 2 * 65_535
+_ENCRYPTED, _UTF_8 = 1, 0x800
+_HINT = "fetch it again, or take it out of the folder if it does not belong there"
+
+
+@dataclass(frozen=True)
+class ZipDirectory:
+    """The central directory of a zip, one column a fact, entries in the directory's order.
+
+    Member i lies, raw, within bytes `header[i]` to `end[i]`: local header, `packed[i]` bytes, data descriptor.
+
+    Attributes:
+        names: Arrow `large_string`, as the zip has them.
+        header: (N,) int64, offset of the local header.
+        end: (N,) int64, where the next record, or the directory, begins.
+        packed: (N,) int64, bytes in the zip.
+        size: (N,) int64, bytes unpacked.
+        crc: (N,) uint32, CRC-32 of the unpacked bytes.
+        method: (N,) uint16, 0 stored, 8 deflated.
+        flags: (N,) uint16, general purpose bits.
+        start: offset of the central directory.
+        digest: its SHA-256; it covers every member's name, size and CRC.
+    """
+
+    names: Any
+    header: np.ndarray
+    end: np.ndarray
+    packed: np.ndarray
+    size: np.ndarray
+    crc: np.ndarray
+    method: np.ndarray
+    flags: np.ndarray
+    start: int
+    digest: str
+
+    def __len__(self) -> int:
+        """Count the entries, folders included."""
+        return len(self.header)
+
+
+def read_directory(read: Read, size: int, name: str) -> ZipDirectory:
+    """Read the central directory of the zip `name` of `size` bytes; Zip64 and bytes before the first member are fine.
+
+    Raises:
+        DataError: this is no zip, or its directory is damaged.
+    """
+    start, length, shift = _find_directory(read, size, name)
+    data = read(start, length)
+    if len(data) < length:
+        raise _damaged(name, "its directory is cut off")
+    return _parse(data, start, shift, name)
+
+
+def content(record: bytes, packed: int, size: int, crc: int, method: int, name: str) -> bytes:
+    """Return the unpacked bytes of a member, their length and CRC checked.
+
+    Args:
+        record: the zip from the member's local header on.
+        packed: bytes in the zip.
+        size: bytes unpacked.
+        crc: CRC-32 of the unpacked bytes.
+        method: how it is packed.
+        name: the member's, for errors.
+
+    Raises:
+        DataError: the member is damaged, encrypted, or packed in a way that is not read here.
+    """
+    start = data_start(record, name)
+    data = record[start : start + packed]
+    if len(data) < packed:
+        raise DataError(f"{name} is damaged: it is cut off")
+    plain = _unpack(data, size, method, name)
+    if len(plain) != size or zlib.crc32(plain) != crc:
+        raise DataError(f"{name} is damaged: its length or CRC is wrong")
+    return plain
+
+
+def data_start(record: bytes, name: str) -> int:
+    """Return where a member's packed bytes begin, counted from its local header.
+
+    Raises:
+        DataError: there is no local header, or the member is encrypted.
+    """
+    try:
+        magic, flags, name_length, extra_length = _LOCAL.unpack_from(record)
+    except struct.error:
+        raise DataError(f"{name} is damaged: it is cut off") from None
+    if magic != b"PK\x03\x04":
+        raise DataError(f"{name} is damaged: there is no member where the directory says")
+    if flags & _ENCRYPTED:
+        raise DataError(f"{name} is encrypted")
+    return LOCAL_HEADER + int(name_length) + int(extra_length)
+
+
+def record_length(header: int, end: int, packed: int) -> int:
+    """Return how many bytes to read from a local header on to have the whole member, whatever lies in between."""
+    return min(end - header, LOCAL_HEADER + _MOST_EXTRA + packed)
+
+
+def _unpack(data: bytes, size: int, method: int, name: str) -> bytes:
+    if method == STORED:
+        return data
+    if method not in (DEFLATED, BZIP2):
+        raise DataError(f"{name} is packed by method {method}, which is not read here: zip it stored or deflated")
+    unpacker: Any = zlib.decompressobj(-15) if method == DEFLATED else bz2.BZ2Decompressor()
+    try:
+        plain: bytes = unpacker.decompress(data, size + 1)  # not more, whatever it would unfold to
+    except (zlib.error, OSError, EOFError, ValueError) as error:
+        raise DataError(f"{name} is damaged: {error}") from error
+    return plain
+
+
+def _find_directory(read: Read, size: int, name: str) -> tuple[int, int, int]:
+    """Return where the directory begins, its length, and what to add to the offsets in it."""
+    tail_start = max(0, size - _LONGEST_COMMENT - _END.size)
+    tail = read(tail_start, size - tail_start)
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) - at < _END.size:
+        raise _damaged(name, "it has no end record: it is cut off, or no zip")
+    _, length, offset, _ = _END.unpack_from(tail, at)
+    end = tail_start + at
+    locator = read(end - _LOCATOR_64.size, _LOCATOR_64.size) if end >= _LOCATOR_64.size else b""
+    if locator[:4] == b"PK\x06\x07":
+        end = _LOCATOR_64.unpack(locator)[1]
+        record = read(end, _END_64.size)
+        if len(record) < _END_64.size or record[:4] != b"PK\x06\x06":
+            raise _damaged(name, "its Zip64 end record is not where it should be")
+        _, length, offset = _END_64.unpack(record)
+    start = end - length
+    if start < 0 or start < offset:
+        raise _damaged(name, "its end record does not fit its length")
+    return start, length, start - offset
+
+
+def _parse(data: bytes, start: int, shift: int, name: str) -> ZipDirectory:
+    columns = {"header": array("q"), "packed": array("q"), "size": array("q"), "crc": array("q")}
+    small = {"method": array("H"), "flags": array("H")}
+    header, packed, size, crc = (column.append for column in columns.values())
+    method, flags = (column.append for column in small.values())
+    names, offsets, at = bytearray(), array("q", [0]), 0
+    unpack, fixed = _ENTRY.unpack_from, _ENTRY.size
+    while at < len(data):
+        try:
+            magic, bits, how, sum_, less, whole, n, extra, comment, place = unpack(data, at)
+        except struct.error:
+            raise _damaged(name, "its directory is cut off") from None
+        if magic != b"PK\x01\x02":
+            raise _damaged(name, "its directory is damaged")
+        raw = data[at + fixed : at + fixed + n]
+        if _MAX_32 in (less, whole, place):
+            more = data[at + fixed + n : at + fixed + n + extra]
+            whole, less, place = _wide(more, whole, less, place, name)
+        names += raw if raw.isascii() and b"\0" not in raw else _as_utf_8(raw, bits)
+        offsets.append(len(names))
+        header(place + shift), packed(less), size(whole), crc(sum_), method(how), flags(bits)
+        at += fixed + n + extra + comment
+    text = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(bytes(names)))
+    whole_numbers = {key: np.frombuffer(column, np.int64) for key, column in columns.items()}
+    crcs = whole_numbers.pop("crc").astype(np.uint32)
+    rest = {key: np.frombuffer(column, np.uint16) for key, column in small.items()}
+    end = _ends(whole_numbers["header"], start, name)
+    return ZipDirectory(
+        text, end=end, crc=crcs, start=start, digest=hashlib.sha256(data).hexdigest(), **whole_numbers, **rest
+    )
+
+
+def _ends(header: np.ndarray, start: int, name: str) -> np.ndarray:
+    """Return for each record where the next one begins, or the directory does."""
+    if len(header) and (header.min() < 0 or header.max() >= start):
+        raise _damaged(name, "its directory points outside of it")
+    borders = np.append(np.unique(header), start)
+    ends: np.ndarray = borders[np.searchsorted(borders, header, side="right")]
+    return ends
+
+
+def _wide(extra: bytes, size: int, packed: int, header: int, name: str) -> tuple[int, int, int]:
+    """Replace what does not fit into 32 bits by what the Zip64 field says."""
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, at)
+        if kind == 1:
+            wide = iter(struct.unpack_from(f"<{min(length, len(extra) - at - 4) // 8}Q", extra, at + 4))
+            try:
+                found = [next(wide) if value == _MAX_32 else value for value in (size, packed, header)]
+            except StopIteration:
+                break
+            if max(found) < 2**62:
+                return found[0], found[1], found[2]
+            break
+        at += 4 + length
+    raise _damaged(name, "a large member's Zip64 field is missing or wrong")
+
+
+def _as_utf_8(raw: bytes, flags: int) -> bytes:
+    """Decode as `zipfile` does: UTF-8 where the entry says so, else code page 437; a zero byte ends the name."""
+    text = raw.decode("utf-8", "replace") if flags & _UTF_8 else raw.decode("cp437")
+    return text.split("\0", 1)[0].encode()
+
+
+def _damaged(name: str, what: str) -> DataError:
+    return DataError(f"{name} cannot be read as a zip: {what}", hint=_HINT)
