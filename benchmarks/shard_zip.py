@@ -10,8 +10,8 @@ A release of JPEGs is made once (noise, each file different, in SkyScript's layo
     dove 1, 2     `dove shard --verify header` with one and two workers
     dove full     `dove shard --verify full`, the default: every JPEG is decoded, two workers
 
-CRCs are checked in every way (`unzip` does it itself), and every way ends when its output is on the disk. Ratios are medians
-of the ratios of each round.
+CRCs are checked in every way (`unzip` does it itself), and every way ends when its output is on the disk. Ratios are
+medians of the ratios of each round.
 """
 
 from __future__ import annotations

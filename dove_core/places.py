@@ -216,9 +216,11 @@ class Bucket(Place):
         """Turn whatever a store's client raises into an error that names the address."""
         try:
             yield
-        except (FileNotFoundError, UsageError):
+        except UsageError:
             raise
         except Exception as error:  # each store's client has exceptions of its own
+            if isinstance(error, FileNotFoundError) and what == "read":
+                raise
             hint = "check the address, your rights and your credentials (AWS_PROFILE, AWS_ENDPOINT_URL and the like)"
             message = f"{self.url} cannot be {what}: {error or type(error).__name__}"
             raise UsageError(message, hint=hint) from error
