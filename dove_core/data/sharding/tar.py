@@ -6,6 +6,8 @@ Python's tarfile would write fractional times as an extra PAX header for each me
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO
 
@@ -16,6 +18,7 @@ MTIME = 946_684_800
 _MAX_SIZE = 8**11 - 1
 _ZEROS = bytes(BLOCK)
 _AT_ONCE = 4 * 2**20
+_DROP_EACH = 64 * 2**20
 
 
 def tar_header(name: str, size: int) -> bytes:
@@ -46,44 +49,87 @@ def tar_header(name: str, size: int) -> bytes:
 class TarWriter:
     """Writes members one behind the other and keeps count of bytes and SHA-256; the caller owns the stream.
 
-    Members are written some mebibytes at a time, and hashed meanwhile in a thread: hashing costs as much as all else.
+    Two buffers take turns: while one is filled, a thread writes and hashes the other, which takes as long. What is on the
+    disk is dropped from the system's cache: a release is larger than memory, and would push out all else.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         self.size = 0
         self._stream = stream
         self._digest = hashlib.sha256()
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
-        self._hasher = ThreadPoolExecutor(1)
-        self._hashing: Future[None] | None = None
+        self._buffer, self._other = bytearray(_AT_ONCE), bytearray(_AT_ONCE)
+        self._filled = 0
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
+        self._written = self._dropped = 0
+
+    def __enter__(self) -> TarWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the thread."""
+        self._thread.shutdown(wait=True)
 
     def add(self, name: str, data: bytes) -> int:
         """Write one file and return the offset of its content in the tar."""
-        offset = self.size + BLOCK
-        padding = -len(data) % BLOCK
-        self._waiting += (tar_header(name, len(data)), data, _ZEROS[:padding])
-        self.size = offset + len(data) + padding
-        self._waiting_bytes += BLOCK + len(data) + padding
-        if self._waiting_bytes >= _AT_ONCE:
-            self._flush()
+        self._put(tar_header(name, len(data)))
+        offset = self.size
+        self._put(data)
+        self._put(_ZEROS[: -len(data) % BLOCK])
         return offset
 
     def finish(self) -> str:
         """Write the two empty blocks that end an archive, and return the SHA-256 of all that was written."""
-        self._waiting += (_ZEROS, _ZEROS)
-        self.size += 2 * BLOCK
-        self._flush()
-        self._hasher.shutdown(wait=True)
+        self._put(_ZEROS)
+        self._put(_ZEROS)
+        self._turn()
+        self._wait()
         return self._digest.hexdigest()
 
-    def _flush(self) -> None:
-        data = b"".join(self._waiting)
-        self._waiting, self._waiting_bytes = [], 0
-        if self._hashing is not None:
-            self._hashing.result()
-        self._hashing = self._hasher.submit(self._digest.update, data)
+    def _put(self, data: bytes) -> None:
+        self.size += len(data)
+        if self._filled + len(data) <= _AT_ONCE:
+            self._buffer[self._filled : self._filled + len(data)] = data
+            self._filled += len(data)
+            return
+        self._turn()
+        if len(data) < _AT_ONCE:
+            self._put_again(data)
+        else:
+            self._wait()
+            self._write(memoryview(data))
+
+    def _put_again(self, data: bytes) -> None:
+        self._buffer[: len(data)] = data
+        self._filled = len(data)
+
+    def _turn(self) -> None:
+        """Give the full buffer to the thread and go on with the other."""
+        self._wait()
+        self._writing = self._thread.submit(self._write, memoryview(self._buffer)[: self._filled])
+        self._buffer, self._other, self._filled = self._other, self._buffer, 0
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def _write(self, data: memoryview) -> None:
         self._stream.write(data)
+        self._digest.update(data)
+        self._written += len(data)
+        if self._written - self._dropped >= _DROP_EACH:
+            self._drop()
+
+    def _drop(self) -> None:
+        try:
+            file = self._stream.fileno()
+            self._stream.flush()
+            os.fdatasync(file)
+            os.posix_fadvise(file, self._dropped, self._written - self._dropped, os.POSIX_FADV_DONTNEED)
+        except (AttributeError, io.UnsupportedOperation):  # no such system, or no file
+            pass
+        self._dropped = self._written
 
 
 def read_sample(stream: BinaryIO, offset: int, size: int) -> tuple[bytes, bytes]:

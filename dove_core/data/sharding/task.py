@@ -126,9 +126,8 @@ def _write(job: ShardJob, shard: int, before: _Before | None) -> ShardMarker:
     if before is not None:
         tally.problems.update(before.marker.meta_problems)
         tally.examples = _lasting(before.marker.examples)
-    with warnings.catch_warnings(), job.place.writing(tar_name(shard)) as stream:
+    with warnings.catch_warnings(), job.place.writing(tar_name(shard)) as stream, TarWriter(stream) as tar:
         warnings.simplefilter("ignore")  # Pillow's, of odd but readable pictures
-        tar = TarWriter(stream)
         for number, row in enumerate(planned):
             if before is not None and before.rows[number]["status"] not in FAILED:
                 tally.rows.append(_copied(tar, before, before.rows[number]))
