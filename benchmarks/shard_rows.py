@@ -3,7 +3,7 @@
     python benchmarks/shard_rows.py --rows 250000 500000 1000000 --plan 2600000
 
 Releases of tiny pictures (one JPEG of 16 x 16 pixels, metadata beside it) are sharded by `dove shard`, whole processes.
-Printed for each: seconds, the ratio of seconds a row to the smallest release's (1.0 is linear), and the largest memory of
+Printed for each: seconds, the ratio of seconds a row to the first release's (1.0 is linear), and the largest memory of
 any one process. Then a table of `--plan` rows, in SkyScript's form and size, is planned only.
 """
 

@@ -49,8 +49,8 @@ def tar_header(name: str, size: int) -> bytes:
 class TarWriter:
     """Writes members one behind the other and keeps count of bytes and SHA-256; the caller owns the stream.
 
-    Two buffers take turns: while one is filled, a thread writes and hashes the other, which takes as long. What is on the
-    disk is dropped from the system's cache: a release is larger than memory, and would push out all else.
+    Two buffers take turns: while one is filled, a thread writes and hashes the other, which takes as long. What is on
+    the disk is dropped from the system's cache: a release is larger than memory, and would push out all else.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
