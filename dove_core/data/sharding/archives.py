@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dove_core.data.sharding.captions import by_chunks
 from dove_core.data.sharding.members import open_zip, stem_of
 from dove_core.data.zips import directory_digest, read_directory
 from dove_core.errors import DataError
@@ -86,10 +87,8 @@ class Archives:
 
     def locate(self, paths: Any) -> Found:
         """Find the files that a caption table calls `paths`, an Arrow array of strings."""
-        wanted: list[str] = []
-        for start in range(0, len(paths), _AT_ONCE):
-            wanted += [_normal(path) for path in paths.slice(start, _AT_ONCE).to_pylist()]
-        bases = pa.array((path.rsplit("/", 1)[-1] for path in wanted), type=pa.large_string())
+        wanted = by_chunks(_normal, paths)
+        bases = by_chunks(_base, wanted)
         codes = pc.fill_null(pc.index_in(bases, value_set=self._bases), -1).to_numpy()
         entry, problems = np.full(len(wanted), -1, np.int64), dict[int, str]()
         # Nearly every base name is there once: those are compared many at a time, the others one by one.
@@ -97,14 +96,16 @@ class Archives:
         single = np.flatnonzero((codes >= 0) & ~many)
         first = self._by_base[self._starts[codes[single]]] if len(single) else single
         for start in range(0, len(single), _AT_ONCE):
-            rows, entries = single[start : start + _AT_ONCE].tolist(), first[start : start + _AT_ONCE]
-            for row, number, name in zip(rows, entries.tolist(), self._full_names(entries), strict=True):
-                if _fit("/" + wanted[row], "/" + name):
+            rows, entries = single[start : start + _AT_ONCE], first[start : start + _AT_ONCE]
+            asked = wanted.take(pa.array(rows)).to_pylist()
+            facts = zip(rows.tolist(), entries.tolist(), asked, self._full_names(entries), strict=True)
+            for row, number, path, name in facts:
+                if _fit("/" + path, "/" + name):
                     entry[row] = number
                 else:
                     problems[row] = _nothing(paths, row)
         for row in np.flatnonzero((codes < 0) | many).tolist():
-            entry[row], problem = self._choose(paths, row, wanted[row], int(codes[row]))
+            entry[row], problem = self._choose(paths, row, wanted[row].as_py(), int(codes[row]))
             if problem:
                 problems[row] = problem
         return Found(entry, problems)
@@ -243,6 +244,10 @@ def _entries(folder: str, names: Iterable[str]) -> Iterator[os.DirEntry[str]]:
     known = set(names)
     with os.scandir(folder) as entries:
         yield from (entry for entry in entries if entry.name in known and entry.is_file())
+
+
+def _base(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
 
 
 def _normal(path: str) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from dove_core.data.sharding.archives import (
     meta_places,
     picture_places,
 )
-from dove_core.data.sharding.captions import CaptionTable
+from dove_core.data.sharding.captions import CaptionTable, by_chunks
 from dove_core.data.sharding.members import Location
 from dove_core.errors import DataError
 from dove_core.files import atomic_file, sha256_of
@@ -201,12 +201,15 @@ def _locate_metas(paths: Any, index: Archives | None) -> np.ndarray:
     entry = np.full(len(paths), -1, np.int64)
     if index is None or not len(index):
         return entry
-    stems = [path.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0] for path in paths.to_pylist()]
     for ending in sorted(META_ENDINGS):
         left = np.flatnonzero(entry < 0)
-        names = pa.array([stems[i] + ending for i in left.tolist()], pa.large_string())
+        names = by_chunks(partial(_meta_name, ending), paths.take(pa.array(left)))
         entry[left] = index.locate(names).entry
     return entry
+
+
+def _meta_name(ending: str, path: str) -> str:
+    return path.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0] + ending
 
 
 def _meta_columns(index: Archives | None, entries: np.ndarray) -> dict[str, Any]:
