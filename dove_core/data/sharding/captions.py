@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from dove_core.data.sample import key_of
-
-_AT_ONCE = 100_000
+from dove_core.data.sample import MAX_KEY, key_of
 
 
 @dataclass(frozen=True)
@@ -49,13 +48,22 @@ class CaptionTable:
 
     def keys(self) -> Any:
         """Return the key of every row as an Arrow array of strings."""
-        return by_chunks(key_of, self.paths)
+        stems = stems_of(self.paths)
+        keys = pc.replace_substring_regex(stems, "[^A-Za-z0-9_-]", "_")
+        is_plain = pc.and_(pc.string_is_ascii(stems), pc.less_equal(pc.binary_length(stems), MAX_KEY))
+        return mended(keys, pc.invert(is_plain), key_of, self.paths)
 
 
-def by_chunks(function: Callable[[str], str], texts: Any) -> Any:
-    """Return `function` of every string of an Arrow array, as another: Python's strings take three times the memory."""
-    parts = [
-        pa.array(map(function, texts.slice(start, _AT_ONCE).to_pylist()), type=pa.large_string())
-        for start in range(0, len(texts), _AT_ONCE)
-    ]
-    return pa.concat_arrays(parts) if parts else pa.array([], type=pa.large_string())
+def stems_of(paths: Any) -> Any:
+    """Return the last part of each path without its ending, all as Arrow arrays of strings."""
+    slashed = pc.replace_substring(paths, "\\", "/")
+    return pc.replace_substring_regex(pc.replace_substring_regex(slashed, "(?s)^.*/", ""), r"(?s)\.[^.]*$", "")
+
+
+def mended(texts: Any, odd: Any, function: Callable[[str], str], origins: Any) -> Any:
+    """Return `texts` with `function(origin)` in the places of the few that are `odd`; the rest stays in Arrow."""
+    rows = np.flatnonzero(odd.to_numpy(zero_copy_only=False))
+    if not len(rows):
+        return texts
+    values = pa.array([function(origins[int(i)].as_py()) for i in rows], pa.large_string())
+    return pc.replace_with_mask(texts, odd, values)

@@ -10,12 +10,13 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dove_core.config import ShardConfig
@@ -28,7 +29,7 @@ from dove_core.data.sharding.archives import (
     meta_places,
     picture_places,
 )
-from dove_core.data.sharding.captions import CaptionTable, by_chunks
+from dove_core.data.sharding.captions import CaptionTable, stems_of
 from dove_core.data.sharding.members import Location
 from dove_core.errors import DataError
 from dove_core.files import atomic_file, sha256_of
@@ -201,15 +202,13 @@ def _locate_metas(paths: Any, index: Archives | None) -> np.ndarray:
     entry = np.full(len(paths), -1, np.int64)
     if index is None or not len(index):
         return entry
+    stems = stems_of(paths)
     for ending in sorted(META_ENDINGS):
         left = np.flatnonzero(entry < 0)
-        names = by_chunks(partial(_meta_name, ending), paths.take(pa.array(left)))
+        nothing, end = (pa.scalar(text, pa.large_string()) for text in ("", ending))
+        names = pc.binary_join_element_wise(stems.take(pa.array(left)), end, nothing)
         entry[left] = index.locate(names).entry
     return entry
-
-
-def _meta_name(ending: str, path: str) -> str:
-    return path.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0] + ending
 
 
 def _meta_columns(index: Archives | None, entries: np.ndarray) -> dict[str, Any]:
