@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +42,7 @@ def train(
     - `dove train --resume --epochs 30`
     - `torchrun --nproc-per-node 4 -m -- dove_cli train` joins a launcher of your own
     """
+    command = shlex.join(["dove", *sys.argv[1:]])
     with reporting() as report:
         if resume:
             folder = named(RUNS, run) if run else only_run()
@@ -47,8 +50,9 @@ def train(
             from dove_core.training.loop import resume as go_on
 
             result = go_on(
-                folder, compute, changes=changes, shards=shards, validation=validation, gpus=gpus, report=report
-            )
+                folder, compute, changes=changes, shards=shards, validation=validation, gpus=gpus, command=command,
+                report=report,
+            )  # fmt: skip
         else:
             shards = shards or only_split("train")
             folder = named(RUNS, run) if run else RUNS / shards.resolve().parent.name
@@ -56,7 +60,8 @@ def train(
             say_default(f"choosing best/ on {validation}" if validation else "no val split: best/ is the last epoch")
             from dove_core.training.loop import train as start
 
-            result = start(shards, folder, model, training, compute, validation=validation, gpus=gpus, report=report)
+            result = start(shards, folder, model, training, compute, validation=validation, gpus=gpus, command=command,
+                           report=report)  # fmt: skip
     if result is not None:
         _show(result, as_json)
 

@@ -75,6 +75,16 @@ class TrainConfig:
     negatives: Literal["sum", "hardest"] = _setting("sum", "Negatives of the triplet loss: all, or the hardest.")
     temperature: float = _setting(0.07, "Temperature at which infonce starts to learn its own.", above=0)
     freeze_backbone: bool = _setting(False, "Keep the image trunk as it is, batch-norm statistics included.")
+    unfreeze_after: int = _setting(
+        0, "With --freeze-backbone: epochs after which the trunk learns too; 0: never.", low=0
+    )
+    accumulate: int = _setting(1, "Batches whose gradients make one step.", low=1)
+    average: float = _setting(
+        0.0, "Decay of a moving average of the weights, which is then what is kept; 0: none.", low=0, high=0.99999
+    )
+    max_broken: float = _setting(
+        0.001, "Largest share of pictures that cannot be decoded before training is an error.", low=0, high=1
+    )
     random_rotation: bool = _setting(True, "Turn pictures by random quarter turns and mirror them.")
     crop_scale: float = _setting(
         0.6, "Smallest share of a picture that a random crop keeps; 1: no crop.", above=0, high=1
@@ -92,6 +102,7 @@ class ComputeConfig:
 
     device: Literal["auto", "cpu", "cuda"] = _setting("auto", "Where to compute; auto takes a GPU if there is one.")
     amp: bool = _setting(True, "Mixed precision, where the device gains from it.")
+    compile: bool = _setting(False, "Compile the image trunk for training: a slow start, then faster steps.")
     workers: int = _setting(2, "Processes that read and decode pictures; 0: none besides the main one.", low=0)
 
 

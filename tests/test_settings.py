@@ -55,6 +55,9 @@ TRAINING: dict[str, tuple[TrainConfig, Any]] = {
     "negatives": (STEPS, "hardest"),
     "temperature": (INFONCE, 0.2),
     "freeze_backbone": (STEPS, True),
+    "unfreeze_after": (dataclasses.replace(BASE, freeze_backbone=True), 1),
+    "accumulate": (STEPS, 2),
+    "average": (STEPS, 0.9),
     "random_rotation": (STEPS, False),
     "crop_scale": (STEPS, 0.3),
     "min_word_count": (STEPS, 10),
@@ -221,10 +224,10 @@ def test_every_embedding_and_query_setting_changes_something(trained, shapes, tm
 
 def test_no_setting_is_left_out_here():
     tested = {
-        TrainConfig: set(TRAINING),
+        TrainConfig: {*TRAINING, "max_broken"},  # max_broken, compile: tests/training/test_loop.py
         ModelConfig: set(MODEL),
         ShardConfig: {*SHARDING, "workers"},  # workers: tests/data/test_shard_runs.py sees who makes shards
-        ComputeConfig: {"device", "amp", "workers"},
+        ComputeConfig: {"device", "amp", "compile", "workers"},
         EvalConfig: {"rerank", "pairwise", "batch_size"},
         RankConfig: {"rank_by"},
         EmbedConfig: {"batch_size"},

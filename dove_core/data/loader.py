@@ -12,6 +12,7 @@ from dove_core.data.manifest import read_manifest
 from dove_core.data.plan import Plan
 from dove_core.data.reader import Record, Shards
 from dove_core.errors import DataError, DoveError
+from dove_core.processes import leave_signals
 
 T = TypeVar("T")
 
@@ -42,6 +43,11 @@ def _as_is(batch: T) -> T:
     return batch
 
 
+def _leave_signals(worker: int) -> None:
+    """Let Ctrl-C and a scheduler's signal reach the process that trains: it ends its workers when it is done."""
+    leave_signals()
+
+
 def load(
     shards: Shards,
     plan: Plan,
@@ -56,7 +62,10 @@ def load(
         DataError: a shard is missing or damaged.
     """
     feed = _Feed(shards, plan, transform)
-    loader = DataLoader(feed, batch_size=None, num_workers=workers, collate_fn=_as_is, pin_memory=pin_memory)
+    loader = DataLoader(
+        feed, batch_size=None, num_workers=workers, collate_fn=_as_is, pin_memory=pin_memory,
+        worker_init_fn=_leave_signals,
+    )  # fmt: skip
     try:
         for batch in loader:
             if isinstance(batch, _Failure):

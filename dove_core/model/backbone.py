@@ -48,6 +48,12 @@ class Trunk(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
+    def unfreeze(self) -> None:
+        """Let weights and batch-norm statistics move again."""
+        self.frozen = False
+        self.requires_grad_(True)
+        self.train()
+
     def train(self, mode: bool = True) -> Trunk:
         """Switch to training, unless frozen: statistics of a frozen batch norm must not move."""
         return super().train(mode and not self.frozen)

@@ -20,7 +20,8 @@ class Batch(NamedTuple):
     """B pairs of a picture and one of its captions.
 
     `pixels (B, 3, S, S)` uint8, `tokens (B, T)`, `lengths (B,)`, and the identities `pictures (B,)` and `captions (B,)`
-    by which false negatives are known.
+    by which false negatives are known. `broken` says which pictures could not be decoded; another of the batch stands
+    in for each.
     """
 
     pixels: Tensor
@@ -28,11 +29,15 @@ class Batch(NamedTuple):
     lengths: Tensor
     pictures: Tensor
     captions: Tensor
+    broken: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """Copy to a device; lengths stay on the CPU, where packing wants them."""
-        moved = Batch(*(part.to(device, non_blocking=True) for part in self))
-        return moved._replace(lengths=self.lengths)
+        moved = (
+            part.to(device, non_blocking=True) for part in (self.pixels, self.tokens, self.pictures, self.captions)
+        )
+        pixels, tokens, pictures, captions = moved
+        return Batch(pixels, tokens, self.lengths, pictures, captions, self.broken)
 
 
 @dataclass(frozen=True)
@@ -53,18 +58,30 @@ class MakeBatch:
         """Make one batch.
 
         Raises:
-            DataError: a picture cannot be decoded, or a sample has no caption in the field.
+            DataError: no picture can be decoded, or a sample has no caption in the field.
         """
         pixels = torch.empty(len(records), 3, self.size, self.size, dtype=torch.uint8)
-        texts = []
-        for k, record in enumerate(records):
+        texts, sources, broken = list[str](), list[int](), list[DataError]()
+        for record in records:
             random = np.random.default_rng((self.seed, epoch, record.number))
-            texts.append(self._caption(record, random))
-            picture = decode(record.picture, f"{record.shard}: {record.sample.path}")
-            pixels[k] = augment(picture, self.size, random, crop_scale=self.crop_scale, turn=self.turn)
-        tokens, lengths = self.tokenizer.batch(texts)
+            text = self._caption(record, random)
+            try:
+                picture = decode(record.picture, f"{record.shard}: {record.sample.path}")
+            except DataError as error:
+                broken.append(error)
+                continue
+            pixels[len(texts)] = augment(picture, self.size, random, crop_scale=self.crop_scale, turn=self.turn)
+            texts.append(text)
+            sources.append(record.number)
+        if not texts:
+            raise broken[0]
+        for k in range(len(texts), len(records)):  # a batch keeps its size: every process has as many pairs as planned
+            pixels[k] = pixels[k - len(texts)]
+        again = [k % len(texts) for k in range(len(records))]
+        tokens, lengths = self.tokenizer.batch([texts[k] for k in again])
         captions = torch.tensor([_identity(row[:length]) for row, length in zip(tokens, lengths, strict=True)])
-        return Batch(pixels, tokens, lengths, torch.tensor([record.number for record in records]), captions)
+        pictures = torch.tensor([sources[k] for k in again])
+        return Batch(pixels, tokens, lengths, pictures, captions, tuple(error.message for error in broken))
 
     def _caption(self, record: Record, random: np.random.Generator) -> str:
         texts = record.sample.captions.get(self.field, ())

@@ -16,6 +16,7 @@ from dove_core.errors import DataError, TrainingError
 from dove_core.events import Noted, Report, Skipped, silent
 from dove_core.model.checkpoint import Checkpoint, build, load_checkpoint
 from dove_core.model.tokenizer import Tokenizer
+from dove_core.training.journal import note_command
 from dove_core.training.run import RunSettings, hold_new, open_new
 from dove_core.training.trainer import Trainer, TrainResult
 from dove_core.training.world import World, launch
@@ -30,6 +31,7 @@ def train(
     *,
     validation: Path | None = None,
     gpus: int = 1,
+    command: str = "",
     report: Report = silent,
 ) -> TrainResult | None:
     """Train a model on a split and keep it in `run`.
@@ -43,6 +45,7 @@ def train(
         validation: folder of the split by which `best/` is chosen: by mean recall of the global scores. Without one,
             `best/` is the last epoch.
         gpus: processes on this machine (on CPUs with `device="cpu"`); under torchrun its own number counts.
+        command: what started this, to be kept in the run folder.
         report: receives progress.
 
     Returns:
@@ -62,7 +65,7 @@ def train(
     data = Shards(shards).manifest.fingerprint
     settings = RunSettings(str(shards), data, None if validation is None else str(validation), model, training)
     _hold_splits(settings)
-    arguments = (run, settings, compute, False)
+    arguments = (run, settings, compute, False, command)
     return launch(gpus, compute.device, _train, arguments, report=report)
 
 
@@ -74,6 +77,7 @@ def resume(
     shards: Path | None = None,
     validation: Path | None = None,
     gpus: int = 1,
+    command: str = "",
     report: Report = silent,
 ) -> TrainResult | None:
     """Go on with a run from `last/`, with the same samples in the same order.
@@ -85,6 +89,7 @@ def resume(
         shards: where the training split is now, if it was moved.
         validation: another validation split, or where it is now.
         gpus: processes; may differ from before.
+        command: what started this, to be kept in the run folder.
         report: receives progress.
 
     Raises:
@@ -101,7 +106,7 @@ def resume(
         validation=str(validation) if validation else settings.validation,
     )
     _hold_splits(settings)
-    return launch(gpus, compute.device, _train, (run, settings, compute, True), report=report)
+    return launch(gpus, compute.device, _train, (run, settings, compute, True, command), report=report)
 
 
 def _hold_splits(settings: RunSettings) -> None:
@@ -116,7 +121,13 @@ def _hold_splits(settings: RunSettings) -> None:
 
 
 def _train(
-    world: World, report: Report, run: Path, settings: RunSettings, compute: ComputeConfig, resumed: bool
+    world: World,
+    report: Report,
+    run: Path,
+    settings: RunSettings,
+    compute: ComputeConfig,
+    resumed: bool,
+    command: str,
 ) -> TrainResult:
     torch.manual_seed(settings.training.seed)
     whole = Shards(Path(settings.shards))
@@ -133,6 +144,8 @@ def _train(
             open_new(run, settings)
     if resumed and world.first:
         settings.write(run)
+    if world.first:
+        note_command(run, command)
     world.wait()
     if len(shards) < len(whole):
         report(Skipped("training", f"no caption {field!r}", len(whole) - len(shards), str(whole.folder)))

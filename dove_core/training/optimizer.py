@@ -9,13 +9,16 @@ from torch import nn
 
 
 def make_optimizer(module: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """Return AdamW over all parameters that learn; only matrices and larger tensors decay."""
-    learning = [p for p in module.parameters() if p.requires_grad]
+    """Return AdamW over all parameters; only matrices and larger tensors decay.
+
+    Frozen ones are among them, since they may learn later: without a gradient they are passed over.
+    """
+    every = list(module.parameters())
     groups = [
-        {"params": [p for p in learning if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in every if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in every if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), fused=True)
 
 
 def learning_rate_at(progress: float, *, warmup: float, highest: float) -> float:

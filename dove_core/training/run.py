@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pickle
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,12 @@ import torch
 
 from dove_core.config import ModelConfig, TrainConfig, check, option_name
 from dove_core.errors import CheckpointError, TrainingError, UsageError
-from dove_core.files import atomic_folder, make_folder, read_json, settled_folder, space_checked, write_json
+from dove_core.files import atomic_folder, make_folder, read_json, settled_folder, write_json
 from dove_core.model.checkpoint import Checkpoint, save_checkpoint
+from dove_core.training.journal import COMMANDS, METRICS
 
 FORMAT = 1
-STATE, SETTINGS, METRICS = "training.pt", "settings.json", "metrics.jsonl"
+STATE, SETTINGS = "training.pt", "settings.json"
 CHANGEABLE = ("epochs", "validate_every", "save_steps", "max_steps")
 """Settings that may differ when a run is resumed: how long, how often; never what is learned from what."""
 
@@ -136,20 +135,5 @@ def open_new(run: Path, settings: RunSettings) -> None:
     """Start a run folder."""
     make_folder(run)
     settings.write(run)
-    (run / METRICS).unlink(missing_ok=True)
-
-
-def append_metrics(run: Path, values: Mapping[str, Any]) -> None:
-    """Add one JSON line to `metrics.jsonl`."""
-    with space_checked(run / METRICS), (run / METRICS).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(values) + "\n")
-
-
-def best_recall(run: Path) -> float:
-    """Return the highest mean recall in `metrics.jsonl`, -1 if there is none; a line that broke off is passed over."""
-    best = -1.0
-    path = run / METRICS
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        with suppress(ValueError):
-            best = max(best, json.loads(line).get("mean_recall", -1.0))
-    return best
+    for name in (METRICS, COMMANDS):
+        (run / name).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,25 @@ from dove_core.config import ComputeConfig
 from dove_core.data.loader import load
 from dove_core.data.plan import Step, TrainingPlan
 from dove_core.data.reader import Shards
-from dove_core.errors import TrainingError
+from dove_core.errors import DataError, TrainingError
 from dove_core.evaluation.evaluate import encode_split, score_global_row
-from dove_core.events import Advanced, Measured, Report, Saved, Started
+from dove_core.events import Advanced, Measured, Report, Saved, Skipped, Started
 from dove_core.model.checkpoint import Checkpoint
 from dove_core.model.compute import mixed, mixed_dtype
 from dove_core.search.embedder import Embedder
+from dove_core.training.average import WeightAverage
 from dove_core.training.batches import Batch, MakeBatch
+from dove_core.training.interrupt import Interrupt
+from dove_core.training.journal import Journal, best_recall
 from dove_core.training.objective import Objective
 from dove_core.training.optimizer import learning_rate_at, make_optimizer
-from dove_core.training.run import Position, RunSettings, append_metrics, best_recall, load_state, save_best, save_last
+from dove_core.training.run import Position, RunSettings, load_state, save_best, save_last
 from dove_core.training.world import World
 
 _REPORT_EVERY = 10
+_AGREE_EVERY = 10
+"""Steps between two questions of several processes whether one of them is to end."""
+
 _TASK = "training"
 
 
@@ -65,6 +72,8 @@ class Trainer:
         if self.training.freeze_backbone:
             model.trunk.freeze()
         self.objective = Objective(model, self.training, world.gather).to(world.device)
+        if compute.compile:
+            model.trunk.compile()
         self.optimizer = make_optimizer(
             self.objective, learning_rate=self.training.learning_rate, weight_decay=self.training.weight_decay
         )
@@ -72,42 +81,61 @@ class Trainer:
             world.device.type, enabled=mixed_dtype(world.device, compute.amp) == torch.float16
         )
         self.position = Position()
+        self.average = WeightAverage(model, self.training.average) if self.training.average else None
         if resumed:
             self.position, state = load_state(run)
             self._restore(state)
+        self._thaw()
         self._best = best_recall(run) if resumed else -1.0
         self.wrapped = world.together(self.objective)
+        self.journal = Journal(run) if world.first else None
         self.history: list[Mapping[str, float]] = []
         self._loss = self._norm = torch.zeros((), device=world.device)
         self._sums = torch.zeros(3, device=world.device)
-        self._epoch_steps, self._waited, self._began = 0, 0.0, time.perf_counter()
+        self._batches, self._broken, self._waited, self._began = 0, 0, 0.0, time.perf_counter()
 
     def go(self) -> TrainResult:
-        """Take the steps that are left."""
+        """Take the steps that are left.
+
+        Raises:
+            TrainingError: none is left, or the loss is not finite.
+            DataError: shards are damaged, or too many pictures are.
+            KeyboardInterrupt: somebody wanted an end; the state is saved.
+        """
         plan = TrainingPlan(
             self.shards.counts, self.training.batch_size, self.training.epochs, self.training.seed,
             self.world.rank, self.world.size, self.position.epoch, self.position.samples,
         )  # fmt: skip
+        self._hold_unfinished(plan)
+        total, seen = plan.epochs * len(self.shards), plan.epoch * len(self.shards) + plan.samples
+        self.report(Started(_TASK, total, "pictures", done=seen))
+        cuda = self.world.device.type == "cuda"
+        with Interrupt() as interrupt:
+            batches = load(self.shards, plan, self._make_batch(), workers=self.compute.workers, pin_memory=cuda)
+            for number, step in enumerate(plan.steps(), start=1):
+                waiting = time.perf_counter()
+                batch = next(batches)
+                self._waited += time.perf_counter() - waiting
+                self._count_broken(batch)
+                is_whole = number % self.training.accumulate == 0 or step.ends_epoch
+                self._learn(step, batch.to(self.world.device), is_whole)
+                if is_whole and (self._after(step) or self._is_over(interrupt, step)):
+                    break
+        self.world.wait()
+        if self.journal is not None:
+            self.journal.close()
+        if interrupt.wanted:
+            raise KeyboardInterrupt
+        best = self._best if self._best >= 0 else None
+        return TrainResult(self.run, self.position.steps, best, tuple(self.history))
+
+    def _hold_unfinished(self, plan: TrainingPlan) -> None:
         if next(plan.steps(), None) is None:
             message = f"{self.run} has trained all of its {self.training.epochs} epochs"
             raise TrainingError(message, hint="give more with --resume --epochs N, or start another --run")
         if 0 < self.training.max_steps <= self.position.steps:
             message = f"{self.run} has taken its {self.position.steps} steps"
             raise TrainingError(message, hint="give more with --resume --max-steps N; 0 stands for no limit")
-        total, seen = plan.epochs * len(self.shards), plan.epoch * len(self.shards) + plan.samples
-        self.report(Started(_TASK, total, "pictures", done=seen))
-        cuda = self.world.device.type == "cuda"
-        batches = load(self.shards, plan, self._make_batch(), workers=self.compute.workers, pin_memory=cuda)
-        for step in plan.steps():
-            waiting = time.perf_counter()
-            batch = next(batches)
-            self._waited += time.perf_counter() - waiting
-            self._step(step, batch.to(self.world.device))
-            if self._after(step):
-                break
-        self.world.wait()
-        best = self._best if self._best >= 0 else None
-        return TrainResult(self.run, self.position.steps, best, tuple(self.history))
 
     def _make_batch(self) -> MakeBatch:
         return MakeBatch(
@@ -119,33 +147,71 @@ class Trainer:
             seed=self.training.seed,
         )
 
-    def _step(self, step: Step, batch: Batch) -> None:
-        # Dropout depends on (seed, step, rank) alone, so a resumed run draws the same.
-        chance = np.random.SeedSequence((self.training.seed, self.position.steps, self.world.rank))
+    def _learn(self, step: Step, batch: Batch, is_whole: bool) -> None:
+        """Take in one batch, and take the step if it is whole: with `accumulate` several batches make one."""
+        # Dropout depends on (seed, samples seen, rank) alone, so a resumed run draws the same.
+        chance = np.random.SeedSequence((self.training.seed, step.epoch, step.start, self.world.rank))
         torch.manual_seed(int(chance.generate_state(1)[0]))
+        with self.world.apart(self.wrapped) if not is_whole else nullcontext():
+            with mixed(self.world.device, self.compute.amp):
+                losses = self.wrapped(batch)
+            self.scaler.scale(losses.total / self.training.accumulate).backward()
+        self._loss = losses.total.detach()
+        self._sums += torch.stack([part.detach().float() for part in losses])
+        self._batches += 1
+        if is_whole:
+            self._step(step)
+        self.report(Advanced(_TASK, step.stop - step.start))
+
+    def _step(self, step: Step) -> None:
         progress = (step.epoch + (step.start + step.stop) / 2 / step.total) / self.training.epochs
         rate = learning_rate_at(progress, warmup=self.training.warmup, highest=self.training.learning_rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        with mixed(self.world.device, self.compute.amp):
-            losses = self.wrapped(batch)
-        self.scaler.scale(losses.total).backward()
         self.scaler.unscale_(self.optimizer)
         limit = self.training.grad_clip or float("inf")
         self._norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), limit)
-        self._loss = losses.total.detach()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self._sums += torch.stack([part.detach().float() for part in losses])
-        self._epoch_steps += 1
+        self.optimizer.zero_grad(set_to_none=True)
         self.position = dataclasses.replace(
             self.position, epoch=step.epoch, samples=step.stop, steps=self.position.steps + 1
         )
+        if self.average is not None:
+            self.average.update(self.checkpoint.model, self.position.steps)
         if self.position.steps % _REPORT_EVERY == 0:
             self._hold_finite(self._loss)
-            self.report(Measured(_TASK, {"epoch": step.epoch + 1, "loss": self._loss.item(), "learning_rate": rate}))
-        self.report(Advanced(_TASK, step.stop - step.start))
+            figures = {"loss": self._loss.item(), "learning_rate": rate, "gradient_norm": self._norm.item()}
+            self.report(Measured(_TASK, {"epoch": step.epoch + 1, **figures}))
+            if self.journal is not None:
+                self.journal.step(self.position.steps, figures)
+
+    def _count_broken(self, batch: Batch) -> None:
+        """Count pictures that could not be decoded, and end when there are too many of them."""
+        self._broken += len(batch.broken)
+        if batch.broken and self._broken > self.training.max_broken * len(self.shards) / self.world.size:
+            message = f"{self._broken} pictures cannot be decoded, such as {batch.broken[0]}"
+            hint = f"shard again with --verify full, or allow more with --max-broken (now {self.training.max_broken:g})"
+            raise DataError(message, hint=hint)
+        if batch.broken:
+            self.report(Skipped(_TASK, "broken picture", len(batch.broken), batch.broken[0]))
+
+    def _is_over(self, interrupt: Interrupt, step: Step) -> bool:
+        """Tell whether somebody wants an end, of this process or of another; save if so."""
+        if self.world.size > 1 and self.position.steps % _AGREE_EVERY:
+            return False
+        if not self.world.any(interrupt.wanted):
+            return False
+        interrupt.wanted = True
+        if not step.ends_epoch:
+            self._save()
+        return True
+
+    def _thaw(self) -> None:
+        """Let a frozen trunk learn from its epoch on."""
+        trunk = self.checkpoint.model.trunk
+        if trunk.frozen and 0 < self.training.unfreeze_after <= self.position.epoch:
+            trunk.unfreeze()
 
     def _after(self, step: Step) -> bool:
         """Validate and save where due; tell whether training stops here."""
@@ -161,7 +227,7 @@ class Trainer:
     def _end_epoch(self, step: Step) -> None:
         self._hold_finite(self._sums[0])
         seconds = time.perf_counter() - self._began
-        loss, pair, whole = (self._sums / self._epoch_steps).tolist()
+        loss, pair, whole = (self._sums / self._batches).tolist()
         figures = self.world.mean(
             {"loss": loss, "pair_loss": pair, "global_loss": whole, "waiting": self._waited / seconds}
         )
@@ -171,12 +237,17 @@ class Trainer:
         self._save()  # before validating, which may fail: the epoch is not lost
         if self.world.first:
             self._choose_best(figures, due=last or (step.epoch + 1) % self.training.validate_every == 0)
-            append_metrics(self.run, figures)
+            assert self.journal is not None
+            self.journal.epoch(figures)
             self.history.append(figures)
             self.report(Measured(_TASK, figures, final=True))
         self.world.wait()
         self._sums.zero_()
-        self._epoch_steps, self._waited, self._began = 0, 0.0, time.perf_counter()
+        self._batches, self._broken, self._waited, self._began = 0, 0, 0.0, time.perf_counter()
+        was_frozen = self.checkpoint.model.trunk.frozen
+        self._thaw()
+        if was_frozen and not self.checkpoint.model.trunk.frozen:
+            self.wrapped = self.world.together(self.objective)
 
     def _choose_best(self, figures: dict[str, float], *, due: bool) -> None:
         """Validate if it is due, and keep the best; without a validation split the last is the best."""
@@ -190,7 +261,7 @@ class Trainer:
         self._save_best()
 
     def _validate(self, folder: Path) -> float:
-        embedder = Embedder(self.checkpoint, self.compute)
+        embedder = Embedder(self._kept(), self.compute)
         split = encode_split(embedder, Shards(folder), batch_size=self.training.batch_size)
         return score_global_row(embedder, split).mean_recall
 
@@ -201,13 +272,20 @@ class Trainer:
         if not self.world.first:
             return
         parts: dict[str, Any] = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
-        extra = {k: v for k, v in self.objective.state_dict().items() if not k.startswith("model.")}
-        save_last(self.run, self.checkpoint, self.position, {**parts, "objective": extra})
+        own = "" if self.average is None else "model."  # an average is in the checkpoint's place
+        parts["objective"] = {k: v for k, v in self.objective.state_dict().items() if own or not k.startswith("model.")}
+        save_last(self.run, self._kept(), self.position, parts)
         self.report(Saved(self.run / "last"))
 
     def _save_best(self) -> None:
-        save_best(self.run, self.checkpoint)
+        save_best(self.run, self._kept())
         self.report(Saved(self.run / "best"))
+
+    def _kept(self) -> Checkpoint:
+        """Return what is validated and saved: the average of the weights if there is one."""
+        return (
+            self.checkpoint if self.average is None else dataclasses.replace(self.checkpoint, model=self.average.model)
+        )
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])

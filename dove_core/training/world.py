@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -72,6 +73,18 @@ class World:
             return module
         ids = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=ids)
+
+    def apart(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which gradients of a module are kept back, to be averaged with later ones."""
+        return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+
+    def any(self, value: bool) -> bool:
+        """Tell whether it is true for any process."""
+        if self.size == 1:
+            return value
+        count = torch.tensor(int(value), device=self.device)
+        dist.all_reduce(count)
+        return bool(count.item())
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
         """Average some figures over the processes."""
@@ -169,6 +182,9 @@ def _start_all(count: int, kind: str, job: Job[T], arguments: tuple[Any, ...], r
             result: T = _listen(processes, messages, report)
             for process in processes:
                 process.join(_FAREWELL)
+        except KeyboardInterrupt:
+            _let_save(processes, messages, report)
+            raise
         finally:
             for process in processes:
                 process.terminate()
@@ -221,6 +237,18 @@ def _listen(processes: list[Any], messages: Any, report: Report) -> Any:
             finished += 1
             results.append(content)
     return next((result for result in results if result is not None), None)
+
+
+def _let_save(processes: list[Any], messages: Any, report: Report) -> None:
+    """Pass the wish to end on to the processes, and give them time to save; a second Ctrl-C ends the wait."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + _FAREWELL
+    while any(process.is_alive() for process in processes) and time.monotonic() < deadline:
+        with suppress(queue.Empty):
+            kind, content = messages.get(timeout=0.2)
+            if kind == "event":
+                report(content)
 
 
 def _all_alive(processes: list[Any]) -> None:

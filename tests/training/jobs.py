@@ -42,7 +42,7 @@ def global_gradients(world: World, report: Report, count: int, objective: str) -
     wrapped = world.together(module)
     pairs = make_pairs(count)
     own = torch.arange(count).tensor_split(world.size)[world.rank]
-    losses = wrapped(Batch(*(part[own] for part in pairs)))
+    losses = wrapped(Batch(*(part[own] for part in pairs[:5])))
     (losses.global_ + 0 * losses.total).backward()
     found = {name: p.grad.numpy() for name, p in module.named_parameters() if p.grad is not None}
     report(Measured("job", world.mean({"loss": losses.global_.item()})))

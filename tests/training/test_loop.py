@@ -7,19 +7,25 @@ import json
 import math
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
 from dove_core.config import EvalConfig, RankConfig, ShardConfig, TrainConfig
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.errors import CheckpointError, DataError, TrainingError, UsageError
 from dove_core.evaluation.evaluate import evaluate
+from dove_core.events import Advanced, Skipped
+from dove_core.model.dove import Dove
+from dove_core.training.average import WeightAverage
 from dove_core.training.loop import resume, train
 from dove_core.training.optimizer import learning_rate_at
+from dove_core.training.run import load_state
 from tests.conftest import ALONE
 from tests.made import SMALL, make_karpathy
 
@@ -203,3 +209,93 @@ def test_a_run_that_stops_before_its_first_validation_has_a_best_all_the_same(sh
     once = dataclasses.replace(QUICK, max_steps=1)
     train(shapes / "train", tmp_path / "run", SMALL, once, ALONE, validation=shapes / "val")
     assert same(tmp_path / "run" / "best", tmp_path / "run" / "last")
+
+
+def test_the_journal_has_events_curves_and_the_command(shapes, tmp_path):
+    training = dataclasses.replace(QUICK, epochs=2)
+    run = tmp_path / "run"
+    train(shapes / "train", run, SMALL, training, ALONE, validation=shapes / "val", command="dove train --run run")
+    resume(run, ALONE, changes={"epochs": 3}, command="dove train --resume")
+    assert (run / "commands.txt").read_text().splitlines() == ["dove train --run run", "dove train --resume"]
+    with Image.open(run / "curves.png") as picture:
+        assert picture.size[0] > 500
+    written = b"".join(path.read_bytes() for path in sorted((run / "events").iterdir()))
+    for name in (b"epoch/mean_recall", b"epoch/waiting", b"epoch/samples_per_second", b"epoch/pair_loss"):
+        assert written.count(name) == 3  # one an epoch
+
+
+def test_broken_pictures_are_counted_and_too_many_are_an_error(tmp_path):
+    captions, images = make_karpathy(tmp_path / "source", {"train": 32})
+    for name in ("train_3.jpg", "train_9.jpg"):
+        data = bytearray((images / name).read_bytes())
+        data[-60:-2] = bytes(58)  # its ends are whole
+        (images / name).write_bytes(data)
+    shard_captions(captions, images, tmp_path / "shards", ShardConfig(verify="header", workers=1))
+    events = []
+    training = dataclasses.replace(QUICK, epochs=1, max_broken=0.1)
+    train(tmp_path / "shards" / "train", tmp_path / "run", SMALL, training, ALONE, report=events.append)
+    skipped = [event for event in events if isinstance(event, Skipped)]
+    assert sum(event.count for event in skipped) == 2
+    assert all("cannot be decoded" in event.example for event in skipped)
+    with pytest.raises(DataError, match=r"cannot be decoded, such as .*train_[39]\.jpg") as caught:
+        few = dataclasses.replace(training, max_broken=0.01)
+        train(tmp_path / "shards" / "train", tmp_path / "other", SMALL, few, ALONE)
+    assert "--max-broken" in caught.value.hint
+
+
+def test_the_average_is_what_is_kept_and_a_resumed_run_goes_on_with_both(shapes, tmp_path):
+    training = dataclasses.replace(QUICK, average=0.9, max_steps=6)
+    train(shapes / "train", tmp_path / "six", SMALL, training, ALONE)
+    plain = dataclasses.replace(training, average=0.0)
+    train(shapes / "train", tmp_path / "plain", SMALL, plain, ALONE)
+    assert not same(tmp_path / "six" / "last", tmp_path / "plain" / "last")
+    train(shapes / "train", tmp_path / "three", SMALL, dataclasses.replace(training, max_steps=3), ALONE)
+    resume(tmp_path / "three", ALONE, changes={"max_steps": 6})
+    assert same(tmp_path / "six" / "last", tmp_path / "three" / "last")
+
+
+def test_an_average_is_the_one_of_its_definition():
+    torch.manual_seed(0)
+    model = Dove(SMALL, words=9)
+    average, name = WeightAverage(model, 0.5), "fusion.out.weight"
+    wanted = model.state_dict()[name].clone()
+    for step in range(1, 9):
+        with torch.no_grad():
+            model.fusion.out.weight += torch.randn_like(wanted)
+        decay = min(0.5, (1 + step) / (10 + step))
+        wanted = decay * wanted + (1 - decay) * model.state_dict()[name]
+        average.update(model, step)
+    assert torch.allclose(average.model.state_dict()[name], wanted, atol=1e-6)
+
+
+def test_accumulated_batches_give_the_gradient_of_their_mean(shapes, tmp_path):
+    training = dataclasses.replace(QUICK, batch_size=8, accumulate=2, epochs=1)
+    result = train(shapes / "train", tmp_path / "run", SMALL, training, ALONE)
+    assert result is not None
+    assert result.steps == 3  # 48 pictures
+    assert result.history[0]["steps"] == 3
+
+
+def test_a_wish_to_end_saves_the_step_that_was_reached(shapes, tmp_path):
+    training = dataclasses.replace(QUICK, epochs=3)
+    train(shapes / "train", tmp_path / "whole", SMALL, training, ALONE)
+
+    def interrupt(event):
+        if isinstance(event, Advanced) and not (tmp_path / "run" / "last").exists():
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(shapes / "train", tmp_path / "run", SMALL, training, ALONE, report=interrupt)
+    assert load_state(tmp_path / "run")[0].steps == 1
+    resume(tmp_path / "run", ALONE, changes={})
+    assert same(tmp_path / "whole" / "last", tmp_path / "run" / "last")
+
+
+@pytest.mark.slow
+def test_a_compiled_trunk_learns_the_same(shapes, tmp_path):
+    training = dataclasses.replace(QUICK, epochs=1, max_steps=2)
+    plain = train(shapes / "train", tmp_path / "plain", SMALL, training, ALONE)
+    compiled = train(shapes / "train", tmp_path / "fast", SMALL, training, dataclasses.replace(ALONE, compile=True))
+    assert plain is not None and compiled is not None
+    one, other = weights(tmp_path / "plain" / "last"), weights(tmp_path / "fast" / "last")
+    assert all(torch.allclose(value.float(), other[name].float(), atol=1e-3) for name, value in one.items())

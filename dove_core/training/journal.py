@@ -1,0 +1,106 @@
+"""What a run writes down while it trains: one JSON line an epoch, TensorBoard events, and at the end its curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dove_core.files import atomic_file, space_checked
+
+METRICS, EVENTS, CURVES, COMMANDS = "metrics.jsonl", "events", "curves.png", "commands.txt"
+_LOSSES = ("loss", "pair_loss", "global_loss")
+
+
+class Journal:
+    """Writes into a run folder; only the first process of a run has one."""
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._events: Any = None
+
+    def step(self, number: int, figures: Mapping[str, float]) -> None:
+        """Note passing figures of a step."""
+        self._write_events(number, figures)
+
+    def epoch(self, figures: Mapping[str, float]) -> None:
+        """Note an epoch's figures: a line of `metrics.jsonl`, and events.
+
+        Raises:
+            SpaceError: the disk is full.
+        """
+        path = self._run / METRICS
+        with space_checked(path), path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(figures) + "\n")
+        self._write_events(int(figures["steps"]), {f"epoch/{name}": value for name, value in figures.items()})
+
+    def close(self) -> None:
+        """Flush the events and draw the curves.
+
+        Raises:
+            SpaceError: the disk is full.
+        """
+        if self._events is not None:
+            self._events.close()
+        draw_curves(self._run)
+
+    def _write_events(self, step: int, figures: Mapping[str, float]) -> None:
+        if self._events is None:
+            from tensorboardX import SummaryWriter  # noqa: PLC0415  # not needed to read a run
+
+            with space_checked(self._run / EVENTS):
+                self._events = SummaryWriter(str(self._run / EVENTS))
+        for name, value in figures.items():
+            self._events.add_scalar(name, value, step)
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """Return the lines of `metrics.jsonl`; one that broke off is passed over, and a later one of an epoch counts."""
+    path, found = run / METRICS, {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with suppress(ValueError, KeyError):
+            row = json.loads(line)
+            found[row["epoch"]] = row
+    return [found[epoch] for epoch in sorted(found)]
+
+
+def best_recall(run: Path) -> float:
+    """Return the highest mean recall in `metrics.jsonl`, -1 if there is none."""
+    return max((row.get("mean_recall", -1.0) for row in read_metrics(run)), default=-1.0)
+
+
+def note_command(run: Path, command: str) -> None:
+    """Add the command that started, or went on with, a run."""
+    if command:
+        with space_checked(run / COMMANDS), (run / COMMANDS).open("a", encoding="utf-8") as stream:
+            stream.write(command + "\n")
+
+
+def draw_curves(run: Path) -> None:
+    """Draw losses and validation recall over the epochs into `curves.png`; nothing before the first epoch.
+
+    Raises:
+        SpaceError: the disk is full.
+    """
+    rows = read_metrics(run)
+    if not rows:
+        return
+    from matplotlib.figure import Figure  # noqa: PLC0415  # half a second that only the end of a run pays
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    losses, recall = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    for name in _LOSSES:
+        losses.plot(epochs, [row[name] for row in rows], marker=".", label=name.replace("_", " "))
+    losses.set(xlabel="epoch", title="training loss", yscale="log")
+    losses.legend()
+    validated = [row for row in rows if "mean_recall" in row]
+    recall.plot([row["epoch"] for row in validated], [row["mean_recall"] for row in validated], marker=".", color="C3")
+    recall.set(xlabel="epoch", title="validation mean recall of global scores, %")
+    for axes in (losses, recall):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    with atomic_file(run / CURVES) as stream:
+        figure.savefig(stream, format="png", dpi=110)
