@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from dove_core.data.fetching.download import download
+from dove_core.data.fetching.origins import WebFile
 from dove_core.events import Advanced, Event
 from tests.http_server import Served, Server, serving
 
@@ -43,10 +44,10 @@ def test_ctrl_c_keeps_what_is_here(server, client, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        download(server.url("a.zip"), tmp_path / "a.zip", client=client, report=press)
+        download(WebFile(server.url("a.zip"), client), tmp_path / "a.zip", report=press)
     kept = (tmp_path / "a.zip.part").read_bytes()
     assert kept and ZIP.startswith(kept)
-    download(server.url("a.zip"), tmp_path / "a.zip", client=client)
+    download(WebFile(server.url("a.zip"), client), tmp_path / "a.zip")
     assert (tmp_path / "a.zip").read_bytes() == ZIP
     assert server.gets("a.zip")[1].headers.get("Range") == f"bytes={len(kept)}-"
 
@@ -57,10 +58,11 @@ sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 import httpx
 from dove_core.data.fetching.download import download
+from dove_core.data.fetching.origins import WebFile
 from dove_core.errors import SpaceError
 with httpx.Client(timeout=30, trust_env=False) as client:
     try:
-        download(sys.argv[1], Path(sys.argv[2]), client=client)
+        download(WebFile(sys.argv[1], client), Path(sys.argv[2]))
     except SpaceError as error:
         kept = Path(sys.argv[2] + ".part").stat().st_size
         sys.exit(f"SpaceError {{error.message}} | {{error.hint}} | {{kept}}")
