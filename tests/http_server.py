@@ -33,7 +33,8 @@ class Served:
     stall_after: int | None = None  # send so many bytes, then nothing until the server closes
     drops: list[int] = field(default_factory=list)  # hang up after so many bytes
     refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)  # answer with this status and headers
-    successor: Served | None = None  # takes this one's place after a drop
+    successor: Served | None = None  # takes this one's place after so many drops:
+    drops_before_successor: int = 1
     redirect: str | None = None
     coding: str | None = None  # claimed as Content-Encoding
     shifted: int = 0  # ranges begin so many bytes late
@@ -164,7 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.asked.sent += len(piece)
         self.wfile.flush()
         if drop is not None:
-            if file.successor is not None:
+            file.drops_before_successor -= 1
+            if file.successor is not None and file.drops_before_successor == 0:
                 self.server.files[self.path.lstrip("/")] = file.successor
             self.close_connection = True
         elif file.stall_after is not None:

@@ -38,7 +38,7 @@ def test_a_whole_release_comes_from_a_mirror_and_once_only(empty):
         for file in SKYSCRIPT.files:
             body = zipped("a/b.jpg", b"x" * 50) if file.path.endswith(".zip") else b"filepath,title\na.jpg,b\n"
             server.files[f"sky/{file.path}"] = Served(body)
-        words = ["fetch", "--mirror", server.url("sky/"), "--no-checksums", "--json"]
+        words = ["fetch", "--mirror", server.url("sky/"), "--no-checksum", "--json"]
         code, out, err = dove(*words)
         assert code == 0, err
         files = json.loads(out)["files"]
@@ -55,10 +55,10 @@ def test_a_wrong_checksum_and_a_refusal_end_with_the_download_code(empty):
             server.files[f"sky/{file.path}"] = Served(body)
         code, _, err = dove("fetch", "--mirror", server.url("sky/"))
         assert code == 3
-        assert "--no-checksums" in err
+        assert "--no-checksum" in err
         for served in server.files.values():
             served.status = 403
-        code, _, err = dove("fetch", "--mirror", server.url("sky/"), "--no-checksums", "--out", "other")
+        code, _, err = dove("fetch", "--mirror", server.url("sky/"), "--no-checksum", "--out", "other")
         assert code == 3
         assert "403" in err
 

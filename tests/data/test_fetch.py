@@ -99,7 +99,7 @@ def test_a_mirror_takes_the_place_of_the_releases_server(server, tmp_path):
     "address", ["nonsense://example.org", "example.org/SkyScript", "http://", "http://a:b", "/data"]
 )
 def test_a_mirror_that_is_no_web_address_is_refused(server, tmp_path, address):
-    with pytest.raises(UsageError, match="not a web address|cannot be opened"):
+    with pytest.raises(UsageError, match=r"not a web address|cannot be opened"):
         fetch(release_on(server), tmp_path, mirror=address)
 
 

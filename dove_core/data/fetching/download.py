@@ -64,7 +64,7 @@ def download(
     def attempt() -> None:
         nonlocal current
         try:
-            if _comes_in_segments(origin, part, current, pace):
+            if _comes_in_segments(origin, part, current, pace, report):
                 receive_segments(origin, part, current, pace=pace, progress=progress, hint=hint, report=report)
             else:
                 _receive(origin, part, current.size, progress, report)
@@ -103,13 +103,13 @@ def check_md5(path: Path, md5: str, source: str, *, report: Report = silent) -> 
         raise DownloadError(f"{path} has the MD5 sum {digest.hexdigest()}, not {md5} as stated by {source}", hint=hint)
 
 
-def _comes_in_segments(origin: Origin, part: Part, version: Version, pace: Pace) -> bool:
+def _comes_in_segments(origin: Origin, part: Part, version: Version, pace: Pace, report: Report) -> bool:
     """Say whether to fetch in segments: they are worth it, and the server can serve them."""
     if version.mark is None or version.size is None or pace.connections == 1 or version.size <= pace.segment:
         return False
     kept = part.version()
     is_whole = kept is not None and part.length() == version.size
-    return not is_whole and honours_ranges(origin, version)
+    return not is_whole and honours_ranges(origin, version, pace=pace, report=report)
 
 
 def _receive(origin: Origin, part: Part, size: int | None, progress: Progress, report: Report) -> None:

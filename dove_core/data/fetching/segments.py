@@ -10,8 +10,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import TypeVar
 
-import httpx
-
 from dove_core.data.fetching.answers import ChangedError, Pace, PassingError, Version, persist
 from dove_core.data.fetching.origins import Origin
 from dove_core.data.fetching.part import Part, Segments
@@ -71,13 +69,26 @@ def at_once(
         pool.shutdown(cancel_futures=True)
 
 
-def honours_ranges(origin: Origin, version: Version) -> bool:
-    """Say whether the server serves parts of this very version; if nobody knows, no."""
-    try:
-        with origin.answer(1, 2, version) as answer:
-            return answer.offset == 1 and answer.version.mark == version.mark
-    except (PassingError, httpx.TransportError):
-        return False
+def honours_ranges(origin: Origin, version: Version, *, pace: Pace, report: Report) -> bool:
+    """Say whether the server serves parts of files.
+
+    Raises:
+        ChangedError: the file is of another version now.
+        DownloadError: refused, missing, or patience is at its end.
+    """
+
+    def attempt() -> bool | None:
+        try:
+            with origin.answer(1, 2, version) as answer:
+                return answer.offset == 1 if version.agrees_with(answer.version) else None
+        except ChangedError:
+            return None
+
+    hint = "run the same command again later: what is here is not fetched twice"
+    found = persist(attempt, origin.address, hint=hint, patience=pace.patience, report=report)
+    if found is None:
+        raise ChangedError
+    return found
 
 
 def receive_segments(

@@ -125,7 +125,7 @@ class SubsetFetch:
         if self.layout.whole(file, version.size) is not None:
             return None
         origin = self.origin_of(file.path)
-        if version.size is None or not honours_ranges(origin, version):
+        if version.size is None or not honours_ranges(origin, version, pace=self.pace, report=self.report):
             self.report(
                 Noted(f"{origin.address}: the server does not serve parts of files: the whole of it is fetched")
             )
