@@ -60,18 +60,34 @@ def rows_of(split: str, parts: tuple[int, ...] = (2, 3)) -> list[tuple[int, int]
     return [(part, number) for number in range(first, end) for part in parts]
 
 
+def tiny_release(base: str, sums: dict[str, str] | None = None) -> Release:
+    """Return the release that lies below an address; `sums` gives files MD5 sums."""
+    sums = sums or {}
+    openai, laion = ("openai-top50",), ("laion-top50",)
+    tables = [
+        RemoteFile(f"dataframe/Tiny_{split}.csv", None, "table", split, openai if split == "train" else (), 40)
+        for split in SPLITS
+    ]
+    tables.append(RemoteFile("dataframe/Tiny_train_laion.csv", None, "table", "train", laion, 7))
+    metas = [RemoteFile(f"meta{part}.zip", kind="meta", part=part) for part in (2, 3)]
+    images = [RemoteFile(f"images{part}.zip", sums.get(f"images{part}.zip"), "images", part=part) for part in (2, 3)]
+    files = (*tables, *metas, *images)
+    return Release("tiny", base, files, "none", "https://example.org", "nobody", "a third party", 1000)
+
+
 @dataclass
 class Mirror:
     """What is on the server, and the release that says so; padding keeps wanted members a small share."""
 
     server: Server
+    padding: int = 200_000
     bodies: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for part in (2, 3):
             nest = "images3/images3/" if part == 3 else "images2/"
             pictures = {f"{nest}{stem(part, n)}.jpg": jpeg(part, n) for n in range(PICTURES)}
-            pictures[f"{nest}unnamed.jpg"] = random.Random(part).randbytes(200_000)
+            pictures[f"{nest}unnamed.jpg"] = random.Random(part).randbytes(self.padding)
             metas = {f"meta{part}/{stem(part, n)}.pickle": pickle.dumps({"time": 2019}) for n in range(PICTURES)}
             metas[f"meta{part}/unnamed.pickle"] = random.Random(part).randbytes(20_000)
             method = zipfile.ZIP_DEFLATED if part == 3 else zipfile.ZIP_STORED
@@ -88,19 +104,7 @@ class Mirror:
 
     def release(self, sums: dict[str, str] | None = None) -> Release:
         """Return the release; `sums` gives files MD5 sums."""
-        sums = sums or {}
-        openai, laion = ("openai-top50",), ("laion-top50",)
-        tables = [
-            RemoteFile(f"dataframe/Tiny_{split}.csv", None, "table", split, openai if split == "train" else (), 40)
-            for split in SPLITS
-        ]
-        tables.append(RemoteFile("dataframe/Tiny_train_laion.csv", None, "table", "train", laion, 7))
-        metas = [RemoteFile(f"meta{part}.zip", kind="meta", part=part) for part in (2, 3)]
-        images = [
-            RemoteFile(f"images{part}.zip", sums.get(f"images{part}.zip"), "images", part=part) for part in (2, 3)
-        ]
-        files = (*tables, *metas, *images)
-        return Release("tiny", self.server.url(), files, "none", "https://example.org", "nobody", "a third party", 1000)
+        return tiny_release(self.server.url(), sums)
 
     def sent(self, kind: str = "") -> int:
         """Return how many bytes of files whose names begin with `kind` have gone out."""

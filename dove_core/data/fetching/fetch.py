@@ -69,9 +69,10 @@ def execute(plan: FetchPlan, *, patience: Patience | None = None, report: Report
         DataError: a table or an archive's directory is damaged.
         DownloadError: a file is refused, missing or wrong, or patience is at its end.
         SpaceError: the disk has no room for what is missing.
+        UsageError: another call is at work in the folder.
     """
     plan.check()
-    with opened(plan.base, plan.config.connections) as origin_of:
+    with plan.layout.locked(), opened(plan.base, plan.config.connections) as origin_of:
         job = _Job(plan, origin_of, patience, report)
         job.adopt()
         if plan.unreachable is not None:

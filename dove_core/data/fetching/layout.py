@@ -6,14 +6,21 @@ remote archives.
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from dove_core.data.fetching.catalog import RemoteFile
 from dove_core.data.fetching.part import subset_note
-from dove_core.files import write_record
+from dove_core.errors import UsageError
+from dove_core.files import make_folder, space_checked, write_record
 
 _CACHE = ".fetch"
+_ASIDE = re.compile(r"\..+\.\d+\.tmp")
 _FORMAT = 1
 
 
@@ -70,6 +77,28 @@ class Layout:
     def note_unpacked(self, folder: Path, files: int, origin: Path) -> None:
         """Say that a folder stands for the archive of its name."""
         write_record(self._unpacked_note(folder), _Unpacked(files, str(origin)), _FORMAT)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other calls out of the folder, and remove what killed ones were writing aside.
+
+        Raises:
+            UsageError: another call is at work there.
+        """
+        cache = self.folder / _CACHE
+        make_folder(cache)
+        with space_checked(cache), (cache / "lock").open("wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):  # others: a file system without locks
+                    message = f"another dove fetch is at work in {self.folder}"
+                    raise UsageError(message, hint="wait for it, or choose another folder with --out") from error
+            for place in (self.folder, self.folder / "dataframe", *cache.glob("*/")):
+                for path in place.glob(".*.tmp"):
+                    if _ASIDE.fullmatch(path.name):
+                        path.unlink()
+            yield
 
     def _unpacked_note(self, folder: Path) -> Path:
         return folder.with_name(f"{folder.name}.adopted.json")
