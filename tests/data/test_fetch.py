@@ -50,7 +50,7 @@ def test_every_file_arrives_in_the_releases_own_layout(server, tmp_path):
     paths = fetch(release_on(server), tmp_path / "new" / "tiny", patience=QUICK)
     assert paths == [tmp_path / "new" / "tiny" / name for name in ("dataframe/val.csv", "images2.zip", "meta2.zip")]
     assert [path.read_bytes() for path in paths] == [TABLE, PICTURES, META]
-    rest = {path for path in (tmp_path / "new" / "tiny").rglob("*") if path.is_file()} - set(paths)
+    rest = {path for path in (tmp_path / "new" / "tiny").glob("[!.]*") if path.is_file()} - set(paths)
     assert {path.name for path in rest} == {VERIFIED}
 
 

@@ -20,7 +20,6 @@ from dove_core.data.fetching.selection import Selection, select
 from dove_core.data.fetching.subset import known_need
 from dove_core.errors import DownloadError, SpaceError
 from dove_core.events import Noted, Report, silent
-from dove_core.files import make_folder
 
 _GIB = 2**30
 
@@ -156,7 +155,6 @@ def plan_fetch(
     selection = select(release, config)
     layout, base = Layout(folder), mirror or release.base_url
     pace = pace_of(config, patience)
-    make_folder(folder)
     unreachable = None
     with opened(base, config.connections) as origin_of:
         try:
@@ -172,14 +170,19 @@ def plan_fetch(
         _planned(file, addresses[file], remotes.get(file), need.get(file), layout, selection, adopt, report)
         for file in selection.files
     ]
-    return FetchPlan(
-        release, layout, config, selection, base, tuple(files), shutil.disk_usage(folder).free, unreachable
-    )
+    return FetchPlan(release, layout, config, selection, base, tuple(files), _free(folder), unreachable)
 
 
 def pace_of(config: FetchConfig, patience: Patience | None) -> Pace:
     """Return how bytes are brought under these settings."""
     return Pace(config.connections, config.segment_mib * 2**20, patience or Patience())
+
+
+def _free(folder: Path) -> int:
+    """Return the room on the disk where `folder` is, or will be, in bytes."""
+    while not folder.exists():
+        folder = folder.absolute().parent
+    return shutil.disk_usage(folder).free
 
 
 def _probe_all(
