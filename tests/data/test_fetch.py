@@ -95,6 +95,15 @@ def test_a_mirror_takes_the_place_of_the_releases_server(server, tmp_path):
     assert server.asked == []
 
 
+def test_proxy_variables_are_honoured(server, tmp_path, monkeypatch):
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv("HTTP_PROXY", server.url())
+    server.files.update({f"http://far.invalid/{path}": Served(body) for path, body in BODIES.items()})
+    fetch(release_on(server), tmp_path, mirror="http://far.invalid", patience=QUICK)
+    assert (tmp_path / "images2.zip").read_bytes() == PICTURES
+    assert all(asked.path.startswith("http://far.invalid/") for asked in server.asked)
+
+
 @pytest.mark.parametrize(
     "address", ["nonsense://example.org", "example.org/SkyScript", "http://", "http://a:b", "/data"]
 )

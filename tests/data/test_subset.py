@@ -13,8 +13,8 @@ import pytest
 from dove_core.config import FetchConfig, ShardConfig
 from dove_core.data.fetching.fetch import fetch, plan_fetch
 from dove_core.data.sharding.shards import shard_release
-from dove_core.errors import DownloadError
-from dove_core.events import Event, Noted, Skipped
+from dove_core.errors import DataError, DownloadError, UsageError
+from dove_core.events import Event, Noted, Skipped, Started
 from tests.data.mirror import QUICK, SPLITS, Mirror, archive, jpeg, rows_of, stem, table
 from tests.http_server import Served, serving
 
@@ -263,6 +263,29 @@ def test_a_torn_record_is_cut_off_and_fetched_again(mirror, tmp_path, torn):
     bring(mirror, tmp_path)
     assert pictures(tmp_path) == whole
     assert 0 < mirror.sent("images2") < 10_000
+
+
+@pytest.mark.parametrize("kind", ["text/html", "application/zip"])
+def test_a_web_page_in_the_place_of_an_archive_is_an_error_and_never_a_zip(mirror, tmp_path, kind):
+    page = b"<!doctype html><title>Please log in</title>" * 3000
+    mirror.server.files["images2.zip"] = Served(page, content_type=kind)
+    with pytest.raises((DownloadError, DataError), match=r"images2\.zip"):
+        bring(mirror, tmp_path)
+    assert not list(tmp_path.glob("images2*"))
+
+
+def test_a_second_call_in_the_same_folder_is_refused_while_the_first_is_at_work(mirror, tmp_path):
+    refused = []
+
+    def again(event: Event) -> None:
+        if isinstance(event, Started) and not refused:
+            with pytest.raises(UsageError, match="another dove fetch is at work") as caught:
+                fetch(mirror.release(), tmp_path, TEST, patience=QUICK)
+            refused.append(caught.value.hint)
+
+    fetch(mirror.release(), tmp_path, TEST, patience=QUICK, report=again)
+    assert refused
+    bring(mirror, tmp_path)
 
 
 def test_a_mirror_in_a_folder_serves_members_too(mirror, tmp_path):

@@ -72,7 +72,7 @@ def execute(plan: FetchPlan, *, patience: Patience | None = None, report: Report
         UsageError: another call is at work in the folder.
     """
     plan.check()
-    with plan.layout.locked(), opened(plan.base, plan.config.connections) as origin_of:
+    with plan.layout.locked(plan.selection.files), opened(plan.base, plan.config.connections) as origin_of:
         job = _Job(plan, origin_of, patience, report)
         job.adopt()
         if plan.unreachable is not None:

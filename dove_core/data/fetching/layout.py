@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +79,8 @@ class Layout:
         write_record(self._unpacked_note(folder), _Unpacked(files, str(origin)), _FORMAT)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other calls out of the folder, and remove what killed ones were writing aside.
+    def locked(self, files: Iterable[RemoteFile]) -> Iterator[None]:
+        """Keep other calls out of the folder, and remove what killed ones were writing aside of these files.
 
         Raises:
             UsageError: another call is at work there.
@@ -94,7 +94,7 @@ class Layout:
                 if error.errno in (errno.EACCES, errno.EAGAIN):  # others: a file system without locks
                     message = f"another dove fetch is at work in {self.folder}"
                     raise UsageError(message, hint="wait for it, or choose another folder with --out") from error
-            for place in (self.folder, self.folder / "dataframe", *cache.glob("*/")):
+            for place in {*(self.path(file).parent for file in files), *cache.glob("*/")}:
                 for path in place.glob(".*.tmp"):
                     if _ASIDE.fullmatch(path.name):
                         path.unlink()

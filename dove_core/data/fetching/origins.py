@@ -30,7 +30,7 @@ from dove_core.errors import DownloadError, UsageError
 from dove_core.events import Report, silent
 
 _BLOCK = 4 * 2**20  # bytes of one read through fsspec
-_SILENCE = 60.0  # seconds without a byte before a connection is given up
+_SILENCE = 30.0  # seconds without a byte before a connection is given up
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _PRESENCE = {403: "forbidden", 404: "missing", 410: "missing"}
 
