@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +12,14 @@ from dove_cli.defaults import DATA, SHARDS, only_release
 from dove_cli.options import JsonOption
 from dove_cli.render import note, print_json, reporting
 from dove_core.config import ShardConfig
-from dove_core.errors import UsageError
+from dove_core.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from dove_core.data.manifest import ShardManifest
+    from dove_core.data.sharding.shards import Part
+    from dove_core.data.sharding.verify import Fault
+
+_TASKS = "Several machines on one plan"
 
 
 def shard(
@@ -25,36 +33,127 @@ def shard(
     split: Annotated[
         str | None, typer.Option(help="Split of a CSV whose name does not say it; or the only one to take.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the shards. [default: shards/<release>]")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Folder of the shards, or s3://bucket/folder. [default: shards/<release>]"),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Keep the shards; try missing and damaged pictures again.")
+    ] = False,
+    verify_only: Annotated[
+        bool, typer.Option("--verify-only", help="Make nothing: read all shards and hold them to their manifest.")
+    ] = False,
+    task_id: Annotated[
+        int | None, typer.Option(min=0, help="Make only this part of the shards, from 0.", rich_help_panel=_TASKS)
+    ] = None,
+    num_tasks: Annotated[
+        int | None, typer.Option(min=1, help="Number of parts. [default: the SLURM array's]", rich_help_panel=_TASKS)
+    ] = None,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Make no shard; write the manifest.", rich_help_panel=_TASKS)
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Turn a release, or captions and pictures of your own, into tar shards.
 
-    Pictures go from zip to tar without being unpacked; each is decoded once, so that training meets no broken one.
+    Pictures go from zip to tar without being unpacked; each is looked at once, so that training meets no broken one.
+    Killed and run again, it keeps the shards that are finished.
 
     - `dove shard`
     - `dove shard --captions dataset_rsicd.json --images RSICD_images.zip --name rsicd`
+    - `dove shard --image-size 256 --quality 90`
+    - `dove shard --task-id 3 --num-tasks 16`
+    - `dove shard --verify-only`
     """
     own = (captions, images, name)
-    if any(own) and not all(own):
+    _check_together(own, release, split, verify_only)
+    folder = None if any(own) else DATA / release if release else _release_of(verify_only, out)
+    target = out or str(SHARDS / (name or (folder.name if folder else "")))
+    if verify_only:
+        from dove_core.data.sharding.verify import verify_shards
+
+        with reporting() as report:
+            faults = verify_shards(target, settings, report=report)
+        _show_faults(faults, target, as_json)
+        return
+    from dove_core.data.sharding.shards import shard_captions, shard_release
+
+    part = _part(task_id, num_tasks, finish)
+    with reporting() as report:
+        if captions and images:
+            manifests = shard_captions(
+                captions, images, target, settings, split=split, part=part, retry_failed=retry_failed, report=report
+            )
+        else:
+            manifests = shard_release(
+                folder or DATA, target, settings, part=part, retry_failed=retry_failed, report=report
+            )
+    _show(manifests, target, as_json)
+
+
+def _check_together(own: tuple[object, ...], release: str | None, split: str | None, verify_only: bool) -> None:
+    if any(own) and not all(own) and not verify_only:
         raise UsageError("--captions, --images and --name belong together", hint="give all three, or none for data/")
     if any(own) and release:
         raise UsageError(f"both the release {release!r} and --captions are given", hint="leave one of them out")
     if split and not any(own):
         raise UsageError("--split goes with --captions", hint="a release's own tables say their splits")
-    folder = None if any(own) else DATA / release if release else only_release()
-    target = out or SHARDS / (name or (folder.name if folder else ""))
-    from dove_core.data.sharding.shards import shard_captions, shard_release
 
-    with reporting() as report:
-        if captions and images:
-            manifests = shard_captions(captions, images, target, settings, split=split, report=report)
-        else:
-            manifests = shard_release(folder or DATA, target, settings, report=report)
+
+def _release_of(verify_only: bool, out: str | None) -> Path | None:
+    """Return the only release; to verify, the only one that was sharded will do."""
+    if not verify_only:
+        return only_release()
+    if out:
+        return None
+    found = sorted(path for path in SHARDS.glob("*/") if any(path.glob("*/manifest.json")))
+    if len(found) != 1:
+        listed = ", ".join(path.name for path in found) or "none"
+        raise UsageError(f"shards to verify: {listed} below {SHARDS}/", hint="name a release, or a place with --out")
+    note(f"using {found[0]}")
+    return found[0]
+
+
+def _part(task_id: int | None, num_tasks: int | None, finish: bool) -> Part:
+    """Return which shards to make: as told, or as a SLURM array's variables say."""
+    from dove_core.data.sharding.shards import Part
+
+    if finish:
+        if task_id is not None or num_tasks is not None:
+            raise UsageError("--finish makes no shard", hint="leave --task-id and --num-tasks out")
+        return Part(none=True)
+    if task_id is None and num_tasks is None and "SLURM_ARRAY_TASK_ID" in os.environ:
+        try:
+            values = {name: int(os.environ[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "MIN", "COUNT")}
+            step = int(os.environ.get("SLURM_ARRAY_TASK_STEP", "1"))
+        except (KeyError, ValueError) as error:
+            message = f"the SLURM array's variables are not complete: {error}"
+            raise UsageError(message, hint="say it yourself: --task-id and --num-tasks") from error
+        part = Part((values["ID"] - values["MIN"]) // step, values["COUNT"])
+        note(f"SLURM array: task {part.number} of {part.count}")
+        return part
+    if (task_id is None) != (num_tasks is None):
+        raise UsageError("--task-id and --num-tasks belong together", hint="for example --task-id 0 --num-tasks 16")
+    return Part(task_id or 0, num_tasks or 1)
+
+
+def _show(manifests: list[ShardManifest], target: str, as_json: bool) -> None:
     for manifest in manifests:
-        place = target / manifest.split
+        place = f"{target}/{manifest.split}"
         counts = ", ".join(f"{count} {status}" for status, count in manifest.counts.items() if count)
         if as_json:
-            print_json({"shards": str(place), "samples": manifest.samples, "counts": manifest.counts})
+            print_json({"shards": place, "samples": manifest.samples, "counts": manifest.counts})
         else:
             note(f"{place}: {manifest.samples} samples in {len(manifest.shards)} shards ({counts})")
+
+
+def _show_faults(faults: list[Fault], target: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"shards": target, "faults": [{"file": fault.file, "reason": fault.reason} for fault in faults]})
+    else:
+        for fault in faults:
+            note(f"{fault.file}: {fault.reason}")
+    if faults:
+        hint = "delete what is damaged and run `dove shard` again: it makes what is missing; move foreign files away"
+        raise DataError(f"{len(faults)} files of {target} are not as they were written", hint=hint)
+    note(f"{target}: every byte is as it was written")

@@ -46,7 +46,16 @@ class ShardConfig:
     shard_size: int = _setting(2000, "Pictures in one shard.", low=1)
     seed: int = _setting(0, "Seed of the order in which pictures are spread over the shards.", low=0)
     max_bad: float = _setting(0.01, "Largest share of unusable rows before sharding is an error.", low=0, high=1)
-    jpeg_quality: int = _setting(95, "Quality for pictures that are not RGB or grey JPEGs already.", low=1, high=100)
+    verify: Literal["header", "full"] = _setting(
+        "full", "Look at each JPEG's first and last bytes, or decode it in full. A zip's CRCs are always checked."
+    )
+    image_size: int = _setting(
+        0, "Make pictures smaller until their shorter side has this many pixels; 0: keep their bytes.", low=0, high=8192
+    )
+    image_format: Literal["jpeg", "webp"] = _setting("jpeg", "Format of pictures that are encoded anew.")
+    quality: int = _setting(95, "Their quality: of those made smaller, and of those that are no RGB or grey JPEGs.",
+                            low=1, high=100)  # fmt: skip
+    workers: int = _setting(0, "Processes that make shards; 0: one for each processor core.", low=0)
 
 
 @dataclass(frozen=True)

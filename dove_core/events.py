@@ -50,9 +50,9 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Saved:
-    """A finished file or folder lies at `path`."""
+    """A finished file or folder lies at `path`; a string is the address of one in a bucket."""
 
-    path: Path
+    path: Path | str
 
 
 @dataclass(frozen=True)

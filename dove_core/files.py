@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -60,7 +61,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         SpaceError: the disk is full.
     """
     make_folder(path.parent)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")  # machines that share a disk may share numbers
     try:
         with space_checked(path), aside.open("wb") as stream:
             yield stream
@@ -76,7 +77,12 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as readable JSON, atomically."""
     with atomic_file(path) as stream:
-        stream.write((json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+        stream.write(json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return `value` as readable JSON."""
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def read_json(path: Path, kind: type[DoveError], *, hint: str) -> Any:
@@ -99,23 +105,38 @@ def read_record(path: Path, record: type[Record], format_number: int, kind: type
     Raises:
         kind: missing file, other format number, unknown or missing key.
     """
-    values = read_json(path, kind, hint=hint)
+    return parse_record(read_json(path, kind, hint=hint), str(path), record, format_number, kind, hint=hint)
+
+
+def parse_record(
+    values: Any, where: str, record: type[Record], format_number: int, kind: type[DoveError], *, hint: str
+) -> Record:
+    """Make a flat dataclass of what JSON held; every key must be known and present.
+
+    Raises:
+        kind: other format number, unknown or missing key; the message names `where` the values are from.
+    """
     if not isinstance(values, dict) or values.pop("format", None) != format_number:
-        raise kind(f"{path} is not of format {format_number}, which this version reads", hint=hint)
+        raise kind(f"{where} is not of format {format_number}, which this version reads", hint=hint)
     names = {field.name for field in dataclasses.fields(record)}  # type: ignore[arg-type]
     for word, odd in (("unknown", values.keys() - names), ("missing", names - values.keys())):
         if odd:
-            raise kind(f"{path} has {word} keys: {', '.join(sorted(odd))}", hint=hint)
+            raise kind(f"{where} has {word} keys: {', '.join(sorted(odd))}", hint=hint)
     for name, expected in get_type_hints(record).items():
         plain = get_origin(expected) or expected
         if plain in (str, int, list, dict) and not isinstance(values[name], plain):
-            raise kind(f"{path} has a {name} that is no {plain.__name__}", hint=hint)
+            raise kind(f"{where} has a {name} that is no {plain.__name__}", hint=hint)
     return record(**values)
 
 
 def write_record(path: Path, record: Any, format_number: int) -> None:
     """Write a flat dataclass as JSON under its format number, atomically."""
-    write_json(path, {"format": format_number, **dataclasses.asdict(record)})
+    write_json(path, record_values(record, format_number))
+
+
+def record_values(record: Any, format_number: int) -> dict[str, Any]:
+    """Return what `parse_record` reads."""
+    return {"format": format_number, **dataclasses.asdict(record)}
 
 
 @contextmanager
@@ -166,8 +187,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         UsageError: `target` cannot be written.
     """
     make_folder(target.parent)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    aside.unlink(missing_ok=True)
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
         os.link(source, aside)
     except OSError:  # another disk, or one without links

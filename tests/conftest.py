@@ -24,7 +24,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of 48 train, 12 val and 12 test pictures; two captions each; five shards of train."""
     folder = tmp_path_factory.mktemp("shapes")
     captions, images = make_karpathy(folder / "source", {"train": 48, "val": 12, "test": 12})
-    shard_captions(captions, images, folder / "shards" / "shapes", ShardConfig(shard_size=10))
+    shard_captions(captions, images, folder / "shards" / "shapes", ShardConfig(shard_size=10, workers=1))
     return folder / "shards" / "shapes"
 
 

@@ -12,12 +12,14 @@ import pytest
 import dove_core
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"errors", "events", "config", "files"}
+GROUND = {"errors", "events", "config", "files", "places", "processes"}
 MAY_IMPORT = {
     "errors": set(),
     "events": set(),
     "config": {"errors"},
     "files": {"errors"},
+    "places": {"errors", "files"},
+    "processes": {"errors"},
     "data": GROUND | {"data"},
     "model": GROUND | {"model"},
     "search": GROUND | {"data", "model", "search"},

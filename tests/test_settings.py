@@ -93,7 +93,7 @@ def titled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         draw_shape(colour, shape, shift=k // 6).save(folder / "images" / f"{k}.jpg")
         rows.append(f'{k}.jpg,{colour} {shape},"{colour} of {shape}, surrounded by landuse of ground {k}"')
     (folder / "titles_train.csv").write_text("\n".join(rows))
-    shard_captions(folder / "titles_train.csv", folder / "images", folder / "shards", ShardConfig())
+    shard_captions(folder / "titles_train.csv", folder / "images", folder / "shards", ShardConfig(workers=1))
     return folder / "shards" / "train"
 
 
@@ -147,7 +147,10 @@ def test_the_same_settings_give_the_same_run(titled, traces, tmp_path):
     assert trace(titled, tmp_path / "run", model, BASE) == traces(model, BASE)
 
 
-SHARDING = {"shard_size": 5, "seed": 1, "max_bad": 0.01, "jpeg_quality": 40}
+SHARDING = {
+    "shard_size": 5, "seed": 1, "max_bad": 0.01, "verify": "header", "image_size": 16, "image_format": "webp",
+    "quality": 40,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SHARDING)
@@ -155,11 +158,14 @@ def test_every_sharding_setting_changes_something(name, tmp_path):
     captions, images = make_karpathy(tmp_path / "source", {"train": 20})
     (images / "train_3.jpg").unlink()
     draw_shape("red", "cross").save(images / "train_5.jpg", "PNG")  # not a JPEG, whatever its name says
-    base = ShardConfig(max_bad=0.2)
+    damaged = bytearray((images / "train_7.jpg").read_bytes())
+    damaged[-40:-2] = bytes(38)  # its ends are whole
+    (images / "train_7.jpg").write_bytes(damaged)
+    base = ShardConfig(max_bad=0.2, workers=1)
     changed = dataclasses.replace(base, **{name: SHARDING[name]})
     shard_captions(captions, images, tmp_path / "a", base)
     if name == "max_bad":
-        with pytest.raises(DataError, match="1 of 20"):
+        with pytest.raises(DataError, match="2 of 20"):
             shard_captions(captions, images, tmp_path / "b", changed)
         return
     shard_captions(captions, images, tmp_path / "b", changed)
@@ -251,7 +257,7 @@ def test_no_setting_is_left_out_here():
         TrainConfig: set(TRAINING),
         ModelConfig: set(MODEL),
         FetchConfig: set(FETCHING),
-        ShardConfig: set(SHARDING),
+        ShardConfig: {*SHARDING, "workers"},  # workers: tests/data/test_shard_runs.py sees who makes shards
         ComputeConfig: {"device", "amp", "workers"},
         EvalConfig: {"rerank", "pairwise", "batch_size"},
         RankConfig: {"rank_by"},

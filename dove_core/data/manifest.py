@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dove_core.errors import DataError
-from dove_core.files import read_record, write_json, write_record
+from dove_core.files import json_bytes, parse_record, record_values
+from dove_core.places import Folder, Place
 
 OK = "ok"
 MISSING_PICTURE = "missing picture"
 DAMAGED_PICTURE = "damaged picture"
 NO_CAPTION = "no caption"
 DUPLICATE_KEY = "duplicate key"
+FAILED = (MISSING_PICTURE, DAMAGED_PICTURE)
+"""What may go better another time."""
+
 STATUSES = (OK, MISSING_PICTURE, DAMAGED_PICTURE, NO_CAPTION, DUPLICATE_KEY)
 """What can become of an input row; only `ok` ones are in a tar."""
 
@@ -27,7 +32,10 @@ _HINT = "run `dove shard` again: finished shards are kept"
 
 @dataclass(frozen=True)
 class ShardMarker:
-    """`00000.done`: a finished shard. `counts` is by status, `meta_problems` by reason, `examples` has one of each."""
+    """`00000.done`: a finished shard. `counts` is by status, `meta_problems` by reason, `examples` has one of each.
+
+    `fingerprint` covers all that decided its bytes, `rows_fingerprint` all but pictures and metadata.
+    """
 
     rows: int
     samples: int
@@ -37,20 +45,27 @@ class ShardMarker:
     examples: Mapping[str, str]
     bytes: int
     sha256: str
+    sidecar_sha256: str
     fingerprint: str
+    rows_fingerprint: str
 
-    def write(self, path: Path) -> None:
+    def write(self, place: Place, name: str) -> None:
         """Write the marker; it comes last, so that a shard with one is whole."""
-        write_record(path, self, FORMAT)
+        with place.writing(name) as stream:
+            stream.write(json_bytes(record_values(self, FORMAT)))
 
 
-def read_marker(path: Path) -> ShardMarker:
+def read_marker(place: Place, name: str) -> ShardMarker:
     """Read a done-marker.
 
     Raises:
         DataError: it is missing, damaged or of another format.
     """
-    return read_record(path, ShardMarker, FORMAT, DataError, hint=_HINT)
+    try:
+        values = json.loads(place.read(name))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{place.where(name)} cannot be read: {error}", hint=_HINT) from error
+    return parse_record(values, place.where(name), ShardMarker, FORMAT, DataError, hint=_HINT)
 
 
 @dataclass(frozen=True)
@@ -78,20 +93,29 @@ class ShardManifest:
     fingerprint: str
     shards: tuple[ShardEntry, ...] = field(default=())
 
-    def write(self, folder: Path) -> None:
+    def write(self, place: Place) -> None:
         """Write `sizes.json`, then `manifest.json`."""
-        write_json(folder / SIZES, {shard.name: shard.samples for shard in self.shards})
-        write_record(folder / MANIFEST, self, FORMAT)
+        sizes = {shard.name: shard.samples for shard in self.shards}
+        for name, values in ((SIZES, sizes), (MANIFEST, record_values(self, FORMAT))):
+            with place.writing(name) as stream:
+                stream.write(json_bytes(values))
 
 
-def read_manifest(folder: Path) -> ShardManifest:
+def read_manifest(folder: Path | Place) -> ShardManifest:
     """Read the manifest of a split's folder.
 
     Raises:
         DataError: it is missing, damaged, of another format, has an unknown or missing key, or its sums do not agree.
     """
-    path = folder / MANIFEST
-    manifest = read_record(path, ShardManifest, FORMAT, DataError, hint=_HINT)
+    place = folder if isinstance(folder, Place) else Folder(folder)
+    path = place.where(MANIFEST)
+    try:
+        values = json.loads(place.read(MANIFEST))
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist", hint=_HINT) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}", hint=_HINT) from error
+    manifest = parse_record(values, path, ShardManifest, FORMAT, DataError, hint=_HINT)
     shards = tuple(_entry(path, values) for values in _list(path, "shards", manifest.shards))
     fields = tuple(map(str, _list(path, "caption_fields", manifest.caption_fields)))
     for name in ("samples", "rows", "dropped_captions", "meta_problems"):
@@ -104,13 +128,13 @@ def read_manifest(folder: Path) -> ShardManifest:
     return dataclasses.replace(manifest, shards=shards, caption_fields=fields)
 
 
-def _list(path: Path, name: str, value: Any) -> list[Any]:
+def _list(path: str, name: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise DataError(f"{path}: {name} is not a list", hint=_HINT)
     return value
 
 
-def _entry(path: Path, values: Any) -> ShardEntry:
+def _entry(path: str, values: Any) -> ShardEntry:
     kinds = {"name": str, "samples": int, "bytes": int, "sha256": str}
     fits = isinstance(values, dict) and {name: type(value) for name, value in values.items()} == kinds
     if not fits or "/" in values["name"]:

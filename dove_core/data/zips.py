@@ -87,6 +87,16 @@ def read_directory(read: Read, size: int, name: str) -> ZipDirectory:
     return _parse(data, start, shift, name)
 
 
+def directory_digest(read: Read, size: int, name: str) -> str:
+    """Return the SHA-256 of a zip's central directory, without taking it apart.
+
+    Raises:
+        DataError: this is no zip, or it is cut off.
+    """
+    start, length, _ = _find_directory(read, size, name)
+    return hashlib.sha256(read(start, length)).hexdigest()
+
+
 def content(record: bytes, packed: int, size: int, crc: int, method: int, name: str) -> bytes:
     """Return the unpacked bytes of a member, their length and CRC checked.
 

@@ -6,7 +6,6 @@ reports; what it reports, returns or raises reaches the caller as itself.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import queue
 import tempfile
@@ -28,6 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dove_core.errors import DoveError, TrainingError, UsageError
 from dove_core.events import Event, Report, silent
 from dove_core.model.compute import choose_device
+from dove_core.processes import end_with_parent
 
 T = TypeVar("T")
 _TIMEOUT = timedelta(hours=2)
@@ -181,7 +181,7 @@ def _process(
     rank: int, count: int, kind: str, address: str, threads: int, messages: Any, job: Job[T], arguments: tuple[Any, ...]
 ) -> None:
     torch.set_num_threads(threads)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
     def send(event: Event) -> None:
         messages.put(("event", event))
@@ -197,13 +197,6 @@ def _process(
         messages.put(("interrupt", None))
     except Exception:
         messages.put(("bug", traceback.format_exc()))  # and an exit code of 0, unlike a process that was killed
-
-
-def _end_with_parent() -> None:
-    """Leave no process behind that trains on when the one that started it was killed."""
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)
 
 
 def _listen(processes: list[Any], messages: Any, report: Report) -> Any:

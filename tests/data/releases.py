@@ -12,8 +12,8 @@ from PIL import Image
 
 from dove_core.config import ShardConfig
 
-SMALL = ShardConfig(shard_size=4)
-LENIENT = ShardConfig(shard_size=4, max_bad=1.0)
+SMALL = ShardConfig(shard_size=4, workers=1)
+LENIENT = ShardConfig(shard_size=4, max_bad=1.0, workers=1)
 
 
 def picture(number: int, kind: str = "JPEG", mode: str = "RGB") -> bytes:

@@ -124,7 +124,7 @@ def test_the_real_webdataset_reads_the_same_samples(shapes):
 
 def test_any_number_of_tars_can_be_read_with_few_of_them_open(tmp_path):
     captions, images = make_karpathy(tmp_path / "source", {"train": 48})
-    shard_captions(captions, images, tmp_path / "shards", ShardConfig(shard_size=1))
+    shard_captions(captions, images, tmp_path / "shards", ShardConfig(shard_size=1, workers=1))
     shards = Shards(tmp_path / "shards" / "train")
     before = len(list(Path("/proc/self/fd").iterdir()))
     keys = {shards.read(number % 48).sample.key for number in range(100)}
@@ -139,7 +139,9 @@ def test_samples_without_a_caption_in_the_field_are_passed_over(tmp_path):
         draw_shape("red", "circle", shift=k).save(tmp_path / "images" / f"{k}.jpg")
         rows.append(f"{k}.jpg,red circle {k},{'' if k % 3 == 0 else f'many {k}'}")
     (tmp_path / "train.csv").write_text("\n".join(rows))
-    shard_captions(tmp_path / "train.csv", tmp_path / "images", tmp_path / "shards", ShardConfig(shard_size=2))
+    shard_captions(
+        tmp_path / "train.csv", tmp_path / "images", tmp_path / "shards", ShardConfig(shard_size=2, workers=1)
+    )
     whole = Shards(tmp_path / "shards" / "train")
     kept = whole.with_captions("title_multi_objects")
     assert (len(whole), len(kept)) == (6, 4)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +14,11 @@ from dove_core.data.fetching.download import download
 from dove_core.data.fetching.fetch import fetch, plan_fetch
 from dove_core.data.fetching.origins import opened
 from dove_core.errors import DownloadError, UsageError
+from dove_core.places import file_system
 from tests.data.mirror import QUICK, Mirror, jpeg, rows_of
 from tests.data.test_subset import pictures
 from tests.http_server import serving
+from tests.s3_server import BUCKET, s3_environment, s3_serving
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_what_a_folder_lacks_is_missing(mirror, copy, tmp_path):
 
 
 def test_a_protocol_that_nobody_knows_is_a_usage_error():
-    with pytest.raises(UsageError, match="cannot be opened"), opened("nonsense://bucket/folder", 1):
+    with pytest.raises(UsageError, match="no address that is known"), opened("nonsense://bucket/folder", 1):
         pass
 
 
@@ -86,42 +86,17 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it():
 
 
 @pytest.fixture
-def bucket(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket(mirror: Mirror) -> Iterator[str]:
     """The release in a bucket of a server on this machine."""
     pytest.importorskip("s3fs")
-    pytest.importorskip("moto.server")
-    import fsspec
-    from moto.server import ThreadedMotoServer
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "NO_PROXY": "127.0.0.1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
-    try:
-        files = fsspec.filesystem("s3", skip_instance_cache=True)
-        files.mkdir("release")
+    pytest.importorskip("moto")
+    with s3_serving() as address, s3_environment(address):
+        files = file_system("s3://")
         for name, body in mirror.bodies.items():
-            files.pipe_file(f"release/sky/{name}", body)
-        fsspec.filesystem("s3").clear_instance_cache()
-        yield "s3://release/sky"
-    finally:
-        server.stop()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            fsspec.filesystem("s3").clear_instance_cache()
+            files.pipe_file(f"{BUCKET}/sky/{name}", body)
+        yield f"s3://{BUCKET}/sky"
 
 
-# botocore, moto and aiohttp warn of their own affairs.
-@pytest.mark.filterwarnings("ignore")
 def test_a_bucket_is_a_mirror(mirror, bucket, tmp_path):
     config = FetchConfig(split="test")
     fetch(mirror.release(), tmp_path / "some", config, mirror=bucket, patience=QUICK)

@@ -1,8 +1,6 @@
 import dataclasses
 import json
-import signal
-import subprocess
-import sys
+import multiprocessing
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,10 +8,11 @@ from typing import Any
 import pytest
 
 from dove_core.config import ShardConfig
-from dove_core.data.sharding.shards import ShardManifest, read_manifest, shard_release
-from dove_core.errors import DataError
-from dove_core.events import Advanced, Event, Saved, Started
-from tests.data.releases import SMALL, contents, make_release, picture
+from dove_core.data.sharding.shards import Part, ShardManifest, read_manifest, shard_release
+from dove_core.errors import DataError, UsageError
+from dove_core.events import Advanced, Event, Noted, Saved, Started
+from dove_core.places import Folder
+from tests.data.releases import LENIENT, SMALL, contents, key, make_release, picture
 
 
 @pytest.fixture
@@ -77,45 +76,6 @@ def test_a_shard_with_a_part_lost_or_cut_is_made_again(release: Path, tmp_path: 
     assert contents(tmp_path / "out") == whole
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from dove_core.config import ShardConfig
-from dove_core.data.sharding.shards import shard_release
-from dove_core.events import Advanced, Saved
-
-finished = 0
-
-def report(event):
-    global finished
-    finished += isinstance(event, Saved)
-    if isinstance(event, Advanced if sys.argv[3] == "inside" else Saved) and finished >= 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-shard_release(Path(sys.argv[1]), Path(sys.argv[2]), ShardConfig(shard_size=4), report=report)
-"""
-
-
-@pytest.mark.parametrize("when", ["between", "inside"])
-def test_a_run_killed_goes_on_where_it_stopped_and_ends_with_the_same_bytes(
-    release: Path, tmp_path: Path, when: str
-) -> None:
-    shard_release(release, tmp_path / "whole" / "sky", SMALL)
-    out = tmp_path / "killed" / "sky"
-    command = [sys.executable, "-c", KILLED, release, out, when]
-    code = subprocess.run(command, check=False, cwd=Path(__file__).parents[2]).returncode
-    assert code == -signal.SIGKILL
-    assert not (out / "train" / "manifest.json").exists()
-    assert sorted(path.name for path in out.rglob("*.done")) == ["00000.done", "00001.done"]
-    assert bool(list(out.rglob("*.tmp"))) == (when == "inside")
-    kept = (out / "train" / "00000.tar").stat().st_ino
-    events: list[Event] = []
-    shard_release(release, out, SMALL, report=events.append)
-    assert events[0] == Started("shard train", 10, "pictures", done=8)
-    assert (out / "train" / "00000.tar").stat().st_ino == kept
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
-
-
 def test_a_manifest_is_read_back_strictly(release: Path, tmp_path: Path) -> None:
     (manifest,) = shard_release(release, tmp_path / "out", SMALL)
     path = tmp_path / "out" / "train" / "manifest.json"
@@ -137,5 +97,83 @@ def test_a_manifest_is_read_back_strictly(release: Path, tmp_path: Path) -> None
             read_manifest(path.parent)
         assert str(path) in caught.value.message
         assert "dove shard" in caught.value.hint
-    manifest.write(path.parent)
+    manifest.write(Folder(path.parent))
     assert read_manifest(path.parent) == manifest
+
+
+def test_workers_are_processes_of_their_own_and_change_no_byte(release: Path, tmp_path: Path) -> None:
+    seen = []
+    for workers in (1, 2):
+        children = []
+        config = dataclasses.replace(SMALL, workers=workers)
+        shard_release(
+            release, tmp_path / str(workers) / "sky", config,
+            report=lambda event, children=children: children.append(len(multiprocessing.active_children())),
+        )  # fmt: skip
+        seen.append(max(children))
+    assert seen == [0, 2]
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
+def test_parts_make_the_same_plan_and_the_last_one_writes_the_manifest(release: Path, tmp_path: Path) -> None:
+    shard_release(release, tmp_path / "whole" / "sky", SMALL)
+    out, events = tmp_path / "parts" / "sky", list[Event]()
+    assert shard_release(release, out, SMALL, part=Part(1, 2), report=events.append) == []
+    assert sorted(path.name for path in out.rglob("*.tar")) == ["00001.tar"]
+    assert any(
+        isinstance(e, Noted) and "2 of 3 shards are not there yet: 00000.tar, 00002.tar" in e.message for e in events
+    )
+    with pytest.raises(DataError, match="2 of 3 shards are not there yet"):
+        shard_release(release, out, SMALL, part=Part(none=True))
+    (manifest,) = shard_release(release, out, SMALL, part=Part(0, 2))
+    assert manifest.samples == 10
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    (out / "train" / "manifest.json").unlink()
+    shard_release(release, out, SMALL, part=Part(none=True))
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    with pytest.raises(UsageError, match="--task-id 2 is not one of --num-tasks 2"):
+        Part(2, 2)
+
+
+def test_retry_failed_reads_only_what_was_missing_or_damaged(release: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole" / "sky", tmp_path / "mended" / "sky"
+    shard_release(release, whole, SMALL)
+    good = (release / "images2.zip").read_bytes()
+    with zipfile.ZipFile(release / "images2.zip", "w") as images:
+        for i in range(10):
+            if i != 3:  # one is missing, one is no picture
+                images.writestr(f"images2/{key(i)}.jpg", picture(i) if i != 7 else b"<html>busy</html>")
+    (broken,) = shard_release(release, out, LENIENT)
+    assert broken.counts["missing picture"] == broken.counts["damaged picture"] == 1
+    inodes = {path.name: path.stat().st_ino for path in out.rglob("*.tar")}
+    (release / "images2.zip").write_bytes(good)
+    events = list[Event]()
+    (manifest,) = shard_release(release, out, SMALL, retry_failed=True, report=events.append)
+    assert (manifest.samples, manifest.rows) == (10, 10)
+    started = next(event for event in events if isinstance(event, Started))
+    failed_shards = {path.name for path in out.rglob("*.tar") if path.stat().st_ino != inodes[path.name]}
+    assert started.done == 10 - sum(4 if name != "00002.tar" else 2 for name in failed_shards)
+    assert contents(tmp_path / "mended") == contents(tmp_path / "whole")
+    again = list[Event]()
+    shard_release(release, out, SMALL, report=again.append)  # a plain run agrees that nothing is left to do
+    assert next(event for event in again if isinstance(event, Started)).done == 10
+
+
+def test_retry_failed_does_not_read_what_was_fine(release: Path, tmp_path: Path) -> None:
+    shard_release(release, tmp_path / "out", SMALL)
+    with zipfile.ZipFile(release / "images2.zip", "w") as images:
+        images.writestr("images2/other.jpg", b"all pictures are gone")
+    (manifest,) = shard_release(release, tmp_path / "out", SMALL, retry_failed=True)
+    assert manifest.samples == 10
+    events = list[Event]()
+    with pytest.raises(DataError, match="no row of"):
+        shard_release(release, tmp_path / "other", SMALL, report=events.append)
+
+
+def test_shards_of_other_zips_are_made_anew_and_that_is_said(release: Path, tmp_path: Path) -> None:
+    shard_release(release, tmp_path / "out", SMALL)
+    with zipfile.ZipFile(release / "images2.zip", "a") as images:
+        images.writestr("images2/another.jpg", picture(99))
+    events = list[Event]()
+    shard_release(release, tmp_path / "out", SMALL, report=events.append)
+    assert any(isinstance(event, Noted) and "3 shards were made from other zips" in event.message for event in events)

@@ -134,7 +134,7 @@ def test_each_bad_row_gets_its_status_and_is_counted(release: Path, tmp_path: Pa
     rows = {row["path"]: row for row in table_of(tmp_path / "out" / "train") if row["status"] != "ok"}
     facts = {path.removeprefix("images2/"): (row["status"], row["error"]) for path, row in rows.items()}
     assert facts["flipped.jpg"][0] == "damaged picture" and "CRC" in facts["flipped.jpg"][1]
-    assert facts["cut.jpg"][0] == "damaged picture" and "truncated" in facts["cut.jpg"][1]
+    assert facts["cut.jpg"][0] == "damaged picture" and "Premature end" in facts["cut.jpg"][1]
     assert facts["page.jpg"] == ("damaged picture", "13 bytes that are no picture")
     assert facts["nowhere.jpg"] == ("missing picture", "no file fits 'images2/nowhere.jpg'")
     assert facts["silent.jpg"][0] == facts["silent2.jpg"][0] == "no caption"

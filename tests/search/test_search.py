@@ -232,7 +232,7 @@ def test_an_index_made_again_from_another_root_finds_its_pictures(trained, shape
 def test_a_shard_without_any_usable_picture_gives_an_empty_part(trained, tmp_path):
     captions, images = make_karpathy(tmp_path / "source", {"test": 4})
     (images / "test_2.jpg").unlink()
-    shard_captions(captions, images, tmp_path / "shards", ShardConfig(shard_size=1, max_bad=0.5))
+    shard_captions(captions, images, tmp_path / "shards", ShardConfig(shard_size=1, max_bad=0.5, workers=1))
     opened = embed(trained / "best", tmp_path / "shards" / "test", tmp_path / "index", EmbedConfig(), ALONE)
     assert sorted(opened.manifest.counts) == [0, 1, 1, 1]
     assert len(opened.rows(range(3))) == 3

@@ -74,7 +74,7 @@ def test_captions_without_information_give_chance_recall(tmp_path):
     for image in content["images"]:
         image["sentences"] = [{"raw": " ".join(f"word{k}" for k in random.integers(0, 30, 4))} for _ in range(5)]
     captions.write_text(json.dumps(content))
-    shard_captions(captions, images, tmp_path / "shards", ShardConfig())
+    shard_captions(captions, images, tmp_path / "shards", ShardConfig(workers=1))
     training = TrainConfig(weights="none", epochs=8, batch_size=16, learning_rate=1e-3, objective="infonce")
     train(tmp_path / "shards" / "train", tmp_path / "run", SMALL, training, ALONE)
     for rank_by in ("pair", "sum"):
@@ -174,7 +174,7 @@ def test_shards_that_lost_their_tar_are_named(shapes, tmp_path):
 
 def test_too_few_pictures_are_refused_with_the_numbers(tmp_path):
     captions, images = make_karpathy(tmp_path / "source", {"train": 1})
-    shard_captions(captions, images, tmp_path / "shards", ShardConfig())
+    shard_captions(captions, images, tmp_path / "shards", ShardConfig(workers=1))
     with pytest.raises(TrainingError, match="has 1 pictures for 1 process"):
         train(tmp_path / "shards" / "train", tmp_path / "run", SMALL, QUICK, ALONE)
 

@@ -44,7 +44,7 @@ def test_the_total_is_the_pair_term_plus_lambda_g_times_the_global_term():
 
 def test_sixteen_pairs_are_learned_by_heart(tmp_path):
     captions, images = make_karpathy(tmp_path / "source", {"train": 16})
-    shard_captions(captions, images, tmp_path / "shards", ShardConfig())
+    shard_captions(captions, images, tmp_path / "shards", ShardConfig(workers=1))
     shards = Shards(tmp_path / "shards" / "train")
     torch.manual_seed(0)
     words = Tokenizer.learn(itertools.chain(*shards.captions("caption")), min_count=1, max_tokens=12)

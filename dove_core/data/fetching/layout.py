@@ -20,7 +20,7 @@ from dove_core.errors import UsageError
 from dove_core.files import make_folder, space_checked, write_record
 
 _CACHE = ".fetch"
-_ASIDE = re.compile(r"\..+\.\d+\.tmp")
+_ASIDE = re.compile(r"\..+\.[0-9a-f]+\.tmp")
 _FORMAT = 1
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -28,10 +27,10 @@ from dove_core.data.fetching.answers import (
 )
 from dove_core.errors import DownloadError, UsageError
 from dove_core.events import Report, silent
+from dove_core.places import file_system
 
 _BLOCK = 4 * 2**20  # bytes of one read through fsspec
 _SILENCE = 30.0  # seconds without a byte before a connection is given up
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _PRESENCE = {403: "forbidden", 404: "missing", 410: "missing"}
 
 
@@ -209,7 +208,7 @@ def opened(base: str, connections: int) -> Iterator[Callable[[str], Origin]]:
         with httpx.Client(timeout=httpx.Timeout(_SILENCE, pool=None), limits=limits) as client:
             yield lambda path: WebFile(root + quote(path), client)
         return
-    files, root = _file_system(base)
+    files, root = _folder(base)
     yield lambda path: StoredFile(files, f"{root}/{path}")
 
 
@@ -223,24 +222,16 @@ def _checked_web(base: str) -> str:
     return base.rstrip("/") + "/"
 
 
-def _file_system(base: str) -> tuple[Any, str]:
-    protocol = base.partition("://")[0] if "://" in base else "file"
-    place = base.removeprefix("file://")
-    if protocol == "file" and not Path(place).is_dir():
+def _folder(base: str) -> tuple[Any, str]:
+    """Return the file system and the path in it of a folder or bucket."""
+    if "://" in base and not base.startswith("file://"):
+        files = file_system(base)
+        return files, str(files._strip_protocol(base)).rstrip("/")
+    place = Path(base.removeprefix("file://"))
+    if not place.is_dir():
         hint = "a mirror is a web address, a folder, or s3://bucket/folder and the like"
         raise UsageError(f"{base} is not a web address, and no folder either", hint=hint)
-    import fsspec  # noqa: PLC0415  (only for mirrors in folders)
-
-    try:
-        files, root = fsspec.core.url_to_fs(os.path.abspath(place) if protocol == "file" else base)  # noqa: PTH100
-    except ImportError as error:
-        extra = _EXTRAS.get(protocol)
-        hint = f"pip install 'dove[{extra}]'" if extra else "install the package that the message names"
-        raise UsageError(f"{base} needs a package that is not installed: {error}", hint=hint) from error
-    except ValueError as error:
-        hint = "a mirror is a web address, a folder, or s3://bucket/folder and the like"
-        raise UsageError(f"{base} cannot be opened: {error}", hint=hint) from error
-    return files, str(root).rstrip("/")
+    return file_system("file://"), str(place.absolute())
 
 
 def _judged(answer: httpx.Response) -> Remote:

@@ -17,6 +17,7 @@ from dove_core.data.scenes.kinds import KINDS
 from dove_core.data.scenes.scene import Drawn, Order, draw
 from dove_core.events import Advanced, Report, Saved, Started, silent
 from dove_core.files import atomic_file, make_folder, sha256_of, write_json
+from dove_core.processes import begin
 
 COUNTS: Mapping[str, int] = {"train": 2000, "val": 200, "test": 200}
 """Pictures in each split."""
@@ -113,7 +114,7 @@ def _drawn(orders: list[Order], workers: int) -> Iterator[Drawn]:
     if workers == 1:
         yield from map(draw, orders)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=begin)
     try:
         yield from pool.map(draw, orders, chunksize=_CHUNK)
     finally:

@@ -1,62 +1,44 @@
 """Files of a release inside zips or folders, found by the path that a caption table gives.
 
-Nothing is ever unpacked: members are looked up in an index and read into memory, so a hostile name leads nowhere.
+Nothing is ever unpacked: members are looked up in an index and read into memory, so a hostile name leads nowhere. The
+index is columns, not objects: SkyScript has ten million members.
 """
 
 from __future__ import annotations
 
 import hashlib
-import lzma
 import os
 import re
-import struct
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dove_core.data.sharding.members import open_zip, stem_of
+from dove_core.data.zips import directory_digest, read_directory
 from dove_core.errors import DataError
 
-PICTURE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2"})
-META_ENDINGS = frozenset({".pickle", ".pkl"})
-MAX_PICTURE_BYTES = 256 * 2**20
-"""Largest file that is read as one picture; more is a mistake or an attack."""
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2")
+META_ENDINGS = (".pickle", ".pkl")
 
 # Macs add `__MACOSX/._x.jpg` and `.DS_Store`; other hidden files are no pictures of a release either.
 _JUNK = re.compile(r"(?:^|/)(?:\.|__MACOSX/)")
+_ODD = re.compile(r"\\|//|/$|^/|(?:^|/)\.\.?(?:/|$)")
 _META_NAME = re.compile(r"meta\d*")
-# RuntimeError covers encryption and, as NotImplementedError, unknown compression.
-_BROKEN_MEMBER = (zipfile.BadZipFile, EOFError, ValueError, RuntimeError, struct.error, zlib.error, lzma.LZMAError)
+_AT_ONCE = 100_000
+_NUMBERS = ("header", "length", "packed", "size", "crc", "method")
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A file in a zip or folder; `name` starts with the stem of that zip or the name of that folder."""
+@dataclass(frozen=True)
+class Found:
+    """Which files fit some rows: `entry[i]` counts in the index; -1 where `problems[i]` says why there is none."""
 
-    name: str
-    size: int
-    zip: zipfile.ZipFile | None
-    entry: zipfile.ZipInfo | Path
-
-    def read(self, limit: int) -> bytes:
-        """Return the file's bytes, their CRC checked if a zip holds it.
-
-        Raises:
-            DataError: the file is damaged, encrypted, cannot be read, or has more than `limit` bytes.
-        """
-        if self.size > limit:
-            raise DataError(f"{self.name} has {self.size} bytes, more than {limit}")
-        try:
-            if isinstance(self.entry, Path):
-                return self.entry.read_bytes()
-            assert self.zip is not None
-            return self.zip.read(self.entry)
-        except OSError as error:
-            raise DataError(f"{self.name} cannot be read: {error.strerror or error}") from error
-        except _BROKEN_MEMBER as error:
-            raise DataError(f"{self.name} is damaged: {error}") from error
+    entry: np.ndarray
+    problems: dict[int, str]
 
 
 class Archives:
@@ -66,138 +48,179 @@ class Archives:
     `RSICD_images/airport_1.jpg`, and `images2/x.jpg` finds `images2/images2/x.jpg`. The shallowest fit wins.
     """
 
-    def __init__(self, places: Sequence[Path], endings: frozenset[str]) -> None:
+    def __init__(self, places: Sequence[Path], endings: tuple[str, ...]) -> None:
         """Index the zips and folders in `places`.
 
         Raises:
             DataError: a zip cannot be read.
         """
-        self.identity: list[tuple[str, int, str]] = []
-        self._zips: list[zipfile.ZipFile] = []
-        # Nearly every base name is there once: a list for each of millions would cost more than the names.
-        self._by_base: dict[str, Member | list[Member]] = {}
-        self._count = 0
-        self._endings = endings
+        self.stems = [stem_of(place) for place in places]
+        self._wanted = re.compile("(?i)(?:" + "|".join(map(re.escape, endings)) + ")$")
         packed = {place.with_suffix("") for place in places if place.suffix == ".zip"}
-        for place in places:
-            if place.is_dir():
-                self._add_folder(place, packed)
-            else:
-                self._add_zip(place)
+        names, columns = [], []
+        for number, place in enumerate(places):
+            found = self._of_folder(place, packed) if place.is_dir() else self._of_zip(place)
+            names.append(found[0])
+            columns.append({"place": np.full(len(found[0]), number, np.int16), **found[1]})
+        self._names = pa.chunked_array(names, type=pa.large_string())
+        joined = {name: [column[name] for column in columns] for name in ("place", *_NUMBERS)}
+        self._columns = {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in joined.items()}
+        bases = pc.replace_substring_regex(self._names, "^.*/", "").combine_chunks()
+        encoded = bases.dictionary_encode() if len(bases) else pa.array([], pa.large_string()).dictionary_encode()
+        self._bases = encoded.dictionary
+        codes = encoded.indices.to_numpy()
+        self._by_base = np.argsort(codes, kind="stable")
+        self._starts = np.searchsorted(codes[self._by_base], np.arange(len(self._bases) + 1))
 
     def __len__(self) -> int:
-        return self._count
-
-    def __enter__(self) -> Archives:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close every zip."""
-        for archive in self._zips:
-            archive.close()
+        """Count the files."""
+        return len(self._names)
 
     def example(self) -> str:
-        """Return the name of one member, or "" if there is none."""
-        return self._called(next(iter(self._by_base)))[0].name if self._by_base else ""
+        """Return the name of one file, or "" if there is none."""
+        return self.name(0) if len(self) else ""
 
-    def find(self, path: str) -> Member:
-        """Return the member that a caption table calls `path`.
+    def name(self, entry: int) -> str:
+        """Return a file's name; it starts with the stem of its zip or the name of its folder."""
+        return f"{self.stems[self._columns['place'][entry]]}/{self._names[entry].as_py()}"
 
-        Raises:
-            DataError: no member fits, or two fit equally well.
-        """
-        parts = _parts(path)
-        if not parts:
-            raise DataError(f"{path!r} is no path inside an image folder")
-        wanted = "/" + "/".join(parts)
-        fits = [member for member in self._called(parts[-1]) if _fit(wanted, "/" + member.name)]
+    def locate(self, paths: Any) -> Found:
+        """Find the files that a caption table calls `paths`, an Arrow array of strings."""
+        wanted: list[str] = []
+        for start in range(0, len(paths), _AT_ONCE):
+            wanted += [_normal(path) for path in paths.slice(start, _AT_ONCE).to_pylist()]
+        bases = pa.array((path.rsplit("/", 1)[-1] for path in wanted), type=pa.large_string())
+        codes = pc.fill_null(pc.index_in(bases, value_set=self._bases), -1).to_numpy()
+        entry, problems = np.full(len(wanted), -1, np.int64), dict[int, str]()
+        # Nearly every base name is there once: those are compared many at a time, the others one by one.
+        many = np.diff(self._starts)[codes] != 1 if len(self._bases) else np.ones(len(codes), bool)
+        single = np.flatnonzero((codes >= 0) & ~many)
+        first = self._by_base[self._starts[codes[single]]] if len(single) else single
+        for start in range(0, len(single), _AT_ONCE):
+            rows, entries = single[start : start + _AT_ONCE].tolist(), first[start : start + _AT_ONCE]
+            for row, number, name in zip(rows, entries.tolist(), self._full_names(entries), strict=True):
+                if _fit("/" + wanted[row], "/" + name):
+                    entry[row] = number
+                else:
+                    problems[row] = _nothing(paths, row)
+        for row in np.flatnonzero((codes < 0) | many).tolist():
+            entry[row], problem = self._choose(paths, row, wanted[row], int(codes[row]))
+            if problem:
+                problems[row] = problem
+        return Found(entry, problems)
+
+    def columns(self, entries: np.ndarray, prefix: str) -> dict[str, Any]:
+        """Return where some entries lie, as columns of a plan; -1 gives nulls."""
+        absent = entries < 0
+        safe = np.where(absent, 0, entries)
+        if not len(self):
+            return {f"{prefix}{name}": pa.nulls(len(entries)) for name in ("place", "name", *_NUMBERS)}
+        names = pc.if_else(pa.array(absent), None, self._names.take(pa.array(safe)).combine_chunks())
+        numbers = {name: pa.array(self._columns[name][safe], mask=absent) for name in ("place", *_NUMBERS)}
+        return {f"{prefix}name": names, **{prefix + name: column for name, column in numbers.items()}}
+
+    def _choose(self, paths: Any, row: int, wanted: str, code: int) -> tuple[int, str | None]:
+        """Return the best of several files with a row's base name, or why there is none."""
+        if not wanted:
+            return -1, f"{paths[row].as_py()!r} is no path inside an image folder"
+        called = self._by_base[self._starts[code] : self._starts[code + 1]] if code >= 0 else self._by_base[:0]
+        named = {int(entry): self.name(int(entry)) for entry in called}
+        fits = {entry: name for entry, name in named.items() if _fit("/" + wanted, "/" + name)}
         if not fits:
-            raise DataError(f"no file fits {path!r}")
-        depth = min(member.name.count("/") for member in fits)
-        best = {member.name: member for member in fits if member.name.count("/") == depth}
+            return -1, _nothing(paths, row)
+        depth = min(name.count("/") for name in fits.values())
+        best = {name: entry for entry, name in fits.items() if name.count("/") == depth}
         if len(best) > 1:
-            raise DataError(f"{len(best)} files fit {path!r}: {', '.join(sorted(best)[:3])}")
-        return next(iter(best.values()))
+            return -1, f"{len(best)} files fit {paths[row].as_py()!r}: {', '.join(sorted(best)[:3])}"
+        return next(iter(best.values())), None
 
-    def _called(self, base: str) -> list[Member]:
-        found = self._by_base.get(base, [])
-        return found if isinstance(found, list) else [found]
+    def _full_names(self, entries: np.ndarray) -> Iterator[str]:
+        names = self._names.take(pa.array(entries)).to_pylist()
+        places = self._columns["place"][entries].tolist()
+        return (f"{self.stems[place]}/{name}" for place, name in zip(places, names, strict=True))
 
-    def _add(self, member: Member) -> None:
-        self._count += 1
-        base = member.name.rsplit("/", 1)[-1]
-        known = self._by_base.setdefault(base, member)
-        if isinstance(known, list):
-            known.append(member)
-        elif known is not member:
-            self._by_base[base] = [known, member]
+    def _of_zip(self, path: Path) -> tuple[Any, dict[str, np.ndarray]]:
+        with open_zip(path) as (read, size):
+            directory = read_directory(read, size, str(path))
+        names = directory.names
+        odd = pc.match_substring_regex(names, _ODD.pattern)
+        if pc.any(odd).as_py():
+            rows = np.flatnonzero(odd.to_numpy(zero_copy_only=False))
+            mended = pa.array([_normal(names[int(i)].as_py()) for i in rows], pa.large_string())
+            names = pc.replace_with_mask(names, odd, mended)
+        keep = np.flatnonzero(self._are_wanted(names).to_numpy(zero_copy_only=False))
+        length = directory.end - directory.header
+        columns = {"length": length, **{name: getattr(directory, name) for name in _NUMBERS if name != "length"}}
+        return names.take(pa.array(keep)), {name: column[keep] for name, column in columns.items()}
 
-    def _add_zip(self, path: Path) -> None:
-        try:
-            archive = zipfile.ZipFile(path)
-        except (OSError, *_BROKEN_MEMBER) as error:
-            hint = "fetch it again, or take it out of the folder if it does not belong there"
-            raise DataError(f"{path} cannot be read as a zip: {error}", hint=hint) from error
-        self._zips.append(archive)
-        self.identity.append((path.name, path.stat().st_size, _directory_digest(path, archive)))
-        stem = path.stem
-        for entry in archive.infolist():
-            name = "/".join(_parts(entry.filename))
-            if name and not entry.is_dir() and self._is_wanted(name):
-                self._add(Member(f"{stem}/{name}", entry.file_size, archive, entry))
+    def _of_folder(self, root: Path, packed: set[Path]) -> tuple[Any, dict[str, np.ndarray]]:
+        files = [(inside, size) for inside, size, _ in _files_below(root, packed)]
+        names = pa.array([inside for inside, _ in files], pa.large_string())
+        keep = np.flatnonzero(self._are_wanted(names).to_numpy(zero_copy_only=False))
+        columns = {name: np.full(len(keep), -1, np.int64) for name in ("header", "length")}
+        sizes = np.array([size for _, size in files], np.int64)[keep]
+        columns |= {"packed": sizes, "size": sizes, "crc": np.zeros(len(keep), np.uint32)}
+        return names.take(pa.array(keep)), {**columns, "method": np.zeros(len(keep), np.uint16)}
 
-    def _add_folder(self, root: Path, packed: set[Path]) -> None:
-        files, folder = [], root.resolve().name
-        for file in _walk(root, packed):
-            inside = file.relative_to(root).as_posix()
-            if self._is_wanted(inside):
-                facts = file.stat()
-                name = f"{folder}/{inside}"
-                files.append((name, facts.st_size, facts.st_mtime_ns))
-                self._add(Member(name, facts.st_size, None, file))
-        # A folder has no directory to hash; the time of change stands in for the content.
-        digest = hashlib.sha256(repr(sorted(files)).encode("utf-8", "replace")).hexdigest()
-        self.identity.append((folder, sum(size for _, size, _ in files), digest))
-
-    def _is_wanted(self, name: str) -> bool:
-        ending = name[name.rfind(".") :].lower() if "." in name else ""
-        return ending in self._endings and _JUNK.search(name) is None
+    def _are_wanted(self, names: Any) -> Any:
+        is_junk = pc.match_substring_regex(names, _JUNK.pattern)
+        return pc.and_not(pc.match_substring_regex(names, self._wanted.pattern), is_junk)
 
 
-def open_pictures(place: Path) -> Archives:
-    """Index the pictures of one zip, of a folder of zips, or of a plain folder with everything below it.
+def identity_of(places: Sequence[Path], endings: tuple[str, ...]) -> list[tuple[str, int, str]]:
+    """Return name, size and digest of each place: what tells one version of it from the next, without an index.
 
     Raises:
-        DataError: `place` does not exist, a zip is unreadable, or there is no picture at all.
+        DataError: a zip cannot be read.
+    """
+    packed = {place.with_suffix("") for place in places if place.suffix == ".zip"}
+    found = []
+    for place in places:
+        if place.is_dir():
+            files = [file for file in _files_below(place, packed) if file[0].lower().endswith(endings)]
+            # A folder has no directory to hash; the time of change stands in for the content.
+            digest = hashlib.sha256(repr(files).encode("utf-8", "replace")).hexdigest()
+            found.append((stem_of(place), sum(size for _, size, _ in files), digest))
+        else:
+            with open_zip(place) as (read, size):
+                found.append((place.name, size, directory_digest(read, size, str(place))))
+    return found
+
+
+def picture_places(place: Path) -> list[Path]:
+    """Return where pictures are: one zip, or the zips of a folder and the folder with everything below it.
+
+    Raises:
+        DataError: `place` does not exist.
     """
     if not place.exists():
         raise DataError(f"{place} does not exist", hint="give the zip or the folder that holds the pictures")
-    zips = _zips(place, is_meta=False) if place.is_dir() else [place]
-    pictures = Archives([*zips, place] if place.is_dir() else zips, PICTURE_ENDINGS)
+    return [*_zips(place, is_meta=False), place] if place.is_dir() else [place]
+
+
+def meta_places(place: Path) -> list[Path]:
+    """Return where metadata is beside the pictures in a folder: `meta2.zip` or `meta2/`; nowhere if there is none."""
+    if not place.is_dir():
+        return []
+    zips = _zips(place, is_meta=True)
+    packed = {path.stem for path in zips}
+    folders = [p for p in sorted(place.iterdir()) if p.is_dir() and _META_NAME.fullmatch(p.name)]
+    return zips + [folder for folder in folders if folder.name not in packed]
+
+
+def index_pictures(places: Sequence[Path]) -> Archives:
+    """Index the pictures in some places.
+
+    Raises:
+        DataError: a zip is unreadable, or there is no picture at all.
+    """
+    pictures = Archives(places, PICTURE_ENDINGS)
     if not len(pictures):
-        pictures.close()
+        place = places[-1]
         seen = ", ".join(sorted(entry.name for entry in place.iterdir())[:8]) if place.is_dir() else "no picture in it"
         hint = "expected images*.zip, or files ending in " + " ".join(sorted(PICTURE_ENDINGS))
         raise DataError(f"{place} holds no pictures: {seen or 'it is empty'}", hint=hint)
     return pictures
-
-
-def open_metas(place: Path) -> Archives | None:
-    """Index the metadata (`meta2.zip` or `meta2/`) beside the pictures in a folder; None if there is none.
-
-    Raises:
-        DataError: a zip is unreadable.
-    """
-    if not place.is_dir():
-        return None
-    zips = _zips(place, is_meta=True)
-    packed = {path.stem for path in zips}
-    folders = [p for p in sorted(place.iterdir()) if p.is_dir() and _META_NAME.fullmatch(p.name)]
-    places = zips + [folder for folder in folders if folder.name not in packed]
-    return Archives(places, META_ENDINGS) if places else None
 
 
 def _zips(folder: Path, *, is_meta: bool) -> list[Path]:
@@ -205,29 +228,34 @@ def _zips(folder: Path, *, is_meta: bool) -> list[Path]:
     return [path for path in zips if bool(_META_NAME.fullmatch(path.stem)) == is_meta]
 
 
-def _walk(root: Path, packed: set[Path]) -> Iterator[Path]:
-    """Yield every file below `root`, but not in a folder whose zip lies beside it: that one is read instead."""
+def _files_below(root: Path, packed: set[Path]) -> Iterator[tuple[str, int, int]]:
+    """Yield name, size and time of every file below `root`, but not in a folder whose zip lies beside it."""
     for folder, subfolders, names in os.walk(root):
         here = Path(folder)
         subfolders[:] = [name for name in sorted(subfolders) if here / name not in packed]
-        for name in sorted(names):
-            file = here / name
-            if file.is_file():
-                yield file
+        inside = "" if here == root else here.relative_to(root).as_posix() + "/"
+        for entry in sorted(_entries(folder, names), key=lambda entry: entry.name):
+            facts = entry.stat()
+            yield (inside + entry.name).encode("utf-8", "replace").decode(), facts.st_size, facts.st_mtime_ns
 
 
-def _parts(path: str) -> list[str]:
-    """Return the folders and the name in `path`; nothing if it climbs out with `..`."""
+def _entries(folder: str, names: Iterable[str]) -> Iterator[os.DirEntry[str]]:
+    known = set(names)
+    with os.scandir(folder) as entries:
+        yield from (entry for entry in entries if entry.name in known and entry.is_file())
+
+
+def _normal(path: str) -> str:
+    """Return a path with plain slashes; nothing if it climbs out with `..`."""
+    if _ODD.search(path) is None:
+        return path
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
-    return [] if ".." in parts else parts
+    return "" if ".." in parts else "/".join(parts)
 
 
 def _fit(one: str, other: str) -> bool:
     return one.endswith(other) or other.endswith(one)
 
 
-def _directory_digest(path: Path, archive: zipfile.ZipFile) -> str:
-    """Hash a zip's central directory: it holds every member's name, size and CRC."""
-    with path.open("rb") as stream:
-        stream.seek(archive.start_dir)
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _nothing(paths: Any, row: int) -> str:
+    return f"no file fits {paths[row].as_py()!r}"

@@ -20,7 +20,18 @@ MAX_TAGS = 1000
 """Most tags that are kept of one object, and most objects around it: a small pickle can unfold to very many."""
 
 _MAX_MEMO = 2**16
-_MEMO_WRITES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
+_ARGUMENTS = {ord(op.code): op.arg.n if op.arg else 0 for op in pickletools.opcodes}
+"""Bytes behind each opcode; negative ones are pickletools' names for lengths that the data tells."""
+
+_LENGTHS = {
+    pickletools.TAKEN_FROM_ARGUMENT1: 1, pickletools.TAKEN_FROM_ARGUMENT4: 4, pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+}  # fmt: skip
+_CODES = {op.name: ord(op.code) for op in pickletools.opcodes}
+_MEMO_WRITES = frozenset(_CODES[name] for name in ("PUT", "BINPUT", "LONG_BINPUT"))
+_TUPLES = frozenset(code for name, code in _CODES.items() if name.startswith("TUPLE"))
+_GLOBALS = frozenset(_CODES[name] for name in ("GLOBAL", "INST"))
+_STOP = _CODES["STOP"]
 _MAX_TUPLES = 10_000
 _MAX_TEXT = 4096
 
@@ -104,16 +115,43 @@ def time_of(value: Any) -> str | None:
 def _unpickle(data: bytes) -> Any:
     if len(data) > MAX_META_BYTES:
         raise _RefusedError
-    tuples = 0
-    for operation, argument, _ in pickletools.genops(data):
-        # One such number alone makes the unpickler allocate a table of that size.
-        if operation.name in _MEMO_WRITES and not (isinstance(argument, int) and 0 <= argument <= _MAX_MEMO):
+    _check_opcodes(data)
+    return _PlainUnpickler(io.BytesIO(data)).load()
+
+
+def _check_opcodes(data: bytes) -> None:
+    """Refuse what would hurt the unpickler itself. `pickletools.genops` would do, at ten times the cost.
+
+    A memo write to a large number makes it allocate a table of that size; a million tuples in each other, as the key of
+    a dict, overflow the stack of the hash function.
+    """
+    at = tuples = 0
+    while at < len(data):
+        code = data[at]
+        length = _ARGUMENTS[code]
+        if code in _GLOBALS:
             raise _RefusedError
-        # A million tuples in each other, as the key of a dict, overflow the stack of the hash function.
-        tuples += operation.name.startswith("TUPLE")
+        if code in _MEMO_WRITES and not 0 <= _memo_number(data, at, length) <= _MAX_MEMO:
+            raise _RefusedError
+        tuples += code in _TUPLES
         if tuples > _MAX_TUPLES:
             raise _RefusedError
-    return _PlainUnpickler(io.BytesIO(data)).load()
+        at += 1
+        if length >= 0:
+            at += length
+        elif length == pickletools.UP_TO_NEWLINE:
+            at = data.index(b"\n", at) + 1
+        else:
+            width = _LENGTHS[length]
+            at += width + int.from_bytes(data[at : at + width], "little")
+        if code == _STOP:
+            return
+
+
+def _memo_number(data: bytes, at: int, length: int) -> int:
+    if length == pickletools.UP_TO_NEWLINE:
+        return int(data[at + 1 : data.index(b"\n", at)])
+    return int.from_bytes(data[at + 1 : at + 1 + length], "little")
 
 
 def _is_number(value: Any) -> bool:

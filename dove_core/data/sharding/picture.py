@@ -1,4 +1,4 @@
-"""The one full decode of a picture before training: a damaged one never gets into a shard."""
+"""The one look at a picture before training: a damaged one never gets into a shard, a large one may become smaller."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import re
 from dataclasses import dataclass
 
+import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from dove_core.errors import DataError
@@ -17,34 +18,51 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000")
 """What Pillow may open: some of its other readers run outside programs."""
 
 _EIGHT_BIT = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
+_KEPT = {"Gray": "GRAY", "YCbCr": "RGB", "RGB": "RGB"}
+"""Colour spaces of JPEGs that keep their bytes, and what they are decoded to."""
+
+_PADDING = b"\0\n\r "
+_LAST_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How pictures are looked at and stored: settings of `ShardConfig` under the same names."""
+
+    verify: str = "full"
+    image_size: int = 0
+    image_format: str = "jpeg"
+    quality: int = 95
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A JPEG in RGB or grey that has been decoded once, and its size in pixels."""
+    """A picture as it goes into a tar: an RGB or grey JPEG, or a WebP; its size in pixels; its ending there."""
 
-    jpeg: bytes
+    data: bytes
     width: int
     height: int
+    ending: str = ".jpg"
 
 
-def read_picture(data: bytes, quality: int) -> Picture:
-    """Decode a picture fully and return it as a JPEG: its own bytes if it is an RGB or grey one, else encoded anew.
+def read_picture(data: bytes, look: Look) -> Picture:
+    """Check a picture; keep its own bytes if it is an RGB or grey JPEG of the wanted size, else encode it anew.
 
-    Pillow warns of odd files; the caller silences warnings, since a filter set here would not be safe in threads.
+    With `verify="full"` every byte of a JPEG is decoded, at an eighth of its size: the pixels are not wanted, and
+    damage shows all the same. With `"header"` its first and last bytes must be right; one with an odd end is decoded.
+
+    Pillow warns of odd files; the caller silences warnings.
 
     Raises:
         DataError: this is no picture, or it is damaged, too large, or has more than 8 bits a channel.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            _check_size(*image.size)
-            image.load()
-            if image.format == "JPEG" and image.mode in ("RGB", "L"):
-                return Picture(data, *image.size)
-            if image.mode not in _EIGHT_BIT:
-                raise DataError(f"mode {image.mode} has more than 8 bits a channel: convert the picture first")
-            return Picture(_as_jpeg(image, quality), *image.size)
+        if data.startswith(b"\xff\xd8"):
+            height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+            _check_size(width, height)
+            if space in _KEPT:
+                return _jpeg(data, width, height, _KEPT[space], look)
+        return _other(data, look)
     except DataError:
         raise
     except UnidentifiedImageError:
@@ -55,12 +73,43 @@ def read_picture(data: bytes, quality: int) -> Picture:
         raise DataError(text) from error
 
 
+def _jpeg(data: bytes, width: int, height: int, space: str, look: Look) -> Picture:
+    new_width, new_height = _smaller(width, height, look.image_size)
+    if (new_width, new_height) != (width, height):
+        # Twice the wanted size is enough for a good resize, and libjpeg-turbo brings it at a fraction of the work.
+        pixels = simplejpeg.decode_jpeg(data, space, min_height=2 * new_height, min_width=2 * new_width)
+        image = Image.fromarray(pixels[:, :, 0] if space == "GRAY" else pixels)
+        return _encoded(image.resize((new_width, new_height), Image.Resampling.LANCZOS), look)
+    if look.verify == "full" or not data[-_LAST_BYTES:].rstrip(_PADDING).endswith(b"\xff\xd9"):
+        simplejpeg.decode_jpeg(data, space, fastdct=True, fastupsample=True, min_height=1, min_width=1)
+    return Picture(data, width, height)
+
+
+def _other(data: bytes, look: Look) -> Picture:
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        _check_size(*image.size)
+        image.load()
+        if image.mode not in _EIGHT_BIT:
+            raise DataError(f"mode {image.mode} has more than 8 bits a channel: convert the picture first")
+        size = _smaller(*image.size, look.image_size)
+        plain = image.convert("RGB")
+        return _encoded(plain if size == plain.size else plain.resize(size, Image.Resampling.LANCZOS), look)
+
+
+def _smaller(width: int, height: int, side: int) -> tuple[int, int]:
+    """Return the size with a shorter side of at most `side` pixels; 0 leaves it as it is."""
+    shorter = min(width, height)
+    if not side or shorter <= side:
+        return width, height
+    return max(1, round(width * side / shorter)), max(1, round(height * side / shorter))
+
+
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise DataError(f"{width} x {height} pixels are more than {MAX_PIXELS}")
 
 
-def _as_jpeg(image: Image.Image, quality: int) -> bytes:
+def _encoded(image: Image.Image, look: Look) -> Picture:
     stream = io.BytesIO()
-    image.convert("RGB").save(stream, "JPEG", quality=quality)
-    return stream.getvalue()
+    image.save(stream, look.image_format.upper(), quality=look.quality)
+    return Picture(stream.getvalue(), *image.size, ".jpg" if look.image_format == "jpeg" else f".{look.image_format}")

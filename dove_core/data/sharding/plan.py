@@ -1,74 +1,218 @@
-"""Which rows make which shard, fixed before anything is written, and the fingerprint of all that decides its bytes."""
+"""Which rows make which shard, written down before any picture is read, and the fingerprint of all that decides it.
+
+The plan is a Parquet file with one row group a shard: captions, key, and where picture and metadata lie. Whoever has it
+can make any shard alone, in another process or on another machine.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dove_core.config import ShardConfig
-from dove_core.data.sharding.archives import Archives
+from dove_core.data.sharding.archives import (
+    META_ENDINGS,
+    PICTURE_ENDINGS,
+    Archives,
+    identity_of,
+    index_pictures,
+    meta_places,
+    picture_places,
+)
 from dove_core.data.sharding.captions import CaptionTable
-from dove_core.data.sharding.row import Row
-from dove_core.files import sha256_of
+from dove_core.data.sharding.members import Location
+from dove_core.errors import DataError
+from dove_core.files import atomic_file, sha256_of
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised when the bytes of shards change, so that older ones are made again."""
 
+_ROWS_AT_ONCE = 50_000
+_CAPTIONS = "caption."
+_NOT_IN_BYTES = ("max_bad", "workers")
+"""Settings that decide whether shards are accepted or how they are made, not what is in them."""
 
-@dataclass(frozen=True)
+
 class Sources:
-    """Where pictures, and perhaps their metadata, are read from."""
+    """The zips and folders that pictures and metadata come from; what is in them is looked up once, if at all."""
 
-    pictures: Archives
-    metas: Archives | None
+    def __init__(self, images: Path) -> None:
+        """Look for zips and folders in `images`, a zip or a folder.
+
+        Raises:
+            DataError: it does not exist.
+        """
+        self.pictures, self.metas = picture_places(images), meta_places(images)
+
+    @cached_property
+    def identity(self) -> list[list[tuple[str, int, str]]]:
+        """Name, size and digest of every place."""
+        return [identity_of(self.pictures, PICTURE_ENDINGS), identity_of(self.metas, META_ENDINGS)]
+
+    @cached_property
+    def picture_index(self) -> Archives:
+        """All pictures."""
+        return index_pictures(self.pictures)
+
+    @cached_property
+    def meta_index(self) -> Archives | None:
+        """All metadata, None where there is none."""
+        return Archives(self.metas, META_ENDINGS) if self.metas else None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An input row: its key, the picture's path, captions as they came, and what the plan knows of it.
+
+    `is_repeated` tells whether an earlier row has this key, `problem` why there is no `picture`.
+    """
+
+    key: str
+    path: str
+    captions: Mapping[str, Sequence[str]]
+    is_repeated: bool
+    picture: Location | None
+    problem: str | None
+    meta: Location | None
 
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """Shard i is made of rows `order[i * shard_size : (i + 1) * shard_size]` of the table; `len` counts shards.
+    """Shard i is made of row group i of the file; `len` counts shards.
 
-    `keys` is an Arrow array, `is_repeated` tells of each row whether an earlier one has its key.
+    `fingerprint` covers all that decides a shard's bytes; `rows_fingerprint` all but the pictures and metadata, so that
+    shards with equal ones have the same rows.
     """
 
-    table: CaptionTable
-    keys: Any
-    is_repeated: np.ndarray
-    order: np.ndarray
-    shard_size: int
+    file: Path
+    split: str
+    rows: int
+    shards: int
     fingerprint: str
+    rows_fingerprint: str
 
     def __len__(self) -> int:
-        return -(-len(self.order) // self.shard_size)
-
-    def rows(self, shard: int) -> list[Row]:
-        """Return the input rows of a shard, in the order in which they go into its tar."""
-        numbers = self.order[shard * self.shard_size : (shard + 1) * self.shard_size]
-        keys = self.keys.take(numbers).to_pylist()
-        facts = zip(self.table.rows(numbers), keys, self.is_repeated[numbers].tolist(), strict=True)
-        return [Row(key, path, captions, is_repeated) for (path, captions), key, is_repeated in facts]
+        """Count the shards."""
+        return self.shards
 
 
-def make_plan(table: CaptionTable, sources: Sources, config: ShardConfig) -> ShardPlan:
-    """Spread the rows of a table over shards in an order that the seed alone decides."""
+def fingerprints(table: CaptionTable, sources: Sources, config: ShardConfig) -> tuple[str, str]:
+    """Return the fingerprint of a plan, and the one of its rows alone."""
+    settings = {name: value for name, value in asdict(config).items() if name not in _NOT_IN_BYTES}
+    rows = _digest({"format": _FORMAT, "captions": sha256_of(table.file), "split": table.split, "config": settings})
+    return _digest({"rows": rows, "sources": sources.identity}), rows
+
+
+def make_plan(table: CaptionTable, sources: Sources, config: ShardConfig, folder: Path) -> ShardPlan:
+    """Spread the rows of a table over shards in an order that the seed alone decides, and find each row's files.
+
+    The plan is written into `folder`; one that lies there already is kept.
+
+    Raises:
+        DataError: a zip cannot be read, or there is no picture at all.
+        SpaceError: the disk is full.
+    """
+    fingerprint, rows_fingerprint = fingerprints(table, sources, config)
+    shards = -(-len(table) // config.shard_size)
+    plan = ShardPlan(
+        folder / f"{fingerprint[:16]}.parquet", table.split, len(table), shards, fingerprint, rows_fingerprint
+    )
+    if not plan.file.exists():
+        with atomic_file(plan.file) as stream:
+            _write(table, sources, config, stream)
+    return plan
+
+
+class PlannedRows:
+    """A plan, read a shard at a time."""
+
+    def __init__(self, file: Path) -> None:
+        """Open a plan.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        self._path = file
+        try:
+            self._file = pq.ParquetFile(file)
+        except (OSError, pa.ArrowException) as error:
+            raise self._unreadable(error) from error
+        names = self._file.schema_arrow.names
+        self._fields = {name.removeprefix(_CAPTIONS): name for name in names if name.startswith(_CAPTIONS)}
+
+    def of_shard(self, shard: int) -> Iterator[Row]:
+        """Yield the input rows of a shard in the order in which they go into its tar.
+
+        Raises:
+            DataError: the plan is damaged.
+        """
+        try:
+            rows = self._file.read_row_group(shard).to_pylist()
+        except (OSError, pa.ArrowException) as error:
+            raise self._unreadable(error) from error
+        for row in rows:
+            captions = {field: row[column] for field, column in self._fields.items()}
+            picture, meta = Location.of(row, "picture_"), Location.of(row, "meta_")
+            yield Row(row["key"], row["path"], captions, row["repeated"], picture, row["problem"], meta)
+
+    def _unreadable(self, error: Exception) -> DataError:
+        return DataError(f"{self._path} cannot be read: {error}", hint="delete it and run `dove shard` again")
+
+
+def _write(table: CaptionTable, sources: Sources, config: ShardConfig, stream: Any) -> None:
+    found = sources.picture_index.locate(table.paths)
     keys = table.keys()
+    is_repeated = _repeats(keys)
+    metas = _locate_metas(table.paths, sources.meta_index)
     # A bit generator's raw stream stays the same in every numpy version, which `permutation` does not promise.
     order = np.argsort(np.random.PCG64(config.seed).random_raw(len(table)), kind="stable")
-    settings = asdict(config)
-    del settings["max_bad"]  # decides whether shards are accepted, not what is in them
-    identity = {
-        "format": _FORMAT,
-        "captions": sha256_of(table.file),
-        "split": table.split,
-        "pictures": sources.pictures.identity,
-        "metas": sources.metas.identity if sources.metas is not None else None,
-        "config": settings,
-    }
-    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return ShardPlan(table, keys, _repeats(keys), order, config.shard_size, fingerprint)
+    step = max(1, _ROWS_AT_ONCE // config.shard_size) * config.shard_size
+    writer = None
+    for start in range(0, len(order), step):
+        numbers = order[start : start + step]
+        taken = pa.array(numbers)
+        columns = {
+            "key": keys.take(taken),
+            "path": table.paths.take(taken),
+            **{_CAPTIONS + name: column.take(taken) for name, column in table.fields.items()},
+            "repeated": pa.array(is_repeated[numbers]),
+            "problem": pa.array([found.problems.get(number) for number in numbers.tolist()], pa.string()),
+            **sources.picture_index.columns(found.entry[numbers], "picture_"),
+            **_meta_columns(sources.meta_index, metas[numbers]),
+        }
+        rows = pa.table(columns)
+        writer = writer or pq.ParquetWriter(stream, rows.schema, compression="zstd")
+        writer.write_table(rows.cast(writer.schema), row_group_size=config.shard_size)
+    if writer is not None:
+        writer.close()
+
+
+def _locate_metas(paths: Any, index: Archives | None) -> np.ndarray:
+    """Return the entry of each row's metadata, whose file has the picture's stem; -1 where there is none."""
+    entry = np.full(len(paths), -1, np.int64)
+    if index is None or not len(index):
+        return entry
+    stems = [path.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0] for path in paths.to_pylist()]
+    for ending in sorted(META_ENDINGS):
+        left = np.flatnonzero(entry < 0)
+        names = pa.array([stems[i] + ending for i in left.tolist()], pa.large_string())
+        entry[left] = index.locate(names).entry
+    return entry
+
+
+def _meta_columns(index: Archives | None, entries: np.ndarray) -> dict[str, Any]:
+    if index is None:
+        return {f"meta_{name}": pa.nulls(len(entries), pa.int64()) for name in Location.__slots__}
+    return index.columns(entries, "meta_")
 
 
 def _repeats(keys: Any) -> np.ndarray:
@@ -77,3 +221,7 @@ def _repeats(keys: Any) -> np.ndarray:
     is_repeated = np.ones(len(codes), dtype=bool)
     is_repeated[np.unique(codes, return_index=True)[1]] = False
     return is_repeated
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

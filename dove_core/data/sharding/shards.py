@@ -1,26 +1,24 @@
-"""From captions and pictures to shards: plan first, then one shard after another, each finished or absent.
+"""From captions and pictures to shards: plan first, then independent tasks, each finished or absent.
 
 A plan fixes which rows make which shard before anything is written, so a run that was killed goes on where it stopped,
-and equal input gives equal bytes.
+several processes or machines share the work, and equal input gives equal bytes.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import warnings
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from dove_core.config import ShardConfig, check
 from dove_core.data.manifest import (
-    MANIFEST,
+    FAILED,
     OK,
-    SIZES,
     STATUSES,
     ShardEntry,
     ShardManifest,
@@ -28,56 +26,104 @@ from dove_core.data.manifest import (
     read_manifest,
     read_marker,
 )
-from dove_core.data.sharding.archives import Archives, open_metas, open_pictures
+from dove_core.data.sharding import task
 from dove_core.data.sharding.captions import CaptionTable
+from dove_core.data.sharding.finish import finish, remove_manifest
 from dove_core.data.sharding.karpathy import read_karpathy
-from dove_core.data.sharding.plan import Sources, make_plan
-from dove_core.data.sharding.row import Prepared, Row, prepare
-from dove_core.data.sharding.sidecar import sidecar_row, write_sidecar
+from dove_core.data.sharding.picture import Look
+from dove_core.data.sharding.plan import ShardPlan, Sources, make_plan
 from dove_core.data.sharding.skyscript import read_csv, release_tables
-from dove_core.data.sharding.tar import TarWriter
-from dove_core.errors import DataError
-from dove_core.events import Advanced, Report, Saved, Skipped, Started, silent
-from dove_core.files import atomic_file, make_folder
+from dove_core.data.sharding.task import ShardJob, marker_name, sidecar_name, tar_name
+from dove_core.errors import DataError, UsageError
+from dove_core.events import Advanced, Noted, Report, Saved, Started, silent
+from dove_core.places import Folder, Place, place_of
+from dove_core.processes import each
 
-__all__ = ["OK", "STATUSES", "ShardEntry", "ShardManifest", "read_manifest", "shard_captions", "shard_release"]
+__all__ = [
+    "ALL", "OK", "STATUSES", "Part", "ShardEntry", "ShardManifest", "read_manifest", "shard_captions", "shard_release"
+]  # fmt: skip
 
-_EVENT_ROWS = 64
-_DROPPED = "empty caption"
-_OUTPUT = re.compile(r"(\d{5,})\.(tar|parquet|done)|\.\d{5,}\.(tar|parquet|done)\.\d+\.tmp")
+PLANS = ".plan"
+"""Folder of plans, in the split's folder while its shards are made."""
 
-In = TypeVar("In")
-Out = TypeVar("Out")
+
+@dataclass(frozen=True)
+class Part:
+    """Which shards this run makes: those of task `number` of `count`; `none` only looks whether all are there.
+
+    Machines that share a folder can each take one part of the same plan; the last to finish writes the manifest.
+    """
+
+    number: int = 0
+    count: int = 1
+    none: bool = False
+
+    def __post_init__(self) -> None:
+        """Hold the number to its bounds.
+
+        Raises:
+            UsageError: there is no such part.
+        """
+        if not 0 <= self.number < self.count:
+            message = f"--task-id {self.number} is not one of --num-tasks {self.count}"
+            raise UsageError(message, hint=f"number the tasks from 0 to {self.count - 1}")
+
+    def shards(self, total: int) -> list[int]:
+        """Return the numbers of the shards of this part."""
+        return [] if self.none else list(range(self.number, total, self.count))
+
+
+ALL = Part()
 
 
 def shard_release(
-    release_folder: Path, out: Path, config: ShardConfig, *, report: Report = silent
+    release_folder: Path,
+    out: Path | str,
+    config: ShardConfig,
+    *,
+    part: Part = ALL,
+    retry_failed: bool = False,
+    report: Report = silent,
 ) -> list[ShardManifest]:
     """Make shards of a release as fetched: `images*.zip` or `images*/`, `meta*.zip`, `dataframe/*.csv`.
 
-    Each split goes into a folder of its name below `out`; finished shards of the same plan are kept.
+    Each split goes into a folder of its name below `out`, a folder or an address such as `s3://bucket/shards`; finished
+    shards of the same plan are kept. With `retry_failed` shards of the same rows are kept whatever became of the zips
+    since, and only pictures that were missing or damaged are tried again.
+
+    Returns:
+        The manifest of each split whose shards are all done.
 
     Raises:
         DataError: tables or pictures are missing or unreadable, or too many rows are unusable.
         SpaceError: the disk is full.
-        UsageError: a setting is out of bounds.
+        UsageError: a setting is out of bounds, or `out` cannot be written.
     """
     check(config)
     tables = [read_csv(file) for file in release_tables(release_folder)]
-    return _shard_tables(tables, release_folder, out, config, report)
+    return _shard_tables(tables, release_folder, out, config, part, retry_failed, report)
 
 
 def shard_captions(
-    captions: Path, images: Path, out: Path, config: ShardConfig, *, split: str | None = None, report: Report = silent
+    captions: Path,
+    images: Path,
+    out: Path | str,
+    config: ShardConfig,
+    *,
+    split: str | None = None,
+    part: Part = ALL,
+    retry_failed: bool = False,
+    report: Report = silent,
 ) -> list[ShardManifest]:
     """Make shards of one caption file, a CSV or a JSON in the Karpathy form, and the pictures in a zip or folder.
 
-    `split` names a CSV's split, where its file name does not tell, or chooses one of a JSON's splits.
+    `split` names a CSV's split, where its file name does not tell, or chooses one of a JSON's splits. The rest is as in
+    `shard_release`.
 
     Raises:
         DataError: captions or pictures are missing or unreadable, or too many rows are unusable.
         SpaceError: the disk is full.
-        UsageError: a setting is out of bounds.
+        UsageError: a setting is out of bounds, or `out` cannot be written.
     """
     check(config)
     if captions.suffix.lower() == ".json":
@@ -86,173 +132,135 @@ def shard_captions(
         tables = [read_csv(captions, split)]
     else:
         raise DataError(f"{captions} is neither a .csv nor a .json", hint="see docs/formats.md for both forms")
-    return _shard_tables(tables, images, out, config, report)
+    return _shard_tables(tables, images, out, config, part, retry_failed, report)
 
 
 def _shard_tables(
-    tables: Iterable[CaptionTable], images: Path, out: Path, config: ShardConfig, report: Report
+    tables: Sequence[CaptionTable],
+    images: Path,
+    out: Path | str,
+    config: ShardConfig,
+    part: Part,
+    retry_failed: bool,
+    report: Report,
 ) -> list[ShardManifest]:
-    with ExitStack() as stack:
-        pictures = stack.enter_context(open_pictures(images))
-        metas = open_metas(images)
-        sources = Sources(pictures, stack.enter_context(metas) if metas is not None else None)
-        pool = stack.enter_context(ThreadPoolExecutor(min(8, os.cpu_count() or 1)))
-        return [_shard_split(table, sources, out, config, pool, report) for table in tables]
+    sources, root = Sources(images), place_of(out)
+    manifests = [_shard_split(table, sources, root, config, part, retry_failed, report) for table in tables]
+    return [manifest for manifest in manifests if manifest is not None]
 
 
 def _shard_split(
-    table: CaptionTable, sources: Sources, out: Path, config: ShardConfig, pool: ThreadPoolExecutor, report: Report
-) -> ShardManifest:
-    plan, folder, task = make_plan(table, sources, config), out / table.split, f"shard {table.split}"
-    make_folder(folder)
-    kept = {shard: marker for shard in range(len(plan)) if (marker := _kept(folder, shard, plan.fingerprint))}
-    if len(kept) < len(plan):
-        _remove_manifest(folder)
-    report(Started(task, len(table), "pictures", done=sum(marker.rows for marker in kept.values())))
-
-    def ready(row: Row) -> Prepared:
-        return prepare(row, sources.pictures, sources.metas, quality=config.jpeg_quality)
-
-    markers = []
-    for shard in range(len(plan)):
-        marker = kept.get(shard)
-        if marker is None:
-            prepared = _counted(_in_order(pool, ready, plan.rows(shard)), task, report)
-            marker = _write_shard(folder, shard, prepared, plan.fingerprint)
-            report(Saved(folder / f"{shard:05d}.tar"))
-        markers.append(marker)
-    manifest = _sum_up(table, out.name, markers, plan.fingerprint)
-    _report_skips(markers, task, report)
-    try:
-        _check_share(manifest, folder, table, sources.pictures, config.max_bad)
-    except DataError:
-        _remove_manifest(folder)
-        raise
-    _remove_stale(folder, len(plan))
-    manifest.write(folder)
-    report(Saved(folder / MANIFEST))
+    table: CaptionTable,
+    sources: Sources,
+    root: Place,
+    config: ShardConfig,
+    part: Part,
+    retry_failed: bool,
+    report: Report,
+) -> ShardManifest | None:
+    place = root / table.split
+    place.make()
+    with _plan_folder(place) as folder:
+        plan = make_plan(table, sources, config, folder)
+        kept, again = _before(place, plan, retry_failed, report)
+        own = part.shards(len(plan))
+        to_do = [(shard, shard in again) for shard in own if shard not in kept]
+        if to_do:
+            remove_manifest(place)
+        done = sum(kept[shard].rows for shard in own if shard in kept)
+        rows = sum(min(config.shard_size, plan.rows - shard * config.shard_size) for shard in own)
+        report(Started(f"shard {plan.split}", rows, "pictures", done))
+        job = _job(plan, sources, place, config)
+        for shard, marker in _made(job, to_do, config.workers, report):
+            kept[shard] = marker
+        if len(kept) < len(plan):  # others may have finished theirs meanwhile
+            kept = {**_finished(place, plan), **kept}
+        if len(kept) < len(plan):
+            _say_what_is_missing(sorted(set(range(len(plan))) - set(kept)), plan, place, part, report)
+            return None
+        markers = [kept[shard] for shard in range(len(plan))]
+        manifest = finish(plan, table, sources, place, markers, config.max_bad, root.name, report=report)
+        shutil.rmtree(folder, ignore_errors=True)
     return manifest
 
 
-def _kept(folder: Path, shard: int, fingerprint: str) -> ShardMarker | None:
-    """Return the marker of a shard that an earlier run of the same plan finished."""
+def _job(plan: ShardPlan, sources: Sources, place: Place, config: ShardConfig) -> ShardJob:
+    look = Look(config.verify, config.image_size, config.image_format, config.quality)
+    pictures, metas = tuple(sources.pictures), tuple(sources.metas)
+    return ShardJob(plan.file, pictures, metas, place, look, plan.fingerprint, plan.rows_fingerprint)
+
+
+def _made(
+    job: ShardJob, to_do: list[tuple[int, bool]], workers: int, report: Report
+) -> Iterator[tuple[int, ShardMarker]]:
+    """Make the shards that are left to do; those with True are gone on from."""
+    split = job.place.name
     try:
-        marker = read_marker(folder / f"{shard:05d}.done")
-        size = (folder / f"{shard:05d}.tar").stat().st_size
-    except (DataError, OSError):
-        return None
-    is_whole = size == marker.bytes and (folder / f"{shard:05d}.parquet").exists()
-    return marker if is_whole and marker.fingerprint == fingerprint else None
+        lost = "out of memory? Try fewer --workers: finished shards are kept"
+        for (shard, _), marker in each(partial(task.do, job), to_do, workers or cores(), lost=lost):
+            report(Advanced(f"shard {split}", marker.rows))
+            report(Saved(job.place.at(tar_name(shard))))
+            yield shard, marker
+    finally:
+        task.close()
 
 
-def _write_shard(folder: Path, shard: int, prepared: Iterable[Prepared], fingerprint: str) -> ShardMarker:
-    """Write tar, sidecar and done-marker, in this order."""
-    done = folder / f"{shard:05d}.done"
-    done.unlink(missing_ok=True)
-    rows, counts, problems, examples = [], Counter[str](), Counter[str](), dict[str, str]()
-    dropped = 0
-    with warnings.catch_warnings(), atomic_file(folder / f"{shard:05d}.tar") as stream:
-        warnings.simplefilter("ignore")  # Pillow's, of odd but readable pictures; set here, since threads share filters
-        tar = TarWriter(stream)
-        for item in prepared:
-            key, offset = item.sample.key, None
-            if item.picture is not None:
-                offset = tar.add(f"{key}.jpg", item.picture.jpeg)
-                tar.add(f"{key}.json", item.sample.to_json())
-            rows.append(sidecar_row(item, offset))
-            counts[item.status] += 1
-            problems.update(item.meta_problems)
-            dropped += item.dropped_captions
-            for reason in (item.status, *item.meta_problems, *([_DROPPED] if item.dropped_captions else [])):
-                examples.setdefault(reason, f"{item.sample.path}: {item.error}" if item.error else item.sample.path)
-        sha256 = tar.finish()
-    write_sidecar(folder / f"{shard:05d}.parquet", rows)
-    examples.pop(OK, None)
-    by_status = {status: counts[status] for status in STATUSES}
-    marker = ShardMarker(
-        len(rows), counts[OK], by_status, dropped, dict(problems), examples, tar.size, sha256, fingerprint
-    )
-    marker.write(done)
-    return marker
+def _before(
+    place: Place, plan: ShardPlan, retry_failed: bool, report: Report
+) -> tuple[dict[int, ShardMarker], set[int]]:
+    """Return the shards of earlier runs that are kept as they are, and those that are gone on from."""
+    finished = _finished(place, plan, same_rows=True)
+    same = {shard: marker for shard, marker in finished.items() if marker.fingerprint == plan.fingerprint}
+    if not retry_failed:
+        if other := len(finished) - len(same):
+            report(Noted(
+                f"{place.url}: {other} shards were made from other zips or folders and are made anew; with "
+                "--retry-failed they are kept, but for pictures that were missing or damaged"
+            ))  # fmt: skip
+        return same, set()
+    again = {shard for shard, marker in finished.items() if any(marker.counts[status] for status in FAILED)}
+    kept = {shard: marker for shard, marker in finished.items() if shard not in again}
+    for shard in kept.keys() - same.keys():
+        kept[shard] = replace(kept[shard], fingerprint=plan.fingerprint)
+        kept[shard].write(place, marker_name(shard))
+    return kept, again
 
 
-def _in_order(pool: ThreadPoolExecutor, function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """Yield `function(item)` in the items' order, a few ahead in threads: a whole shard would not fit into memory."""
-    waiting: deque[Future[Out]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) >= 32:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+def _finished(place: Place, plan: ShardPlan, *, same_rows: bool = False) -> dict[int, ShardMarker]:
+    """Return the markers of whole shards of this plan or, with `same_rows`, of any plan with the same rows."""
+    sizes, found = place.sizes(), {}
+    for shard in range(len(plan)):
+        if marker_name(shard) not in sizes or sidecar_name(shard) not in sizes:
+            continue
+        try:
+            marker = read_marker(place, marker_name(shard))
+        except DataError:
+            continue
+        fits = marker.rows_fingerprint == plan.rows_fingerprint if same_rows else marker.fingerprint == plan.fingerprint
+        if fits and sizes.get(tar_name(shard)) == marker.bytes:
+            found[shard] = marker
+    return found
 
 
-def _counted(items: Iterable[Prepared], task: str, report: Report) -> Iterator[Prepared]:
-    """Pass the items on and report their number now and then."""
-    count = 0
-    for count, item in enumerate(items, start=1):
-        yield item
-        if count % _EVENT_ROWS == 0:
-            report(Advanced(task, _EVENT_ROWS))
-    if count % _EVENT_ROWS:
-        report(Advanced(task, count % _EVENT_ROWS))
+def _say_what_is_missing(missing: list[int], plan: ShardPlan, place: Place, part: Part, report: Report) -> None:
+    """Report that other tasks are not done yet; to a run that was only asked to finish, that is an error."""
+    names = ", ".join(map(tar_name, missing[:5])) + (" and more" if len(missing) > 5 else "")
+    message = f"{place.url}: {len(missing)} of {len(plan)} shards are not there yet: {names}"
+    if part.none:
+        raise DataError(message, hint="run the tasks that make them, or `dove shard` for all that is missing")
+    report(Noted(f"{message}; the last task to finish, or dove shard --finish, writes the manifest"))
 
 
-def _sum_up(table: CaptionTable, release: str, markers: list[ShardMarker], fingerprint: str) -> ShardManifest:
-    return ShardManifest(
-        release=release,
-        split=table.split,
-        caption_fields=tuple(sorted(table.fields)),
-        samples=sum(marker.samples for marker in markers),
-        rows=len(table),
-        counts={status: sum(marker.counts[status] for marker in markers) for status in STATUSES},
-        dropped_captions=sum(marker.dropped_captions for marker in markers),
-        meta_problems=sum(sum(marker.meta_problems.values()) for marker in markers),
-        fingerprint=fingerprint,
-        shards=tuple(
-            ShardEntry(f"{i:05d}.tar", marker.samples, marker.bytes, marker.sha256) for i, marker in enumerate(markers)
-        ),
-    )
+@contextmanager
+def _plan_folder(place: Place) -> Iterator[Path]:
+    """Give a folder for plans: in the split's own, where other runs find it, or a passing one beside a bucket."""
+    if isinstance(place, Folder):
+        yield place.path / PLANS
+        return
+    with tempfile.TemporaryDirectory(prefix="dove-") as folder:
+        yield Path(folder)
 
 
-def _report_skips(markers: list[ShardMarker], task: str, report: Report) -> None:
-    """Report what was left out, by reason, with the first example of each."""
-    counts, examples = Counter[str](), dict[str, str]()
-    for marker in markers:
-        counts.update({status: count for status, count in marker.counts.items() if status != OK})
-        counts.update(marker.meta_problems)
-        counts[_DROPPED] += marker.dropped_captions
-        examples = {**marker.examples, **examples}
-    for reason, count in sorted(counts.items()):
-        if count:
-            report(Skipped(task, reason, count, examples.get(reason, "")))
-
-
-def _check_share(
-    manifest: ShardManifest, folder: Path, table: CaptionTable, pictures: Archives, max_bad: float
-) -> None:
-    """Refuse a split of which nothing, or too little, can be used."""
-    bad = manifest.rows - manifest.samples
-    reasons = ", ".join(f"{count} {status}" for status, count in manifest.counts.items() if count and status != OK)
-    if not manifest.samples:
-        wanted = table.paths[0].as_py()
-        message = f"no row of {table.file} for {table.split} can be used: {reasons}"
-        hint = f"expected pictures such as {wanted!r}; seen: {len(pictures)} pictures such as {pictures.example()!r}"
-        raise DataError(message, hint=hint)
-    if bad > max_bad * manifest.rows:
-        message = f"{bad} of {manifest.rows} rows for {table.split} cannot be used: {reasons}"
-        hint = f"status and error of each row are in {folder}/*.parquet; allow more with --max-bad (now {max_bad:g})"
-        raise DataError(message, hint=hint)
-
-
-def _remove_manifest(folder: Path) -> None:
-    for name in (MANIFEST, SIZES):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _remove_stale(folder: Path, shards: int) -> None:
-    """Remove the shards of a larger plan, and what a killed run left half written."""
-    for path in folder.iterdir():
-        match = _OUTPUT.fullmatch(path.name)
-        if match and (match.group(1) is None or int(match.group(1)) >= shards):
-            path.unlink()
+def cores() -> int:
+    """Count the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dove_core.data.sharding.row import Prepared
-from dove_core.files import atomic_file
 
 SCHEMA = pa.schema(
     [
@@ -50,16 +49,22 @@ def sidecar_row(prepared: Prepared, offset: int | None) -> dict[str, Any]:
         "gsd": sample.gsd,
         "tags": json.dumps(dict(sorted(sample.tags.items())), ensure_ascii=False),
         "offset": offset,
-        "size": len(picture.jpeg) if picture else None,
+        "size": len(picture.data) if picture else None,
     }
 
 
-def write_sidecar(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write the rows of one shard as Parquet, atomically.
+def sidecar_bytes(rows: Sequence[dict[str, Any]]) -> bytes:
+    """Return the rows of one shard as Parquet."""
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA), stream, compression="zstd")
+    return stream.getvalue()
+
+
+def read_sidecar(data: bytes) -> list[dict[str, Any]]:
+    """Return the rows that `sidecar_bytes` wrote.
 
     Raises:
-        SpaceError: the disk is full.
+        ValueError: the bytes are no sidecar.
     """
-    table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
-    with atomic_file(path) as stream:
-        pq.write_table(table, stream, compression="zstd")
+    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data), schema=SCHEMA).to_pylist()
+    return rows

@@ -6,6 +6,9 @@ Python's tarfile would write fractional times as an extra PAX header for each me
 from __future__ import annotations
 
 import hashlib
+import io
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO
 
 BLOCK = 512
@@ -13,6 +16,9 @@ MTIME = 946_684_800
 """Time of every member: 2000-01-01T00:00:00Z. Zero would make GNU tar complain of an implausible date."""
 
 _MAX_SIZE = 8**11 - 1
+_ZEROS = bytes(BLOCK)
+_AT_ONCE = 4 * 2**20
+_DROP_EACH = 64 * 2**20
 
 
 def tar_header(name: str, size: int) -> bytes:
@@ -41,27 +47,101 @@ def tar_header(name: str, size: int) -> bytes:
 
 
 class TarWriter:
-    """Writes members one behind the other and keeps count of bytes and SHA-256; the caller owns the stream."""
+    """Writes members one behind the other and keeps count of bytes and SHA-256; the caller owns the stream.
+
+    Two buffers take turns: while one is filled, a thread writes and hashes the other, which takes as long. What is on
+    the disk is dropped from the system's cache: a release is larger than memory, and would push out all else.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self.size = 0
         self._stream = stream
         self._digest = hashlib.sha256()
+        self._buffer, self._other = bytearray(_AT_ONCE), bytearray(_AT_ONCE)
+        self._filled = 0
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
+        self._written = self._dropped = 0
+
+    def __enter__(self) -> TarWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the thread."""
+        self._thread.shutdown(wait=True)
 
     def add(self, name: str, data: bytes) -> int:
         """Write one file and return the offset of its content in the tar."""
-        self._write(tar_header(name, len(data)))
+        self._put(tar_header(name, len(data)))
         offset = self.size
-        self._write(data)
-        self._write(b"\0" * (-len(data) % BLOCK))
+        self._put(data)
+        self._put(_ZEROS[: -len(data) % BLOCK])
         return offset
 
     def finish(self) -> str:
         """Write the two empty blocks that end an archive, and return the SHA-256 of all that was written."""
-        self._write(b"\0" * (2 * BLOCK))
+        self._put(_ZEROS)
+        self._put(_ZEROS)
+        self._turn()
+        self._wait()
         return self._digest.hexdigest()
 
-    def _write(self, data: bytes) -> None:
+    def _put(self, data: bytes) -> None:
+        self.size += len(data)
+        if self._filled + len(data) <= _AT_ONCE:
+            self._buffer[self._filled : self._filled + len(data)] = data
+            self._filled += len(data)
+            return
+        self._turn()
+        if len(data) < _AT_ONCE:
+            self._put_again(data)
+        else:
+            self._wait()
+            self._write(memoryview(data))
+
+    def _put_again(self, data: bytes) -> None:
+        self._buffer[: len(data)] = data
+        self._filled = len(data)
+
+    def _turn(self) -> None:
+        """Give the full buffer to the thread and go on with the other."""
+        self._wait()
+        self._writing = self._thread.submit(self._write, memoryview(self._buffer)[: self._filled])
+        self._buffer, self._other, self._filled = self._other, self._buffer, 0
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def _write(self, data: memoryview) -> None:
         self._stream.write(data)
         self._digest.update(data)
-        self.size += len(data)
+        self._written += len(data)
+        if self._written - self._dropped >= _DROP_EACH:
+            self._drop()
+
+    def _drop(self) -> None:
+        try:
+            file = self._stream.fileno()
+            self._stream.flush()
+            os.fdatasync(file)
+            os.posix_fadvise(file, self._dropped, self._written - self._dropped, os.POSIX_FADV_DONTNEED)
+        except (AttributeError, io.UnsupportedOperation):  # no such system, or no file
+            pass
+        self._dropped = self._written
+
+
+def read_sample(stream: BinaryIO, offset: int, size: int) -> tuple[bytes, bytes]:
+    """Return a picture and the JSON behind it from a tar of ours.
+
+    Raises:
+        ValueError: the tar does not hold them there.
+    """
+    stream.seek(offset)
+    picture = stream.read(size + -size % BLOCK)[:size]
+    header = stream.read(BLOCK)
+    json = stream.read(int(header[124:136].rstrip(b"\0 "), 8))
+    if len(picture) < size or not header[:100].rstrip(b"\0").endswith(b".json"):
+        raise ValueError(f"no sample of {size} bytes at byte {offset}")
+    return picture, json

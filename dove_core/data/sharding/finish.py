@@ -1,0 +1,113 @@
+"""The end of a split's sharding: sums, skips, and the manifest that says all shards are whole."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from dove_core.data.manifest import MANIFEST, OK, SIZES, STATUSES, ShardEntry, ShardManifest, ShardMarker
+from dove_core.data.sharding.captions import CaptionTable
+from dove_core.data.sharding.plan import ShardPlan, Sources
+from dove_core.data.sharding.task import DROPPED, tar_name
+from dove_core.errors import DataError
+from dove_core.events import Report, Saved, Skipped
+from dove_core.places import Place
+
+OUTPUT = re.compile(r"(\d{5,})\.(tar|parquet|done)")
+"""Names of files that sharding writes beside the manifest."""
+
+_HALF = re.compile(r"\.\d{5,}\.(?:tar|parquet|done)\.[0-9a-f]+\.tmp")
+
+
+def finish(
+    plan: ShardPlan,
+    table: CaptionTable,
+    sources: Sources,
+    place: Place,
+    markers: Sequence[ShardMarker],
+    max_bad: float,
+    release: str,
+    *,
+    report: Report,
+) -> ShardManifest:
+    """Write the manifest of a split whose shards are all done, and remove what earlier runs left over.
+
+    Raises:
+        DataError: nothing, or too little, of the split can be used.
+        SpaceError: the disk is full.
+    """
+    task = f"shard {plan.split}"
+    manifest = _sum_up(table, release, markers, plan.fingerprint)
+    _report_skips(markers, task, report)
+    try:
+        _check_share(manifest, place, table, sources, max_bad)
+    except DataError:
+        remove_manifest(place)
+        raise
+    _remove_stale(place, len(plan))
+    manifest.write(place)
+    report(Saved(place.at(MANIFEST)))
+    return manifest
+
+
+def remove_manifest(place: Place) -> None:
+    """Remove the manifest: its shards are not whole any more."""
+    for name in (MANIFEST, SIZES):
+        place.remove(name)
+
+
+def _sum_up(table: CaptionTable, release: str, markers: Sequence[ShardMarker], fingerprint: str) -> ShardManifest:
+    return ShardManifest(
+        release=release,
+        split=table.split,
+        caption_fields=tuple(sorted(table.fields)),
+        samples=sum(marker.samples for marker in markers),
+        rows=len(table),
+        counts={status: sum(marker.counts[status] for marker in markers) for status in STATUSES},
+        dropped_captions=sum(marker.dropped_captions for marker in markers),
+        meta_problems=sum(sum(marker.meta_problems.values()) for marker in markers),
+        fingerprint=fingerprint,
+        shards=tuple(
+            ShardEntry(tar_name(i), marker.samples, marker.bytes, marker.sha256) for i, marker in enumerate(markers)
+        ),
+    )
+
+
+def _report_skips(markers: Sequence[ShardMarker], task: str, report: Report) -> None:
+    """Report what was left out, by reason, with the first example of each."""
+    counts, examples = Counter[str](), dict[str, str]()
+    for marker in markers:
+        counts.update({status: count for status, count in marker.counts.items() if status != OK})
+        counts.update(marker.meta_problems)
+        counts[DROPPED] += marker.dropped_captions
+        examples = {**marker.examples, **examples}
+    for reason, count in sorted(counts.items()):
+        if count:
+            report(Skipped(task, reason, count, examples.get(reason, "")))
+
+
+def _check_share(manifest: ShardManifest, place: Place, table: CaptionTable, sources: Sources, max_bad: float) -> None:
+    """Refuse a split of which nothing, or too little, can be used."""
+    bad = manifest.rows - manifest.samples
+    reasons = ", ".join(f"{count} {status}" for status, count in manifest.counts.items() if count and status != OK)
+    if not manifest.samples:
+        wanted, pictures = table.paths[0].as_py(), sources.picture_index
+        message = f"no row of {table.file} for {table.split} can be used: {reasons}"
+        hint = f"expected pictures such as {wanted!r}; seen: {len(pictures)} pictures such as {pictures.example()!r}"
+        raise DataError(message, hint=hint)
+    if bad > max_bad * manifest.rows:
+        message = f"{bad} of {manifest.rows} rows for {table.split} cannot be used: {reasons}"
+        hint = (
+            f"status and error of each row are in {place.url}/*.parquet; once pictures are mended or fetched, "
+            f"--retry-failed takes only those; allow more with --max-bad (now {max_bad:g})"
+        )
+        raise DataError(message, hint=hint)
+
+
+def _remove_stale(place: Place, shards: int) -> None:
+    """Remove the shards of a larger plan, and what a killed run left half written."""
+    for name in place.sizes():
+        match = OUTPUT.fullmatch(name)
+        if _HALF.fullmatch(name) or (match and int(match.group(1)) >= shards):
+            place.remove(name)

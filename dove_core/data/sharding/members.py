@@ -1,0 +1,116 @@
+"""Reading the files that a plan names: members of zips by offset, or files of folders."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dove_core.data.zips import Read, content, record_length
+from dove_core.errors import DataError
+
+_OPEN_FILES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where one file lies: in the zip or folder number `place`, under `name`; `header` is -1 in a folder."""
+
+    place: int
+    name: str
+    header: int
+    length: int
+    packed: int
+    size: int
+    crc: int
+    method: int
+
+    @classmethod
+    def of(cls, row: dict[str, Any], prefix: str) -> Location | None:
+        """Return the location in a plan's row, None if it has none."""
+        if row[f"{prefix}place"] is None:
+            return None
+        return cls(*(row[prefix + name] for name in cls.__slots__))
+
+
+class Members:
+    """The zips and folders of a release, opened when first read."""
+
+    def __init__(self, places: Sequence[Path]) -> None:
+        self._places = list(places)
+        self._stems = [stem_of(place) for place in places]
+        self._files: OrderedDict[int, int] = OrderedDict()
+
+    def __del__(self) -> None:
+        """Close the zips."""
+        for file in self.__dict__.get("_files", {}).values():
+            os.close(file)
+
+    def expect(self, locations: Sequence[Location]) -> None:
+        """Tell the system what is read next, so that a slow disk can bring it in one sweep."""
+        for where in sorted((where for where in locations if where.header >= 0), key=lambda w: (w.place, w.header)):
+            try:
+                os.posix_fadvise(self._file(where), where.header, where.length, os.POSIX_FADV_WILLNEED)
+            except (OSError, AttributeError):  # not every system or disk takes advice
+                return
+
+    def read(self, where: Location, limit: int) -> bytes:
+        """Return a file's bytes, their CRC checked if a zip holds it.
+
+        Raises:
+            DataError: the file is damaged, encrypted, cannot be read, or has more than `limit` bytes.
+        """
+        name = f"{self._stems[where.place]}/{where.name}"
+        if max(where.size, where.packed) > limit:
+            raise DataError(f"{name} has {where.size} bytes, more than {limit}")
+        try:
+            if where.header < 0:
+                return (self._places[where.place] / where.name).read_bytes()
+            length = record_length(where.header, where.header + where.length, where.packed)
+            record = os.pread(self._file(where), length, where.header)
+        except OSError as error:
+            raise DataError(f"{name} cannot be read: {error.strerror or error}") from error
+        return content(record, where.packed, where.size, where.crc, where.method, name)
+
+    def _file(self, where: Location) -> int:
+        if where.place not in self._files:
+            if len(self._files) >= _OPEN_FILES:
+                os.close(self._files.popitem(last=False)[1])
+            self._files[where.place] = os.open(self._places[where.place], os.O_RDONLY)
+        self._files.move_to_end(where.place)
+        return self._files[where.place]
+
+
+def stem_of(place: Path) -> str:
+    """Return the folder that the files of a zip or folder count as lying in."""
+    return place.resolve().name if place.is_dir() else place.stem
+
+
+@contextmanager
+def open_zip(path: Path) -> Iterator[tuple[Read, int]]:
+    """Give a reader of a file's parts, and its length in bytes.
+
+    Raises:
+        DataError: the file cannot be opened.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as a zip: {error.strerror}", hint="check the file's rights") from error
+    try:
+        yield lambda offset, length: _read_all(file, offset, length), os.fstat(file).st_size
+    finally:
+        os.close(file)
+
+
+def _read_all(file: int, offset: int, length: int) -> bytes:
+    """Read a part of a file; one call brings 2 GiB at most."""
+    parts = []
+    while length > 0 and (part := os.pread(file, min(length, 2**30), offset)):
+        parts.append(part)
+        offset, length = offset + len(part), length - len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -1,0 +1,65 @@
+"""Independent tasks in processes of their own, whose results come back as they are done."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from dove_core.errors import DataError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def each(
+    task: Callable[[Item], Result], items: Sequence[Item], workers: int, *, lost: str
+) -> Iterator[tuple[Item, Result]]:
+    """Yield every item with `task(item)`: in this process and in order for one worker, else as they are done.
+
+    An error of one task ends the rest: those that run finish, the others never begin. The processes end with this one,
+    whatever ends it.
+
+    Args:
+        task: a function that other processes can import, or a `partial` of one.
+        items: what to call it with.
+        workers: number of processes.
+        lost: what to do about a process that died, for the error.
+
+    Raises:
+        DataError: a process died.
+        DoveError: whatever a task raised.
+    """
+    if min(workers, len(items)) <= 1:
+        for item in items:
+            yield item, task(item)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=begin)
+    try:
+        futures = {pool.submit(task, item): item for item in items}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool as error:
+        raise DataError("a worker process died", hint=lost) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def begin() -> None:
+    """Prepare a worker: Ctrl-C is its parent's to answer, and it ends with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """Leave no process behind that works on when the one that started it was killed."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,101 @@
+"""`dove shard` as a user or a scheduler calls it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dove_core.data.manifest import read_manifest
+from tests.cli.test_commands import dove
+from tests.data.releases import contents, make_release
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    make_release(tmp_path / "data" / "sky", 10)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_tasks_share_a_plan_and_the_last_one_finishes(home):
+    words = ["shard", "--shard-size", "4", "--workers", "1"]
+    assert dove(*words, "--out", "whole/sky")[0] == 0
+    code, out, err = dove(*words, "--task-id", "1", "--num-tasks", "2", "--json")
+    assert (code, out) == (0, "")
+    assert "2 of 3 shards are not there yet: 00000.tar, 00002.tar" in err
+    code, _, err = dove(*words, "--finish")
+    assert code == 4
+    assert "run the tasks that make them" in err
+    code, out, _ = dove(*words, "--task-id", "0", "--num-tasks", "2", "--json")
+    assert code == 0
+    assert json.loads(out)["samples"] == 10
+    assert contents(home / "shards") == contents(home / "whole")
+    (home / "shards/sky/train/manifest.json").unlink()
+    assert dove(*words, "--finish")[0] == 0
+    assert contents(home / "shards") == contents(home / "whole")
+
+
+def test_a_slurm_array_says_which_task_this_is(home, monkeypatch):
+    variables = {"ID": "7", "MIN": "5", "COUNT": "3", "STEP": "2"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    code, _, err = dove("shard", "--shard-size", "4", "--workers", "1")
+    assert code == 0, err
+    assert "SLURM array: task 1 of 3" in err
+    assert [path.name for path in sorted(home.rglob("*.tar"))] == ["00001.tar"]
+    monkeypatch.delenv("SLURM_ARRAY_TASK_COUNT")
+    code, _, err = dove("shard")
+    assert code == 2
+    assert "--task-id and --num-tasks" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--task-id", "1"], "belong together"),
+        (["--num-tasks", "4"], "belong together"),
+        (["--task-id", "4", "--num-tasks", "4"], "--task-id 4 is not one of --num-tasks 4"),
+        (["--finish", "--num-tasks", "4"], "--finish makes no shard"),
+        (["--verify", "maybe"], "maybe"),
+        (["--image-size", "-3"], "--image-size"),
+        (["--out", "nonsense://there"], "no address that is known"),
+    ],
+)
+def test_words_that_make_no_sense_are_usage_errors(home, words, said):
+    code, _, err = dove("shard", *words)
+    assert code == 2, err
+    assert said in err
+    assert not list(home.rglob("*.tar"))
+
+
+def test_verify_only_names_a_flipped_bit_and_says_how_to_mend_it(home):
+    code, _, err = dove("shard", "--verify-only")
+    assert code == 2
+    assert "none below shards/" in err
+    assert dove("shard", "--shard-size", "4", "--workers", "1")[0] == 0
+    code, out, err = dove("shard", "--verify-only", "--json")
+    assert code == 0
+    assert json.loads(out) == {"shards": "shards/sky", "faults": []}
+    path = home / "shards/sky/train/00001.tar"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:600] + bytes([whole[600] ^ 4]) + whole[601:])
+    code, out, err = dove("shard", "sky", "--verify-only", "--json")
+    assert code == 4
+    (fault,) = json.loads(out)["faults"]
+    assert fault["file"] == "shards/sky/train/00001.tar"
+    assert "run `dove shard` again" in err
+    path.unlink()
+    assert dove("shard", "--shard-size", "4", "--workers", "1")[0] == 0
+    assert path.read_bytes() == whole
+    assert dove("shard", "--verify-only")[0] == 0
+
+
+def test_pictures_become_smaller_and_failed_ones_are_tried_again(home):
+    code, _, err = dove("shard", "--image-size", "4", "--image-format", "webp", "--workers", "1")
+    assert code == 0, err
+    assert b".webp\0" in next(home.rglob("*.tar")).read_bytes()[:512]
+    code, _, err = dove("shard", "--image-size", "4", "--image-format", "webp", "--retry-failed", "--workers", "1")
+    assert code == 0, err
+    assert read_manifest(home / "shards/sky/train").samples == 10
