@@ -3,7 +3,7 @@
 A server in its own process holds a zip of 100,000 members and waits 20 ms before each answer. The baseline asks for
 each member over one connection that is kept open; it has the directory already, `dove` has to fetch it too.
 
-    python benchmarks/fetch_members.py [--members 100000] [--wanted 1000] [--latency 0.02]
+    python -m benchmarks.fetch_members [--members 100000] [--wanted 1000] [--latency 0.02]
 """
 
 from __future__ import annotations
