@@ -26,7 +26,7 @@ import httpx
 import numpy as np
 
 from dove_core.data.fetching.answers import Pace, Version
-from dove_core.data.fetching.directories import remote_directory
+from dove_core.data.fetching.directories import kept_directory, remote_directory
 from dove_core.data.fetching.members import bring_members
 from dove_core.data.fetching.origins import WebFile
 from dove_core.data.zips import ZipDirectory, content
@@ -111,8 +111,8 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     seconds = by_range(url, version, wanted, folder / "out", options.connections)
     here.send("count")
     sent, requests = here.recv()
-    with httpx.Client(timeout=60, trust_env=False) as client:
-        directory = remote_directory(WebFile(url, client), version, "images2", folder / "out" / ".fetch", pace=Pace())
+    directory = kept_directory(version, "images2", folder / "out" / ".fetch")
+    assert directory is not None
     slow = one_by_one(url, directory, wanted)
     here.send("stop")
     process.join()

@@ -84,8 +84,10 @@ def _to_come(file: PlannedFile) -> str:
         return {"here": "here", "adoptable": f"from {file.found}"}[file.state]
     if file.presence != "present":
         return file.presence
+    if file.is_by_member and file.to_come == 0:
+        return "here, as far as it is wanted"
     if file.is_by_member:
-        return f"{'about ' if file.is_estimate else ''}{_size(file.to_come)} of its members"
+        return f"{'about ' if file.is_estimate else ''}{_size(file.to_come)} for members of it"
     return "to fetch" if file.state == "absent" else f"{_size(file.to_come)} still to fetch"
 
 

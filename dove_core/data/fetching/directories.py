@@ -21,20 +21,16 @@ _KEEP_SUFFIX = ".directory"
 def remote_directory(
     origin: Origin, version: Version, name: str, kept_in: Path, *, pace: Pace, report: Report = silent
 ) -> ZipDirectory:
-    """Return the directory of a zip, fetched unless `kept_in` has it of the same version.
+    """Fetch the directory of a zip, and keep it in a folder for later calls.
 
     Raises:
         ChangedError: the zip is of another version now.
         DataError: it is no zip.
         DownloadError: refused, missing, or patience is at its end.
     """
-    kept = kept_directory(version, name, kept_in)
-    if kept is not None:
-        return kept
     assert version.size is not None
     end = _End(origin, version, name, pace, report)
     directory = read_directory(end.read, version.size, origin.address)
-    end.progress.flush()
     if version.mark is not None:
         for old in kept_in.glob(f"{name}-*{_KEEP_SUFFIX}"):
             old.unlink()
@@ -68,8 +64,7 @@ class _End:
     def __init__(self, origin: Origin, version: Version, name: str, pace: Pace, report: Report) -> None:
         assert version.size is not None
         self._origin, self._version, self._pace, self._report = origin, version, pace, report
-        self._start, self.bytes = version.size, b""
-        self.progress = Progress(f"directory of {name}", report)
+        self._start, self.bytes, self._task = version.size, b"", f"directory of {name}"
 
     def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes from `offset` on."""
@@ -78,8 +73,8 @@ class _End:
         return self.bytes[offset - self._start : offset - self._start + length]
 
     def _extend(self, offset: int) -> None:
-        here = len(self.bytes)
-        self.progress.at(here, here + self._start - offset)
+        progress = Progress(self._task, self._report if self.bytes else silent)  # the very end is soon here
+        progress.at(0, self._start - offset)
         starts = range(offset, self._start, _PIECE)
         pieces: dict[int, bytes] = {}
         for start, piece in at_once(
@@ -88,6 +83,7 @@ class _End:
             starts, self._pace.connections,
         ):  # fmt: skip
             pieces[start] = piece
-            self.progress.advance(len(piece))
+            progress.advance(len(piece))
+        progress.flush()
         self.bytes = b"".join(pieces[start] for start in starts) + self.bytes
         self._start = offset

@@ -22,6 +22,8 @@ from dove_core.errors import DownloadError, SpaceError
 from dove_core.events import Noted, Report, silent
 
 _GIB = 2**30
+_ENTRY = 100  # bytes of a member in an archive's directory, about
+_ASKING = Patience(retries=3)  # a plan that nobody answers shall not take minutes
 
 
 @dataclass(frozen=True)
@@ -154,11 +156,10 @@ def plan_fetch(
     """
     selection = select(release, config)
     layout, base = Layout(folder), mirror or release.base_url
-    pace = pace_of(config, patience)
     unreachable = None
     with opened(base, config.connections) as origin_of:
         try:
-            remotes = _probe_all(selection, origin_of, pace, report)
+            remotes = _probe_all(selection, origin_of, config.connections, patience or _ASKING, report)
         except DownloadError as error:
             if adopt is None:
                 raise
@@ -186,15 +187,15 @@ def _free(folder: Path) -> int:
 
 
 def _probe_all(
-    selection: Selection, origin_of: Callable[[str], Origin], pace: Pace, report: Report
+    selection: Selection, origin_of: Callable[[str], Origin], connections: int, patience: Patience, report: Report
 ) -> dict[RemoteFile, Remote]:
     """Ask for the first file, and only if somebody answers for the others, at once."""
 
     def ask(file: RemoteFile, stop: Stop) -> Remote:
-        return probe(origin_of(file.path), patience=pace.patience, pause=stop.pause, report=report)
+        return probe(origin_of(file.path), patience=patience, pause=stop.pause, report=report)
 
     first, *rest = selection.files
-    return {first: ask(first, Stop()), **dict(at_once(ask, rest, pace.connections))}
+    return {first: ask(first, Stop()), **dict(at_once(ask, rest, connections))}
 
 
 def _planned(
@@ -217,7 +218,7 @@ def _planned(
         return replace(planned, state="adoptable", to_come=0)
     is_subset = layout.is_subset(path) and file.kind != "table"
     if selection.is_by_member and file.kind != "table":
-        guess = None if size is None else round(size * selection.share)
+        guess = None if size is None else min(size, round(size * selection.share) + selection.members * _ENTRY)
         return replace(planned, state="part" if is_subset else "absent", to_come=guess if need is None else need,
                        is_by_member=True, is_estimate=need is None)  # fmt: skip
     if path.is_file() and not layout.is_subset(path):

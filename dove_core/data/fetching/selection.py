@@ -25,12 +25,14 @@ class Selection:
         is_by_member: archives are not wanted whole, only the members that the tables name.
         is_cut: the tables name more pictures than are wanted: shorter ones take their places.
         share: pictures that are wanted, as a share of those in the chosen archives, roughly.
+        members: pictures in one archive, roughly.
     """
 
     files: tuple[RemoteFile, ...]
     is_by_member: bool
     is_cut: bool
     share: float
+    members: int
 
     def of(self, kind: str) -> list[RemoteFile]:
         """Return the files of a kind."""
@@ -60,7 +62,7 @@ def select(release: Release, config: FetchConfig) -> Selection:
     has_tables = any(file.kind == "table" for file in release.files)
     if not (has_tables and parts_here):
         _refuse_choices(release, config)
-        return Selection(release.files, False, False, 1.0)
+        return Selection(release.files, False, False, 1.0, 0)
     parts = _parts(config.parts, parts_here, release)
     tables = [file for file in release.files if _is_chosen_table(file, config)]
     rows = sum(min(file.rows, config.limit or file.rows) for file in tables)
@@ -71,7 +73,8 @@ def select(release: Release, config: FetchConfig) -> Selection:
     files = tuple(file for file in release.files if file in tables or (file.kind in kinds and file.part in parts)
                   or file.kind == "other")  # fmt: skip
     narrowed = config.split != "all" or config.limit > 0
-    return Selection(files, narrowed and share < WHOLE_FROM, config.limit > 0 or parts != parts_here, share)
+    is_cut = config.limit > 0 or parts != parts_here
+    return Selection(files, narrowed and share < WHOLE_FROM, is_cut, share, release.pictures // len(parts_here))
 
 
 def _is_chosen_table(file: RemoteFile, config: FetchConfig) -> bool:

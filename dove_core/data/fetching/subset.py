@@ -124,14 +124,16 @@ class SubsetFetch:
         """Return the directory of an archive, or None if the whole of it is here, or has to be."""
         if self.layout.whole(file, version.size) is not None:
             return None
-        origin = self.origin_of(file.path)
+        origin, name = self.origin_of(file.path), self.layout.path(file).stem
+        kept = kept_directory(version, name, self.layout.directories)
+        if kept is not None:
+            return kept
         if version.size is None or not honours_ranges(origin, version, pace=self.pace, report=self.report):
             self.report(
                 Noted(f"{origin.address}: the server does not serve parts of files: the whole of it is fetched")
             )
             self.bring_whole(file, version)
             return None
-        name = self.layout.path(file).stem
         return remote_directory(origin, version, name, self.layout.directories, pace=self.pace, report=self.report)
 
     def _bring(self, file: RemoteFile, version: Version, directory: ZipDirectory, numbers: np.ndarray) -> np.ndarray:
