@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +28,28 @@ def read_pictures(file: Path) -> tuple[np.ndarray, Any]:
     Raises:
         DataError: the table cannot be read, or has no column `filepath`.
     """
-    paths = _read(file, only=_PATH).column(_PATH).combine_chunks()
+    with _readable(file):
+        paths = pacsv.read_csv(file, **_options(file, only=_PATH)).column(_PATH).combine_chunks()
     found = pc.extract_regex(paths, pattern=_PICTURE)
     parts = pc.fill_null(pc.cast(pc.struct_field(found, "part"), pa.int64()), 0)
     return parts.to_numpy(zero_copy_only=False), pc.struct_field(found, "key")
 
 
 def write_cut(file: Path, rows: np.ndarray, target: Path) -> None:
-    """Write the rows with these numbers, in their order, with all columns.
+    """Write the rows with these numbers, ascending, with all columns; the table is never in memory as a whole.
 
     Raises:
         DataError: the table cannot be read.
         SpaceError: the disk is full.
     """
-    table = _read(file).take(pa.array(rows))
-    with atomic_file(target) as stream:
-        pacsv.write_csv(table, stream, pacsv.WriteOptions(quoting_style="needed"))
+    with _readable(file), pacsv.open_csv(file, **_options(file)) as reader, atomic_file(target) as stream:
+        quoting = pacsv.WriteOptions(quoting_style="needed")
+        with pacsv.CSVWriter(stream, reader.schema, write_options=quoting) as writer:
+            start = 0
+            for batch in reader:
+                first, end = np.searchsorted(rows, (start, start + len(batch)))
+                writer.write(batch.take(pa.array(rows[first:end] - start)))
+                start += len(batch)
 
 
 def keys_of_pictures(names: Any) -> Any:
@@ -60,19 +68,28 @@ def stems_of_metas(names: Any) -> Any:
     return pc.struct_field(found, "stem")
 
 
-def _read(file: Path, only: str | None = None) -> Any:
-    """Read a table with every column as text, exactly as it stands there."""
+def _options(file: Path, only: str | None = None) -> dict[str, Any]:
+    """Return pyarrow's options to read every column as text, exactly as it stands there."""
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        names = next(csv.reader(stream), [])
+    if _PATH not in names:
+        raise DataError(f"{file} has no column {_PATH}; columns: {', '.join(names) or 'none'}", hint=_hint(file))
+    return {
+        "read_options": pacsv.ReadOptions(block_size=_BLOCK),
+        "parse_options": pacsv.ParseOptions(newlines_in_values=True),
+        "convert_options": pacsv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.large_string()),
+            strings_can_be_null=False,
+            include_columns=[only] if only else None,
+        ),
+    }
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Turn what says that a table cannot be read into an error that names it."""
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            names = next(csv.reader(stream), [])
-        if _PATH not in names:
-            raise DataError(f"{file} has no column {_PATH}; columns: {', '.join(names) or 'none'}", hint=_hint(file))
-        kinds = dict.fromkeys(names, pa.large_string())
-        convert = pacsv.ConvertOptions(
-            column_types=kinds, strings_can_be_null=False, include_columns=[only] if only else None
-        )
-        parse, read = pacsv.ParseOptions(newlines_in_values=True), pacsv.ReadOptions(block_size=_BLOCK)
-        return pacsv.read_csv(file, read_options=read, parse_options=parse, convert_options=convert)
+        yield
     except (OSError, ValueError, csv.Error) as error:  # pyarrow's own errors are ValueErrors
         raise DataError(f"{file} cannot be read as a CSV: {error}", hint=_hint(file)) from error
 
