@@ -100,6 +100,19 @@ def test_a_dropped_segment_asks_for_its_missing_bytes_only(server, client, tmp_p
     assert sum(get.sent for get in server.gets("a.zip")) == len(ZIP) + 1  # and the one byte of the look
 
 
+def test_a_server_that_trickles_is_waited_for(server, client, tmp_path):
+    server.files["a.zip"] = Served(ZIP, trickle=0.002)
+    events = bring(server, client, tmp_path / "a.zip")
+    assert (tmp_path / "a.zip").read_bytes() == ZIP
+    assert not any(isinstance(event, Noted) for event in events)
+
+
+def test_a_server_that_sends_too_little_of_each_segment_is_asked_for_the_rest(server, client, tmp_path):
+    server.files["a.zip"] = Served(ZIP, drops=[1, *[99_000] * 11])
+    bring(server, client, tmp_path / "a.zip")
+    assert (tmp_path / "a.zip").read_bytes() == ZIP
+
+
 def test_a_busy_server_is_asked_again_segment_by_segment(server, client, tmp_path):
     server.files["a.zip"] = Served(ZIP)
     server.files["a.zip"].refusals = [(503, {"Retry-After": "0"})] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,9 @@ def bring_members(
     progress.at(total - int(directory.packed[missing].sum()), total)
     damaged: list[int] = []
     fetcher = _Fetcher(origin, version, directory, pace, report)
-    with subset.growing() as stream:
-        for run, found in at_once(fetcher.bring, runs_of(directory, missing), pace.connections):
+    runs = at_once(fetcher.bring, runs_of(directory, missing), pace.connections)
+    with subset.growing() as stream, closing(runs):
+        for run, found in runs:
             damaged += set(run.members.tolist()) - {number for number, _, _ in found}
             for number, record, packed in found:
                 records.append(record._replace(header=stream.tell()))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from itertools import islice
 from typing import TypeVar
 
@@ -48,8 +49,10 @@ class Stop:
 
 def at_once(
     job: Callable[[Item, Stop], Result], items: Iterable[Item], connections: int
-) -> Iterator[tuple[Item, Result]]:
+) -> Generator[tuple[Item, Result], None, None]:
     """Yield each item with `job(item, stop)` as they are done, so many at once; the first error ends them all.
+
+    Close it where errors may come between two items: threads end with it.
 
     No more items are taken than are at work or done and not yet yielded, twice `connections` of them at most.
     """
@@ -113,8 +116,9 @@ def receive_segments(
     try:
         with part.files() as (data, journal):
             receiver = _Receiver(origin, segments, data, journal, pace, progress, report, hint)
-            for _ in at_once(receiver.bring, segments.missing(), pace.connections):
-                pass
+            with closing(at_once(receiver.bring, segments.missing(), pace.connections)) as done:
+                for _ in done:
+                    pass
     finally:
         progress.flush()
 
