@@ -55,7 +55,7 @@ def fetch(
     """
     if release == "sample":
         if settings != FetchConfig() or mirror or adopt or dry_run or check:
-            raise UsageError("the sample is drawn here, not fetched", hint="leave all options but --out out")
+            raise UsageError("the sample is drawn here, not fetched", hint="leave --mirror, --from, --split and the like out")
         _draw(out or DATA / release, as_json)
         return
     from dove_core.data.fetching.fetch import execute, plan_fetch
