@@ -1,9 +1,11 @@
 import json
 import unicodedata
+from pathlib import Path
 
 import pytest
 
 from dove_core.data.sample import MAX_KEY, Sample, clean_caption, clean_captions, key_of, source_of
+from dove_core.data.sharding.captions import CaptionTable
 from dove_core.errors import DataError
 
 
@@ -60,3 +62,10 @@ def test_a_damaged_json_is_an_error_with_a_way_out(data: bytes) -> None:
     with pytest.raises(DataError) as caught:
         Sample.from_json(data)
     assert "dove shard" in caught.value.hint
+
+
+def test_the_keys_of_a_table_are_those_of_its_paths() -> None:
+    names = ["images2/a1_CH_19.jpg", "my.file v2.png", "a\\b\\c.jpg", "no_ending", "机场.v1.jpg", "x" * 95 + ".jpg"]
+    names += ["x" * 96 + ".jpg", ".hidden", "dir.d/name", "line\nbreak/one\ntwo.jpg", "", "é.é.jpg", "a/"]
+    table = CaptionTable.of(Path("t.csv"), "train", names, {"title": [["a"]] * len(names)})
+    assert table.keys().to_pylist() == list(map(key_of, names))

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dove_core.data.sharding.captions import mended
 from dove_core.data.sharding.members import open_zip, stem_of
 from dove_core.data.zips import directory_digest, read_directory
 from dove_core.errors import DataError
@@ -65,12 +66,13 @@ class Archives:
         self._names = pa.chunked_array(names, type=pa.large_string())
         joined = {name: [column[name] for column in columns] for name in ("place", *_NUMBERS)}
         self._columns = {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in joined.items()}
-        bases = pc.replace_substring_regex(self._names, "^.*/", "").combine_chunks()
+        bases = _bases(self._names).combine_chunks()
         encoded = bases.dictionary_encode() if len(bases) else pa.array([], pa.large_string()).dictionary_encode()
         self._bases = encoded.dictionary
         codes = encoded.indices.to_numpy()
         self._by_base = np.argsort(codes, kind="stable")
         self._starts = np.searchsorted(codes[self._by_base], np.arange(len(self._bases) + 1))
+        pa.default_memory_pool().release_unused()
 
     def __len__(self) -> int:
         """Count the files."""
@@ -86,10 +88,8 @@ class Archives:
 
     def locate(self, paths: Any) -> Found:
         """Find the files that a caption table calls `paths`, an Arrow array of strings."""
-        wanted: list[str] = []
-        for start in range(0, len(paths), _AT_ONCE):
-            wanted += [_normal(path) for path in paths.slice(start, _AT_ONCE).to_pylist()]
-        bases = pa.array((path.rsplit("/", 1)[-1] for path in wanted), type=pa.large_string())
+        wanted = _normalised(paths)
+        bases = _bases(wanted)
         codes = pc.fill_null(pc.index_in(bases, value_set=self._bases), -1).to_numpy()
         entry, problems = np.full(len(wanted), -1, np.int64), dict[int, str]()
         # Nearly every base name is there once: those are compared many at a time, the others one by one.
@@ -97,14 +97,16 @@ class Archives:
         single = np.flatnonzero((codes >= 0) & ~many)
         first = self._by_base[self._starts[codes[single]]] if len(single) else single
         for start in range(0, len(single), _AT_ONCE):
-            rows, entries = single[start : start + _AT_ONCE].tolist(), first[start : start + _AT_ONCE]
-            for row, number, name in zip(rows, entries.tolist(), self._full_names(entries), strict=True):
-                if _fit("/" + wanted[row], "/" + name):
+            rows, entries = single[start : start + _AT_ONCE], first[start : start + _AT_ONCE]
+            asked = wanted.take(pa.array(rows)).to_pylist()
+            facts = zip(rows.tolist(), entries.tolist(), asked, self._full_names(entries), strict=True)
+            for row, number, path, name in facts:
+                if _fit("/" + path, "/" + name):
                     entry[row] = number
                 else:
                     problems[row] = _nothing(paths, row)
         for row in np.flatnonzero((codes < 0) | many).tolist():
-            entry[row], problem = self._choose(paths, row, wanted[row], int(codes[row]))
+            entry[row], problem = self._choose(paths, row, wanted[row].as_py(), int(codes[row]))
             if problem:
                 problems[row] = problem
         return Found(entry, problems)
@@ -142,12 +144,7 @@ class Archives:
     def _of_zip(self, path: Path) -> tuple[Any, dict[str, np.ndarray]]:
         with open_zip(path) as (read, size):
             directory = read_directory(read, size, str(path))
-        names = directory.names
-        odd = pc.match_substring_regex(names, _ODD.pattern)
-        if pc.any(odd).as_py():
-            rows = np.flatnonzero(odd.to_numpy(zero_copy_only=False))
-            mended = pa.array([_normal(names[int(i)].as_py()) for i in rows], pa.large_string())
-            names = pc.replace_with_mask(names, odd, mended)
+        names = _normalised(directory.names)
         keep = np.flatnonzero(self._are_wanted(names).to_numpy(zero_copy_only=False))
         length = directory.end - directory.header
         columns = {"length": length, **{name: getattr(directory, name) for name in _NUMBERS if name != "length"}}
@@ -245,10 +242,17 @@ def _entries(folder: str, names: Iterable[str]) -> Iterator[os.DirEntry[str]]:
         yield from (entry for entry in entries if entry.name in known and entry.is_file())
 
 
+def _normalised(paths: Any) -> Any:
+    """Return paths with plain slashes; empty ones in the place of those that climb out with `..`."""
+    return mended(paths, pc.match_substring_regex(paths, _ODD.pattern), _normal, paths)
+
+
+def _bases(paths: Any) -> Any:
+    return pc.replace_substring_regex(paths, "(?s)^.*/", "")
+
+
 def _normal(path: str) -> str:
     """Return a path with plain slashes; nothing if it climbs out with `..`."""
-    if _ODD.search(path) is None:
-        return path
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
     return "" if ".." in parts else "/".join(parts)
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from dove_core.data.sample import key_of
-
-_KEYS_AT_ONCE = 100_000
+from dove_core.data.sample import MAX_KEY, key_of
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,22 @@ class CaptionTable:
 
     def keys(self) -> Any:
         """Return the key of every row as an Arrow array of strings."""
-        parts = []
-        for start in range(0, len(self), _KEYS_AT_ONCE):
-            paths = self.paths.slice(start, _KEYS_AT_ONCE).to_pylist()
-            parts.append(pa.array(map(key_of, paths), type=pa.large_string()))
-        return pa.concat_arrays(parts) if parts else pa.array([], type=pa.large_string())
+        stems = stems_of(self.paths)
+        keys = pc.replace_substring_regex(stems, "[^A-Za-z0-9_-]", "_")
+        is_plain = pc.and_(pc.string_is_ascii(stems), pc.less_equal(pc.binary_length(stems), MAX_KEY))
+        return mended(keys, pc.invert(is_plain), key_of, self.paths)
+
+
+def stems_of(paths: Any) -> Any:
+    """Return the last part of each path without its ending, all as Arrow arrays of strings."""
+    slashed = pc.replace_substring(paths, "\\", "/")
+    return pc.replace_substring_regex(pc.replace_substring_regex(slashed, "(?s)^.*/", ""), r"(?s)\.[^.]*$", "")
+
+
+def mended(texts: Any, odd: Any, function: Callable[[str], str], origins: Any) -> Any:
+    """Return `texts` with `function(origin)` in the places of the few that are `odd`; the rest stays in Arrow."""
+    rows = np.flatnonzero(odd.to_numpy(zero_copy_only=False))
+    if not len(rows):
+        return texts
+    values = pa.array([function(origins[int(i)].as_py()) for i in rows], pa.large_string())
+    return pc.replace_with_mask(texts, odd, values)

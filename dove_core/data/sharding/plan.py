@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dove_core.config import ShardConfig
@@ -28,7 +29,7 @@ from dove_core.data.sharding.archives import (
     meta_places,
     picture_places,
 )
-from dove_core.data.sharding.captions import CaptionTable
+from dove_core.data.sharding.captions import CaptionTable, stems_of
 from dove_core.data.sharding.members import Location
 from dove_core.errors import DataError
 from dove_core.files import atomic_file, sha256_of
@@ -201,10 +202,11 @@ def _locate_metas(paths: Any, index: Archives | None) -> np.ndarray:
     entry = np.full(len(paths), -1, np.int64)
     if index is None or not len(index):
         return entry
-    stems = [path.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0] for path in paths.to_pylist()]
+    stems = stems_of(paths)
     for ending in sorted(META_ENDINGS):
         left = np.flatnonzero(entry < 0)
-        names = pa.array([stems[i] + ending for i in left.tolist()], pa.large_string())
+        nothing, end = (pa.scalar(text, pa.large_string()) for text in ("", ending))
+        names = pc.binary_join_element_wise(stems.take(pa.array(left)), end, nothing)
         entry[left] = index.locate(names).entry
     return entry
 

@@ -94,7 +94,10 @@ def _read_columns(file: Path) -> dict[str, Any]:
         raise DataError(f"{file} does not exist", hint="give a caption file: --captions FILE") from None
     except (OSError, ValueError, pd.errors.ParserWarning) as error:  # pandas' own errors are ValueErrors
         raise DataError(f"{file} cannot be read as a CSV: {error}", hint=_HINT) from error
-    return {name: pa.concat_arrays(chunks) for name, chunks in parts.items()}
+    columns = {name: pa.concat_arrays(chunks) for name, chunks in parts.items()}
+    parts.clear()
+    pa.default_memory_pool().release_unused()  # what pandas' strings took
+    return columns
 
 
 def _path_column(file: Path, columns: list[str]) -> str:
