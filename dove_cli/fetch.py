@@ -55,7 +55,8 @@ def fetch(
     """
     if release == "sample":
         if settings != FetchConfig() or mirror or adopt or dry_run or check:
-            raise UsageError("the sample is drawn here, not fetched", hint="leave --mirror, --from, --split and the like out")
+            hint = "leave --mirror, --from, --split and the like out"
+            raise UsageError("the sample is drawn here, not fetched", hint=hint)
         _draw(out or DATA / release, as_json)
         return
     from dove_core.data.fetching.fetch import execute, plan_fetch
