@@ -4,47 +4,114 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dove_cli.defaults import DATA
 from dove_cli.options import JsonOption
-from dove_cli.render import note, print_json, reporting
-from dove_core.errors import UsageError
+from dove_cli.render import confirm, fetch_plan, note, print_json, reporting
+from dove_core.config import FetchConfig
+from dove_core.errors import DownloadError, UsageError
+
+if TYPE_CHECKING:
+    from dove_core.data.fetching.plan import FetchPlan
 
 
 def fetch(
+    settings: FetchConfig,
     release: Annotated[
-        Literal["skyscript", "sample"], typer.Argument(help="skyscript (about 150 GB), or sample: drawn here, 60 MB.")
+        str,
+        typer.Argument(
+            help="skyscript (about 150 GB); sample: drawn here, 60 MB; benchmarks, or one of its sets, such as rsicd; "
+            "a SkyCLIP checkpoint, such as skyclip-vit-b32-top50."
+        ),
     ] = "skyscript",
     out: Annotated[Path | None, typer.Option(help="Folder of the release. [default: data/<release>]")] = None,
-    mirror: Annotated[str | None, typer.Option(help="Base URL to fetch from instead of the release's own.")] = None,
-    checksums: Annotated[bool, typer.Option("--checksums/--no-checksums", help="Hold files to published MD5s.")] = True,
+    mirror: Annotated[
+        str | None, typer.Option(help="Web address or folder (also s3://, gs://) to fetch from instead.")
+    ] = None,
+    adopt: Annotated[
+        Path | None,
+        typer.Option("--from", help="Folder with zips or unpacked folders that you have: they are taken over."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say of each file whether the server has it, and stop.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before fetching.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring a release: captions, pictures and metadata, each file verified.
+    """Bring a release, or some of it: captions, pictures and metadata, each file verified.
 
-    Broken off and run again, it goes on where it stopped.
+    The plan comes first: every file with its size, what is here already, and the room on the disk. Broken off and run
+    again, it goes on where it stopped. With --split or --limit only those pictures come out of the archives.
 
     - `dove fetch`
     - `dove fetch sample`
+    - `dove fetch --limit 10000 --parts 2`
+    - `dove fetch --split test --dry-run`
+    - `dove fetch benchmarks`
     """
-    folder = out or DATA / release
+    if release == "sample":
+        if settings != FetchConfig() or mirror or adopt or dry_run or check:
+            hint = "leave --mirror, --from, --split and the like out"
+            raise UsageError("the sample is drawn here, not fetched", hint=hint)
+        _draw(out or DATA / release, as_json)
+        return
+    from dove_core.data.fetching.fetch import execute, plan_fetch
+    from dove_core.data.fetching.selection import find_release
+
+    chosen = find_release(release)
     with reporting() as report:
-        if release == "sample":
-            if mirror or not checksums:
-                raise UsageError("the sample is drawn here, not fetched", hint="leave --mirror and --no-checksums out")
-            from dove_core.data.scenes import draw_release
+        plan = plan_fetch(chosen, out or DATA / chosen.name, settings, mirror=mirror, adopt=adopt, report=report)
+    if dry_run or check:
+        _show(plan, as_json, check)
+        return
+    note(fetch_plan(plan))
+    plan.check()
+    if not plan.is_done and not yes and not confirm("fetch this?"):
+        note("nothing was fetched")
+        return
+    with reporting() as report:
+        execute(plan, report=report)
+    _finish(chosen.name, plan.layout.folder, as_json)
 
-            draw_release(folder, workers=min(8, os.cpu_count() or 1), report=report)
-        else:
-            from dove_core.data.fetching.catalog import RELEASES
-            from dove_core.data.fetching.fetch import fetch as bring
 
-            bring(RELEASES[release], folder, base_url=mirror, checksums=checksums, report=report)
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+def _show(plan: FetchPlan, as_json: bool, check: bool) -> None:
+    """Give the plan as data, and fail as the fetch would."""
     if as_json:
-        print_json({"release": release, "folder": str(folder), "files": {str(f): f.stat().st_size for f in files}})
+        print_json(plan.as_dict())
+    elif check:
+        for file in plan.files:
+            size = "" if file.version.size is None else f"  {file.version.size}"
+            print(f"{file.presence:<11}  {file.address}{size}")
     else:
-        note(f"{release}: {len(files)} files, {sum(f.stat().st_size for f in files) / 1e6:,.0f} MB in {folder}")
+        print(fetch_plan(plan))
+    if not check:
+        plan.check()
+    absent = [file for file in plan.files if file.presence != "present"]
+    if check and absent:
+        problem = absent[0].remote.problem if absent[0].remote is not None else plan.unreachable
+        message = f"{len(absent)} of {len(plan.files)} files cannot be fetched"
+        raise DownloadError(message, hint=problem.hint if problem is not None else "")
+
+
+def _draw(folder: Path, as_json: bool) -> None:
+    from dove_core.data.scenes import draw_release
+
+    with reporting() as report:
+        draw_release(folder, workers=min(8, os.cpu_count() or 1), report=report)
+    _finish("sample", folder, as_json)
+
+
+def _finish(release: str, folder: Path, as_json: bool) -> None:
+    def is_hidden(path: Path) -> bool:
+        return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not is_hidden(path))
+    sizes = {str(path): path.stat().st_size for path in files}
+    if as_json:
+        print_json({"release": release, "folder": str(folder), "files": sizes})
+    else:
+        note(f"{release}: {len(files)} files, {sum(sizes.values()) / 1e6:,.0f} MB in {folder}")

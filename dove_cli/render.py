@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +23,9 @@ from dove_core.errors import (
     UsageError,
 )
 from dove_core.events import Advanced, Event, Measured, Noted, Report, Saved, Skipped, Started
+
+if TYPE_CHECKING:
+    from dove_core.data.fetching.plan import FetchPlan, PlannedFile
 
 EXIT_CODES: dict[type[DoveError], int] = {
     UsageError: 2,
@@ -58,6 +61,42 @@ def interrupted() -> int:
 def print_json(value: Any) -> None:
     """Write one JSON value on a line of standard output."""
     print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def confirm(question: str) -> bool:
+    """Ask on a terminal; where there is none, go on."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return True
+    print(f"{question} [Y/n] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("", "y", "yes")
+
+
+def fetch_plan(plan: FetchPlan) -> str:
+    """Return a plan as lines: a file in each, then the sum and the room on the disk."""
+    rows = [(_size(file.version.size), _to_come(file), str(file.path)) for file in plan.files]
+    width = max((len(state) for _, state, _ in rows), default=0)
+    lines = [f"{size:>9}  {state:<{width}}  {path}" for size, state, path in rows]
+    return "\n".join([f"from {plan.base}", *lines, plan.summary()])
+
+
+def _to_come(file: PlannedFile) -> str:
+    if file.state in ("here", "adoptable"):
+        return {"here": "here", "adoptable": f"from {file.found}"}[file.state]
+    if file.presence != "present":
+        return file.presence
+    if file.is_by_member and file.to_come == 0:
+        return "here, as far as it is wanted"
+    if file.is_by_member:
+        return f"{'about ' if file.is_estimate else ''}{_size(file.to_come)} for members of it"
+    return "to fetch" if file.state == "absent" else f"{_size(file.to_come)} still to fetch"
+
+
+def _size(size: int | None) -> str:
+    if size is None:
+        return "?"
+    if size < 1e6:
+        return f"{size / 1e3:.1f} kB"
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
 
 
 def output() -> Console:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         ComputeConfig as ComputeConfig,
         EmbedConfig as EmbedConfig,
         EvalConfig as EvalConfig,
+        FetchConfig as FetchConfig,
         ModelConfig as ModelConfig,
         QueryConfig as QueryConfig,
         RankConfig as RankConfig,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     )
     from dove_core.data.fetching.catalog import RELEASES as RELEASES
     from dove_core.data.fetching.fetch import fetch as fetch
+    from dove_core.data.fetching.plan import FetchPlan as FetchPlan, plan_fetch as plan_fetch
     from dove_core.data.loader import open_webdataset as open_webdataset
     from dove_core.data.manifest import read_manifest as read_manifest
     from dove_core.data.reader import Shards as Shards
@@ -41,9 +43,11 @@ if TYPE_CHECKING:
     from dove_core.training.trainer import TrainResult as TrainResult
 
 _HOMES = {
-    "config": "ComputeConfig EmbedConfig EvalConfig ModelConfig QueryConfig RankConfig ShardConfig TrainConfig",
+    "config": "ComputeConfig EmbedConfig EvalConfig FetchConfig ModelConfig QueryConfig RankConfig ShardConfig "
+    "TrainConfig",
     "data.fetching.catalog": "RELEASES",
     "data.fetching.fetch": "fetch",
+    "data.fetching.plan": "FetchPlan plan_fetch",
     "data.loader": "open_webdataset",
     "data.manifest": "read_manifest",
     "data.reader": "Shards",

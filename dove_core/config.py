@@ -23,6 +23,23 @@ def _setting(
 
 
 @dataclass(frozen=True)
+class FetchConfig:
+    """What to fetch of a release, and how."""
+
+    split: Literal["all", "train", "val", "test"] = _setting("all", "Fetch one split's captions and pictures only.")
+    captions: Literal[
+        "openai-top50", "openai-top30", "laion-top50", "laion-top30", "unfiltered",
+        "laion-top50-polished", "laion-top30-polished", "unfiltered-polished",
+    ] = _setting("openai-top50", "Training captions: whose choice, and the best share of all.")  # fmt: skip
+    parts: str = _setting("all", "Numbers of the archives to take pictures from, such as 2,3.")
+    meta: bool = _setting(True, "Also fetch each picture's place, time and tags.")
+    limit: int = _setting(0, "Fetch so many pictures of each split, drawn at random; 0: all.", low=0)
+    checksum: bool = _setting(True, "Hold files to published MD5s.")
+    connections: int = _setting(16, "Requests at once.", low=1, high=256)
+    segment_mib: int = _setting(64, "Large files come in segments of so many MiB at once.", low=1, high=4096)
+
+
+@dataclass(frozen=True)
 class ShardConfig:
     """How a release becomes shards."""
 

@@ -177,3 +177,23 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Put the file `source` also at `target`, by a hard link where that is possible; `target` is replaced at once.
+
+    Raises:
+        SpaceError: the disk is full.
+        UsageError: `target` cannot be written.
+    """
+    make_folder(target.parent)
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        os.link(source, aside)
+    except OSError:  # another disk, or one without links
+        with source.open("rb") as stream, atomic_file(target) as copy:
+            shutil.copyfileobj(stream, copy, 1 << 20)
+        return
+    with space_checked(target):
+        aside.replace(target)
+    aside.unlink(missing_ok=True)  # a link to the very same file is not renamed over it

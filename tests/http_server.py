@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -32,11 +33,15 @@ class Served:
     stall_after: int | None = None  # send so many bytes, then nothing until the server closes
     drops: list[int] = field(default_factory=list)  # hang up after so many bytes
     refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)  # answer with this status and headers
-    successor: Served | None = None  # takes this one's place after a drop
+    successor: Served | None = None  # takes this one's place after so many drops:
+    drops_before_successor: int = 1
     redirect: str | None = None
     coding: str | None = None  # claimed as Content-Encoding
     shifted: int = 0  # ranges begin so many bytes late
     hang_up_on_head: bool = False
+    excess: int = 0  # so many bytes more than a range asks for
+    trickle: float = 0.0  # seconds before each 16 KiB
+    latency: float = 0.0  # seconds before each answer
 
 
 @dataclass
@@ -86,6 +91,7 @@ def serving() -> Iterator[Server]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or the body waits 40 ms behind its headers
     server: Server
 
     def do_HEAD(self) -> None:
@@ -115,7 +121,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _found(self) -> Served | None:
         self.asked = Asked(self.command, self.path, self.headers)
         self.server.asked.append(self.asked)
-        return self.server.files.get(self.path.lstrip("/"))
+        file = self.server.files.get(self.path.lstrip("/"))
+        time.sleep(file.latency if file is not None else 0)
+        return file
 
     def _serve(self, file: Served) -> None:
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
@@ -129,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         if first >= len(file.body):
             self._refuse(416, {"Content-Range": f"bytes */{len(file.body)}"})
             return
-        body = file.body[first : last + 1]
+        body = file.body[first : last + 1 + file.excess]
         total = len(file.body) if file.total is None else file.total
         where = f"bytes {first}-{first + len(body) - 1}/{total}"
         self._start(file, 206, len(body), {"Content-Range": where})
@@ -153,11 +161,13 @@ class _Handler(BaseHTTPRequestHandler):
         end = min(part for part in (drop, file.stall_after, len(body)) if part is not None)
         for start in range(0, end, 1 << 14):
             piece = body[start : min(start + (1 << 14), end)]
+            time.sleep(file.trickle)
             self.wfile.write(piece)
             self.asked.sent += len(piece)
         self.wfile.flush()
         if drop is not None:
-            if file.successor is not None:
+            file.drops_before_successor -= 1
+            if file.successor is not None and file.drops_before_successor == 0:
                 self.server.files[self.path.lstrip("/")] = file.successor
             self.close_connection = True
         elif file.stall_after is not None:

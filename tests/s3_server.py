@@ -44,6 +44,9 @@ def s3_serving() -> Iterator[str]:
 @contextmanager
 def s3_environment(address: str) -> Iterator[None]:
     """Let every S3 client of this process, and of those it starts, find the server."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()  # one that is kept would still ask the server of another test
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", address)
         patch.setenv("AWS_ACCESS_KEY_ID", "key")

@@ -8,7 +8,7 @@ from typing import get_type_hints
 import pytest
 
 from dove_core import config
-from dove_core.config import ModelConfig, ShardConfig, TrainConfig, check
+from dove_core.config import FetchConfig, ModelConfig, ShardConfig, TrainConfig, check
 from dove_core.errors import UsageError
 
 KINDS = [value for value in vars(config).values() if dataclasses.is_dataclass(value)]
@@ -38,6 +38,8 @@ def test_the_defaults_are_the_missions():
         (TrainConfig(objective="none"), "--objective 'none' is not a choice"),
         (ModelConfig(embed_dim=100), "--embed-dim 100 is not a multiple of --heads 8"),
         (ModelConfig(center_box_frac=1.5), "--center-box-frac 1.5 is out of range"),
+        (FetchConfig(limit=-1), "--limit -1 is out of range"),
+        (FetchConfig(captions="best"), "--captions 'best' is not a choice"),
         (ShardConfig(max_bad=-0.1), "--max-bad -0.1 is out of range"),
         (ShardConfig(shard_size="many"), "--shard-size 'many' is not of type int"),
     ],

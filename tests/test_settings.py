@@ -17,15 +17,17 @@ from dove_core.config import (
     ComputeConfig,
     EmbedConfig,
     EvalConfig,
+    FetchConfig,
     ModelConfig,
     QueryConfig,
     RankConfig,
     ShardConfig,
     TrainConfig,
 )
+from dove_core.data.fetching.fetch import fetch
 from dove_core.data.manifest import read_manifest
 from dove_core.data.sharding.shards import shard_captions
-from dove_core.errors import DataError, UsageError
+from dove_core.errors import DataError, DownloadError, UsageError
 from dove_core.evaluation.evaluate import encode_split, evaluate, score_rows
 from dove_core.events import Advanced, Saved
 from dove_core.model.checkpoint import load_checkpoint
@@ -35,6 +37,8 @@ from dove_core.search.embedder import Embedder
 from dove_core.search.query import Searcher
 from dove_core.training.loop import train
 from tests.conftest import ALONE
+from tests.data.mirror import QUICK, Mirror
+from tests.http_server import serving
 from tests.made import SMALL, draw_shape, make_karpathy
 
 BASE = TrainConfig(weights="none", epochs=2, batch_size=12, learning_rate=1e-3, grad_clip=5.0)
@@ -171,6 +175,35 @@ def test_every_sharding_setting_changes_something(name, tmp_path):
     assert read_manifest(tmp_path / "a" / "train").shards != read_manifest(tmp_path / "b" / "train").shards
 
 
+FETCHING = {
+    "split": "test", "captions": "laion-top50", "parts": "2", "meta": False, "limit": 5, "checksum": False,
+    "connections": 1, "segment_mib": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FETCHING)
+def test_every_fetching_setting_changes_something(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serving() as server:
+        mirror = Mirror(server, padding=3 * 2**20)
+        release = mirror.release({"images2.zip": "0" * 32 if name == "checksum" else None})
+        seen = []
+        for config in (FetchConfig(), dataclasses.replace(FetchConfig(), **{name: FETCHING[name]})):
+            if name == "connections":  # alone, a request of its own for each segment would only cost time
+                config = dataclasses.replace(config, segment_mib=1)
+            folder = tmp_path / str(len(seen))
+            server.asked.clear()
+            try:
+                fetch(release, folder, config, patience=QUICK)
+            except DownloadError as error:
+                seen.append(error.message.replace(str(folder), ""))
+                continue
+            files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+            sizes = {path: (folder / path).stat().st_size for path in files}
+            seen.append((sizes, sorted(asked.headers.get("Range", "") for asked in server.asked)))
+    assert seen[0] != seen[1]
+
+
 def pid(records: Any, epoch: int) -> int:
     return os.getpid()
 
@@ -226,6 +259,7 @@ def test_no_setting_is_left_out_here():
     tested = {
         TrainConfig: {*TRAINING, "max_broken"},  # max_broken, compile: tests/training/test_loop.py
         ModelConfig: set(MODEL),
+        FetchConfig: set(FETCHING),
         ShardConfig: {*SHARDING, "workers"},  # workers: tests/data/test_shard_runs.py sees who makes shards
         ComputeConfig: {"device", "amp", "compile", "workers"},
         EvalConfig: {"rerank", "pairwise", "batch_size"},

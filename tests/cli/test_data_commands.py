@@ -1,4 +1,4 @@
-"""`dove fetch` and `dove shard` against a real server and damaged input."""
+"""`dove shard` on damaged input, and `dove train` under Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,53 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from dove_core.data.fetching.catalog import SKYSCRIPT
 from tests.cli.test_commands import SMALL_OPTIONS, dove
-from tests.http_server import Served, serving
 from tests.made import draw_shape, make_karpathy
-
-
-def zipped(name: str, content: bytes) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr(name, content)
-    return stream.getvalue()
 
 
 @pytest.fixture
 def empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def test_a_whole_release_comes_from_a_mirror_and_once_only(empty):
-    with serving() as server:
-        for file in SKYSCRIPT.files:
-            body = zipped("a/b.jpg", b"x" * 50) if file.path.endswith(".zip") else b"filepath,title\na.jpg,b\n"
-            server.files[f"sky/{file.path}"] = Served(body)
-        words = ["fetch", "--mirror", server.url("sky/"), "--no-checksums", "--json"]
-        code, out, err = dove(*words)
-        assert code == 0, err
-        files = json.loads(out)["files"]
-        assert {f"data/skyscript/{file.path}" for file in SKYSCRIPT.files} <= set(files)
-        asked = sum(one.method == "GET" for one in server.asked)
-        assert dove(*words)[0] == 0
-        assert sum(one.method == "GET" for one in server.asked) == asked
-
-
-def test_a_wrong_checksum_and_a_refusal_end_with_the_download_code(empty):
-    with serving() as server:
-        for file in SKYSCRIPT.files:
-            body = zipped("a/b.jpg", b"x" * 50) if file.path.endswith(".zip") else b"filepath,title\na.jpg,b\n"
-            server.files[f"sky/{file.path}"] = Served(body)
-        code, _, err = dove("fetch", "--mirror", server.url("sky/"))
-        assert code == 3
-        assert "--no-checksums" in err
-        for served in server.files.values():
-            served.status = 403
-        code, _, err = dove("fetch", "--mirror", server.url("sky/"), "--no-checksums", "--out", "other")
-        assert code == 3
-        assert "403" in err
 
 
 def damage(path: Path, name: str) -> None:

@@ -11,14 +11,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dove_core.data.fetching.answers import Patience, probe
+from dove_core.data.fetching.answers import Pace, Patience
 from dove_core.data.fetching.download import download
+from dove_core.data.fetching.origins import WebFile, probe
 from dove_core.errors import DownloadError
 from dove_core.events import Event, Noted
 from tests.http_server import Served, Server, serving
 
 ZIP = b"PK\x03\x04" + bytes(range(256)) * 40
-QUICK = Patience(retries=3, first_wait=0.01, longest_wait=0.05)
+QUICK = Pace(patience=Patience(retries=3, first_wait=0.01, longest_wait=0.05))
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def client() -> Iterator[httpx.Client]:
 
 def refused(server: Server, client: httpx.Client, target: Path, **settings) -> DownloadError:
     with pytest.raises(DownloadError) as caught:
-        download(server.url(target.name), target, client=client, **{"patience": QUICK, **settings})
+        download(WebFile(server.url(target.name), client), target, **{"pace": QUICK, **settings})
     assert not target.exists()
     assert caught.value.hint
     return caught.value
@@ -45,7 +46,7 @@ def refused(server: Server, client: httpx.Client, target: Path, **settings) -> D
 def test_a_busy_server_is_asked_again(server, client, tmp_path, status):
     server.files["a.zip"] = Served(ZIP, refusals=[(status, {})] * 2)
     events: list[Event] = []
-    download(server.url("a.zip"), tmp_path / "a.zip", client=client, patience=QUICK, report=events.append)
+    download(WebFile(server.url("a.zip"), client), tmp_path / "a.zip", pace=QUICK, report=events.append)
     assert (tmp_path / "a.zip").read_bytes() == ZIP
     assert sum(isinstance(event, Noted) and str(status) in event.message for event in events) == 2
 
@@ -53,7 +54,7 @@ def test_a_busy_server_is_asked_again(server, client, tmp_path, status):
 def test_retry_after_in_seconds_is_waited_for(server, client, tmp_path):
     server.files["a.zip"] = Served(ZIP, refusals=[(503, {"Retry-After": "1"})])
     begin = time.monotonic()
-    download(server.url("a.zip"), tmp_path / "a.zip", client=client, patience=QUICK)
+    download(WebFile(server.url("a.zip"), client), tmp_path / "a.zip", pace=QUICK)
     assert time.monotonic() - begin >= 1.0
 
 
@@ -61,13 +62,13 @@ def test_retry_after_as_a_date_is_waited_for(server, client, tmp_path):
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)  # full seconds: 1 to 2 from now
     server.files["a.zip"] = Served(ZIP, refusals=[(503, {"Retry-After": date})])
     begin = time.monotonic()
-    download(server.url("a.zip"), tmp_path / "a.zip", client=client, patience=QUICK)
+    download(WebFile(server.url("a.zip"), client), tmp_path / "a.zip", pace=QUICK)
     assert time.monotonic() - begin >= 0.8
 
 
 def test_a_retry_after_that_makes_no_sense_is_passed_over(server, client, tmp_path):
     server.files["a.zip"] = Served(ZIP, refusals=[(503, {"Retry-After": "soon"})])
-    download(server.url("a.zip"), tmp_path / "a.zip", client=client, patience=QUICK)
+    download(WebFile(server.url("a.zip"), client), tmp_path / "a.zip", pace=QUICK)
     assert (tmp_path / "a.zip").read_bytes() == ZIP
 
 
@@ -97,7 +98,7 @@ def test_404_is_final(server, client, tmp_path):
 def test_redirects_are_followed(server, client, tmp_path):
     server.files["old/a.zip"] = Served(b"", redirect="/a.zip")
     server.files["a.zip"] = Served(ZIP)
-    download(server.url("old/a.zip"), tmp_path / "a.zip", client=client)
+    download(WebFile(server.url("old/a.zip"), client), tmp_path / "a.zip")
     assert (tmp_path / "a.zip").read_bytes() == ZIP
 
 
@@ -110,7 +111,7 @@ def test_a_server_that_is_not_there_is_an_error(client, tmp_path):
     with serving() as gone:
         url = gone.url("a.zip")
     with pytest.raises(DownloadError, match="refused"):
-        download(url, tmp_path / "a.zip", client=client, patience=QUICK)
+        download(WebFile(url, client), tmp_path / "a.zip", pace=QUICK)
 
 
 def test_a_length_is_told_by_head_or_by_a_range_of_one_byte_or_by_nobody(server, client):
@@ -119,7 +120,9 @@ def test_a_length_is_told_by_head_or_by_a_range_of_one_byte_or_by_nobody(server,
     server.files["shy.zip"] = Served(ZIP, hang_up_on_head=True)
     server.files["empty.zip"] = Served(b"", head=False)
     server.files["silent.zip"] = Served(ZIP, announced=False, ranges=False)
-    lengths = {name: probe(server.url(name), client=client, patience=QUICK) for name in server.files}
+    lengths = {
+        name: probe(WebFile(server.url(name), client), patience=QUICK.patience).version.size for name in server.files
+    }
     assert lengths == {
         "head.zip": len(ZIP),
         "range.zip": len(ZIP),

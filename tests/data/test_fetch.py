@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from dove_core.config import FetchConfig
 from dove_core.data.fetching.answers import Patience, Version
 from dove_core.data.fetching.catalog import Release, RemoteFile
-from dove_core.data.fetching.fetch import VERIFIED, fetch
+from dove_core.data.fetching.fetch import fetch
+from dove_core.data.fetching.sums import VERIFIED
 from dove_core.errors import DownloadError, SpaceError, UsageError
 from dove_core.events import Event, Noted, Saved, Started
 from dove_core.files import write_record
@@ -48,7 +50,7 @@ def test_every_file_arrives_in_the_releases_own_layout(server, tmp_path):
     paths = fetch(release_on(server), tmp_path / "new" / "tiny", patience=QUICK)
     assert paths == [tmp_path / "new" / "tiny" / name for name in ("dataframe/val.csv", "images2.zip", "meta2.zip")]
     assert [path.read_bytes() for path in paths] == [TABLE, PICTURES, META]
-    rest = {path for path in (tmp_path / "new" / "tiny").rglob("*") if path.is_file()} - set(paths)
+    rest = {path for path in (tmp_path / "new" / "tiny").glob("[!.]*") if path.is_file()} - set(paths)
     assert {path.name for path in rest} == {VERIFIED}
 
 
@@ -88,15 +90,26 @@ def test_an_interrupted_fetch_goes_on_in_the_middle_of_a_file(server, tmp_path):
 def test_a_mirror_takes_the_place_of_the_releases_server(server, tmp_path):
     with serving() as mirror:
         mirror.files.update({f"copy/of%20it/{path}": Served(body) for path, body in BODIES.items()})
-        paths = fetch(release_on(server), tmp_path, base_url=mirror.url("copy/of%20it"), patience=QUICK)
+        paths = fetch(release_on(server), tmp_path, mirror=mirror.url("copy/of%20it"), patience=QUICK)
     assert [path.read_bytes() for path in paths] == [TABLE, PICTURES, META]
     assert server.asked == []
 
 
-@pytest.mark.parametrize("address", ["ftp://example.org", "example.org/SkyScript", "http://", "http://a:b", "/data"])
+def test_proxy_variables_are_honoured(server, tmp_path, monkeypatch):
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv("HTTP_PROXY", server.url())
+    server.files.update({f"http://far.invalid/{path}": Served(body) for path, body in BODIES.items()})
+    fetch(release_on(server), tmp_path, mirror="http://far.invalid", patience=QUICK)
+    assert (tmp_path / "images2.zip").read_bytes() == PICTURES
+    assert all(asked.path.startswith("http://far.invalid/") for asked in server.asked)
+
+
+@pytest.mark.parametrize(
+    "address", ["nonsense://example.org", "example.org/SkyScript", "http://", "http://a:b", "/data"]
+)
 def test_a_mirror_that_is_no_web_address_is_refused(server, tmp_path, address):
-    with pytest.raises(UsageError, match="not a web address"):
-        fetch(release_on(server), tmp_path, base_url=address)
+    with pytest.raises(UsageError, match=r"not a web address|no address that is known"):
+        fetch(release_on(server), tmp_path, mirror=address)
 
 
 def test_a_folder_that_cannot_be_made_is_a_usage_error(server, tmp_path):
@@ -207,7 +220,7 @@ def test_a_wrong_sum_can_be_passed_over_without_fetching_the_file_again(server, 
     release = release_on(server, pictures="0" * 32)
     with pytest.raises(DownloadError, match="a third party"):
         fetch(release, tmp_path, patience=QUICK)
-    fetch(release, tmp_path, checksums=False, patience=QUICK)
+    fetch(release, tmp_path, FetchConfig(checksum=False), patience=QUICK)
     assert (tmp_path / "images2.zip").read_bytes() == PICTURES
     assert len(server.gets("images2.zip")) == 1
     with pytest.raises(DownloadError, match="a third party"):

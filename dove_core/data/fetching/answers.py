@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import PurePosixPath
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import httpx
 
@@ -54,12 +54,28 @@ class Patience:
 PATIENT = Patience()
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How bytes are brought: requests at once, bytes of a segment of a large file, and how long to go on."""
+
+    connections: int = 1
+    segment: int = 64 * 2**20
+    patience: Patience = PATIENT
+
+
 class PassingError(Exception):
     """A failure that may pass; the server asked to wait at least `wait` seconds. Never leaves `persist`."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
         self.wait = wait
+
+
+class ChangedError(PassingError):
+    """The file is another one than the bytes that are here belong to. Never leaves `persist`."""
+
+    def __init__(self) -> None:
+        super().__init__("the file has changed on the server: starting over")
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,24 @@ class Version:
         return all(mine is None or theirs is None or mine == theirs for mine, theirs in pairs)
 
 
+@dataclass(frozen=True)
+class Remote:
+    """What there is at an address; `problem` says more where it cannot be fetched."""
+
+    presence: Literal["present", "missing", "forbidden", "unusable"]
+    version: Version
+    problem: DownloadError | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Bytes that come, from `offset` on, of a file of this version."""
+
+    offset: int
+    version: Version
+    chunks: Iterator[bytes]
+
+
 def persist(
     attempt: Callable[[], Result],
     url: str,
@@ -85,11 +119,12 @@ def persist(
     hint: str,
     patience: Patience = PATIENT,
     reached: Callable[[], int] = lambda: 0,
+    pause: Callable[[float], None] = time.sleep,
     report: Report = silent,
 ) -> Result:
     """Return what `attempt` returns; repeat it, with growing waits, while its failures may pass.
 
-    `reached` counts the bytes that are here: a failure after new ones is again the first in its row.
+    `reached` counts the bytes that are here: a failure after new ones is again the first in its row. `pause` waits.
 
     Raises:
         DownloadError: the failure cannot pass, or too many came in a row; `hint` tells the way out.
@@ -112,34 +147,7 @@ def persist(
                 raise DownloadError(f"{url}: {reason} (after {patience.retries} retries)", hint=hint) from error
         wait = max(asked, patience.wait(failures))
         report(Noted(f"{url}: {reason}; trying again in {wait:.1f} s"))
-        time.sleep(wait)
-
-
-def probe(url: str, *, client: httpx.Client, patience: Patience = PATIENT, report: Report = silent) -> int | None:
-    """Return the length in bytes of the file at `url`, None if the server does not tell.
-
-    Raises:
-        DownloadError: refused, missing, not a file, or patience is at its end.
-    """
-    hint = "check the network and the address, or name another server with --mirror"
-    return persist(lambda: _ask_length(url, client), url, hint=hint, patience=patience, report=report)
-
-
-def _ask_length(url: str, client: httpx.Client) -> int | None:
-    try:
-        head = client.head(url, headers=PLAIN, follow_redirects=True)
-        length = head.headers.get("Content-Length", "")
-        if head.status_code == 200 and length.isdigit():
-            check_answer(head)
-            return int(length)
-    except httpx.TransportError:  # some servers hang up on HEAD
-        pass
-    # Some refuse HEAD and serve GET: ask for one byte, and hang up if everything comes.
-    with client.stream("GET", url, headers={**PLAIN, "Range": "bytes=0-0"}, follow_redirects=True) as answer:
-        if answer.status_code == 416:  # an empty file has no first byte
-            return 0
-        check_answer(answer)
-        return version_of(answer, 0).size
+        pause(wait)
 
 
 def check_answer(answer: httpx.Response) -> None:

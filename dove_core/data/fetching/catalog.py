@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file of a release: its path below the release's base URL, and its MD5 sum where somebody gives one."""
+    """One file of a release.
+
+    Attributes:
+        path: below the release's base URL, and below the folder it is fetched into.
+        md5: its sum, where somebody gives one.
+        kind: a table of captions, an archive of pictures or of their metadata, or anything else.
+        split: whose captions a table has.
+        captions: choices of `FetchConfig.captions` that this table belongs to.
+        rows: pictures that a table names, roughly.
+        part: number of an archive; a caption's path begins with `images<part>/`.
+    """
 
     path: str
     md5: str | None = None
+    kind: Literal["table", "images", "meta", "other"] = "other"
+    split: str = ""
+    captions: tuple[str, ...] = ()
+    rows: int = 0
+    part: int = 0
 
 
 @dataclass(frozen=True)
 class Release:
     """A published data set, as files on a server.
 
-    `md5_source` names who computed the sums, in words that follow "as stated by".
+    `md5_source` names who computed the sums, in words that follow "as stated by". `pictures` is how many the archives
+    hold together, roughly.
     """
 
     name: str
@@ -29,6 +46,28 @@ class Release:
     homepage: str
     citation: str
     md5_source: str
+    pictures: int = 0
+
+
+_OPENAI = ("openai-top50", "openai-top30", "unfiltered")
+_LAION = ("laion-top50", "laion-top30", "laion-top50-polished", "laion-top30-polished", "unfiltered-polished")
+
+
+def _table(name: str, split: str, captions: tuple[str, ...], rows: int, md5: str | None = None) -> RemoteFile:
+    return RemoteFile(f"dataframe/SkyScript_{name}.csv", md5, "table", split, captions, rows)
+
+
+def _archives() -> tuple[RemoteFile, ...]:
+    sums = {
+        2: "fbfb5f7aa1731f4106fc3ffbd608100a",
+        3: "ad4fd9fdb9622d1ea360210cb222f2bd",
+        4: "aeeb41e830304c74b14b5ffc1fc8e8c3",
+        5: "02ee7e0e59f9ac1c87b678a155e1f1df",
+        6: "350475f1e7fb996152fa16db891b4142",
+        7: "5e2fbf3e9262b36e30b458ec9a1df625",
+    }
+    metas = [RemoteFile(f"meta{part}.zip", kind="meta", part=part) for part in sums]
+    return (*metas, *(RemoteFile(f"images{part}.zip", md5, "images", part=part) for part, md5 in sums.items()))
 
 
 # Captions come first: they are small, so that a wrong address or a full disk shows before the pictures.
@@ -36,21 +75,26 @@ SKYSCRIPT = Release(
     name="skyscript",
     base_url="https://opendatasharing.s3.us-west-2.amazonaws.com/SkyScript/",
     files=(
-        RemoteFile("dataframe/SkyScript_val_5K_filtered_by_CLIP_openai.csv", "c8d278fd29b754361989d5e7a6608f69"),
-        RemoteFile("dataframe/SkyScript_test_30K_filtered_by_CLIP_openai.csv", "0135d9b49ce6751360912a4353e809dc"),
-        RemoteFile("dataframe/SkyScript_train_top50pct_filtered_by_CLIP_openai.csv"),
-        RemoteFile("meta2.zip"),
-        RemoteFile("meta3.zip"),
-        RemoteFile("meta4.zip"),
-        RemoteFile("meta5.zip"),
-        RemoteFile("meta6.zip"),
-        RemoteFile("meta7.zip"),
-        RemoteFile("images2.zip", "fbfb5f7aa1731f4106fc3ffbd608100a"),
-        RemoteFile("images3.zip", "ad4fd9fdb9622d1ea360210cb222f2bd"),
-        RemoteFile("images4.zip", "aeeb41e830304c74b14b5ffc1fc8e8c3"),
-        RemoteFile("images5.zip", "02ee7e0e59f9ac1c87b678a155e1f1df"),
-        RemoteFile("images6.zip", "350475f1e7fb996152fa16db891b4142"),
-        RemoteFile("images7.zip", "5e2fbf3e9262b36e30b458ec9a1df625"),
+        _table("val_5K_filtered_by_CLIP_openai", "val", _OPENAI, 5_000, "c8d278fd29b754361989d5e7a6608f69"),
+        _table("val_5K_filtered_by_CLIP_laion_RS", "val", _LAION, 5_000),
+        _table("test_30K_filtered_by_CLIP_openai", "test", _OPENAI, 30_000, "0135d9b49ce6751360912a4353e809dc"),
+        _table("test_30K_filtered_by_CLIP_laion_RS", "test", _LAION, 30_000),
+        _table("train_top50pct_filtered_by_CLIP_openai", "train", ("openai-top50",), 2_600_000),
+        _table(
+            "train_top30pct_filtered_by_CLIP_openai", "train", ("openai-top30",), 1_500_000,
+            "05b362e43a852667b5374c9a5ae53f8e",
+        ),
+        _table("train_top50pct_filtered_by_CLIP_laion_RS", "train", ("laion-top50",), 2_600_000),
+        _table("train_top30pct_filtered_by_CLIP_laion_RS", "train", ("laion-top30",), 1_500_000),
+        _table("train_unfiltered_5M", "train", ("unfiltered",), 5_100_000),
+        _table(
+            "train_top50pct_filtered_by_CLIP_laion_RS_language_polished", "train", ("laion-top50-polished",), 2_600_000
+        ),
+        _table(
+            "train_top30pct_filtered_by_CLIP_laion_RS_language_polished", "train", ("laion-top30-polished",), 1_500_000
+        ),
+        _table("train_unfiltered_5M_language_polished", "train", ("unfiltered-polished",), 4_700_000),
+        *_archives(),
     ),
     licence="MIT (the authors' repository); pictures keep their sources' terms, OpenStreetMap's tags are ODbL",
     homepage="https://github.com/wangzhecheng/SkyScript",
@@ -59,7 +103,49 @@ SKYSCRIPT = Release(
         "Vision-Language Dataset for Remote Sensing, AAAI 2024, https://arxiv.org/abs/2312.12856"
     ),
     md5_source="a third party, the TorchGeo project (not by SkyScript's own authors)",
-)
+    pictures=5_200_000,
+)  # fmt: skip
 
-RELEASES: Mapping[str, Release] = MappingProxyType({SKYSCRIPT.name: SKYSCRIPT})
+_RETRIEVAL = {"rsicd": "RSICD", "rsitmd": "RSITMD", "ucm": "ucmcaptions"}
+_CLASSIFICATION = {
+    "aid": "aid",
+    "eurosat": "eurosat",
+    "fmow": "fmow",
+    "millionaid": "millionaid",
+    "nwpu": "nwpu",
+    "patternnet": "patternnet",
+    "rsicb256": "rsicb256",
+    "skyscript-cls": "SkyScript_cls",
+    "roof-shape": "roof_shape",
+    "smoothness": "smoothness",
+    "surface": "surface",
+}
+_CHECKPOINTS = {
+    "skyclip-vit-b32-top50": "SkyCLIP_ViT_B32_top50pct",
+    "skyclip-vit-l14-top30": "SkyCLIP_ViT_L14_top30pct",
+    "skyclip-vit-l14-top50": "SkyCLIP_ViT_L14_top50pct",
+    "skyclip-vit-l14-top30-laion": "SkyCLIP_ViT_L14_top30pct_filtered_by_CLIP_laion_RS",
+    "skyclip-vit-l14-top30-multi": "SkyCLIP_ViT_L14_top30pct_multi_objects",
+    "clip-vit-l14-laion": "CLIP_ViT_L14_LAION_RS",
+}
+
+
+def _beside(name: str, paths: list[str], licence: str) -> Release:
+    """Return a release that lies beside SkyScript's pictures, on the same server."""
+    return replace(SKYSCRIPT, name=name, files=tuple(map(RemoteFile, paths)), licence=licence, pictures=0)
+
+
+def _all() -> dict[str, Release]:
+    sets = {name: f"benchmark/{stem}.zip" for name, stem in (_RETRIEVAL | _CLASSIFICATION).items()}
+    terms = "each data set keeps its own terms; packed by SkyScript's authors"
+    weights = "MIT (the authors' repository); weights follow from CLIP's (MIT)"
+    return {
+        SKYSCRIPT.name: SKYSCRIPT,
+        **{name: _beside(name, [path], terms) for name, path in sets.items()},
+        "benchmarks": _beside("benchmarks", list(sets.values()), terms),
+        **{name: _beside(name, [f"ckpt/{stem}.zip"], weights) for name, stem in _CHECKPOINTS.items()},
+    }
+
+
+RELEASES: Mapping[str, Release] = MappingProxyType(_all())
 """Every release that can be fetched, by its name."""

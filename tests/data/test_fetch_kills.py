@@ -1,0 +1,124 @@
+"""SIGKILL at any moment: the next call completes, nothing is lost, and nothing is there twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from dove_core.config import ShardConfig
+from dove_core.data.fetching.part import Part, partial_length
+from dove_core.data.sharding.shards import shard_release
+from tests.data.mirror import Mirror, jpeg, rows_of
+from tests.http_server import serving
+
+ROOT = Path(__file__).parents[2]
+SEGMENT = 2**20
+SCRIPT = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+os.environ["NO_PROXY"] = "127.0.0.1"
+from pathlib import Path
+from dove_core.config import FetchConfig
+from dove_core.data.fetching.fetch import fetch
+from tests.data.mirror import QUICK, tiny_release
+config = FetchConfig(segment_mib=1, connections=4, split=sys.argv[3], limit=int(sys.argv[4]))
+fetch(tiny_release(sys.argv[1]), Path(sys.argv[2]), config, patience=QUICK)
+"""
+KINDS = {"whole": ("all", "0"), "split": ("test", "0"), "limit": ("all", "12")}
+
+
+def run(mirror: Mirror, folder: Path, kind: str, kill_after: float | None) -> bool:
+    """Run a fetch; kill it so many seconds after its first request; return whether it came to its end."""
+    mirror.server.asked.clear()
+    command = [sys.executable, "-c", SCRIPT, mirror.server.url(), str(folder), *KINDS[kind]]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not mirror.server.asked and process.poll() is None:
+            time.sleep(0.005)
+        if kill_after is not None:
+            try:
+                process.wait(kill_after)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+        error = process.communicate()[1]
+    assert process.returncode in (0, -signal.SIGKILL), error
+    return process.returncode == 0
+
+
+def kept(folder: Path, bodies: dict[str, bytes]) -> int:
+    """Return how many bytes of the release are here, as far as the notes say."""
+    return sum(
+        len(body) if (folder / name).exists() else partial_length(folder / name) for name, body in bodies.items()
+    )
+
+
+def written(folder: Path, bodies: dict[str, bytes]) -> int:
+    """Return how many bytes of the release are here, whatever the notes say; blocks of zeros are holes."""
+    total = 0
+    for name, body in bodies.items():
+        path = folder / name
+        here = (
+            path if path.exists() else Part(path).path if Part(path).path.exists() else Path(os.devnull)
+        ).read_bytes()
+        blocks = ((here[at : at + 512], body[at : at + 512]) for at in range(0, len(here), 512))
+        total += sum(len(mine) for mine, true in blocks if mine == true and any(mine))
+    return total
+
+
+def check_kills(seed: int, folder: Path) -> None:
+    draw = random.Random(seed)
+    kind = list(KINDS)[seed % len(KINDS)]
+    with serving() as server:
+        mirror = Mirror(server, padding=3 * SEGMENT)
+        bodies = {name: body for name, body in mirror.bodies.items() if "laion" not in name}
+        for served in server.files.values():
+            served.trickle = 0.004
+        for _ in range(draw.randint(1, 3)):
+            run(mirror, folder, kind, draw.uniform(0, 1.2))
+            if kind == "whole":
+                assert written(folder, bodies) - kept(folder, bodies) <= SEGMENT
+        for served in server.files.values():
+            served.trickle = 0
+        here = kept(folder, bodies) if kind == "whole" else 0
+        assert run(mirror, folder, kind, None)
+    endings = (".part", ".journal", ".part.json", ".tmp")
+    assert [path.name for path in folder.rglob("*") if path.name.endswith(endings)] == []
+    for part in (2, 3):
+        with zipfile.ZipFile(folder / f"images{part}.zip") as made:
+            assert made.testzip() is None
+            assert len(set(made.namelist())) == len(made.namelist())
+    shard_release(folder, folder / "shards", ShardConfig(max_bad=0))
+    if kind == "whole":
+        assert all((folder / name).read_bytes() == body for name, body in bodies.items())
+        looks = 2  # bytes asked for to see whether ranges are honoured
+        assert mirror.sent() <= sum(map(len, bodies.values())) - here + looks
+    elif kind == "split":
+        assert pictures(folder) == {jpeg(part, number) for part, number in rows_of("test")}
+    else:
+        assert len(pictures(folder)) == 36
+
+
+def pictures(folder: Path) -> set[bytes]:
+    found = set()
+    for part in (2, 3):
+        with zipfile.ZipFile(folder / f"images{part}.zip") as made:
+            found |= {made.read(name) for name in made.namelist()}
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_killed_fetch_completes_when_it_is_run_again(seed, tmp_path):
+    check_kills(seed, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3, 60))
+def test_a_fetch_killed_at_many_moments_completes_when_it_is_run_again(seed, tmp_path):
+    check_kills(seed, tmp_path)
