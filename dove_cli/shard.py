@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,10 +89,13 @@ def shard(
             manifests = shard_release(
                 folder or DATA, target, settings, part=part, retry_failed=retry_failed, report=report
             )
-    _show(manifests, target, as_json)
+    _show(manifests, target.rstrip("/"), as_json)
 
 
 def _check_together(own: tuple[object, ...], release: str | None, split: str | None, verify_only: bool) -> None:
+    name = own[2]
+    if isinstance(name, str) and not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
+        raise UsageError(f"--name {name!r} cannot be the name of a folder", hint="another place is said with --out")
     if any(own) and not all(own) and not verify_only:
         raise UsageError("--captions, --images and --name belong together", hint="give all three, or none for data/")
     if any(own) and release:
@@ -129,7 +133,13 @@ def _part(task_id: int | None, num_tasks: int | None, finish: bool) -> Part:
         except (KeyError, ValueError) as error:
             message = f"the SLURM array's variables are not complete: {error}"
             raise UsageError(message, hint="say it yourself: --task-id and --num-tasks") from error
-        part = Part((values["ID"] - values["MIN"]) // step, values["COUNT"])
+        number = (values["ID"] - values["MIN"]) // max(step, 1)
+        if not 0 <= number < values["COUNT"]:
+            message = (
+                f"the SLURM array of {values['COUNT']} tasks is not numbered evenly: {values['ID']} is out of turn"
+            )
+            raise UsageError(message, hint="use --array=0-N, or say it yourself: --task-id and --num-tasks")
+        part = Part(number, values["COUNT"])
         note(f"SLURM array: task {part.number} of {part.count}")
         return part
     if (task_id is None) != (num_tasks is None):
@@ -154,6 +164,6 @@ def _show_faults(faults: list[Fault], target: str, as_json: bool) -> None:
         for fault in faults:
             note(f"{fault.file}: {fault.reason}")
     if faults:
-        hint = "delete what is damaged and run `dove shard` again: it makes what is missing; move foreign files away"
+        hint = "delete what has changed and run `dove shard` again: it makes what is missing; move foreign files away"
         raise DataError(f"{len(faults)} files of {target} are not as they were written", hint=hint)
     note(f"{target}: every byte is as it was written")

@@ -43,7 +43,7 @@ class FetchConfig:
 class ShardConfig:
     """How a release becomes shards."""
 
-    shard_size: int = _setting(2000, "Pictures in one shard.", low=1)
+    shard_size: int = _setting(2000, "Pictures in one shard.", low=1, high=1_000_000)
     seed: int = _setting(0, "Seed of the order in which pictures are spread over the shards.", low=0)
     max_bad: float = _setting(0.01, "Largest share of unusable rows before sharding is an error.", low=0, high=1)
     verify: Literal["header", "full"] = _setting(

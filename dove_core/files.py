@@ -7,8 +7,12 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
+import socket
+import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +24,34 @@ Record = TypeVar("Record")
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT)
+_NOT_WRITABLE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT,
+    errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL,
+)  # fmt: skip
+
+
+_HOST = f"{zlib.crc32(socket.gethostname().encode('utf-8', 'replace')):08x}"
+_ASIDE = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp", re.DOTALL)
+_LONG_AGO = 86_400.0
+
+
+def is_left_over(path: Path) -> bool:
+    """Tell whether a file is what a process that is no more has half written.
+
+    Of a process on another machine that shares the disk nobody knows: its file is left over after a day.
+    """
+    match = _ASIDE.fullmatch(path.name)
+    if match is None:
+        return False
+    try:
+        if match[1] != _HOST:
+            return time.time() - path.stat().st_mtime > _LONG_AGO
+        os.kill(int(match[2]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is somebody else's process, or the file is gone
+        return False
+    return False
 
 
 @contextmanager
@@ -61,7 +92,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         SpaceError: the disk is full.
     """
     make_folder(path.parent)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")  # machines that share a disk may share numbers
+    aside = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with space_checked(path), aside.open("wb") as stream:
             yield stream
@@ -92,10 +123,10 @@ def read_json(path: Path, kind: type[DoveError], *, hint: str) -> Any:
         kind: the file is missing or is not JSON; `hint` tells the way out.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise kind(f"{path} does not exist", hint=hint) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise kind(f"{path} cannot be read: {error}", hint=hint) from error
 
 
@@ -176,7 +207,15 @@ def settled_folder(path: Path) -> Path:
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of_stream(stream)
+
+
+def sha256_of_stream(stream: BinaryIO) -> str:
+    """Return the SHA-256 of what is left of a stream as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    while data := stream.read(4 * 2**20):
+        digest.update(data)
+    return digest.hexdigest()
 
 
 def link_or_copy(source: Path, target: Path) -> None:

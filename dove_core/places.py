@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dove_core.errors import UsageError
-from dove_core.files import atomic_file, make_folder, space_checked
+from dove_core.files import atomic_file, is_left_over, make_folder, space_checked
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
@@ -36,6 +36,10 @@ class Place(ABC):
     @abstractmethod
     def sizes(self) -> dict[str, int]:
         """Return name and length in bytes of every file right in it; none if it does not exist."""
+
+    @abstractmethod
+    def sweep(self) -> None:
+        """Remove what killed processes have half written."""
 
     @abstractmethod
     def folders(self) -> list[str]:
@@ -89,6 +93,12 @@ class Folder(Place):
     def __truediv__(self, name: str) -> Folder:
         return Folder(self.path / name)
 
+    def sweep(self) -> None:
+        """Remove what killed processes have half written."""
+        for path in self.path.glob(".*.tmp"):
+            if is_left_over(path):
+                path.unlink(missing_ok=True)
+
     def make(self) -> None:
         """Make the folder and those above it.
 
@@ -100,8 +110,9 @@ class Folder(Place):
 
     def sizes(self) -> dict[str, int]:
         """Return name and length in bytes of every file right in it."""
-        files = (entry for entry in os.scandir(self.path) if entry.is_file()) if self.path.is_dir() else ()
-        return {entry.name: entry.stat().st_size for entry in sorted(files, key=lambda entry: entry.name)}
+        with space_checked(self.path):
+            files = (entry for entry in os.scandir(self.path) if entry.is_file()) if self.path.is_dir() else ()
+            return {entry.name: entry.stat().st_size for entry in sorted(files, key=lambda entry: entry.name)}
 
     def folders(self) -> list[str]:
         """Return the names of the folders right in it, sorted."""
@@ -145,14 +156,19 @@ class Bucket(Place):
         """Leave connections behind when travelling to another process."""
         return {"url": self.url, "_system": None}
 
+    def sweep(self) -> None:
+        """Do nothing: an upload that broke off never appears."""
+
     def make(self) -> None:
-        """Reach the store; folders are not made in one.
+        """Look for the bucket itself; folders are not made in one.
 
         Raises:
-            UsageError: it cannot be reached.
+            UsageError: it cannot be reached, or there is none of that name.
         """
         with self._told("reached"):
-            self._fs.exists(self.url)
+            bucket = self._fs._strip_protocol(self.url).split("/", 1)[0]
+            if not self._fs.exists(bucket):
+                raise FileNotFoundError(f"there is no bucket {bucket}")
 
     def sizes(self) -> dict[str, int]:
         """Return name and length in bytes of every object right below the address."""
@@ -238,13 +254,19 @@ def _temporary(file: int) -> Iterator[BinaryIO]:
 
 
 def place_of(address: Path | str) -> Place:
-    """Return the place behind a path, a `file://` address, or the address of a store such as `s3://bucket/folder`."""
-    text = str(address)
-    if isinstance(address, Path) or "://" not in text:
+    """Return the place behind a path, a `file://` address, or the address of a store such as `s3://bucket/folder`.
+
+    Raises:
+        UsageError: a `file://` address names another machine.
+    """
+    if isinstance(address, Path) or "://" not in address:
         return Folder(Path(address))
-    if text.startswith("file://"):
-        return Folder(Path(text.removeprefix("file://")))
-    return Bucket(text)
+    kind, _, rest = address.partition("://")
+    if kind.lower() != "file":
+        return Bucket(f"{kind.lower()}://{rest}")
+    if not rest.startswith("/"):
+        raise UsageError(f"{address} is not the address of a folder here", hint="file:///folder has three slashes")
+    return Folder(Path(rest))
 
 
 def file_system(url: str) -> Any:
@@ -256,6 +278,8 @@ def file_system(url: str) -> Any:
     import fsspec  # noqa: PLC0415  # only where an address is not a path
 
     kind = url.split("://", 1)[0]
+    if kind == "memory":
+        raise UsageError(f"{url} would be lost when this process ends", hint="for example s3://bucket/folder")
     try:
         return fsspec.filesystem(kind)
     except ImportError as error:

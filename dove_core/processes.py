@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from dove_core.errors import DataError
@@ -22,8 +23,8 @@ def each(
 ) -> Iterator[tuple[Item, Result]]:
     """Yield every item with `task(item)`: in this process and in order for one worker, else as they are done.
 
-    An error of one task ends the rest: those that run finish, the others never begin. The processes end with this one,
-    whatever ends it.
+    An error of one task ends the rest: those that run finish, the others never begin. Ctrl-C ends them at once. The
+    processes end with this one, whatever ends it.
 
     Args:
         task: a function that other processes can import, or a `partial` of one.
@@ -39,16 +40,33 @@ def each(
         for item in items:
             yield item, task(item)
         return
-    context = multiprocessing.get_context("spawn")
+    context, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=begin)
     try:
-        futures = {pool.submit(task, item): item for item in items}
+        with _without_interrupts():
+            futures = {pool.submit(task, item): item for item in items}
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BrokenProcessPool as error:
         raise DataError("a worker process died", hint=lost) from error
+    except KeyboardInterrupt:
+        with _without_interrupts():
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+        raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        with _without_interrupts():
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back; processes that are started meanwhile never get it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def begin() -> None:

@@ -18,10 +18,12 @@ MISSING_PICTURE = "missing picture"
 DAMAGED_PICTURE = "damaged picture"
 NO_CAPTION = "no caption"
 DUPLICATE_KEY = "duplicate key"
+MERGED = "merged"
+"""A further row of the same picture: its captions went to the first."""
 FAILED = (MISSING_PICTURE, DAMAGED_PICTURE)
 """What may go better another time."""
 
-STATUSES = (OK, MISSING_PICTURE, DAMAGED_PICTURE, NO_CAPTION, DUPLICATE_KEY)
+STATUSES = (OK, MISSING_PICTURE, DAMAGED_PICTURE, NO_CAPTION, DUPLICATE_KEY, MERGED)
 """What can become of an input row; only `ok` ones are in a tar."""
 
 FORMAT = 1
@@ -63,9 +65,13 @@ def read_marker(place: Place, name: str) -> ShardMarker:
     """
     try:
         values = json.loads(place.read(name))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{place.where(name)} cannot be read: {error}", hint=_HINT) from error
-    return parse_record(values, place.where(name), ShardMarker, FORMAT, DataError, hint=_HINT)
+    marker = parse_record(values, place.where(name), ShardMarker, FORMAT, DataError, hint=_HINT)
+    counts = marker.counts
+    if set(counts) != set(STATUSES) or sum(counts.values()) != marker.rows or counts[OK] != marker.samples:
+        raise DataError(f"{place.where(name)}: its counts do not agree", hint=_HINT)
+    return marker
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ def read_manifest(folder: Path | Place) -> ShardManifest:
         values = json.loads(place.read(MANIFEST))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist", hint=_HINT) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}", hint=_HINT) from error
     manifest = parse_record(values, path, ShardManifest, FORMAT, DataError, hint=_HINT)
     shards = tuple(_entry(path, values) for values in _list(path, "shards", manifest.shards))

@@ -238,8 +238,14 @@ def _wide(extra: bytes, size: int, packed: int, header: int, name: str) -> tuple
 
 
 def _as_utf_8(raw: bytes, flags: int) -> bytes:
-    """Decode as `zipfile` does: UTF-8 where the entry says so, else code page 437; a zero byte ends the name."""
-    text = raw.decode("utf-8", "replace") if flags & _UTF_8 else raw.decode("cp437")
+    """Decode as UTF-8 where the entry says so or it can be, else as code page 437; a zero byte ends the name.
+
+    Info-ZIP and macOS write UTF-8 without saying so.
+    """
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("utf-8", "replace") if flags & _UTF_8 else raw.decode("cp437")
     return text.split("\0", 1)[0].encode()
 
 

@@ -61,6 +61,9 @@ def test_a_slurm_array_says_which_task_this_is(home, monkeypatch):
         (["--verify", "maybe"], "maybe"),
         (["--image-size", "-3"], "--image-size"),
         (["--out", "nonsense://there"], "no address that is known"),
+        (["--out", "file://localhost/there"], "three slashes"),
+        (["--out", "memory://there"], "would be lost"),
+        (["--captions", "a.csv", "--images", "b.zip", "--name", "../c"], "cannot be the name of a folder"),
     ],
 )
 def test_words_that_make_no_sense_are_usage_errors(home, words, said):

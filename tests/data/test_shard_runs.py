@@ -170,6 +170,88 @@ def test_retry_failed_does_not_read_what_was_fine(release: Path, tmp_path: Path)
         shard_release(release, tmp_path / "other", SMALL, report=events.append)
 
 
+def test_retry_failed_makes_a_shard_whole_whose_bytes_have_changed(release: Path, tmp_path: Path) -> None:
+    good = (release / "images2.zip").read_bytes()
+    with zipfile.ZipFile(release / "images2.zip", "w") as images:
+        for i in range(9):
+            images.writestr(f"images2/{key(i)}.jpg", picture(i))
+    shard_release(release, tmp_path / "out" / "sky", LENIENT)
+    for path in (tmp_path / "out").rglob("*.tar"):
+        path.write_bytes(path.read_bytes()[:600] + b"?" + path.read_bytes()[601:])
+    (release / "images2.zip").write_bytes(good)
+    shard_release(release, tmp_path / "whole" / "sky", SMALL)
+    shard_release(release, tmp_path / "out" / "sky", SMALL, retry_failed=True)
+    (mended,) = [path for path in (tmp_path / "out").rglob("*.tar") if b"?" not in path.read_bytes()[600:601]]
+    assert mended.read_bytes() == (tmp_path / "whole" / "sky" / "train" / mended.name).read_bytes()
+
+
+@pytest.mark.parametrize("how", ["retry", "finish"])
+def test_shards_of_other_settings_are_not_gone_on_from(release: Path, tmp_path: Path, how: str) -> None:
+    shard_release(release, tmp_path / "out", SMALL)
+    before = contents(tmp_path / "out")
+    other = dataclasses.replace(SMALL, image_size=4)
+    with pytest.raises(DataError, match="3 shards were made with other captions or settings"):
+        if how == "retry":
+            shard_release(release, tmp_path / "out", other, retry_failed=True)
+        else:
+            shard_release(release, tmp_path / "out", other, part=Part(none=True))
+    assert {name: data for name, data in contents(tmp_path / "out").items() if ".plan" not in name} == before
+    events = list[Event]()
+    shard_release(release, tmp_path / "out", other, report=events.append)
+    assert any(isinstance(event, Noted) and "are made anew" in event.message for event in events)
+
+
+def test_files_that_others_made_are_never_overwritten(release: Path, tmp_path: Path) -> None:
+    train = tmp_path / "out" / "train"
+    train.mkdir(parents=True)
+    for name in ("00000.tar", "00007.tar", "123456.parquet"):
+        (train / name).write_bytes(b"somebody's work")
+    with pytest.raises(UsageError, match=r"files that dove did not make, such as 00000\.tar") as caught:
+        shard_release(release, tmp_path / "out", SMALL)
+    assert "--out" in caught.value.hint
+    assert all(path.read_bytes() == b"somebody's work" for path in train.iterdir())
+    (train / "00000.tar").rename(train / "notes.tar")
+    (train / "00007.tar").unlink()
+    (train / "123456.parquet").unlink()
+    shard_release(release, tmp_path / "out", SMALL)
+    (train / "00009.tar").write_bytes(b"somebody's work")
+    shard_release(release, tmp_path / "out", SMALL)
+    assert (train / "00009.tar").exists() and (train / "notes.tar").exists()
+
+
+def test_a_zip_that_is_lost_or_changed_while_it_is_read_ends_the_run_and_blames_no_picture(
+    release: Path, tmp_path: Path
+) -> None:
+    whole = (release / "images2.zip").read_bytes()
+
+    def overwrite(event: Event) -> None:
+        if isinstance(event, Saved) and str(event.path).endswith("00000.tar"):
+            (release / "images2.zip").write_bytes(whole[:-1] + b"!")
+
+    with pytest.raises(DataError, match=r"images2\.zip was changed while it was read"):
+        shard_release(release, tmp_path / "out", SMALL, report=overwrite)
+    assert [path.name for path in (tmp_path / "out").rglob("*.done")] == ["00000.done"]
+    (release / "images2.zip").write_bytes(whole)
+
+    def lose(event: Event) -> None:
+        if isinstance(event, Started):
+            (release / "images2.zip").unlink()
+
+    with pytest.raises(DataError, match=r"images2\.zip cannot be read"):
+        shard_release(release, tmp_path / "lost", SMALL, report=lose)
+    assert not list((tmp_path / "lost").rglob("*.done"))
+
+
+def test_a_split_with_too_many_bad_rows_does_not_keep_the_others_back(release: Path, tmp_path: Path) -> None:
+    make_release(release, 3, "val")
+    make_release(release, 10)
+    table = release / "dataframe" / "SkyScript_train_5K.csv"
+    table.write_text(table.read_text().replace(key(3), "gone"))
+    with pytest.raises(DataError, match="1 of 10 rows for train"):
+        shard_release(release, tmp_path / "out", SMALL)
+    assert read_manifest(tmp_path / "out" / "val").samples == 3
+
+
 def test_shards_of_other_zips_are_made_anew_and_that_is_said(release: Path, tmp_path: Path) -> None:
     shard_release(release, tmp_path / "out", SMALL)
     with zipfile.ZipFile(release / "images2.zip", "a") as images:

@@ -128,7 +128,7 @@ def test_each_bad_row_gets_its_status_and_is_counted(release: Path, tmp_path: Pa
     (manifest,) = shard_release(release, tmp_path / "out", LENIENT, report=events.append)
     assert (manifest.rows, manifest.samples) == (18, 10)
     assert manifest.counts == {
-        "ok": 10, "missing picture": 1, "damaged picture": 3, "no caption": 2, "duplicate key": 2
+        "ok": 10, "missing picture": 2, "damaged picture": 3, "no caption": 2, "duplicate key": 0, "merged": 1
     }  # fmt: skip
     assert manifest.dropped_captions == 4
     rows = {row["path"]: row for row in table_of(tmp_path / "out" / "train") if row["status"] != "ok"}
@@ -139,31 +139,55 @@ def test_each_bad_row_gets_its_status_and_is_counted(release: Path, tmp_path: Pa
     assert facts["nowhere.jpg"] == ("missing picture", "no file fits 'images2/nowhere.jpg'")
     assert facts["silent.jpg"][0] == facts["silent2.jpg"][0] == "no caption"
     assert all(row["offset"] is row["size"] is row["width"] is None for row in rows.values())
-    duplicates = [row for row in table_of(tmp_path / "out" / "train") if row["status"] == "duplicate key"]
-    assert sorted(row["key"] for row in duplicates) == [key(1), key(3)]
+    assert (
+        facts["../images2/" + key(1) + ".jpg"][0] == "missing picture"
+        and "no path inside" in facts["../images2/" + key(1) + ".jpg"][1]
+    )
     skipped = {event.reason: (event.count, event.example) for event in events if isinstance(event, Skipped)}
     assert {reason: count for reason, (count, _) in skipped.items()} == {
-        "missing picture": 1, "damaged picture": 3, "no caption": 2, "duplicate key": 2, "empty caption": 4
+        "missing picture": 2, "damaged picture": 3, "no caption": 2, "empty caption": 4
     }  # fmt: skip
-    assert skipped["missing picture"][1] == "images2/nowhere.jpg: no file fits 'images2/nowhere.jpg'"
+    assert "no file fits" in skipped["missing picture"][1] or "no path inside" in skipped["missing picture"][1]
     again: list[Event] = []
     shard_release(release, tmp_path / "out", LENIENT, report=again.append)
     assert [e for e in again if isinstance(e, Skipped)] == [e for e in events if isinstance(e, Skipped)]
 
 
-def test_the_first_row_of_a_key_is_used_wherever_the_second_lands(release: Path, tmp_path: Path) -> None:
-    rows = [(f"images2/{key(i % 10)}.jpg", f"{'first' if i < 10 else 'second'} {i}") for i in range(20)]
+def test_rows_of_one_picture_become_one_sample_with_all_their_captions(release: Path, tmp_path: Path) -> None:
+    names = [f"images2/{key(i)}.jpg" for i in range(10)]
+    rows = [(names[i % 10], f"{'first' if i < 10 else 'second'} {i % 10}") for i in range(20)]
+    rows += [(".\\images2\\" + key(4) + ".jpg", "third 4")]
     write_table(release / "dataframe" / "SkyScript_train_5K.csv", rows)
-    shard_release(release, tmp_path / "out", LENIENT)
+    (manifest,) = shard_release(release, tmp_path / "out", SMALL)
+    assert (manifest.samples, manifest.rows, manifest.counts["merged"]) == (10, 21, 11)
     for row in table_of(tmp_path / "out" / "train"):
-        word = dict(row["captions"])["title"][0].split()[0]
-        assert (word, row["status"]) in {("first", "ok"), ("second", "duplicate key")}
+        if row["status"] == "ok":
+            number = row["key"][1:].split("_")[0]
+            wanted = [f"first {number}", f"second {number}", *(["third 4"] if number == "4" else [])]
+            assert dict(row["captions"])["title"] == wanted
+        else:
+            assert row["status"] == "merged" and row["offset"] is None
+
+
+def test_pictures_of_one_name_in_several_folders_keep_apart(tmp_path: Path) -> None:
+    rows = ["filepath,title"]
+    for name in ("harbour/1.jpg", "runway/1.jpg", "runway/2.jpg", "lake/2.jpg"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(picture(len(rows)))
+        rows.append(f"{name},a {name.split('/')[0]}")
+    (tmp_path / "rows.csv").write_text("\n".join(rows))
+    (manifest,) = shard_captions(tmp_path / "rows.csv", tmp_path / "images", tmp_path / "out", SMALL)
+    assert manifest.samples == 4
+    rows_of = {row["path"]: row for row in table_of(tmp_path / "out" / "train")}
+    assert len({row["key"] for row in rows_of.values()}) == 4
+    assert rows_of["harbour/1.jpg"]["key"] == "1"
+    assert rows_of["runway/1.jpg"]["key"].startswith("runway_1_")
 
 
 def test_too_many_bad_rows_are_an_error_and_leave_no_manifest(release: Path, tmp_path: Path) -> None:
     break_release(release)
     shard_release(release, tmp_path / "out", LENIENT)
-    words = "8 of 18 rows for train cannot be used: 1 missing picture, 3 damaged picture, 2 no caption, 2 duplicate key"
+    words = "7 of 18 rows for train cannot be used: 2 missing picture, 3 damaged picture, 2 no caption"
     with pytest.raises(DataError, match=words) as caught:
         shard_release(release, tmp_path / "out", SMALL)
     assert "--max-bad (now 0.01)" in caught.value.hint

@@ -86,8 +86,11 @@ def test_a_wrong_csv_is_an_error_that_says_what_was_expected(tmp_path: Path, tex
 
 
 def test_other_encodings_missing_files_and_odd_splits_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read as a CSV"):
+    with pytest.raises(DataError, match="is not UTF-8") as caught:
         read_csv(write(tmp_path / "t.csv", "filepath,title\na.jpg,é\n", "latin-1"))
+    assert caught.value.hint == "save it as UTF-8"
+    with pytest.raises(DataError, match="several columns called 'title'"):
+        read_csv(write(tmp_path / "two.csv", "filepath,title,title\na.jpg,b,c\n"))
     with pytest.raises(DataError, match="does not exist"):
         read_csv(tmp_path / "nowhere.csv")
     with pytest.raises(UsageError):

@@ -50,6 +50,9 @@ def test_missing_and_foreign_files_are_named(shards):
     (shards / "train" / "00007.tar").write_bytes(b"left over")
     (shards / "train" / "notes.txt").write_text("mine")
     (shards / "train" / "old").mkdir()
+    (shards / "junk.txt").write_text("?")
+    (shards / "unfinished").mkdir()
+    (shards / "train" / "sizes.json").write_text("{}")
     found = faults(shards)
     assert {name for name, reason in found.items() if reason == "it is missing"} == {
         "train/00002.tar", "train/00001.parquet"
@@ -58,7 +61,21 @@ def test_missing_and_foreign_files_are_named(shards):
     assert found["train/00007.tar"] == "it is of a shard that the manifest does not have"
     assert found["train/notes.txt"] == "it is no part of it"
     assert found["train/old"] == "it is a folder, and no part of it"
-    assert len(found) == 6
+    assert "no part of a release" in found["junk.txt"]
+    assert "no manifest.json" in found["unfinished"]
+    assert "not what the manifest says" in found["train/sizes.json"]
+    assert len(found) == 9
+
+
+def test_counts_that_do_not_agree_are_named(shards):
+    marker = shards / "train" / "00000.done"
+    whole = marker.read_text()
+    marker.write_text(whole.replace('"ok": 4', '"oj": 4'))
+    assert "counts do not agree" in faults(shards)["train/00000.done"]
+    marker.write_text(whole)
+    manifest = shards / "train" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"rows": 10', '"rows": 11'))
+    assert list(faults(shards)) == ["train/manifest.json"]
 
 
 def test_a_marker_of_another_run_is_named(shards, tmp_path):

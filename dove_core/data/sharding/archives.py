@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import stat
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +60,7 @@ class Archives:
         """
         self.stems = [stem_of(place) for place in places]
         self._wanted = re.compile("(?i)(?:" + "|".join(map(re.escape, endings)) + ")$")
-        packed = {place.with_suffix("") for place in places if place.suffix == ".zip"}
+        packed = _packed(places)
         names, columns = [], []
         for number, place in enumerate(places):
             found = self._of_folder(place, packed) if place.is_dir() else self._of_zip(place)
@@ -152,7 +155,7 @@ class Archives:
 
     def _of_folder(self, root: Path, packed: set[Path]) -> tuple[Any, dict[str, np.ndarray]]:
         files = [(inside, size) for inside, size, _ in _files_below(root, packed)]
-        names = pa.array([inside for inside, _ in files], pa.large_string())
+        names = _normalised(pa.array([inside for inside, _ in files], pa.large_string()))
         keep = np.flatnonzero(self._are_wanted(names).to_numpy(zero_copy_only=False))
         columns = {name: np.full(len(keep), -1, np.int64) for name in ("header", "length")}
         sizes = np.array([size for _, size in files], np.int64)[keep]
@@ -170,7 +173,7 @@ def identity_of(places: Sequence[Path], endings: tuple[str, ...]) -> list[tuple[
     Raises:
         DataError: a zip cannot be read.
     """
-    packed = {place.with_suffix("") for place in places if place.suffix == ".zip"}
+    packed = _packed(places)
     found = []
     for place in places:
         if place.is_dir():
@@ -190,8 +193,11 @@ def picture_places(place: Path) -> list[Path]:
     Raises:
         DataError: `place` does not exist.
     """
-    if not place.exists():
-        raise DataError(f"{place} does not exist", hint="give the zip or the folder that holds the pictures")
+    try:
+        place.stat()
+    except OSError as error:
+        hint = "give the zip or the folder that holds the pictures"
+        raise DataError(f"{place} cannot be found: {error.strerror}", hint=hint) from error
     return [*_zips(place, is_meta=False), place] if place.is_dir() else [place]
 
 
@@ -215,36 +221,59 @@ def index_pictures(places: Sequence[Path]) -> Archives:
     if not len(pictures):
         place = places[-1]
         seen = ", ".join(sorted(entry.name for entry in place.iterdir())[:8]) if place.is_dir() else "no picture in it"
-        hint = "expected images*.zip, or files ending in " + " ".join(sorted(PICTURE_ENDINGS))
+        hint = "expected zips, or files ending in " + " ".join(sorted(PICTURE_ENDINGS))
         raise DataError(f"{place} holds no pictures: {seen or 'it is empty'}", hint=hint)
     return pictures
 
 
 def _zips(folder: Path, *, is_meta: bool) -> list[Path]:
-    zips = sorted(p for p in folder.glob("*.zip") if p.is_file() and not p.name.startswith("."))
+    zips = sorted(
+        p for p in folder.iterdir() if p.suffix.lower() == ".zip" and p.is_file() and not p.name.startswith(".")
+    )
     return [path for path in zips if bool(_META_NAME.fullmatch(path.stem)) == is_meta]
 
 
 def _files_below(root: Path, packed: set[Path]) -> Iterator[tuple[str, int, int]]:
-    """Yield name, size and time of every file below `root`, but not in a folder whose zip lies beside it."""
-    for folder, subfolders, names in os.walk(root):
-        here = Path(folder)
-        subfolders[:] = [name for name in sorted(subfolders) if here / name not in packed]
-        inside = "" if here == root else here.relative_to(root).as_posix() + "/"
-        for entry in sorted(_entries(folder, names), key=lambda entry: entry.name):
-            facts = entry.stat()
-            yield (inside + entry.name).encode("utf-8", "replace").decode(), facts.st_size, facts.st_mtime_ns
+    """Yield name, size and time of every file below `root`, but not in a folder whose zip lies beside it.
+
+    Links are followed, and each folder is entered once.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    entered = set()
+    try:
+        for folder, subfolders, names in os.walk(root, followlinks=True, onerror=_refuse):
+            here, facts = Path(folder), Path(folder).stat()
+            if (facts.st_dev, facts.st_ino) in entered:
+                subfolders.clear()
+                continue
+            entered.add((facts.st_dev, facts.st_ino))
+            subfolders[:] = [name for name in sorted(subfolders) if here / name not in packed]
+            inside = "" if here == root else here.relative_to(root).as_posix() + "/"
+            for name in sorted(names):
+                with suppress(FileNotFoundError):  # a link to nowhere
+                    facts = (here / name).stat()
+                    if stat.S_ISREG(facts.st_mode):
+                        yield (inside + name).encode("utf-8", "replace").decode(), facts.st_size, facts.st_mtime_ns
+    except OSError as error:
+        hint = "check the rights of folders and files, and links that lead in a circle"
+        raise DataError(f"{error.filename or root} cannot be read: {error.strerror}", hint=hint) from error
 
 
-def _entries(folder: str, names: Iterable[str]) -> Iterator[os.DirEntry[str]]:
-    known = set(names)
-    with os.scandir(folder) as entries:
-        yield from (entry for entry in entries if entry.name in known and entry.is_file())
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _packed(places: Sequence[Path]) -> set[Path]:
+    """Return the folders that zips would unpack to: what lies there is in the zip."""
+    return {place.with_suffix("") for place in places if place.suffix.lower() == ".zip" and not place.is_dir()}
 
 
 def _normalised(paths: Any) -> Any:
-    """Return paths with plain slashes; empty ones in the place of those that climb out with `..`."""
-    return mended(paths, pc.match_substring_regex(paths, _ODD.pattern), _normal, paths)
+    """Return paths in NFC with plain slashes; empty ones in the place of those that climb out with `..`."""
+    odd = pc.or_(pc.match_substring_regex(paths, _ODD.pattern), pc.invert(pc.string_is_ascii(paths)))
+    return mended(paths, odd, _normal, paths)
 
 
 def _bases(paths: Any) -> Any:
@@ -252,7 +281,8 @@ def _bases(paths: Any) -> Any:
 
 
 def _normal(path: str) -> str:
-    """Return a path with plain slashes; nothing if it climbs out with `..`."""
+    """Return a path in NFC with plain slashes; nothing if it climbs out with `..`."""
+    path = unicodedata.normalize("NFC", path)
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
     return "" if ".." in parts else "/".join(parts)
 

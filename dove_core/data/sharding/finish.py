@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 
-from dove_core.data.manifest import MANIFEST, OK, SIZES, STATUSES, ShardEntry, ShardManifest, ShardMarker
+from dove_core.data.manifest import (
+    MANIFEST,
+    MERGED,
+    OK,
+    SIZES,
+    STATUSES,
+    ShardEntry,
+    ShardManifest,
+    ShardMarker,
+    read_marker,
+)
 from dove_core.data.sharding.captions import CaptionTable
 from dove_core.data.sharding.plan import ShardPlan, Sources
-from dove_core.data.sharding.task import DROPPED, tar_name
+from dove_core.data.sharding.task import DROPPED, OUTPUT, SIGN, tar_name
 from dove_core.errors import DataError
 from dove_core.events import Report, Saved, Skipped
 from dove_core.places import Place
 
-OUTPUT = re.compile(r"(\d{5,})\.(tar|parquet|done)")
-"""Names of files that sharding writes beside the manifest."""
 
-_HALF = re.compile(r"\.\d{5,}\.(?:tar|parquet|done)\.[0-9a-f]+\.tmp")
+class BadRowsError(DataError):
+    """Too many rows of a split cannot be used. Never leaves this package: other splits are made first."""
 
 
 def finish(
@@ -42,11 +50,12 @@ def finish(
     _report_skips(markers, task, report)
     try:
         _check_share(manifest, place, table, sources, max_bad)
-    except DataError:
+    except BadRowsError:
         remove_manifest(place)
         raise
     _remove_stale(place, len(plan))
     manifest.write(place)
+    place.remove(SIGN)
     report(Saved(place.at(MANIFEST)))
     return manifest
 
@@ -78,7 +87,7 @@ def _report_skips(markers: Sequence[ShardMarker], task: str, report: Report) -> 
     """Report what was left out, by reason, with the first example of each."""
     counts, examples = Counter[str](), dict[str, str]()
     for marker in markers:
-        counts.update({status: count for status, count in marker.counts.items() if status != OK})
+        counts.update({status: count for status, count in marker.counts.items() if status not in (OK, MERGED)})
         counts.update(marker.meta_problems)
         counts[DROPPED] += marker.dropped_captions
         examples = {**marker.examples, **examples}
@@ -89,25 +98,32 @@ def _report_skips(markers: Sequence[ShardMarker], task: str, report: Report) -> 
 
 def _check_share(manifest: ShardManifest, place: Place, table: CaptionTable, sources: Sources, max_bad: float) -> None:
     """Refuse a split of which nothing, or too little, can be used."""
-    bad = manifest.rows - manifest.samples
+    bad = manifest.rows - manifest.samples - manifest.counts[MERGED]
     reasons = ", ".join(f"{count} {status}" for status, count in manifest.counts.items() if count and status != OK)
     if not manifest.samples:
         wanted, pictures = table.paths[0].as_py(), sources.picture_index
         message = f"no row of {table.file} for {table.split} can be used: {reasons}"
         hint = f"expected pictures such as {wanted!r}; seen: {len(pictures)} pictures such as {pictures.example()!r}"
-        raise DataError(message, hint=hint)
+        raise BadRowsError(message, hint=hint)
     if bad > max_bad * manifest.rows:
         message = f"{bad} of {manifest.rows} rows for {table.split} cannot be used: {reasons}"
         hint = (
             f"status and error of each row are in {place.url}/*.parquet; once pictures are mended or fetched, "
             f"--retry-failed takes only those; allow more with --max-bad (now {max_bad:g})"
         )
-        raise DataError(message, hint=hint)
+        raise BadRowsError(message, hint=hint)
 
 
 def _remove_stale(place: Place, shards: int) -> None:
-    """Remove the shards of a larger plan, and what a killed run left half written."""
+    """Remove the shards of a larger plan; what bears no marker of ours is somebody else's and stays."""
     for name in place.sizes():
         match = OUTPUT.fullmatch(name)
-        if _HALF.fullmatch(name) or (match and int(match.group(1)) >= shards):
-            place.remove(name)
+        if match is None or match.group(2) != "done" or int(match.group(1)) < shards:
+            continue
+        try:
+            read_marker(place, name)
+        except DataError:
+            continue
+        stem = match.group(1)
+        for ending in ("tar", "parquet", "done"):
+            place.remove(f"{stem}.{ending}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,11 +38,16 @@ class Location:
         return cls(*(row[prefix + name] for name in cls.__slots__))
 
 
+class LostSourceError(Exception):
+    """A whole zip cannot be read any more, or has changed: no fault of single pictures. Never leaves a task."""
+
+
 class Members:
     """The zips and folders of a release, opened when first read."""
 
     def __init__(self, places: Sequence[Path]) -> None:
         self._places = list(places)
+        self._versions: dict[int, tuple[int, int]] = {}
         self._stems = [stem_of(place) for place in places]
         self._files: OrderedDict[int, int] = OrderedDict()
 
@@ -63,31 +69,61 @@ class Members:
 
         Raises:
             DataError: the file is damaged, encrypted, cannot be read, or has more than `limit` bytes.
+            LostSourceError: the zip cannot be read.
         """
         name = f"{self._stems[where.place]}/{where.name}"
         if max(where.size, where.packed) > limit:
             raise DataError(f"{name} has {where.size} bytes, more than {limit}")
+        if where.header < 0:
+            return self._read_file(self._places[where.place] / where.name, name)
         try:
-            if where.header < 0:
-                return (self._places[where.place] / where.name).read_bytes()
             length = record_length(where.header, where.header + where.length, where.packed)
             record = os.pread(self._file(where), length, where.header)
         except OSError as error:
-            raise DataError(f"{name} cannot be read: {error.strerror or error}") from error
+            raise LostSourceError(f"{self._places[where.place]} cannot be read: {error.strerror or error}") from error
         return content(record, where.packed, where.size, where.crc, where.method, name)
+
+    def hold(self) -> None:
+        """See that no zip that is open was written to since it was opened.
+
+        Raises:
+            LostSourceError: one was.
+        """
+        for place, file in self._files.items():
+            if _version(file) != self._versions[place]:
+                raise LostSourceError(f"{self._places[place]} was changed while it was read")
+
+    @staticmethod
+    def _read_file(path: Path, name: str) -> bytes:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            decomposed = path.with_name(unicodedata.normalize("NFD", path.name))  # as macOS writes names
+            if decomposed != path and decomposed.exists():
+                return decomposed.read_bytes()
+            raise DataError(f"{name} does not exist any more") from None
+        except OSError as error:
+            raise DataError(f"{name} cannot be read: {error.strerror or error}") from error
 
     def _file(self, where: Location) -> int:
         if where.place not in self._files:
             if len(self._files) >= _OPEN_FILES:
                 os.close(self._files.popitem(last=False)[1])
-            self._files[where.place] = os.open(self._places[where.place], os.O_RDONLY)
+            file = os.open(self._places[where.place], os.O_RDONLY)
+            self._files[where.place], self._versions[where.place] = file, _version(file)
         self._files.move_to_end(where.place)
         return self._files[where.place]
 
 
+def _version(file: int) -> tuple[int, int]:
+    facts = os.fstat(file)
+    return facts.st_size, facts.st_mtime_ns
+
+
 def stem_of(place: Path) -> str:
     """Return the folder that the files of a zip or folder count as lying in."""
-    return place.resolve().name if place.is_dir() else place.stem
+    stem = place.resolve().name if place.is_dir() else place.stem
+    return stem.encode("utf-8", "replace").decode()
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from dove_core.data.sharding.archives import (
     picture_places,
 )
 from dove_core.data.sharding.captions import CaptionTable, stems_of
+from dove_core.data.sharding.distinct import distinct_rows
 from dove_core.data.sharding.members import Location
 from dove_core.errors import DataError
 from dove_core.files import atomic_file, sha256_of
@@ -74,13 +75,15 @@ class Sources:
 class Row:
     """An input row: its key, the picture's path, captions as they came, and what the plan knows of it.
 
-    `is_repeated` tells whether an earlier row has this key, `problem` why there is no `picture`.
+    `is_repeated` tells whether an earlier row has this key, `is_merged` whether an earlier one is of the same picture
+    and has this row's captions too, `problem` why there is no `picture`.
     """
 
     key: str
     path: str
     captions: Mapping[str, Sequence[str]]
     is_repeated: bool
+    is_merged: bool
     picture: Location | None
     problem: str | None
     meta: Location | None
@@ -144,11 +147,17 @@ class PlannedRows:
         """
         self._path = file
         try:
-            self._file = pq.ParquetFile(file)
+            self._stream = file.open("rb")  # pyarrow would take some paths for addresses
+            self._file = pq.ParquetFile(self._stream)
         except (OSError, pa.ArrowException) as error:
             raise self._unreadable(error) from error
         names = self._file.schema_arrow.names
         self._fields = {name.removeprefix(_CAPTIONS): name for name in names if name.startswith(_CAPTIONS)}
+
+    def __del__(self) -> None:
+        """Close the plan."""
+        if "_stream" in self.__dict__:
+            self._stream.close()
 
     def of_shard(self, shard: int) -> Iterator[Row]:
         """Yield the input rows of a shard in the order in which they go into its tar.
@@ -163,7 +172,8 @@ class PlannedRows:
         for row in rows:
             captions = {field: row[column] for field, column in self._fields.items()}
             picture, meta = Location.of(row, "picture_"), Location.of(row, "meta_")
-            yield Row(row["key"], row["path"], captions, row["repeated"], picture, row["problem"], meta)
+            flags = row["repeated"], row["merged"]
+            yield Row(row["key"], row["path"], captions, *flags, picture, row["problem"], meta)
 
     def _unreadable(self, error: Exception) -> DataError:
         return DataError(f"{self._path} cannot be read: {error}", hint="delete it and run `dove shard` again")
@@ -171,8 +181,7 @@ class PlannedRows:
 
 def _write(table: CaptionTable, sources: Sources, config: ShardConfig, stream: Any) -> None:
     found = sources.picture_index.locate(table.paths)
-    keys = table.keys()
-    is_repeated = _repeats(keys)
+    rows = distinct_rows(table, found.entry)
     metas = _locate_metas(table.paths, sources.meta_index)
     # A bit generator's raw stream stays the same in every numpy version, which `permutation` does not promise.
     order = np.argsort(np.random.PCG64(config.seed).random_raw(len(table)), kind="stable")
@@ -182,17 +191,18 @@ def _write(table: CaptionTable, sources: Sources, config: ShardConfig, stream: A
         numbers = order[start : start + step]
         taken = pa.array(numbers)
         columns = {
-            "key": keys.take(taken),
+            "key": rows.keys.take(taken),
             "path": table.paths.take(taken),
-            **{_CAPTIONS + name: column.take(taken) for name, column in table.fields.items()},
-            "repeated": pa.array(is_repeated[numbers]),
+            **{_CAPTIONS + name: rows.captions(name, numbers) for name in table.fields},
+            "repeated": pa.array(rows.is_repeated[numbers]),
+            "merged": pa.array(rows.is_merged[numbers]),
             "problem": pa.array([found.problems.get(number) for number in numbers.tolist()], pa.string()),
             **sources.picture_index.columns(found.entry[numbers], "picture_"),
             **_meta_columns(sources.meta_index, metas[numbers]),
         }
-        rows = pa.table(columns)
-        writer = writer or pq.ParquetWriter(stream, rows.schema, compression="zstd")
-        writer.write_table(rows.cast(writer.schema), row_group_size=config.shard_size)
+        chunk = pa.table(columns)
+        writer = writer or pq.ParquetWriter(stream, chunk.schema, compression="zstd")
+        writer.write_table(chunk.cast(writer.schema), row_group_size=config.shard_size)
     if writer is not None:
         writer.close()
 
@@ -215,14 +225,6 @@ def _meta_columns(index: Archives | None, entries: np.ndarray) -> dict[str, Any]
     if index is None:
         return {f"meta_{name}": pa.nulls(len(entries), pa.int64()) for name in Location.__slots__}
     return index.columns(entries, "meta_")
-
-
-def _repeats(keys: Any) -> np.ndarray:
-    """Return for each row whether an earlier one has the same key."""
-    codes = keys.dictionary_encode().indices.to_numpy()
-    is_repeated = np.ones(len(codes), dtype=bool)
-    is_repeated[np.unique(codes, return_index=True)[1]] = False
-    return is_repeated
 
 
 def _digest(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dove_core.data.manifest import DAMAGED_PICTURE, DUPLICATE_KEY, MISSING_PICTURE, NO_CAPTION, OK
+from dove_core.data.manifest import DAMAGED_PICTURE, DUPLICATE_KEY, MERGED, MISSING_PICTURE, NO_CAPTION, OK
 from dove_core.data.sample import Sample, clean_captions, source_of
 from dove_core.data.sharding.members import Location, Members
 from dove_core.data.sharding.meta import MAX_META_BYTES, Meta, read_meta
@@ -36,6 +36,8 @@ def prepare(row: Row, pictures: Members, metas: Members | None, look: Look) -> P
     dropped = sum(map(len, row.captions.values())) - sum(map(len, captions.values()))
     source, gsd = source_of(row.key)
     sample = Sample(row.key, row.path, captions, source=source, gsd=gsd)
+    if row.is_merged:
+        return Prepared(sample, MERGED, f"an earlier row is of this picture: its captions are {row.key}'s too")
     if row.is_repeated:
         error = f"an earlier row has the key {row.key}"
         return Prepared(sample, DUPLICATE_KEY, error, dropped_captions=dropped)

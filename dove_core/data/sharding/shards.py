@@ -11,29 +11,21 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from dove_core.config import ShardConfig, check
-from dove_core.data.manifest import (
-    FAILED,
-    OK,
-    STATUSES,
-    ShardEntry,
-    ShardManifest,
-    ShardMarker,
-    read_manifest,
-    read_marker,
-)
+from dove_core.data.manifest import OK, STATUSES, ShardEntry, ShardManifest, read_manifest
 from dove_core.data.sharding import task
 from dove_core.data.sharding.captions import CaptionTable
-from dove_core.data.sharding.finish import finish, remove_manifest
+from dove_core.data.sharding.earlier import earlier_shards, finished_shards, hold_own, sign
+from dove_core.data.sharding.finish import BadRowsError, finish, remove_manifest
 from dove_core.data.sharding.karpathy import read_karpathy
 from dove_core.data.sharding.picture import Look
 from dove_core.data.sharding.plan import ShardPlan, Sources, make_plan
 from dove_core.data.sharding.skyscript import read_csv, release_tables
-from dove_core.data.sharding.task import ShardJob, marker_name, sidecar_name, tar_name
+from dove_core.data.sharding.task import ShardJob, tar_name
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Advanced, Noted, Report, Saved, Started, silent
 from dove_core.places import Folder, Place, place_of
@@ -144,9 +136,21 @@ def _shard_tables(
     retry_failed: bool,
     report: Report,
 ) -> list[ShardManifest]:
+    """Make every split; one that has too many bad rows is an error when the others are done."""
     sources, root = Sources(images), place_of(out)
-    manifests = [_shard_split(table, sources, root, config, part, retry_failed, report) for table in tables]
-    return [manifest for manifest in manifests if manifest is not None]
+    manifests: list[ShardManifest] = []
+    failed: list[BadRowsError] = []
+    for table in tables:
+        try:
+            manifest = _shard_split(table, sources, root, config, part, retry_failed, report)
+        except BadRowsError as error:
+            failed.append(error)
+        else:
+            manifests += [manifest] if manifest is not None else []
+    if failed:
+        message = "; ".join(error.message for error in failed)
+        raise DataError(message, hint=failed[0].hint)
+    return manifests
 
 
 def _shard_split(
@@ -159,27 +163,28 @@ def _shard_split(
     report: Report,
 ) -> ShardManifest | None:
     place = root / table.split
+    hold_own(place)
     place.make()
+    place.sweep()
     with _plan_folder(place) as folder:
         plan = make_plan(table, sources, config, folder)
-        kept, again = _before(place, plan, retry_failed, report)
+        job = _job(plan, sources, place, config)
+        kept, again = earlier_shards(place, plan, strict=retry_failed or part.none, retry=retry_failed, report=report)
         own = part.shards(len(plan))
         to_do = [(shard, shard in again) for shard in own if shard not in kept]
         if to_do:
+            sign(place)
             remove_manifest(place)
         done = sum(kept[shard].rows for shard in own if shard in kept)
         rows = sum(min(config.shard_size, plan.rows - shard * config.shard_size) for shard in own)
         report(Started(f"shard {plan.split}", rows, "pictures", done))
-        job = _job(plan, sources, place, config)
-        for shard, marker in _made(job, to_do, config.workers, report):
-            kept[shard] = marker
-        if len(kept) < len(plan):  # others may have finished theirs meanwhile
-            kept = {**_finished(place, plan), **kept}
-        if len(kept) < len(plan):
-            _say_what_is_missing(sorted(set(range(len(plan))) - set(kept)), plan, place, part, report)
+        _make(job, to_do, config.workers, report)
+        markers = finished_shards(place, plan)  # read anew: others may have written meanwhile
+        if missing := sorted(set(range(len(plan))) - set(markers)):
+            _say_what_is_missing(missing, plan, place, part, report)
             return None
-        markers = [kept[shard] for shard in range(len(plan))]
-        manifest = finish(plan, table, sources, place, markers, config.max_bad, root.name, report=report)
+        ordered = [markers[shard] for shard in range(len(plan))]
+        manifest = finish(plan, table, sources, place, ordered, config.max_bad, root.name, report=report)
         shutil.rmtree(folder, ignore_errors=True)
     return manifest
 
@@ -190,56 +195,15 @@ def _job(plan: ShardPlan, sources: Sources, place: Place, config: ShardConfig) -
     return ShardJob(plan.file, pictures, metas, place, look, plan.fingerprint, plan.rows_fingerprint)
 
 
-def _made(
-    job: ShardJob, to_do: list[tuple[int, bool]], workers: int, report: Report
-) -> Iterator[tuple[int, ShardMarker]]:
+def _make(job: ShardJob, to_do: list[tuple[int, bool]], workers: int, report: Report) -> None:
     """Make the shards that are left to do; those with True are gone on from."""
-    split = job.place.name
+    lost = "out of memory? Try fewer --workers: finished shards are kept"
     try:
-        lost = "out of memory? Try fewer --workers: finished shards are kept"
         for (shard, _), marker in each(partial(task.do, job), to_do, workers or cores(), lost=lost):
-            report(Advanced(f"shard {split}", marker.rows))
+            report(Advanced(f"shard {job.place.name}", marker.rows))
             report(Saved(job.place.at(tar_name(shard))))
-            yield shard, marker
     finally:
         task.close()
-
-
-def _before(
-    place: Place, plan: ShardPlan, retry_failed: bool, report: Report
-) -> tuple[dict[int, ShardMarker], set[int]]:
-    """Return the shards of earlier runs that are kept as they are, and those that are gone on from."""
-    finished = _finished(place, plan, same_rows=True)
-    same = {shard: marker for shard, marker in finished.items() if marker.fingerprint == plan.fingerprint}
-    if not retry_failed:
-        if other := len(finished) - len(same):
-            report(Noted(
-                f"{place.url}: {other} shards were made from other zips or folders and are made anew; with "
-                "--retry-failed they are kept, but for pictures that were missing or damaged"
-            ))  # fmt: skip
-        return same, set()
-    again = {shard for shard, marker in finished.items() if any(marker.counts[status] for status in FAILED)}
-    kept = {shard: marker for shard, marker in finished.items() if shard not in again}
-    for shard in kept.keys() - same.keys():
-        kept[shard] = replace(kept[shard], fingerprint=plan.fingerprint)
-        kept[shard].write(place, marker_name(shard))
-    return kept, again
-
-
-def _finished(place: Place, plan: ShardPlan, *, same_rows: bool = False) -> dict[int, ShardMarker]:
-    """Return the markers of whole shards of this plan or, with `same_rows`, of any plan with the same rows."""
-    sizes, found = place.sizes(), {}
-    for shard in range(len(plan)):
-        if marker_name(shard) not in sizes or sidecar_name(shard) not in sizes:
-            continue
-        try:
-            marker = read_marker(place, marker_name(shard))
-        except DataError:
-            continue
-        fits = marker.rows_fingerprint == plan.rows_fingerprint if same_rows else marker.fingerprint == plan.fingerprint
-        if fits and sizes.get(tar_name(shard)) == marker.bytes:
-            found[shard] = marker
-    return found
 
 
 def _say_what_is_missing(missing: list[int], plan: ShardPlan, place: Place, part: Part, report: Report) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import warnings
 from collections.abc import Iterable
@@ -62,6 +63,7 @@ def read_csv(file: Path, split: str | None = None) -> CaptionTable:
     split = split_of(file) if split is None else split
     if not _SPLIT_NAME.fullmatch(split):
         raise UsageError(f"split {split!r} cannot be the name of a folder", hint="use letters, digits, - and _")
+    _hold_header(file)
     columns = _read_columns(file)
     path_column = _path_column(file, list(columns))
     paths = columns.pop(path_column)
@@ -92,12 +94,30 @@ def _read_columns(file: Path) -> dict[str, Any]:
                         parts.setdefault(str(name), []).append(pc.fill_null(texts, ""))
     except FileNotFoundError:
         raise DataError(f"{file} does not exist", hint="give a caption file: --captions FILE") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8: {error}", hint="save it as UTF-8") from error
     except (OSError, ValueError, pd.errors.ParserWarning) as error:  # pandas' own errors are ValueErrors
         raise DataError(f"{file} cannot be read as a CSV: {error}", hint=_HINT) from error
     columns = {name: pa.concat_arrays(chunks) for name, chunks in parts.items()}
     parts.clear()
     pa.default_memory_pool().release_unused()  # what pandas' strings took
     return columns
+
+
+def _hold_header(file: Path) -> None:
+    """Refuse a header that names a column twice: pandas would rename the second."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            header = next(csv.reader(stream), [])
+    except FileNotFoundError:
+        raise DataError(f"{file} does not exist", hint="give a caption file: --captions FILE") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8: {error}", hint="save it as UTF-8") from error
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{file} cannot be read: {error}", hint="check what it is, and its rights") from error
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise DataError(f"{file} has several columns called {', '.join(map(repr, twice))}", hint=_HINT)
 
 
 def _path_column(file: Path, columns: list[str]) -> str:

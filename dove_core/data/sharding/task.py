@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from dove_core.data.manifest import FAILED, OK, STATUSES, ShardMarker, read_marker
-from dove_core.data.sharding.members import Members
+from dove_core.data.sharding.members import LostSourceError, Members
 from dove_core.data.sharding.picture import Look
 from dove_core.data.sharding.plan import PlannedRows
 from dove_core.data.sharding.row import Prepared, prepare
 from dove_core.data.sharding.sidecar import read_sidecar, sidecar_bytes, sidecar_row
 from dove_core.data.sharding.tar import TarWriter, read_sample
 from dove_core.errors import DataError
+from dove_core.files import sha256_of_stream
 from dove_core.places import Place
 
 DROPPED = "empty caption"
+OUTPUT = re.compile(r"(\d{5,})\.(tar|parquet|done)")
+"""Names of the files that shards are made of."""
+
+SIGN = ".dove"
+"""Name of an empty file in a split's folder while its shards are made: what lies there is ours."""
 
 
 @dataclass(frozen=True)
@@ -101,16 +109,27 @@ def do(job: ShardJob, what: tuple[int, bool]) -> ShardMarker:
         SpaceError: the disk is full.
     """
     shard, go_on = what
-    if not go_on:
-        return _write(job, shard, None)
-    marker = read_marker(job.place, marker_name(shard))
     try:
-        rows = read_sidecar(job.place.read(sidecar_name(shard)))
-        with job.place.open(tar_name(shard)) as tar:
-            return _write(job, shard, _Before(marker, rows, tar))
-    except (OSError, ValueError) as error:
-        where = job.place.where(tar_name(shard))
-        raise DataError(f"{where} cannot be gone on from: {error}", hint="run without --retry-failed") from error
+        with _earlier(job, shard) if go_on else nullcontext() as before:
+            return _write(job, shard, before)
+    except LostSourceError as error:
+        raise DataError(str(error), hint="mend that and run again: finished shards are kept") from error
+
+
+@contextmanager
+def _earlier(job: ShardJob, shard: int) -> Iterator[_Before | None]:
+    """Give a shard as an earlier run left it; nothing if a byte of it has changed since, or is gone."""
+    try:
+        marker = read_marker(job.place, marker_name(shard))
+        sidecar = job.place.read(sidecar_name(shard))
+        tar = job.place.open(tar_name(shard))
+    except (DataError, OSError):
+        yield None
+        return
+    with tar:
+        is_whole = hashlib.sha256(sidecar).hexdigest() == marker.sidecar_sha256
+        is_whole = is_whole and sha256_of_stream(tar) == marker.sha256
+        yield _Before(marker, read_sidecar(sidecar), tar) if is_whole else None
 
 
 def close() -> None:
@@ -134,6 +153,7 @@ def _write(job: ShardJob, shard: int, before: _Before | None) -> ShardMarker:
                 continue
             item = prepare(row, pictures, metas, job.look)
             tally.add(item, _added(tar, item))
+        pictures.hold()
         sha256 = tar.finish()
         job.place.remove(marker_name(shard))  # from here on, tar and sidecar may not belong together
     if before is not None:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from dove_core.config import ShardConfig
-from dove_core.data.manifest import MANIFEST, OK, SIZES, ShardEntry, read_manifest, read_marker
-from dove_core.data.sharding.finish import OUTPUT
+from dove_core.data.manifest import (
+    MANIFEST,
+    SIZES,
+    STATUSES,
+    ShardEntry,
+    ShardManifest,
+    ShardMarker,
+    read_manifest,
+    read_marker,
+)
 from dove_core.data.sharding.shards import PLANS, cores
 from dove_core.data.sharding.sidecar import read_sidecar
-from dove_core.data.sharding.task import marker_name, sidecar_name, tar_name
+from dove_core.data.sharding.task import OUTPUT, marker_name, sidecar_name, tar_name
 from dove_core.errors import DataError
 from dove_core.events import Advanced, Report, Started, silent
+from dove_core.files import sha256_of_stream
 from dove_core.places import Folder, Place, place_of
 from dove_core.processes import each
-
-_AT_ONCE = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -45,53 +52,79 @@ def verify_shards(shards: Path | str, config: ShardConfig, *, report: Report = s
     Raises:
         DataError: there is no manifest, or it is damaged.
     """
-    return [fault for place in _splits(place_of(shards)) for fault in _verify_split(place, config.workers, report)]
-
-
-def _splits(place: Place) -> list[Place]:
+    place = place_of(shards)
     if MANIFEST in place.sizes():
-        return [place]
-    found: list[Place] = [place / name for name in place.folders() if MANIFEST in (place / name).sizes()]
-    if not found:
+        return _verify_split(place, config.workers, report)
+    splits = [place / name for name in place.folders()]
+    is_whole = [MANIFEST in split.sizes() for split in splits]
+    if not any(is_whole):
         raise DataError(f"{place.url} holds no manifest.json", hint="`dove shard` writes it when all shards are done")
-    return found
+    faults = [Fault(place.where(name), "it is no part of a release's shards") for name in place.sizes()]
+    for split, has_manifest in zip(splits, is_whole, strict=True):
+        if has_manifest:
+            faults += _verify_split(split, config.workers, report)
+        else:
+            faults.append(Fault(split.url, "it has no manifest.json: its shards are not all done, or it is no split"))
+    return faults
 
 
 def _verify_split(place: Place, workers: int, report: Report) -> list[Fault]:
     manifest, name = read_manifest(place), f"verify {place.name}"
     report(Started(name, len(manifest.shards), "shards"))
     faults: list[Fault] = []
+    markers: list[ShardMarker] = []
     numbered = list(enumerate(manifest.shards))
     lost = "out of memory? Try fewer --workers"
-    for _, found in each(partial(_verify_shard, place, manifest.fingerprint), numbered, workers or cores(), lost=lost):
+    task = partial(_verify_shard, place, manifest.fingerprint)
+    for _, (marker, found) in each(task, numbered, workers or cores(), lost=lost):
+        markers += [marker] if marker is not None else []
         faults += found
         report(Advanced(name))
+    faults += _verify_sums(place, manifest, markers)
     return sorted([*faults, *_foreign(place, len(numbered))], key=lambda fault: fault.file)
 
 
-def _verify_shard(place: Place, fingerprint: str, numbered: tuple[int, ShardEntry]) -> list[Fault]:
+def _verify_sums(place: Place, manifest: ShardManifest, markers: list[ShardMarker]) -> Iterator[Fault]:
+    """Yield a fault where manifest or sizes are not what the markers add up to."""
+    if len(markers) == len(manifest.shards):
+        counts = {status: sum(marker.counts[status] for marker in markers) for status in STATUSES}
+        dropped = sum(marker.dropped_captions for marker in markers)
+        problems = sum(sum(marker.meta_problems.values()) for marker in markers)
+        told = (manifest.rows, dict(manifest.counts), manifest.dropped_captions, manifest.meta_problems)
+        if told != (sum(marker.rows for marker in markers), counts, dropped, problems):
+            yield Fault(place.where(MANIFEST), "its sums are not those of the done-markers")
+    try:
+        sizes = json.loads(place.read(SIZES))
+    except (OSError, ValueError, RecursionError):
+        sizes = None
+    if sizes != {shard.name: shard.samples for shard in manifest.shards}:
+        yield Fault(place.where(SIZES), "it is missing, or not what the manifest says")
+
+
+def _verify_shard(
+    place: Place, fingerprint: str, numbered: tuple[int, ShardEntry]
+) -> tuple[ShardMarker | None, list[Fault]]:
     shard, entry = numbered
+    faults = list(_differs(place, entry.name, entry.sha256))
     try:
         marker = read_marker(place, marker_name(shard))
     except DataError as error:
-        return [Fault(place.where(marker_name(shard)), error.message), *_differs(place, entry.name, entry.sha256)]
-    faults = []
+        return None, [Fault(place.where(marker_name(shard)), error.message), *faults]
     if (marker.sha256, marker.samples, marker.fingerprint) != (entry.sha256, entry.samples, fingerprint):
         faults.append(Fault(place.where(marker_name(shard)), "it does not belong to the manifest"))
-    faults += _differs(place, entry.name, entry.sha256)
     broken = list(_differs(place, sidecar_name(shard), marker.sidecar_sha256))
     if not broken:
-        rows = read_sidecar(place.read(sidecar_name(shard)))
-        if sum(row["status"] == OK for row in rows) != entry.samples:
-            broken = [Fault(place.where(sidecar_name(shard)), f"it does not have {entry.samples} samples")]
-    return faults + broken
+        found = Counter(row["status"] for row in read_sidecar(place.read(sidecar_name(shard))))
+        if any(found[status] != marker.counts[status] for status in STATUSES):
+            broken = [Fault(place.where(sidecar_name(shard)), "its rows are not those its done-marker counts")]
+    return marker, faults + broken
 
 
 def _differs(place: Place, name: str, sha256: str) -> Iterator[Fault]:
     """Yield a fault if a file is not there, or not the one with this sum."""
     try:
         with place.open(name) as stream:
-            found = _sha256(stream)
+            found = sha256_of_stream(stream)
     except FileNotFoundError:
         yield Fault(place.where(name), "it is missing")
     except OSError as error:
@@ -99,13 +132,6 @@ def _differs(place: Place, name: str, sha256: str) -> Iterator[Fault]:
     else:
         if found != sha256:
             yield Fault(place.where(name), "its bytes have changed: its SHA-256 is not the one it was written with")
-
-
-def _sha256(stream: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while data := stream.read(_AT_ONCE):
-        digest.update(data)
-    return digest.hexdigest()
 
 
 def _foreign(place: Place, shards: int) -> Iterator[Fault]:
