@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from tests.made import SMALL, make_karpathy
 
 os.environ.setdefault("NO_COLOR", "1")
 torch.set_num_threads(2)
+# Started in the background, we would inherit that Ctrl-C is ignored, and so would every process that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ALONE = ComputeConfig(device="cpu", workers=0)
 
