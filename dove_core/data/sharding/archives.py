@@ -193,11 +193,13 @@ def picture_places(place: Path) -> list[Path]:
     Raises:
         DataError: `place` does not exist.
     """
+    hint = "give the zip or the folder that holds the pictures"
     try:
         place.stat()
+    except FileNotFoundError:
+        raise DataError(f"{place} does not exist", hint=hint) from None
     except OSError as error:
-        hint = "give the zip or the folder that holds the pictures"
-        raise DataError(f"{place} cannot be found: {error.strerror}", hint=hint) from error
+        raise DataError(f"{place} cannot be looked at: {error.strerror}", hint=hint) from error
     return [*_zips(place, is_meta=False), place] if place.is_dir() else [place]
 
 
