@@ -49,8 +49,9 @@ def tar_header(name: str, size: int) -> bytes:
 class TarWriter:
     """Writes members one behind the other and keeps count of bytes and SHA-256; the caller owns the stream.
 
-    Two buffers take turns: while one is filled, a thread writes and hashes the other, which takes as long. What is on
-    the disk is dropped from the system's cache: a release is larger than memory, and would push out all else.
+    Two buffers take turns: while one is filled, one thread writes and another hashes the other, which each take nearly
+    as long. What is on the disk is dropped from the system's cache: a release is larger than memory, and would push out
+    all else.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -59,16 +60,17 @@ class TarWriter:
         self._digest = hashlib.sha256()
         self._buffer, self._other = bytearray(_AT_ONCE), bytearray(_AT_ONCE)
         self._filled = 0
-        self._thread = ThreadPoolExecutor(1)
-        self._writing: Future[None] | None = None
+        self._writer, self._hasher = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        self._under_way: list[Future[None]] = []
         self._written = self._dropped = 0
 
     def __enter__(self) -> TarWriter:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End the thread."""
-        self._thread.shutdown(wait=True)
+        """End the threads."""
+        self._writer.shutdown(wait=True)
+        self._hasher.shutdown(wait=True)
 
     def add(self, name: str, data: bytes) -> int:
         """Write one file and return the offset of its content in the tar."""
@@ -93,30 +95,29 @@ class TarWriter:
             self._filled += len(data)
             return
         self._turn()
-        if len(data) < _AT_ONCE:
-            self._put_again(data)
+        if len(data) <= _AT_ONCE:
+            self._buffer[: len(data)] = data
+            self._filled = len(data)
         else:
-            self._wait()
-            self._write(memoryview(data))
-
-    def _put_again(self, data: bytes) -> None:
-        self._buffer[: len(data)] = data
-        self._filled = len(data)
+            self._give(memoryview(data))
 
     def _turn(self) -> None:
-        """Give the full buffer to the thread and go on with the other."""
-        self._wait()
-        self._writing = self._thread.submit(self._write, memoryview(self._buffer)[: self._filled])
+        """Give the full buffer to the threads and go on with the other."""
+        self._give(memoryview(self._buffer)[: self._filled])
         self._buffer, self._other, self._filled = self._other, self._buffer, 0
 
+    def _give(self, data: memoryview) -> None:
+        self._wait()
+        self._under_way = [self._writer.submit(self._write, data), self._hasher.submit(self._digest.update, data)]
+
     def _wait(self) -> None:
-        if self._writing is not None:
-            self._writing.result()
-            self._writing = None
+        """Wait until the last buffer is written and hashed; raise what writing raised."""
+        for future in self._under_way:
+            future.result()
+        self._under_way = []
 
     def _write(self, data: memoryview) -> None:
         self._stream.write(data)
-        self._digest.update(data)
         self._written += len(data)
         if self._written - self._dropped >= _DROP_EACH:
             self._drop()
