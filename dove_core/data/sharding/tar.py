@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO
 
@@ -18,6 +19,7 @@ MTIME = 946_684_800
 _MAX_SIZE = 8**11 - 1
 _ZEROS = bytes(BLOCK)
 _AT_ONCE = 4 * 2**20
+_BUFFERS = 6
 _DROP_EACH = 64 * 2**20
 
 
@@ -49,19 +51,19 @@ def tar_header(name: str, size: int) -> bytes:
 class TarWriter:
     """Writes members one behind the other and keeps count of bytes and SHA-256; the caller owns the stream.
 
-    Two buffers take turns: while one is filled, one thread writes and another hashes the other, which each take nearly
-    as long. What is on the disk is dropped from the system's cache: a release is larger than memory, and would push out
-    all else.
+    Some buffers take turns: while one is filled, one thread writes and another hashes those before, which each take
+    nearly as long. What is on the disk is dropped from the system's cache: a release is larger than memory, and would
+    push out all else.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         self.size = 0
         self._stream = stream
         self._digest = hashlib.sha256()
-        self._buffer, self._other = bytearray(_AT_ONCE), bytearray(_AT_ONCE)
-        self._filled = 0
+        self._buffer, self._filled = bytearray(_AT_ONCE), 0
+        self._free = [bytearray(_AT_ONCE) for _ in range(_BUFFERS - 1)]
         self._writer, self._hasher = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
-        self._under_way: list[Future[None]] = []
+        self._under_way: deque[tuple[bytearray, list[Future[None]]]] = deque()
         self._written = self._dropped = 0
 
     def __enter__(self) -> TarWriter:
@@ -85,36 +87,37 @@ class TarWriter:
         self._put(_ZEROS)
         self._put(_ZEROS)
         self._turn()
-        self._wait()
+        while self._under_way:
+            self._wait()
         return self._digest.hexdigest()
 
     def _put(self, data: bytes) -> None:
         self.size += len(data)
-        if self._filled + len(data) <= _AT_ONCE:
+        if self._filled + len(data) <= len(self._buffer):
             self._buffer[self._filled : self._filled + len(data)] = data
             self._filled += len(data)
             return
         self._turn()
-        if len(data) <= _AT_ONCE:
-            self._buffer[: len(data)] = data
-            self._filled = len(data)
-        else:
-            self._give(memoryview(data))
+        if len(data) > len(self._buffer):  # from now on there is a larger one
+            self._buffer = bytearray(len(data))
+        self._buffer[: len(data)] = data
+        self._filled = len(data)
 
     def _turn(self) -> None:
-        """Give the full buffer to the threads and go on with the other."""
-        self._give(memoryview(self._buffer)[: self._filled])
-        self._buffer, self._other, self._filled = self._other, self._buffer, 0
-
-    def _give(self, data: memoryview) -> None:
-        self._wait()
-        self._under_way = [self._writer.submit(self._write, data), self._hasher.submit(self._digest.update, data)]
+        """Give the full buffer to the threads and go on with one that is free."""
+        data = memoryview(self._buffer)[: self._filled]
+        work = [self._writer.submit(self._write, data), self._hasher.submit(self._digest.update, data)]
+        self._under_way.append((self._buffer, work))
+        if not self._free:
+            self._wait()
+        self._buffer, self._filled = self._free.pop(), 0
 
     def _wait(self) -> None:
-        """Wait until the last buffer is written and hashed; raise what writing raised."""
-        for future in self._under_way:
+        """Wait until the oldest buffer is written and hashed; raise what writing raised."""
+        buffer, work = self._under_way.popleft()
+        for future in work:
             future.result()
-        self._under_way = []
+        self._free.append(buffer)
 
     def _write(self, data: memoryview) -> None:
         self._stream.write(data)
