@@ -17,6 +17,16 @@ MTIME = 946_684_800
 """Time of every member: 2000-01-01T00:00:00Z. Zero would make GNU tar complain of an implausible date."""
 
 _MAX_SIZE = 8**11 - 1
+_OWNER = b"0000644\0" + b"0000000\0" * 2  # mode, user, group
+_TIME = b"%011o\0" % MTIME
+_KIND = b"".join((
+    b"0" + b"\0" * 100,  # a regular file, linked to nothing
+    b"ustar\x0000",
+    b"\0" * 64,  # names of user and group
+    b"0000000\0" * 2,  # device
+    b"\0" * 167,  # prefix of the name, filling
+))  # fmt: skip
+_REST_SUM = sum(_OWNER) + sum(_TIME) + 8 * ord(" ") + sum(_KIND)  # the checksum counts itself as blanks
 _ZEROS = bytes(BLOCK)
 _AT_ONCE = 4 * 2**20
 _BUFFERS = 6
@@ -32,20 +42,9 @@ def tar_header(name: str, size: int) -> bytes:
     raw = name.encode("ascii")
     if not 1 <= len(raw) <= 100 or not 0 <= size <= _MAX_SIZE:
         raise ValueError(f"a ustar header cannot hold {name!r} with {size} bytes")
-    fields = (
-        raw.ljust(100, b"\0"),
-        b"0000644\0" + b"0000000\0" * 2,  # mode, user, group
-        b"%011o\0" % size,
-        b"%011o\0" % MTIME,
-        b" " * 8,  # the checksum counts itself as blanks
-        b"0" + b"\0" * 100,  # a regular file, linked to nothing
-        b"ustar\x0000",
-        b"\0" * 64,  # names of user and group
-        b"0000000\0" * 2,  # device
-        b"\0" * 167,  # prefix of the name, filling
-    )
-    header = b"".join(fields)
-    return header[:148] + b"%06o\0 " % sum(header) + header[156:]
+    length = b"%011o\0" % size
+    checksum = _REST_SUM + sum(raw) + sum(length)
+    return b"".join((raw.ljust(100, b"\0"), _OWNER, length, _TIME, b"%06o\0 " % checksum, _KIND))
 
 
 class TarWriter:
