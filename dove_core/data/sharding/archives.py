@@ -33,7 +33,6 @@ META_ENDINGS = (".pickle", ".pkl")
 _JUNK = re.compile(r"(?:^|/)(?:\.|__MACOSX/)")
 _ODD = re.compile(r"\\|//|/$|^/|(?:^|/)\.\.?(?:/|$)")
 _META_NAME = re.compile(r"meta\d*")
-_AT_ONCE = 100_000
 _NUMBERS = ("header", "length", "packed", "size", "crc", "method")
 
 
@@ -99,15 +98,11 @@ class Archives:
         many = np.diff(self._starts)[codes] != 1 if len(self._bases) else np.ones(len(codes), bool)
         single = np.flatnonzero((codes >= 0) & ~many)
         first = self._by_base[self._starts[codes[single]]] if len(single) else single
-        for start in range(0, len(single), _AT_ONCE):
-            rows, entries = single[start : start + _AT_ONCE], first[start : start + _AT_ONCE]
-            asked = wanted.take(pa.array(rows)).to_pylist()
-            facts = zip(rows.tolist(), entries.tolist(), asked, self._full_names(entries), strict=True)
-            for row, number, path, name in facts:
-                if _fit("/" + path, "/" + name):
-                    entry[row] = number
-                else:
-                    problems[row] = _nothing(paths, row)
+        entry[single] = first
+        for at in self._perhaps_unfit(wanted.take(pa.array(single)), first).tolist():
+            row, number = int(single[at]), int(first[at])
+            if not _fit("/" + wanted[row].as_py(), "/" + self.name(number)):
+                entry[row], problems[row] = -1, _nothing(paths, row)
         for row in np.flatnonzero((codes < 0) | many).tolist():
             entry[row], problem = self._choose(paths, row, wanted[row].as_py(), int(codes[row]))
             if problem:
@@ -139,10 +134,22 @@ class Archives:
             return -1, f"{len(best)} files fit {paths[row].as_py()!r}: {', '.join(sorted(best)[:3])}"
         return next(iter(best.values())), None
 
-    def _full_names(self, entries: np.ndarray) -> Iterator[str]:
-        names = self._names.take(pa.array(entries)).to_pylist()
-        places = self._columns["place"][entries].tolist()
-        return (f"{self.stems[place]}/{name}" for place, name in zip(places, names, strict=True))
+    def _perhaps_unfit(self, wanted: Any, entries: np.ndarray) -> np.ndarray:
+        """Return the places of paths that fit their entry in none of the usual ways: those need a look.
+
+        The usual ways: a bare name; the entry's own path, its path without a first folder, or below its zip's name.
+        """
+        names = self._names.take(pa.array(entries)).combine_chunks()
+        fits = pc.or_(pc.equal(wanted, names), pc.invert(pc.match_substring(wanted, "/")))
+        left = np.flatnonzero(~fits.to_numpy(zero_copy_only=False))
+        if not len(left):
+            return left
+        names, wanted = names.take(pa.array(left)), wanted.take(pa.array(left))
+        stems = pa.array(self.stems, pa.large_string()).take(pa.array(self._columns["place"][entries[left]]))
+        full = pc.binary_join_element_wise(stems, names, pa.scalar("/", pa.large_string()))
+        fits = pc.or_(pc.equal(wanted, pc.replace_substring_regex(names, "^[^/]*/", "")), pc.equal(wanted, full))
+        unfit: np.ndarray = left[~fits.to_numpy(zero_copy_only=False)]
+        return unfit
 
     def _of_zip(self, path: Path) -> tuple[Any, dict[str, np.ndarray]]:
         with open_zip(path) as (read, size):

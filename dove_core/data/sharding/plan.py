@@ -201,7 +201,8 @@ def _write(table: CaptionTable, sources: Sources, config: ShardConfig, stream: A
             **_meta_columns(sources.meta_index, metas[numbers]),
         }
         chunk = pa.table(columns)
-        writer = writer or pq.ParquetWriter(stream, chunk.schema, compression="zstd")
+        # Nearly every string is there once: a dictionary of them would cost time and save nothing.
+        writer = writer or pq.ParquetWriter(stream, chunk.schema, compression="lz4", use_dictionary=False)
         writer.write_table(chunk.cast(writer.schema), row_group_size=config.shard_size)
     if writer is not None:
         writer.close()
