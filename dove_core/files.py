@@ -46,12 +46,22 @@ def is_left_over(path: Path) -> bool:
     try:
         if match[1] != _HOST:
             return time.time() - path.stat().st_mtime > _LONG_AGO
-        os.kill(int(match[2]), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # it is somebody else's process, or the file is gone
+    except OSError:  # the file is gone
         return False
-    return False
+    return not _is_alive(int(match[2]))
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        state = (
+            Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
+        )
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's process, or a system without /proc
+        return True
+    return state not in ("Z", "X")  # dead, and nobody has asked for its exit code
 
 
 @contextmanager

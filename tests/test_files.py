@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import pickle
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 
 import pytest
 
 from dove_core.errors import DataError, SpaceError, UsageError
-from dove_core.files import atomic_file, atomic_folder, read_record, settled_folder, space_checked, write_record
+from dove_core.files import (
+    atomic_file,
+    atomic_folder,
+    is_left_over,
+    read_record,
+    settled_folder,
+    space_checked,
+    write_record,
+)
 
 
 @dataclass(frozen=True)
@@ -99,3 +111,27 @@ def test_a_record_with_anything_odd_is_an_error_that_names_the_file(tmp_path, co
 def test_an_error_keeps_its_hint_between_processes():
     error = pickle.loads(pickle.dumps(DataError("what", hint="how")))
     assert (type(error), error.message, error.hint) == (DataError, "what", "how")
+
+
+def test_what_a_dead_process_has_half_written_is_known_and_what_a_living_one_writes_is_not(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from dove_core.files import atomic_file\n"
+        "with atomic_file(Path(sys.argv[1])) as stream: os._exit(9)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a.bin")])
+    for _ in range(3000):  # a zombie is dead, though its number is still taken
+        if (left := list(tmp_path.glob(".*.tmp"))) and is_left_over(left[0]):
+            break
+        time.sleep(0.01)
+    assert child.wait() == 9
+    left = list(tmp_path.glob(".*.tmp"))
+    assert is_left_over(left[0])
+    with atomic_file(tmp_path / "b.bin"):
+        (own,) = tmp_path.glob(".b.bin.*.tmp")
+        assert not is_left_over(own)
+    other = tmp_path / ".c.bin.00000000-1-00000000.tmp"  # of another machine
+    other.write_bytes(b"")
+    assert not is_left_over(other)
+    os.utime(other, (0, 0))
+    assert is_left_over(other)
+    assert not is_left_over(tmp_path / "notes.tmp")

@@ -54,6 +54,7 @@ def finish(
         remove_manifest(place)
         raise
     _remove_stale(place, len(plan))
+    place.sweep()
     manifest.write(place)
     place.remove(SIGN)
     report(Saved(place.at(MANIFEST)))
