@@ -76,12 +76,6 @@ def begin() -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def leave_signals() -> None:
-    """Ignore Ctrl-C and a scheduler's signal: the process that started this one answers them."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
 def end_with_parent() -> None:
     """Leave no process behind that works on when the one that started it was killed."""
     if parent := multiprocessing.parent_process():

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -12,9 +16,10 @@ from dove_core.data.manifest import read_manifest
 from dove_core.data.plan import Plan
 from dove_core.data.reader import Record, Shards
 from dove_core.errors import DataError, DoveError
-from dove_core.processes import leave_signals
 
 T = TypeVar("T")
+_GRACE = 20.0
+"""Seconds that a worker lives on after SIGTERM."""
 
 
 class _Failure(NamedTuple):
@@ -44,8 +49,18 @@ def _as_is(batch: T) -> T:
 
 
 def _leave_signals(worker: int) -> None:
-    """Let Ctrl-C and a scheduler's signal reach the process that trains: it ends its workers when it is done."""
-    leave_signals()
+    """Leave signals to the process that trains: it finishes its step, saves, and ends its workers.
+
+    SIGTERM is also how Python ends workers that are left over at its exit, so it cannot be passed over for good.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_later)
+
+
+def _end_later(number: int, frame: FrameType | None) -> None:
+    timer = threading.Timer(_GRACE, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
 
 
 def load(
@@ -55,7 +70,7 @@ def load(
     *,
     workers: int = 0,
     pin_memory: bool = False,
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """Yield `transform(records, epoch)` for each batch of the plan, in order, made ahead in `workers` processes.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,11 +110,17 @@ class Trainer:
         total, seen = plan.epochs * len(self.shards), plan.epoch * len(self.shards) + plan.samples
         self.report(Started(_TASK, total, "pictures", done=seen))
         cuda = self.world.device.type == "cuda"
-        with Interrupt() as interrupt:
-            batches = load(self.shards, plan, self._make_batch(), workers=self.compute.workers, pin_memory=cuda)
+        reading = load(self.shards, plan, self._make_batch(), workers=self.compute.workers, pin_memory=cuda)
+        with Interrupt() as interrupt, closing(reading) as batches:
             for number, step in enumerate(plan.steps(), start=1):
                 waiting = time.perf_counter()
-                batch = next(batches)
+                try:
+                    batch = next(batches)
+                except DataError:
+                    if not interrupt.wanted:
+                        raise
+                    self._save()  # the signal went to the workers too
+                    break
                 self._waited += time.perf_counter() - waiting
                 self._count_broken(batch)
                 is_whole = number % self.training.accumulate == 0 or step.ends_epoch

@@ -100,3 +100,21 @@ def test_ctrl_c_stops_a_real_training_with_130_and_keeps_what_is_finished(empty,
         "train", "--resume", "--max-steps", str(steps + 8), "--device", "cpu", "--workers", "0", "--epochs", "600"
     )
     assert code == 0, err
+
+
+@pytest.mark.parametrize("ends", ["by itself", "by SIGTERM to all"])
+def test_a_training_with_workers_ends_and_leaves_nobody_behind(empty, ends):
+    captions, images = make_karpathy(empty / "source", {"train": 48})
+    assert dove("shard", "--captions", str(captions), "--images", str(images), "--name", "s")[0] == 0
+    command = [sys.executable, "-m", "dove_cli", "train", *SMALL_OPTIONS, "--workers", "2"]
+    command += ["--epochs", "1" if ends == "by itself" else "500"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    if ends != "by itself":
+        while not (empty / "runs/s/best").exists():
+            assert run.poll() is None
+            time.sleep(0.1)
+        os.killpg(run.pid, signal.SIGTERM)
+    error = run.communicate(timeout=120)[1]
+    assert run.returncode == (0 if ends == "by itself" else 130), error
+    assert (empty / "runs/s/last/training.pt").exists()
