@@ -112,7 +112,8 @@ class Trainer:
         cuda = self.world.device.type == "cuda"
         reading = load(self.shards, plan, self._make_batch(), workers=self.compute.workers, pin_memory=cuda)
         with Interrupt() as interrupt, closing(reading) as batches:
-            for number, step in enumerate(plan.steps(), start=1):
+            taken = 0  # batches of the step under way; an epoch's last step may have fewer
+            for step in plan.steps():
                 waiting = time.perf_counter()
                 try:
                     batch = next(batches)
@@ -123,7 +124,9 @@ class Trainer:
                     break
                 self._waited += time.perf_counter() - waiting
                 self._count_broken(batch)
-                is_whole = number % self.training.accumulate == 0 or step.ends_epoch
+                taken += 1
+                is_whole = taken == self.training.accumulate or step.ends_epoch
+                taken = 0 if is_whole else taken
                 self._learn(step, batch.to(self.world.device), is_whole)
                 if is_whole and (self._after(step) or self._is_over(interrupt, step)):
                     break

@@ -276,6 +276,15 @@ def test_accumulated_batches_give_the_gradient_of_their_mean(shapes, tmp_path):
     assert result.history[0]["steps"] == 3
 
 
+def test_a_resumed_run_accumulates_the_same_batches(shapes, tmp_path):
+    training = dataclasses.replace(QUICK, accumulate=2, epochs=2)  # three batches an epoch: two steps
+    train(shapes / "train", tmp_path / "whole", SMALL, training, ALONE)
+    train(shapes / "train", tmp_path / "half", SMALL, dataclasses.replace(training, max_steps=2), ALONE)
+    resume(tmp_path / "half", ALONE, changes={"max_steps": 0})
+    assert load_state(tmp_path / "half")[0].steps == load_state(tmp_path / "whole")[0].steps == 4
+    assert same(tmp_path / "whole" / "last", tmp_path / "half" / "last")
+
+
 def test_a_wish_to_end_saves_the_step_that_was_reached(shapes, tmp_path):
     training = dataclasses.replace(QUICK, epochs=3)
     train(shapes / "train", tmp_path / "whole", SMALL, training, ALONE)
