@@ -12,7 +12,7 @@ import typer
 from dove_cli.defaults import RUNS, named, only_run, only_split, say_default
 from dove_cli.options import JsonOption, given
 from dove_cli.render import output, print_json, reporting
-from dove_core.config import ComputeConfig, ModelConfig, TrainConfig
+from dove_core.config import ComputeConfig, LaunchConfig, ModelConfig, TrainConfig
 
 if TYPE_CHECKING:
     from dove_core.training.trainer import TrainResult
@@ -23,6 +23,7 @@ def train(
     model: ModelConfig,
     training: TrainConfig,
     compute: ComputeConfig,
+    launching: LaunchConfig,
     shards: Annotated[Path | None, typer.Option(help="Training split. [default: the only train split]")] = None,
     validation: Annotated[
         Path | None, typer.Option(help="Split that chooses best/. [default: `val` beside the training split]")
@@ -30,7 +31,6 @@ def train(
     run: Annotated[
         str | None, typer.Option(help="Name below runs/, or a folder. [default: the release's name]")
     ] = None,
-    gpus: Annotated[int, typer.Option(min=1, help="Processes; with --device cpu, CPU processes.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from last/ with the run's own settings.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,8 +50,8 @@ def train(
             from dove_core.training.loop import resume as go_on
 
             result = go_on(
-                folder, compute, changes=changes, shards=shards, validation=validation, gpus=gpus, command=command,
-                report=report,
+                folder, compute, changes=changes, shards=shards, validation=validation, launching=launching,
+                command=command, report=report,
             )  # fmt: skip
         else:
             shards = shards or only_split("train")
@@ -60,8 +60,8 @@ def train(
             say_default(f"choosing best/ on {validation}" if validation else "no val split: best/ is the last epoch")
             from dove_core.training.loop import train as start
 
-            result = start(shards, folder, model, training, compute, validation=validation, gpus=gpus, command=command,
-                           report=report)  # fmt: skip
+            result = start(shards, folder, model, training, compute, validation=validation, launching=launching,
+                           command=command, report=report)  # fmt: skip
     if result is not None:
         _show(result, as_json)
 

@@ -8,6 +8,7 @@ A `Literal` type lists the choices.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -102,6 +103,9 @@ class TrainConfig:
     max_broken: float = _setting(
         0.001, "Largest share of pictures that cannot be decoded before training is an error.", low=0, high=1
     )
+    captions_per_picture: int = _setting(
+        1, "Captions of a picture that the global term learns from in a step; ROAM's term takes one.", low=1, high=100
+    )
     random_rotation: bool = _setting(True, "Turn pictures by random quarter turns and mirror them.")
     crop_scale: float = _setting(
         0.6, "Smallest share of a picture that a random crop keeps; 1: no crop.", above=0, high=1
@@ -121,6 +125,46 @@ class ComputeConfig:
     amp: bool = _setting(True, "Mixed precision, where the device gains from it.")
     compile: bool = _setting(False, "Compile the image trunk for training: a slow start, then faster steps.")
     workers: int = _setting(2, "Processes that read and decode pictures; 0: none besides the main one.", low=0)
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """How many processes train, and where."""
+
+    gpus: int = _setting(1, "Processes on this machine; with --device cpu, CPU processes.", low=1)
+    nodes: str = _setting("1", "Machines: a number, or 1:4 for any number from 1 to 4.")
+    rendezvous: str = _setting(
+        "", "With several machines: HOST:PORT of one of them, where they meet; the same on each."
+    )
+    restarts: int = _setting(3, "Times that processes are started again, from last/, after one of them died.", low=0)
+
+    @property
+    def node_range(self) -> tuple[int, int]:
+        """Return the least and the largest number of machines.
+
+        Raises:
+            UsageError: `nodes` is neither a number nor a range, or there is no meeting point for several machines.
+        """
+        match = re.fullmatch(r"([1-9]\d*)(?::([1-9]\d*))?", self.nodes)
+        least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 0 < least <= most:
+            raise UsageError(f"--nodes {self.nodes!r} is no number of machines", hint="such as 2, or 1:4")
+        if most > 1 and not self.rendezvous:
+            hint = "give --rendezvous HOST:PORT, one of the machines, the same on each"
+            raise UsageError(f"--nodes {self.nodes}: several machines need a place to meet", hint=hint)
+        return least, most
+
+    @property
+    def meeting_point(self) -> tuple[str, int]:
+        """Return host and port of `rendezvous`.
+
+        Raises:
+            UsageError: it is no HOST:PORT.
+        """
+        host, _, port = self.rendezvous.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise UsageError(f"--rendezvous {self.rendezvous!r} is no HOST:PORT", hint="such as node1:29400")
+        return host, int(port)
 
 
 @dataclass(frozen=True)
@@ -171,6 +215,8 @@ def check(config: Any) -> None:
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         _check_value(option_name(item.name), value, hints[item.name], item.metadata)
+    if isinstance(config, LaunchConfig) and config.node_range and config.rendezvous:
+        config.meeting_point  # noqa: B018  # it raises
     if isinstance(config, ModelConfig) and config.embed_dim % config.heads:
         message = f"--embed-dim {config.embed_dim} is not a multiple of --heads {config.heads}"
         raise UsageError(message, hint="512 with 8 heads is the default")

@@ -9,8 +9,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Client, Listener
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
 
 from dove_core.errors import DataError
 
@@ -81,3 +84,47 @@ def end_with_parent() -> None:
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
+
+
+class Ear:
+    """While this context lasts, hears what other processes of this machine send to a socket, one after another.
+
+    They connect by `multiprocessing.connection.Client` and send events. One that is killed in mid-sentence costs that
+    sentence only, which a queue with a lock that processes share could not promise.
+    """
+
+    def __init__(self, path: Path, report: Callable[[Any], None]) -> None:
+        self._path, self._report = str(path), report
+        self._listener = Listener(self._path, family="AF_UNIX")
+        self._thread = threading.Thread(target=self._hear, daemon=True)
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> Ear:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Hear the rest of what was sent; raise what `report` raised, unless another error is under way."""
+        with suppress(OSError), Client(self._path) as end:
+            end.send(None)
+        self._thread.join()
+        self._listener.close()
+        if self._error is not None and error is None:
+            raise self._error
+
+    def _hear(self) -> None:
+        while True:
+            try:
+                with self._listener.accept() as connection:
+                    while (event := connection.recv()) is not None:
+                        self._pass_on(event)
+                    return
+            except (EOFError, OSError):
+                continue  # the sender is done, or was killed
+
+    def _pass_on(self, event: Any) -> None:
+        if self._error is None:
+            try:
+                self._report(event)
+            except Exception as error:  # raised again where the context ends
+                self._error = error

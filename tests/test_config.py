@@ -8,7 +8,7 @@ from typing import get_type_hints
 import pytest
 
 from dove_core import config
-from dove_core.config import FetchConfig, ModelConfig, ShardConfig, TrainConfig, check
+from dove_core.config import FetchConfig, LaunchConfig, ModelConfig, ShardConfig, TrainConfig, check
 from dove_core.errors import UsageError
 
 KINDS = [value for value in vars(config).values() if dataclasses.is_dataclass(value)]
@@ -36,6 +36,11 @@ def test_the_defaults_are_the_missions():
         (TrainConfig(epochs=0), "--epochs 0 is out of range"),
         (TrainConfig(margin=float("nan")), "--margin nan is out of range"),
         (TrainConfig(objective="none"), "--objective 'none' is not a choice"),
+        (LaunchConfig(nodes="two"), "--nodes 'two' is no number of machines"),
+        (LaunchConfig(nodes="3:2"), "--nodes '3:2' is no number of machines"),
+        (LaunchConfig(nodes="1:2"), "--nodes 1:2: several machines need a place to meet"),
+        (LaunchConfig(rendezvous="here"), "--rendezvous 'here' is no HOST:PORT"),
+        (LaunchConfig(rendezvous="here:99999"), "--rendezvous 'here:99999' is no HOST:PORT"),
         (ModelConfig(embed_dim=100), "--embed-dim 100 is not a multiple of --heads 8"),
         (ModelConfig(center_box_frac=1.5), "--center-box-frac 1.5 is out of range"),
         (FetchConfig(limit=-1), "--limit -1 is out of range"),

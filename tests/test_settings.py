@@ -18,6 +18,7 @@ from dove_core.config import (
     EmbedConfig,
     EvalConfig,
     FetchConfig,
+    LaunchConfig,
     ModelConfig,
     QueryConfig,
     RankConfig,
@@ -62,6 +63,7 @@ TRAINING: dict[str, tuple[TrainConfig, Any]] = {
     "unfreeze_after": (dataclasses.replace(BASE, freeze_backbone=True), 1),
     "accumulate": (STEPS, 2),
     "average": (STEPS, 0.9),
+    "captions_per_picture": (STEPS, 2),
     "random_rotation": (STEPS, False),
     "crop_scale": (STEPS, 0.3),
     "min_word_count": (STEPS, 10),
@@ -263,6 +265,7 @@ def test_no_setting_is_left_out_here():
         ShardConfig: {*SHARDING, "workers"},  # workers: tests/data/test_shard_runs.py sees who makes shards
         ComputeConfig: {"device", "amp", "compile", "workers"},
         EvalConfig: {"rerank", "pairwise", "batch_size"},
+        LaunchConfig: {"gpus", "nodes", "rendezvous", "restarts"},  # tests/training/test_world.py and test_kills.py
         RankConfig: {"rank_by"},
         EmbedConfig: {"batch_size"},
         QueryConfig: {"top", "rerank"},

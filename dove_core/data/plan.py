@@ -58,7 +58,8 @@ class TrainingPlan:
     """This rank's part of every epoch, from any sample on.
 
     All ranks together take `batch_size * world` samples a step; what is left at an epoch's end makes one smaller step,
-    shared evenly, so that no sample is dropped; less than two samples a rank join the step before.
+    shared evenly, so that no sample is dropped; less than two samples a rank join the step before. Where there is none
+    before, after a resume with more ranks, all ranks take all of them.
     """
 
     counts: Sequence[int]
@@ -86,7 +87,9 @@ class TrainingPlan:
         for step in self.steps():
             if step.epoch != epoch:
                 epoch, order = step.epoch, epoch_order(self.counts, seed=self.seed, epoch=step.epoch)
-            yield epoch, np.array_split(order[step.start : step.stop], self.world)[self.rank]
+            numbers = order[step.start : step.stop]
+            shared = len(numbers) >= 2 * self.world
+            yield epoch, np.array_split(numbers, self.world)[self.rank] if shared else numbers
 
 
 def epoch_order(counts: Sequence[int], *, seed: int, epoch: int, window: int = _WINDOW) -> np.ndarray:

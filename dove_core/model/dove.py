@@ -22,6 +22,9 @@ from dove_core.model.visual import MultiScale, Regions
 _BLOCK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 28}
 """Elements of the attention map (pairs x heads x words x regions) computed at once: 16 MiB on a CPU, 1 GiB on a GPU."""
 
+_KEEP_ELEMENTS = {"cpu": 1 << 27, "cuda": 1 << 29}
+"""Elements kept for the way back; above this, tiles are computed again, at a third more time."""
+
 
 class ImageFeatures(NamedTuple):
     """What a picture brings to any caption: `embedding (B, D)` and `fused (B, D)` of length 1, IGA's `key`, `value`."""
@@ -37,16 +40,22 @@ class ImageFeatures(NamedTuple):
 
 
 class CaptionFeatures(NamedTuple):
-    """What a caption brings to any picture: `embedding (C, D)` of length 1, `query`, `weight`, `pooled (C, D)`."""
+    """What a caption brings to any picture: `embedding (C, D)` of length 1, `query`, `weight`, `pooled (C, D)`.
+
+    Its words' number, `lengths (C,)`, stays on the CPU.
+    """
 
     embedding: Tensor
     query: Tensor
     weight: Tensor
     pooled: Tensor
+    lengths: Tensor
 
     def rows(self, which: slice | Tensor | Sequence[int]) -> CaptionFeatures:
         """Return the features of some captions."""
-        return CaptionFeatures(*(part[which] for part in self))
+        lengths = self.lengths[which.cpu() if isinstance(which, Tensor) else which]
+        embedding, query, weight, pooled = (part[which] for part in self[:4])
+        return CaptionFeatures(embedding, query, weight, pooled, lengths)
 
 
 class Dove(nn.Module):
@@ -79,7 +88,7 @@ class Dove(nn.Module):
     def encode_captions(self, tokens: Tensor, lengths: Tensor) -> CaptionFeatures:
         """Encode tokens `(C, T)` of `lengths (C,)`; no picture is involved."""
         words, pooled, mask = self.text(tokens, lengths)
-        return CaptionFeatures(_unit(pooled), *self.guidance.prepare_words(words, mask), pooled)
+        return CaptionFeatures(_unit(pooled), *self.guidance.prepare_words(words, mask), pooled, lengths.cpu())
 
     def score_global(self, images: ImageFeatures, captions: CaptionFeatures) -> Tensor:
         """Return `G (B, C)`: the cosine of `v_M` and `t_G`. Can be indexed, since no pair is needed."""
@@ -89,19 +98,28 @@ class Dove(nn.Module):
         """Return `S (B, C)`: the cosine of `v_MR^i` and of caption j guided by picture i.
 
         Computed in tiles of at most `block` elements of the attention map, so memory stays bounded at any B x C; with
-        gradients, a tile is computed again on the way back instead of being kept.
+        gradients, tiles of a large matrix are computed again on the way back instead of being kept. Captions of like
+        length share a tile, so that padding costs next to nothing.
         """
         elements = block or _BLOCK_ELEMENTS[images.key.device.type]
-        tiles = list(_tiles(images, captions, elements))
-        keep = len(tiles) == 1 or not torch.is_grad_enabled()
+        order = captions.lengths.argsort(stable=True)
+        captions = captions.rows(order.to(images.fused.device))
+        tiles = list(_tiles(images, captions.lengths.tolist(), elements))
+        _, heads, regions, _ = images.key.shape
+        whole = len(images.key) * int(captions.lengths.sum()) * heads * regions
+        keep = whole <= _KEEP_ELEMENTS[images.key.device.type] or not torch.is_grad_enabled()
         rows: dict[int, list[Tensor]] = {}
         for i, j in tiles:
-            parts = (*images.rows(i)[1:], *captions.rows(j)[1:])
+            _, fused, key, value = images.rows(i)
+            _, query, weight, pooled, lengths = captions.rows(j)
+            words = int(lengths[-1])
+            parts = (fused, key, value, query[:, :, :words], weight[:, :, :words], pooled)
             tile = self._score_tile(*parts) if keep else checkpoint(self._score_tile, *parts, use_reentrant=False)
             rows.setdefault(i.start, []).append(tile)
         if not rows:
             return images.fused.new_zeros(len(images.fused), len(captions.pooled))
-        return torch.cat([torch.cat(row, dim=1) for row in rows.values()])
+        scores = torch.cat([torch.cat(row, dim=1) for row in rows.values()])
+        return scores[:, order.argsort().to(scores.device)]
 
     def _score_tile(
         self, fused: Tensor, key: Tensor, value: Tensor, query: Tensor, weight: Tensor, pooled: Tensor
@@ -109,23 +127,30 @@ class Dove(nn.Module):
         guided = _unit(self.guidance(key, value, query, weight, pooled))
         return (fused[:, None] * guided).sum(dim=-1)  # float32 under autocast too, unlike a product of matrices
 
-    def forward(self, pixels: Tensor, tokens: Tensor, lengths: Tensor) -> tuple[ImageFeatures, CaptionFeatures, Tensor]:
-        """Return the features of both sides and the scores `(B, C)` of all pairs."""
+    def forward(
+        self, pixels: Tensor, tokens: Tensor, lengths: Tensor, paired: int | None = None
+    ) -> tuple[ImageFeatures, CaptionFeatures, Tensor]:
+        """Return both sides' features and the scores of all pairs, or of those with the first `paired` captions."""
         images, captions = self.encode_images(pixels), self.encode_captions(tokens, lengths)
-        return images, captions, self.score_pairs(images, captions)
+        return images, captions, self.score_pairs(images, captions.rows(slice(paired)))
 
 
 def _unit(x: Tensor) -> Tensor:
     return F.normalize(x.float(), dim=-1)
 
 
-def _tiles(images: ImageFeatures, captions: CaptionFeatures, elements: int) -> Iterator[tuple[slice, slice]]:
+def _tiles(images: ImageFeatures, lengths: Sequence[int], elements: int) -> Iterator[tuple[slice, slice]]:
+    """Yield rows and columns of tiles of at most `elements`, one pair at least; `lengths` ascend."""
     b, heads, regions, _ = images.key.shape
-    c, _, words, _ = captions.query.shape
-    pairs = max(1, elements // (heads * regions * words))
-    height = max(1, min(b, int(pairs**0.5)))
-    width = max(1, min(c, pairs // height))
-    height = max(1, min(b, pairs // width))
-    for i in range(0, b, height):
-        for j in range(0, c, width):
-            yield slice(i, i + height), slice(j, j + width)
+    mean = max(1.0, sum(lengths) / max(1, len(lengths)))
+    pairs = max(1, int(elements / (heads * regions * mean)))
+    height = max(1, min(b, max(int(pairs**0.5), pairs // max(1, len(lengths)))))
+    budget = elements // (height * heads * regions)  # words of all captions in a tile
+    columns, start = list[slice](), 0
+    for end in range(1, len(lengths) + 1):
+        if end == len(lengths) or (end + 1 - start) * lengths[end] > budget:
+            columns.append(slice(start, end))
+            start = end
+    for first in range(0, b, height):
+        for column in columns:
+            yield slice(first, min(first + height, b)), column

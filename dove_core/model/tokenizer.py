@@ -47,13 +47,17 @@ class Tokenizer:
 
     def batch(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return tokens `(C, T)` int64, padded with zeros, and lengths `(C,)` int64; T is the longest text's."""
-        rows = [self.encode(text) for text in texts]
-        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-        tokens = torch.zeros(len(rows), max(map(len, rows), default=1), dtype=torch.int64)
-        for row, numbers in zip(tokens, rows, strict=True):
-            row[: len(numbers)] = torch.tensor(numbers)
-        return tokens, lengths
+        return padded([self.encode(text) for text in texts])
 
     def unknown_words(self, text: str) -> list[str]:
         """Return the words of a text that the vocabulary lacks, in order, each once."""
         return list(dict.fromkeys(word for word in split_words(text) if word not in self._number))
+
+
+def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Return rows of numbers as tokens `(C, T)` int64, padded with zeros, and lengths `(C,)` int64."""
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+    tokens = torch.zeros(len(rows), max(map(len, rows), default=1), dtype=torch.int64)
+    for row, numbers in zip(tokens, rows, strict=True):
+        row[: len(numbers)] = torch.tensor(numbers)
+    return tokens, lengths

@@ -10,16 +10,17 @@ from typing import Any
 
 import torch
 
-from dove_core.config import ComputeConfig, ModelConfig, TrainConfig, check
+from dove_core.config import ComputeConfig, LaunchConfig, ModelConfig, TrainConfig, check
 from dove_core.data.reader import Shards
 from dove_core.errors import DataError, TrainingError
 from dove_core.events import Noted, Report, Skipped, silent
+from dove_core.files import settled_folder
 from dove_core.model.checkpoint import Checkpoint, build, load_checkpoint
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.training.journal import note_command
 from dove_core.training.run import RunSettings, hold_new, open_new
 from dove_core.training.trainer import Trainer, TrainResult
-from dove_core.training.world import World, launch
+from dove_core.training.world import World, launch, restarted
 
 
 def train(
@@ -30,7 +31,7 @@ def train(
     compute: ComputeConfig,
     *,
     validation: Path | None = None,
-    gpus: int = 1,
+    launching: LaunchConfig = LaunchConfig(),  # noqa: B008  # frozen
     command: str = "",
     report: Report = silent,
 ) -> TrainResult | None:
@@ -44,7 +45,7 @@ def train(
         compute: where, and how precisely.
         validation: folder of the split by which `best/` is chosen: by mean recall of the global scores. Without one,
             `best/` is the last epoch.
-        gpus: processes on this machine (on CPUs with `device="cpu"`); under torchrun its own number counts.
+        launching: processes on this machine (on CPUs with `device="cpu"`) and others; torchrun's own numbers count.
         command: what started this, to be kept in the run folder.
         report: receives progress.
 
@@ -56,17 +57,18 @@ def train(
         DataError: shards are missing or damaged.
         CheckpointError: starting weights are missing or of another trunk.
         DownloadError: ImageNet weights cannot be fetched.
-        TrainingError: the run exists, there are too few samples, the loss is not finite, a process died.
+        TrainingError: the run exists, there are too few samples, the loss is not finite, processes died too often.
         SpaceError: the disk is full.
     """
-    for config in (model, training, compute):
+    for config in (model, training, compute, launching):
         check(config)
-    hold_new(run)
+    if not restarted():
+        hold_new(run)
     data = Shards(shards).manifest.fingerprint
     settings = RunSettings(str(shards), data, None if validation is None else str(validation), model, training)
     _hold_splits(settings)
     arguments = (run, settings, compute, False, command)
-    return launch(gpus, compute.device, _train, arguments, report=report)
+    return launch(launching, compute.device, _train, arguments, report=report)
 
 
 def resume(
@@ -76,7 +78,7 @@ def resume(
     changes: Mapping[str, Any],
     shards: Path | None = None,
     validation: Path | None = None,
-    gpus: int = 1,
+    launching: LaunchConfig = LaunchConfig(),  # noqa: B008  # frozen
     command: str = "",
     report: Report = silent,
 ) -> TrainResult | None:
@@ -88,7 +90,7 @@ def resume(
         changes: settings given anew; only `dove_core.training.run.CHANGEABLE` may differ.
         shards: where the training split is now, if it was moved.
         validation: another validation split, or where it is now.
-        gpus: processes; may differ from before.
+        launching: processes; may be others than before.
         command: what started this, to be kept in the run folder.
         report: receives progress.
 
@@ -98,15 +100,15 @@ def resume(
         TrainingError: the run is finished. And what `train` raises.
     """
     settings = RunSettings.read(run).changed(changes)
-    check(settings.training)
-    check(compute)
+    for config in (settings.training, compute, launching):
+        check(config)
     settings = dataclasses.replace(
         settings,
         shards=str(shards or settings.shards),
         validation=str(validation) if validation else settings.validation,
     )
     _hold_splits(settings)
-    return launch(gpus, compute.device, _train, (run, settings, compute, True, command), report=report)
+    return launch(launching, compute.device, _train, (run, settings, compute, True, command), report=report)
 
 
 def _hold_splits(settings: RunSettings) -> None:
@@ -136,6 +138,9 @@ def _train(
     if len(shards) < 2 * world.size:
         message = f"{shards.folder} has {len(shards)} pictures for {world.size} process(es)"
         raise TrainingError(message, hint="each process needs two or more; use fewer processes or more pictures")
+    if world.restarts:
+        resumed = resumed or settled_folder(run / "last").exists()
+        report(Noted(f"a process died: going on from {'last/' if resumed else 'the start'} (restart {world.restarts})"))
     if resumed:
         checkpoint = load_checkpoint(run / "last")
     else:

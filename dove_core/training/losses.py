@@ -1,6 +1,7 @@
 """Losses of a score matrix: pure functions of the scores and of which pairs are negatives.
 
-`scores (N, N)` has the true pairs on its diagonal; `negative (N, N)` is True where a pair may serve as a negative.
+`scores (B, C)` are those of B pictures and C = n * B captions, n of each picture: caption c belongs to picture c mod B.
+`negative (B, C)` is True where a pair may serve as a negative.
 """
 
 from __future__ import annotations
@@ -10,31 +11,46 @@ from torch import Tensor
 
 
 def negative_pairs(pictures: Tensor, captions: Tensor) -> Tensor:
-    """Return `(N, N)`: True where picture i and caption j share neither the picture nor the caption's words.
+    """Return `(B, n * B)`: True where a caption is another picture's, and in words none of the picture's own n.
 
     Args:
-        pictures: `(N,)` identity of each pair's picture.
-        captions: `(N,)` identity of each pair's caption: equal captions, equal numbers.
+        pictures: `(B,)` identity of each picture.
+        captions: `(n, B)` identity of each caption: equal captions, equal numbers.
     """
-    return (pictures[:, None] != pictures[None, :]) & (captions[:, None] != captions[None, :])
+    foreign = pictures[:, None] != pictures.repeat(len(captions))
+    equal = (captions[:, :, None] == captions.flatten()).any(dim=0)
+    return foreign & ~equal
 
 
 def triplet(scores: Tensor, negative: Tensor, *, margin: float, hardest: bool) -> Tensor:
     """Return the bidirectional hinge `max(0, margin + s_ij - s_ii) + max(0, margin + s_ij - s_jj)`.
 
-    The mean over all negatives, or over rows and columns of the hardest one; a batch without negatives gives zero.
+    The mean over all negatives, or over captions of the hardest one; a batch without negatives gives zero.
     """
-    true = scores.diagonal()
-    by_row = (margin + scores - true[:, None]).clamp(min=0) * negative
+    owner, true = _true_scores(scores)
+    by_row = (margin + scores[owner] - true[:, None]).clamp(min=0) * negative[owner]
     by_column = (margin + scores - true[None, :]).clamp(min=0) * negative
     if hardest:
         return by_row.amax(dim=1).mean() + by_column.amax(dim=0).mean()
-    return (by_row.sum() + by_column.sum()) / negative.sum().clamp(min=1)
+    count = negative.sum().clamp(min=1)
+    return by_row.sum() / (count * (scores.shape[1] // scores.shape[0])) + by_column.sum() / count
 
 
 def infonce(scores: Tensor, negative: Tensor, *, temperature: Tensor) -> Tensor:
-    """Return the mean cross-entropy of the true pair among its negatives, over rows and columns."""
-    keep = negative | torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    logits = (scores / temperature).masked_fill(~keep, float("-inf"))
-    true = logits.diagonal()
-    return ((logits.logsumexp(dim=1) - true) + (logits.logsumexp(dim=0) - true)).mean() / 2
+    """Return the mean cross-entropy of each true pair among its negatives, by rows and by columns.
+
+    A picture's other captions are neither its negatives nor its rivals.
+    """
+    owner, true = _true_scores(scores / temperature)
+    rivals = (scores / temperature).masked_fill(~negative, float("-inf"))
+    own = torch.eye(len(owner), dtype=torch.bool, device=scores.device)
+    by_row = torch.where(own, true[:, None], rivals[owner]).logsumexp(dim=1)
+    by_column = torch.cat((rivals, true[None])).logsumexp(dim=0)
+    return ((by_row - true) + (by_column - true)).mean() / 2
+
+
+def _true_scores(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `(C,)`: each caption's picture, and its score with it."""
+    pictures, captions = scores.shape
+    caption = torch.arange(captions, device=scores.device)
+    return caption % pictures, scores[caption % pictures, caption]

@@ -29,6 +29,8 @@ class Losses(NamedTuple):
 class Objective(nn.Module):
     """`L = L_rank(S) + lambda_g * L_rank(G)`: ROAM's scores of this process's pairs, global scores of everyone's.
 
+    Of the n captions that a picture brings, ROAM's term takes the first, since it costs pairs; the global takes all.
+
     `gather` joins a tensor of all processes along its first dimension, with gradient; every process then computes the
     same global term, and averaging the parameters' gradients over processes gives that of one process with the whole
     batch.
@@ -43,13 +45,18 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         """Return the losses of a batch."""
-        images, captions, pairs = self.model(normalise(batch.pixels), batch.tokens, batch.lengths)
-        pair = self._rank(pairs, negative_pairs(batch.pictures, batch.captions), 0)
+        images, captions, pairs = self.model(normalise(batch.pixels), batch.tokens, batch.lengths, batch.paired)
+        pair = self._rank(pairs[:, batch.rows[0]], negative_pairs(batch.pictures, batch.captions[:1]), 0)
         with torch.autocast(pairs.device.type, enabled=False):  # cosines lie too close together for half precision
-            everyone = self._gather(images.embedding) @ self._gather(captions.embedding).T
-        foreign = negative_pairs(self._gather(batch.pictures), self._gather(batch.captions))
+            words = self._gather_captions(captions.embedding[batch.rows]).flatten(0, 1)
+            everyone = self._gather(images.embedding) @ words.T
+        foreign = negative_pairs(self._gather(batch.pictures), self._gather_captions(batch.captions))
         whole = self._rank(everyone, foreign, 1)
         return Losses(pair + self._training.lambda_g * whole, pair, whole)
+
+    def _gather_captions(self, x: Tensor) -> Tensor:
+        """Join `(n, B_k, ...)` of all processes along the second dimension."""
+        return self._gather(x.transpose(0, 1).contiguous()).transpose(0, 1)
 
     def _rank(self, scores: Tensor, negative: Tensor, term: int) -> Tensor:
         if self._training.objective == "infonce":

@@ -154,6 +154,7 @@ class Trainer:
             crop_scale=self.training.crop_scale,
             turn=self.training.random_rotation,
             seed=self.training.seed,
+            count=self.training.captions_per_picture,
         )
 
     def _learn(self, step: Step, batch: Batch, is_whole: bool) -> None:

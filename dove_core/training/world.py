@@ -1,54 +1,64 @@
 """Processes that train together: the only place that knows torch.distributed.
 
-`launch` runs a job in this process, starts several on this machine, or joins a running torchrun. Only the first process
-reports; what it reports, returns or raises reaches the caller as itself.
+`launch` runs a job in this process, starts several by torch's elastic launcher, on one machine or on several, or joins
+a running torchrun. Only the first process reports; what it reports, returns or raises reaches the caller as itself.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-import queue
+import signal
+import socket
 import tempfile
 import threading
 import time
-import traceback
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig as ElasticConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel
 
-from dove_core.errors import DoveError, TrainingError, UsageError
-from dove_core.events import Event, Report, silent
+from dove_core.config import LaunchConfig
+from dove_core.errors import DoveError, UsageError
+from dove_core.events import Report, silent
 from dove_core.model.compute import choose_device
-from dove_core.processes import end_with_parent
+from dove_core.processes import Ear, end_with_parent
+from dove_core.training.ending import Ending
 
 T = TypeVar("T")
 _TIMEOUT = timedelta(hours=2)
 """How long a process waits for the others; the first one validates and saves alone meanwhile."""
 
-_FAREWELL = 30
-"""Seconds that a process which is done gets to leave its group."""
-
-
 _SETTLE = 1
-"""Seconds until a process that died is known to be dead."""
+"""Seconds until a process that died is known to be dead: what ends in others because of it comes later."""
+
+_LAUNCHER = ("torch.distributed.elastic", "torch.multiprocessing.spawn")
+_NOT_SHARED = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+
+_EVENTS = "events"
+"""In the folder of a launch: the socket that hears the first process."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among those that train together."""
+    """This process among those that train together, started anew `restarts` times."""
 
     rank: int
     size: int
     device: torch.device
+    restarts: int = 0
 
     @property
     def first(self) -> bool:
@@ -125,33 +135,44 @@ class _AllGather(torch.autograd.Function):
 Job = Callable[..., T]
 
 
-def launch(count: int, device: str, job: Job[T], arguments: tuple[Any, ...], *, report: Report = silent) -> T | None:
-    """Run `job(world, report, *arguments)` in `count` processes and return the first one's result.
+def launch(
+    launching: LaunchConfig, device: str, job: Job[T], arguments: tuple[Any, ...], *, report: Report = silent
+) -> T | None:
+    """Run `job(world, report, *arguments)` in as many processes as asked for and return the first one's result.
 
-    Under torchrun it joins that instead; there only the first process gets a result.
+    Where a process dies or fails, all are started again, up to `launching.restarts` times; the job itself finds what to
+    go on from. A DoveError ends the launch at once. Under torchrun the job joins that instead. On other machines than
+    the first process's, and in other processes of a torchrun, there is no result.
 
     Raises:
-        UsageError: more GPUs are asked for than there are.
-        TrainingError: a process died.
+        UsageError: more GPUs are asked for than there are; several machines without a meeting point.
+        TrainingError: a process died too often.
         DoveError: whatever a process raised.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, to this process or to one of the others.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         return _join_torchrun(device, job, arguments, report)
+    nodes, count = launching.node_range, launching.gpus
     kind = choose_device(device).type
     if kind == "cuda" and count > torch.cuda.device_count():
         message = f"--gpus {count}: this machine has {torch.cuda.device_count()} GPU(s)"
         raise UsageError(message, hint="ask for fewer, or use --device cpu to train with several CPU processes")
-    if count == 1:
+    if count == 1 and nodes == (1, 1):
         return job(World(0, 1, torch.device(kind)), report, *arguments)
     if kind == "cpu" and device == "auto":
         message = f"--gpus {count}: this machine has no GPU that torch can use"
         raise UsageError(message, hint="leave --gpus out, or use --device cpu to train with several CPU processes")
-    return _start_all(count, kind, job, arguments, report)
+    with tempfile.TemporaryDirectory(prefix="dove-") as folder:
+        return _start_all(Path(folder), launching, kind, job, arguments, report)
+
+
+def restarted() -> bool:
+    """Tell whether torchrun started this process again, after one of a run's processes died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
 
 def _join_torchrun(device: str, job: Job[T], arguments: tuple[Any, ...], report: Report) -> T | None:
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    world = _join(rank, size, int(os.environ.get("LOCAL_RANK", rank)), choose_device(device).type, "env://")
+    world = _join(choose_device(device).type)
     try:
         result = job(world, report if world.first else silent, *arguments)
     finally:
@@ -159,100 +180,131 @@ def _join_torchrun(device: str, job: Job[T], arguments: tuple[Any, ...], report:
     return result if world.first else None
 
 
-def _join(rank: int, size: int, local: int, kind: str, address: str) -> World:
-    device = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
+def _join(kind: str) -> World:
+    """Join the processes that the environment tells of, as torchrun and the elastic launcher write it."""
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    device = torch.device(kind, int(os.environ.get("LOCAL_RANK", rank))) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
         torch.cuda.set_device(device)
     backend = "nccl" if kind == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method=address, rank=rank, world_size=size, timeout=_TIMEOUT)
-    return World(rank, size, device)
+    dist.init_process_group(backend, init_method="env://", rank=rank, world_size=size, timeout=_TIMEOUT)
+    return World(rank, size, device, int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
 
 
-def _start_all(count: int, kind: str, job: Job[T], arguments: tuple[Any, ...], report: Report) -> T:
-    context = mp.get_context("spawn")
-    messages = context.Queue()
-    with tempfile.TemporaryDirectory(prefix="dove-") as folder:
-        address = (Path(folder) / "rendezvous").as_uri()
-        threads = max(1, torch.get_num_threads() // count)
-        fixed = (count, kind, address, threads, messages, job, arguments)
-        processes = [context.Process(target=_process, args=(rank, *fixed)) for rank in range(count)]
-        for process in processes:
-            process.start()
+def _start_all(
+    folder: Path, launching: LaunchConfig, kind: str, job: Job[T], arguments: tuple[Any, ...], report: Report
+) -> T | None:
+    threads, ending = max(1, torch.get_num_threads() // launching.gpus), Ending(folder)
+    with Ear(folder / _EVENTS, report), _quiet_launcher():
         try:
-            result: T = _listen(processes, messages, report)
-            for process in processes:
-                process.join(_FAREWELL)
-        except KeyboardInterrupt:
-            _let_save(processes, messages, report)
-            raise
-        finally:
-            for process in processes:
-                process.terminate()
-            for process in processes:
-                process.join()
+            config = _elastic(launching)
+            values = elastic_launch(config, _work)(folder, kind, threads, job, arguments)
+        except SignalException:
+            raise KeyboardInterrupt from None
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            raise ending.find() or ending.failure(rank, failure.exitcode) from None
+    if end := ending.find():
+        raise end
+    result: T | None = values.get(0)
     return result
 
 
-def _process(
-    rank: int, count: int, kind: str, address: str, threads: int, messages: Any, job: Job[T], arguments: tuple[Any, ...]
-) -> None:
+def _elastic(launching: LaunchConfig) -> ElasticConfig:
+    least, most = launching.node_range
+    run, own, configs = uuid.uuid4().hex, "localhost", dict[str, bool]()
+    host, port = "localhost", 0
+    if launching.rendezvous:
+        host, port = launching.meeting_point
+        own = _address_towards(host, port)
+        run = "dove"
+        if not own.startswith("127."):  # there the launcher knows by itself, and two can share a machine
+            configs["is_host"] = socket.gethostbyname(host) == own
+    return ElasticConfig(
+        min_nodes=least,
+        max_nodes=most,
+        nproc_per_node=launching.gpus,
+        run_id=run,
+        rdzv_backend="c10d",
+        rdzv_endpoint=f"{host}:{port}",
+        rdzv_configs=configs,
+        max_restarts=launching.restarts,
+        start_method="spawn",
+        local_addr=own,
+    )
+
+
+def _address_towards(host: str, port: int) -> str:
+    """Return the address by which this machine is seen from a host."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, port))  # sends nothing
+            address: str = probe.getsockname()[0]
+            return address
+    except OSError as error:
+        message = f"--rendezvous {host}:{port} cannot be reached: {error}"
+        raise UsageError(message, hint="give a host name or address of one of the machines that train") from error
+
+
+@contextmanager
+def _quiet_launcher() -> Iterator[None]:
+    """Give signals back as they were, and keep the launcher's own words back: errors reach the user as ours.
+
+    Each start gets a store of its own: in a shared one, processes that are started again would find the addresses of
+    those before them.
+    """
+    loggers = [logging.getLogger(name) for name in _LAUNCHER]
+    levels, numbers = (
+        [logger.level for logger in loggers],
+        (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),
+    )
+    before = {number: signal.getsignal(number) for number in numbers}
+    shared = os.environ.get(_NOT_SHARED, "0")
+    os.environ[_NOT_SHARED] = "1"
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        os.environ[_NOT_SHARED] = shared
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _work(folder: Path, kind: str, threads: int, job: Job[T], arguments: tuple[Any, ...]) -> T | None:
+    """Do one process's part, in a process that the elastic launcher started."""
+    for name in _LAUNCHER:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     torch.set_num_threads(threads)
     threading.Thread(target=end_with_parent, daemon=True).start()
-
-    def send(event: Event) -> None:
-        messages.put(("event", event))
-
+    ending, alone = Ending(folder), os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]
+    if alone and ending.find():
+        return None  # what ended the launch would only come again
     try:
-        world = _join(rank, count, rank, kind, address)
-        result = job(world, send if rank == 0 else silent, *arguments)
-        messages.put(("result", result if rank == 0 else None))
+        world = _join(kind)
+        if not alone and _ended_elsewhere(ending, world):
+            return None
+        with Client(str(folder / _EVENTS)) if world.first else nullcontext() as ear:
+            result = job(world, ear.send if ear else silent, *arguments)
         dist.destroy_process_group()
-    except DoveError as error:
-        messages.put(("error", error))
-    except KeyboardInterrupt:
-        messages.put(("interrupt", None))
+        return result if world.first else None
+    except (DoveError, KeyboardInterrupt) as error:
+        ending.note(error)
+        os._exit(1)
     except Exception:
-        messages.put(("bug", traceback.format_exc()))  # and an exit code of 0, unlike a process that was killed
+        time.sleep(_SETTLE)  # one that died in silence takes the others' connections with it, and is the cause
+        ending.note_failure(int(os.environ["RANK"]))
+        os._exit(1)
 
 
-def _listen(processes: list[Any], messages: Any, report: Report) -> Any:
-    results, finished = [], 0
-    while finished < len(processes):
-        try:
-            kind, content = messages.get(timeout=1)
-        except queue.Empty:
-            _all_alive(processes)
-            continue
-        if kind == "event":
-            report(content)
-        elif kind == "error":
-            raise content
-        elif kind == "interrupt":
-            raise KeyboardInterrupt
-        elif kind == "bug":
-            time.sleep(_SETTLE)
-            _all_alive(processes)  # one that died in silence takes the others' connections with it
-            raise RuntimeError(f"a training process failed:\n{content}")
-        else:
-            finished += 1
-            results.append(content)
-    return next((result for result in results if result is not None), None)
-
-
-def _let_save(processes: list[Any], messages: Any, report: Report) -> None:
-    """Pass the wish to end on to the processes, and give them time to save; a second Ctrl-C ends the wait."""
-    for process in processes:
-        process.terminate()
-    deadline = time.monotonic() + _FAREWELL
-    while any(process.is_alive() for process in processes) and time.monotonic() < deadline:
-        with suppress(queue.Empty):
-            kind, content = messages.get(timeout=0.2)
-            if kind == "event":
-                report(content)
-
-
-def _all_alive(processes: list[Any]) -> None:
-    for rank, process in enumerate(processes):
-        if process.exitcode not in (None, 0):
-            message = f"training process {rank} ended with code {process.exitcode}"
-            raise TrainingError(message, hint="out of memory? Try a smaller --batch-size; --resume goes on from last/")
+def _ended_elsewhere(ending: Ending, world: World) -> bool:
+    """Tell whether any machine's processes ended for good, and note it here too."""
+    everyone: list[BaseException | None] = [None] * world.size
+    dist.all_gather_object(everyone, ending.find())
+    ends = [end for end in everyone if end is not None]
+    if ends:
+        ending.note(ends[0])
+    return bool(ends)

@@ -60,6 +60,12 @@ def test_a_run_goes_on_with_exactly_the_samples_that_are_left_at_another_process
     assert sorted(np.concatenate([done, rest])) == list(range(TOTAL))
 
 
+def test_less_than_two_samples_a_rank_that_a_resume_finds_are_taken_by_all_ranks():
+    plans = [TrainingPlan([10], 4, 1, 0, rank, 3, epoch=0, samples=6) for rank in range(3)]
+    batches = [[numbers.tolist() for _, numbers in plan.batches()] for plan in plans]
+    assert batches == [[epoch_order([10], seed=0, epoch=0)[6:].tolist()]] * 3
+
+
 def test_the_last_step_of_an_epoch_knows_it():
     steps = list(plans(1)[0].steps())
     assert [step.ends_epoch for step in steps].count(True) == 2

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+import signal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from dove_core.config import TrainConfig
+from dove_core.data.reader import Record
 from dove_core.errors import DataError
 from dove_core.events import Measured, Report, Saved
 from dove_core.model.dove import Dove
-from dove_core.training.batches import Batch
+from dove_core.training.batches import Batch, MakeBatch
+from dove_core.training.loop import _train
 from dove_core.training.objective import Objective
+from dove_core.training.trainer import TrainResult
 from dove_core.training.world import World
 from tests.made import SMALL
 
 
-def make_pairs(count: int) -> Batch:
-    """Return `count` pairs, two of which have equal captions."""
+def make_pairs(count: int, captions_each: int = 1) -> Batch:
+    """Return `count` pictures, two of which have equal captions."""
     random = torch.Generator().manual_seed(5)
     pixels = torch.randint(0, 255, (count, 3, 32, 32), generator=random, dtype=torch.uint8)
-    tokens = torch.randint(2, 40, (count, 6), generator=random)
-    captions = torch.arange(count)
-    captions[-1] = captions[0]
-    return Batch(pixels, tokens, torch.full((count,), 6), torch.arange(count), captions)
+    tokens = torch.randint(2, 40, (captions_each * count, 6), generator=random)
+    rows = torch.arange(captions_each * count).view(captions_each, count)
+    captions = rows.clone()
+    captions[-1, -1] = captions[0, 0]
+    return Batch(pixels, tokens, torch.full((len(tokens),), 6), rows, count, torch.arange(count), captions)
+
+
+def share(pairs: Batch, own: torch.Tensor) -> Batch:
+    """Return the batch of some of the pictures, with their captions."""
+    rows = pairs.rows[:, own]
+    tokens, renumbered = pairs.tokens[rows.flatten()], torch.arange(rows.numel()).view(rows.shape)
+    lengths = pairs.lengths[rows.flatten()]
+    return Batch(pairs.pixels[own], tokens, lengths, renumbered, len(own), pairs.pictures[own], pairs.captions[:, own])
 
 
 def make_objective(world: World, objective: str) -> Objective:
@@ -36,13 +53,15 @@ def make_objective(world: World, objective: str) -> Objective:
     return Objective(model, training, world.gather)
 
 
-def global_gradients(world: World, report: Report, count: int, objective: str) -> dict[str, np.ndarray]:
+def global_gradients(
+    world: World, report: Report, count: int, objective: str, captions_each: int
+) -> dict[str, np.ndarray]:
     """Return the loss and the gradients of this division of `count` pairs."""
     module = make_objective(world, objective)
     wrapped = world.together(module)
-    pairs = make_pairs(count)
+    pairs = make_pairs(count, captions_each)
     own = torch.arange(count).tensor_split(world.size)[world.rank]
-    losses = wrapped(Batch(*(part[own] for part in pairs[:5])))
+    losses = wrapped(share(pairs, own))
     (losses.global_ + 0 * losses.total).backward()
     found = {name: p.grad.numpy() for name, p in module.named_parameters() if p.grad is not None}
     report(Measured("job", world.mean({"loss": losses.global_.item()})))
@@ -75,3 +94,19 @@ def break_as_second(world: World, report: Report) -> None:
     if world.rank == 1:
         nn.Linear(2, 2)(torch.zeros(3))
     world.wait()
+
+
+def counted_training(world: World, report: Report, log: Path, dies_at: int, *arguments: Any) -> TrainResult:
+    """Train, and write down which samples each batch has; the last process once kills itself in its batch `dies_at`."""
+    make, batches = MakeBatch.__call__, itertools.count()
+
+    def counted(self: MakeBatch, records: list[Record], epoch: int) -> Batch:
+        step = next(batches)
+        if step == dies_at and not world.restarts and world.rank == world.size - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        with (log / f"{world.rank}").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps([step, [record.number for record in records]]) + "\n")
+        return make(self, records, epoch)
+
+    MakeBatch.__call__ = counted  # type: ignore[method-assign]
+    return _train(world, report, *arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
 from dove_core.training.losses import infonce, negative_pairs, triplet
@@ -13,11 +14,44 @@ ALL = ~torch.eye(3, dtype=torch.bool)
 
 
 def test_captions_that_are_equal_or_of_the_same_picture_are_no_negatives():
-    pictures, captions = torch.tensor([1, 2, 1, 3]), torch.tensor([10, 11, 12, 11])
+    pictures, captions = torch.tensor([1, 2, 1, 3]), torch.tensor([[10, 11, 12, 11]])
     negative = negative_pairs(pictures, captions)
     for i in range(4):
         for j in range(4):
-            assert negative[i, j] == (pictures[i] != pictures[j] and captions[i] != captions[j])
+            assert negative[i, j] == (pictures[i] != pictures[j] and captions[0, i] != captions[0, j])
+
+
+def test_a_caption_equal_to_any_of_a_pictures_own_is_no_negative():
+    pictures, captions = torch.tensor([1, 2, 3]), torch.tensor([[10, 11, 12], [13, 10, 14]])
+    negative = negative_pairs(pictures, captions)
+    owners, words = [0, 1, 2, 0, 1, 2], [10, 11, 12, 13, 10, 14]
+    own = [{10, 13}, {11, 10}, {12, 14}]
+    expected = [[owner != i and word not in own[i] for owner, word in zip(owners, words)] for i in range(3)]  # noqa: B905
+    assert negative.tolist() == expected
+
+
+def test_several_captions_of_a_picture_are_no_rivals():
+    """Both losses of two captions a picture, written out as loops over true pairs and their negatives."""
+    random = torch.Generator().manual_seed(2)
+    scores = torch.rand(3, 6, generator=random)
+    negative = torch.tensor([[k % 3 != i for k in range(6)] for i in range(3)])
+    negative[0, 4] = False
+    hinge, entropy, count = 0.0, 0.0, 0
+    hardest_row, hardest_column = 0.0, 0.0
+    for c in range(6):
+        i, true = c % 3, float(scores[c % 3, c])
+        rows = [float(scores[i, j]) for j in range(6) if negative[i, j]]
+        columns = [float(scores[k, c]) for k in range(3) if negative[k, c]]
+        hinge += sum(max(0.0, 0.2 + s - true) for s in rows) / 2 + sum(max(0.0, 0.2 + s - true) for s in columns)
+        hardest_row += max(0.0, 0.2 + max(rows) - true) / 6
+        hardest_column += max(0.0, 0.2 + max(columns) - true) / 6
+        for rivals in (rows, columns):
+            entropy -= math.log(math.exp(true / 0.1) / sum(math.exp(s / 0.1) for s in [*rivals, true])) / 12
+        count += len(columns)
+    assert triplet(scores, negative, margin=0.2, hardest=False).item() == pytest.approx(hinge / count, rel=1e-4)
+    hardest = hardest_row + hardest_column
+    assert triplet(scores, negative, margin=0.2, hardest=True).item() == pytest.approx(hardest, rel=1e-4)
+    assert infonce(scores, negative, temperature=torch.tensor(0.1)).item() == pytest.approx(entropy, rel=1e-4)
 
 
 def test_the_triplet_loss_is_the_mean_hinge_over_all_negatives_both_ways():

@@ -34,6 +34,7 @@ def test_the_total_is_the_pair_term_plus_lambda_g_times_the_global_term():
         / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1),
         pairs.tokens,
         pairs.lengths,
+        pairs.paired,
     )
     negative = negative_pairs(pairs.pictures, pairs.captions)
     assert torch.isclose(pair, triplet(scores, negative, margin=0.2, hardest=False), atol=1e-6)

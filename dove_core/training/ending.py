@@ -1,0 +1,47 @@
+"""How processes that train together tell the one that started them why they ended: files in a folder of the launch."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+from dove_core.errors import TrainingError
+
+_END = "end"
+
+
+class Ending:
+    """What ended a launch for good, and what made single processes fail."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def note(self, error: BaseException) -> None:
+        """Note an error, or an interrupt, that starting again would not mend; the first one counts."""
+        whole = self._folder / f"{_END}-{os.getpid()}"
+        whole.write_bytes(pickle.dumps(error))
+        with suppress(FileExistsError):
+            os.link(whole, self._folder / _END)
+
+    def find(self) -> BaseException | None:
+        """Return what was noted, if anything was."""
+        path = self._folder / _END
+        if not path.exists():
+            return None
+        error: BaseException = pickle.loads(path.read_bytes())  # our own processes wrote it
+        return error
+
+    def note_failure(self, rank: int) -> None:
+        """Keep the traceback of the exception under way, which may be a bug."""
+        (self._folder / f"failed-{rank}").write_text(traceback.format_exc(), encoding="utf-8")
+
+    def failure(self, rank: int, code: int) -> Exception:
+        """Return the error that says why process `rank` ended with `code`: killed, or with a traceback."""
+        told = self._folder / f"failed-{rank}"
+        if code == 1 and told.exists():
+            return RuntimeError(f"a training process failed:\n{told.read_text(encoding='utf-8')}")
+        message = f"training process {rank} ended with code {code}"
+        return TrainingError(message, hint="out of memory? Try a smaller --batch-size; --resume goes on from last/")

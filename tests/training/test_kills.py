@@ -1,0 +1,149 @@
+"""Real processes killed in mid-training: nothing is lost, repeated or skipped, and the weights are the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from dove_core.config import LaunchConfig, TrainConfig
+from dove_core.data.reader import Shards
+from dove_core.errors import TrainingError
+from dove_core.events import Noted
+from dove_core.training.run import RunSettings, load_state
+from dove_core.training.world import launch
+from tests.conftest import ALONE
+from tests.made import SMALL
+from tests.training import jobs
+
+ROOT = Path(__file__).parents[2]
+MODEL = ["--backbone", "resnet18", "--image-size", "32", "--embed-dim", "32", "--heads", "4", "--region-grid", "2"]
+TRAINING = ["--weights", "none", "--batch-size", "8", "--objective", "infonce", "--average", "0.9", "--save-steps", "1"]
+
+
+def same(a: Path, b: Path) -> bool:
+    one, other = (safetensors.torch.load_file(folder / "model.safetensors") for folder in (a, b))
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def start(shards: Path, run: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "dove_cli", "train", "--shards", str(shards), "--run", str(run), "--device", "cpu"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, "--workers", "1", *words], stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+
+
+def steps_of(run: Path) -> int:
+    return load_state(run)[0].steps if (run / "last").exists() else 0
+
+
+def kill_at(process: subprocess.Popen[str], run: Path, step: int, *, whom: int) -> None:
+    """Kill a process group, or one process, as soon as a step is saved."""
+    while steps_of(run) < step:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    os.kill(whom, signal.SIGKILL) if whom > 0 else os.killpg(-whom, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_other_numbers_of_processes_neither_repeat_nor_skip_a_sample(shapes, tmp_path):
+    """Two processes, one of which is killed, then one, which is killed too, then three: one epoch in all."""
+    training = TrainConfig(weights="none", epochs=1, batch_size=4, save_steps=1)
+    shards = Shards(shapes / "train")
+    run, seen = tmp_path / "run", list[int]()
+    settings = RunSettings(str(shards.folder), shards.manifest.fingerprint, None, SMALL, training)
+    for processes, dies_at in ((2, 3), (1, 5), (3, -1)):
+        before = load_state(run)[0].samples if seen else 0
+        log = tmp_path / f"{processes}"
+        log.mkdir()
+        arguments = (log, dies_at, run, settings, ALONE, bool(seen), "")
+        launching = LaunchConfig(gpus=processes, restarts=0)
+        if processes == 1:
+            child = torch.multiprocessing.get_context("spawn").Process(
+                target=launch, args=(launching, "cpu", jobs.counted_training, arguments)
+            )
+            child.start()
+            child.join()
+            assert child.exitcode == -signal.SIGKILL
+        elif dies_at < 0:
+            launch(launching, "cpu", jobs.counted_training, arguments)
+        else:
+            with pytest.raises(TrainingError, match="ended with code -9"):
+                launch(launching, "cpu", jobs.counted_training, arguments)
+        lines = [json.loads(line) for path in log.iterdir() for line in path.read_text().splitlines()]
+        numbers = list(dict.fromkeys(number for _, own in sorted(lines) for number in own))
+        done = len(numbers) if dies_at < 0 else load_state(run)[0].samples - before
+        assert done > 0
+        seen += numbers[:done]
+    assert sorted(seen) == list(range(len(shards)))
+
+
+def test_processes_are_started_again_after_one_was_killed_and_go_on_from_last(shapes, tmp_path):
+    training = TrainConfig(weights="none", epochs=1, batch_size=4, save_steps=2, max_steps=5)
+    data = Shards(shapes / "train").manifest.fingerprint
+    settings = RunSettings(str(shapes / "train"), data, None, SMALL, training)
+    arguments, events = (tmp_path, 3, tmp_path / "run", settings, ALONE, False, ""), []
+    launch(LaunchConfig(gpus=2, restarts=1), "cpu", jobs.counted_training, arguments, report=events.append)
+    told = [event.message for event in events if isinstance(event, Noted) and "died" in event.message]
+    assert told == ["a process died: going on from last/ (restart 1)"]
+    assert load_state(tmp_path / "run")[0].steps == 5
+    steps = [json.loads(line)[0] for line in (tmp_path / "0").read_text().splitlines()]
+    assert steps[-3:] == [0, 1, 2]  # three more after the two that were saved
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_twenty_random_steps_reaches_the_same_weights(shapes, tmp_path):
+    chance = random.Random(4)
+    shards, run, whole = shapes / "train", tmp_path / "run", tmp_path / "whole"
+    words = [*MODEL, *TRAINING, "--epochs", "30"]
+    unbroken = start(shards, whole, *words)
+    assert unbroken.wait(300) == 0, unbroken.communicate()[1]
+    for kill in range(20):
+        process = start(shards, run, *(["--resume"] if (run / "last").exists() else words))
+        kill_at(process, run, steps_of(run) + chance.randint(1, 8), whom=-process.pid)
+        process.wait()
+        time.sleep(chance.random() * 0.05)
+        assert kill == 0 or (run / "last").exists()
+    last = start(shards, run, "--resume")
+    error = last.communicate(timeout=300)[1]
+    assert last.returncode == 0, error
+    assert same(run / "last", whole / "last")
+    assert steps_of(run) == steps_of(whole) == 180
+
+
+@pytest.mark.slow
+def test_a_killed_worker_of_two_is_replaced_and_the_weights_are_the_same(shapes, tmp_path):
+    shards, run, whole = shapes / "train", tmp_path / "run", tmp_path / "whole"
+    words = [*MODEL, *TRAINING, "--epochs", "10", "--gpus", "2"]
+    unbroken = start(shards, whole, *words)
+    assert unbroken.wait(300) == 0, unbroken.communicate()[1]
+    process = start(shards, run, *words)
+    for step in (3, 9):
+        before = workers_of(process.pid)
+        kill_at(process, run, step, whom=before[1])
+        while before[1] in workers_of(process.pid) or len(workers_of(process.pid)) < 2:
+            time.sleep(0.05)
+    error = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, error
+    assert error.count("a process died: going on from last/") == 2
+    assert same(run / "last", whole / "last")
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the training processes that a launcher started, in the order of their ranks."""
+    while True:
+        found = subprocess.run(["pgrep", "-P", str(pid), "-f", "spawn_main"], capture_output=True, text=True)
+        pids = sorted(map(int, found.stdout.split()))
+        if pids:
+            return pids
+        time.sleep(0.05)
