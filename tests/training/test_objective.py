@@ -12,7 +12,7 @@ from dove_core.data.reader import Shards
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.evaluation.evaluate import encode_split, score_rows
 from dove_core.model.checkpoint import build
-from dove_core.model.tokenizer import Tokenizer
+from dove_core.model.tokenizer import Tokenizer, split_words
 from dove_core.search.embedder import Embedder
 from dove_core.training.batches import MakeBatch
 from dove_core.training.losses import negative_pairs, triplet
@@ -63,6 +63,26 @@ def test_sixteen_pairs_are_learned_by_heart(tmp_path):
     rows = score_rows(embedder, encode_split(embedder, shards, batch_size=16), EvalConfig(), RankConfig(rank_by="pair"))
     for name, scores in rows.items():
         assert scores.image_to_text[1] == scores.text_to_image[1] == 100, name
+
+
+def test_a_batch_brings_several_captions_of_each_picture_and_each_distinct_one_once(shapes):
+    """The shapes have two captions a picture, and 24 kinds of pictures."""
+    shards = Shards(shapes / "train")
+    words = Tokenizer.learn(itertools.chain(*shards.captions("caption")), min_count=1, max_tokens=12)
+    records = [shards.read(number) for number in range(30)]
+    for count in (1, 2, 3):
+        batch = MakeBatch(words, "caption", 32, crop_scale=1.0, turn=False, seed=0, count=count)(records, 1)
+        texts = [" ".join(words.words[n - 2] for n in row if n) for row in batch.tokens.tolist()]
+        assert len(set(texts)) == len(texts) < 30 * min(count, 2)
+        assert batch.rows.shape == batch.captions.shape == (count, 30)
+        assert sorted(set(batch.rows[0].tolist())) == list(range(batch.paired))
+        for k, record in enumerate(records):
+            own = {" ".join(split_words(text)) for text in record.sample.captions["caption"]}
+            drawn = [texts[row] for row in batch.rows[:, k]]
+            assert set(drawn) <= own
+            assert len(set(drawn)) == min(count, 2)
+        equal = batch.rows.flatten()[:, None] == batch.rows.flatten()
+        assert torch.equal(equal, batch.captions.flatten()[:, None] == batch.captions.flatten())
 
 
 def test_only_matrices_decay_and_everything_learns():
