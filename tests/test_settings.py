@@ -32,7 +32,7 @@ from dove_core.errors import DataError, DownloadError, UsageError
 from dove_core.evaluation.evaluate import encode_split, evaluate, score_rows
 from dove_core.events import Advanced, Saved
 from dove_core.model.checkpoint import load_checkpoint
-from dove_core.model.compute import mixed_dtype
+from dove_core.model.compute import decodes_on_gpu, mixed_dtype
 from dove_core.search.embed import embed
 from dove_core.search.embedder import Embedder
 from dove_core.search.query import Searcher
@@ -214,6 +214,9 @@ def test_every_compute_setting_changes_something(trained, shapes, monkeypatch):
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="--device cuda"):
             Embedder(load_checkpoint(trained / "best"), ComputeConfig(device="cuda"))
+    assert not decodes_on_gpu(torch.device("cpu"), "auto")
+    with pytest.raises(UsageError, match="--decode gpu: training does not run on a GPU"):
+        decodes_on_gpu(torch.device("cpu"), "gpu")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     assert mixed_dtype(torch.device("cpu"), True) is torch.bfloat16
     assert mixed_dtype(torch.device("cpu"), False) is None
@@ -263,7 +266,7 @@ def test_no_setting_is_left_out_here():
         ModelConfig: set(MODEL),
         FetchConfig: set(FETCHING),
         ShardConfig: {*SHARDING, "workers"},  # workers: tests/data/test_shard_runs.py sees who makes shards
-        ComputeConfig: {"device", "amp", "compile", "workers"},
+        ComputeConfig: {"device", "amp", "decode", "compile", "workers"},
         EvalConfig: {"rerank", "pairwise", "batch_size"},
         LaunchConfig: {"gpus", "nodes", "rendezvous", "restarts"},  # tests/training/test_world.py and test_kills.py
         RankConfig: {"rank_by"},

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -15,61 +18,127 @@ from dove_core.errors import DataError
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
+_JPEG = b"\xff\xd8"
 
 
-def decode(data: bytes, name: str) -> Tensor:
+class View(NamedTuple):
+    """How a picture is seen: a crop, its sides as shares of the picture's, then quarter turns, then a mirror."""
+
+    top: float
+    left: float
+    height: float
+    width: float
+    turns: int = 0
+    mirrored: bool = False
+
+
+def is_jpeg(data: bytes) -> bool:
+    """Tell whether bytes begin as a JPEG does."""
+    return data.startswith(_JPEG)
+
+
+def picture_size(data: bytes, name: str) -> tuple[int, int]:
+    """Return height and width of a picture from its header.
+
+    Raises:
+        DataError: the bytes are no picture.
+    """
+    try:
+        if is_jpeg(data):
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+            return height, width
+        with Image.open(io.BytesIO(data)) as picture:
+            return picture.height, picture.width
+    except (ValueError, OSError, Image.DecompressionBombError) as error:
+        raise _broken(name, error) from error
+
+
+def decode(data: bytes, name: str, *, least: tuple[int, int] = (1 << 30, 1 << 30)) -> Tensor:
     """Decode a picture to `(3, H, W)` uint8 RGB: JPEGs by libjpeg-turbo, everything else that Pillow reads by Pillow.
+
+    A JPEG whose half, quarter or eighth still has `least` (height, width) pixels is decoded at that scale, which is
+    faster than making the whole smaller afterwards, and differs from that by less than its own losses.
 
     Raises:
         DataError: the bytes are no picture; `name` says whose they are.
     """
     try:
-        if data.startswith(b"\xff\xd8"):
-            pixels = simplejpeg.decode_jpeg(data, colorspace="RGB")
+        if is_jpeg(data):
+            height, width = least
+            pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=height, min_width=width, min_factor=2)
         else:
             pixels = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
     except (ValueError, OSError, Image.DecompressionBombError) as error:
-        hint = "it is damaged, or no picture that Pillow can read"
-        raise DataError(f"{name} cannot be decoded: {error}", hint=hint) from error
+        raise _broken(name, error) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def fit(picture: Tensor, size: int) -> Tensor:
-    """Bring `(3, H, W)` uint8 to `(3, size, size)`: shorter side to `size`, middle kept."""
-    height, width = picture.shape[-2:]
+def decode_jpegs(encoded: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Decode JPEGs, each `(n,)` uint8 on the CPU, on a device: on a GPU by nvJPEG.
+
+    Raises:
+        RuntimeError: one of them cannot be decoded there, or this torchvision has no decoder any more (0.29 calls it
+            deprecated).
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            from torchvision.io import ImageReadMode, decode_jpeg  # noqa: PLC0415  # may be gone one day
+        except ImportError as error:
+            raise RuntimeError(f"torchvision has no JPEG decoder: {error}") from error
+        decoded: list[Tensor] = decode_jpeg(list(encoded), mode=ImageReadMode.RGB, device=device)
+    return decoded
+
+
+def fit(data: bytes, name: str, size: int) -> Tensor:
+    """Decode a picture and bring it to `(3, size, size)` uint8: shorter side to `size`, middle kept.
+
+    Raises:
+        DataError: the bytes are no picture.
+    """
+    height, width = picture_size(data, name)
     side = min(height, width)
-    return _crop(picture, (height - side) // 2, (width - side) // 2, side, side, size)
+    middle = View((height - side) / 2 / height, (width - side) / 2 / width, side / height, side / width)
+    return look(decode(data, name, least=least_pixels(middle, size)), middle, size)
 
 
-def augment(picture: Tensor, size: int, random: np.random.Generator, *, crop_scale: float, turn: bool) -> Tensor:
-    """Bring `(3, H, W)` uint8 to `(3, size, size)` by a random crop and, with `turn`, one of the square's 8 symmetries.
+def draw_view(height: int, width: int, random: np.random.Generator, *, crop_scale: float, turn: bool) -> View:
+    """Draw a random crop of a picture and, with `turn`, one of the square's 8 symmetries.
 
     The crop keeps between `crop_scale` and all of the area, at an aspect between 4:5 and 5:4 where the picture allows.
     An aerial picture has no upper side, so quarter turns and mirrors lose nothing.
     """
-    height, width = picture.shape[-2:]
     area = height * width * random.uniform(crop_scale, 1.0)
     aspect = np.exp(random.uniform(-1, 1) * np.log(1.25)) if crop_scale < 1 else width / height
     crop_height = max(1, min(height, round(np.sqrt(area / aspect))))
     crop_width = max(1, min(width, round(np.sqrt(area * aspect))))
     top, left = random.integers(height - crop_height + 1), random.integers(width - crop_width + 1)
-    pixels = _crop(picture, int(top), int(left), crop_height, crop_width, size)
-    if turn:
-        pixels = torch.rot90(pixels, int(random.integers(4)), (1, 2))
-        pixels = pixels.flip(2) if random.integers(2) else pixels
-    return pixels
+    turns, mirrored = (int(random.integers(4)), bool(random.integers(2))) if turn else (0, False)
+    return View(top / height, left / width, crop_height / height, crop_width / width, turns, mirrored)
 
 
-def _crop(picture: Tensor, top: int, left: int, height: int, width: int, size: int) -> Tensor:
-    part = picture[:, top : top + height, left : left + width]
-    if (height, width) == (size, size):
-        return part
-    resized: Tensor = T.resize(part, [size, size], interpolation=T.InterpolationMode.BICUBIC, antialias=True)
-    return resized
+def least_pixels(view: View, size: int) -> tuple[int, int]:
+    """Return the height and width at which a picture's crop still has `size` pixels either way."""
+    return int(np.ceil(size / view.height)), int(np.ceil(size / view.width))
+
+
+def look(picture: Tensor, view: View, size: int) -> Tensor:
+    """Bring `(3, H, W)` uint8, on any device, to the `(3, size, size)` that a view shows."""
+    height, width = picture.shape[-2:]
+    top, left = round(view.top * height), round(view.left * width)
+    part = picture[:, top : top + max(1, round(view.height * height)), left : left + max(1, round(view.width * width))]
+    if part.shape[1:] != (size, size):
+        part = T.resize(part, [size, size], interpolation=T.InterpolationMode.BICUBIC, antialias=True)
+    part = torch.rot90(part, view.turns, (1, 2)) if view.turns else part
+    return part.flip(2) if view.mirrored else part
+
+
+def _broken(name: str, error: Exception) -> DataError:
+    return DataError(f"{name} cannot be decoded: {error}", hint="it is damaged, or no picture that Pillow can read")
 
 
 def normalise(pixels: Tensor) -> Tensor:
     """Bring `(B, 3, S, S)` uint8 to float32 around zero, with ImageNet's mean and deviation."""
     mean = torch.tensor(_MEAN, device=pixels.device).view(3, 1, 1)
     std = torch.tensor(_STD, device=pixels.device).view(3, 1, 1)
-    return (pixels.float() / 255 - mean) / std
+    return pixels.float().mul_(1 / (255 * std)).sub_(mean / std)  # in place: a quarter of the time on a CPU

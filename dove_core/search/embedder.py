@@ -16,7 +16,7 @@ from dove_core.errors import UsageError
 from dove_core.model.checkpoint import Checkpoint
 from dove_core.model.compute import choose_device, mixed
 from dove_core.model.dove import CaptionFeatures, ImageFeatures
-from dove_core.model.preprocess import decode, fit, normalise
+from dove_core.model.preprocess import fit, normalise
 
 _CAPTIONS_AT_ONCE = 512
 
@@ -37,7 +37,7 @@ class Embedder:
             DataError: bytes that are no picture; the message has the name.
         """
         size = self.checkpoint.config.image_size
-        return self._encode_images(torch.stack([fit(decode(data, name), size) for data, name in pictures]))
+        return self._encode_images(torch.stack([fit(data, name, size) for data, name in pictures]))
 
     def embed_shards(
         self, shards: Shards, *, batch_size: int, start: int = 0, stop: int | None = None
@@ -104,7 +104,7 @@ class _FitRecords:
         self.size = size
 
     def __call__(self, records: list[Record], epoch: int) -> tuple[list[Record], Tensor]:
-        pixels = torch.stack([fit(decode(r.picture, f"{r.shard}: {r.sample.path}"), self.size) for r in records])
+        pixels = torch.stack([fit(r.picture, f"{r.shard}: {r.sample.path}", self.size) for r in records])
         return [r.without_picture() for r in records], pixels
 
 

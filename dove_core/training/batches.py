@@ -12,8 +12,27 @@ from torch import Tensor
 
 from dove_core.data.reader import Record
 from dove_core.errors import DataError
-from dove_core.model.preprocess import augment, decode
+from dove_core.model.preprocess import (
+    View,
+    decode,
+    decode_jpegs,
+    draw_view,
+    is_jpeg,
+    least_pixels,
+    look,
+    picture_size,
+)
 from dove_core.model.tokenizer import Tokenizer, padded
+
+
+class Undeveloped(NamedTuple):
+    """A JPEG in a batch's `encoded[start:stop]`, to be decoded and put into a row of its pixels."""
+
+    row: int
+    start: int
+    stop: int
+    view: View
+    name: str
 
 
 class Batch(NamedTuple):
@@ -22,7 +41,8 @@ class Batch(NamedTuple):
     `pixels (B, 3, S, S)` uint8; the batch's U distinct captions as `tokens (U, T)` and `lengths (U,)`; `rows (n, B)`
     says which of them are each picture's, the first of all pictures coming first: `rows[0]` lies below `paired`.
     `pictures (B,)` and `captions (n, B)` are the identities by which false negatives are known. `broken` says which
-    pictures could not be decoded; another of the batch stands in for each.
+    pictures could not be decoded; another of the batch stands in for each. Where JPEGs are decoded on the GPU, they are
+    in `encoded`, one behind the other, and `views` says which bytes become which row of pixels, and how.
     """
 
     pixels: Tensor
@@ -33,16 +53,68 @@ class Batch(NamedTuple):
     pictures: Tensor
     captions: Tensor
     broken: tuple[str, ...] = ()
+    encoded: Tensor | None = None
+    views: tuple[Undeveloped, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """Copy to a device; lengths stay on the CPU, where packing wants them."""
         names = ("pixels", "tokens", "rows", "pictures", "captions")
         return self._replace(**{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
+    def developed(self) -> Batch:
+        """Decode on the pixels' device what is still encoded there; what it cannot decode, the CPU does.
+
+        Raises:
+            DataError: no picture of the batch can be decoded.
+        """
+        if self.encoded is None:
+            return self
+        size, device = self.pixels.shape[-1], self.pixels.device
+        pictures, broken = _decoded([(self.encoded[v.start : v.stop], v.name) for v in self.views], device)
+        bad = {v.row for v, picture in zip(self.views, pictures, strict=True) if picture is None}
+        good = [row for row in range(len(self.pixels)) if row not in bad]
+        if not good:
+            raise broken[0]
+        for v, picture in zip(self.views, pictures, strict=True):
+            if picture is not None:
+                self.pixels[v.row] = look(picture, v.view, size)
+        source = torch.arange(len(self.pixels))
+        source[sorted(bad)] = torch.tensor([good[k % len(good)] for k in range(len(bad))], dtype=torch.int64)
+        source = source.to(device)
+        return self._replace(
+            pixels=self.pixels[source] if bad else self.pixels,
+            rows=self.rows[:, source],
+            pictures=self.pictures[source],
+            captions=self.captions[:, source],
+            broken=(*self.broken, *(error.message for error in broken)),
+            encoded=None,
+            views=(),
+        )
+
+
+def _decoded(parts: list[tuple[Tensor, str]], device: torch.device) -> tuple[list[Tensor | None], list[DataError]]:
+    """Decode JPEGs on a device; where it refuses, each alone, and the refused ones on the CPU."""
+    try:
+        return [*decode_jpegs([part for part, _ in parts], device)], []
+    except RuntimeError:
+        pictures, broken = list[Tensor | None](), list[DataError]()
+    for part, name in parts:
+        try:
+            pictures.append(decode_jpegs([part], device)[0])
+        except RuntimeError:
+            try:
+                pictures.append(decode(part.numpy().tobytes(), name).to(device))
+            except DataError as error:
+                pictures.append(None)
+                broken.append(error)
+    return pictures, broken
+
 
 @dataclass(frozen=True)
 class MakeBatch:
     """Decodes, crops and turns pictures, draws `count` captions of each, and tokenizes them.
+
+    With `leave_jpegs`, JPEGs stay encoded in the batch; how they are cropped and turned is drawn here all the same.
 
     Chance depends on (seed, epoch, sample) alone: the same at any number of processes and after a resume.
     """
@@ -54,6 +126,7 @@ class MakeBatch:
     turn: bool
     seed: int
     count: int = 1
+    leave_jpegs: bool = False
 
     def __call__(self, records: list[Record], epoch: int) -> Batch:
         """Make one batch.
@@ -62,23 +135,32 @@ class MakeBatch:
             DataError: no picture can be decoded, or a sample has no caption in the field.
         """
         pixels = torch.empty(len(records), 3, self.size, self.size, dtype=torch.uint8)
+        encoded, views = bytearray(), list[Undeveloped]()
         texts, sources, broken = list[list[str]](), list[int](), list[DataError]()
         for record in records:
             random = np.random.default_rng((self.seed, epoch, record.number))
             own = self._captions(record, random)
+            name, data = f"{record.shard}: {record.sample.path}", record.picture
             try:
-                picture = decode(record.picture, f"{record.shard}: {record.sample.path}")
+                view = draw_view(*picture_size(data, name), random, crop_scale=self.crop_scale, turn=self.turn)
+                if self.leave_jpegs and is_jpeg(data):
+                    views.append(Undeveloped(len(texts), len(encoded), len(encoded) + len(data), view, name))
+                    encoded += data
+                else:
+                    picture = decode(data, name, least=least_pixels(view, self.size))
+                    pixels[len(texts)] = look(picture, view, self.size)
             except DataError as error:
                 broken.append(error)
                 continue
-            pixels[len(texts)] = augment(picture, self.size, random, crop_scale=self.crop_scale, turn=self.turn)
             texts.append(own)
             sources.append(record.number)
         if not texts:
             raise broken[0]
-        for k in range(len(texts), len(records)):  # a batch keeps its size: every process has as many pairs as planned
-            pixels[k] = pixels[k - len(texts)]
+        # A batch keeps its size, since every process has as many pairs as planned: the first ones come again.
         again = [k % len(texts) for k in range(len(records))]
+        pixels = pixels[again] if broken else pixels
+        of_row = {v.row: v for v in views}
+        views += [of_row[k]._replace(row=row) for row, k in enumerate(again) if row != k and k in of_row]
         number: dict[tuple[int, ...], int] = {}  # of each distinct caption, as the model reads it
         ordered = [tuple(self.tokenizer.encode(texts[k][n])) for n in range(self.count) for k in again]
         rows = torch.tensor([number.setdefault(text, len(number)) for text in ordered]).view(self.count, -1)
@@ -87,7 +169,8 @@ class MakeBatch:
         pictures = torch.tensor([sources[k] for k in again])
         paired = int(rows[0].max()) + 1
         said = tuple(error.message for error in broken)
-        return Batch(pixels, tokens, lengths, rows, paired, pictures, identities[rows], said)
+        bytes_left = torch.frombuffer(encoded, dtype=torch.uint8) if encoded else None
+        return Batch(pixels, tokens, lengths, rows, paired, pictures, identities[rows], said, bytes_left, tuple(views))
 
     def _captions(self, record: Record, random: np.random.Generator) -> list[str]:
         texts = record.sample.captions.get(self.field, ())

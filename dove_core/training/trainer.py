@@ -22,7 +22,7 @@ from dove_core.errors import DataError, TrainingError
 from dove_core.evaluation.evaluate import encode_split, score_global_row
 from dove_core.events import Advanced, Measured, Report, Saved, Skipped, Started
 from dove_core.model.checkpoint import Checkpoint
-from dove_core.model.compute import mixed, mixed_dtype
+from dove_core.model.compute import decodes_on_gpu, mixed, mixed_dtype
 from dove_core.search.embedder import Embedder
 from dove_core.training.average import WeightAverage
 from dove_core.training.batches import Batch, MakeBatch
@@ -123,11 +123,12 @@ class Trainer:
                     self._save()  # the signal went to the workers too
                     break
                 self._waited += time.perf_counter() - waiting
+                batch = batch.to(self.world.device).developed()
                 self._count_broken(batch)
                 taken += 1
                 is_whole = taken == self.training.accumulate or step.ends_epoch
                 taken = 0 if is_whole else taken
-                self._learn(step, batch.to(self.world.device), is_whole)
+                self._learn(step, batch, is_whole)
                 if is_whole and (self._after(step) or self._is_over(interrupt, step)):
                     break
         self.world.wait()
@@ -155,6 +156,7 @@ class Trainer:
             turn=self.training.random_rotation,
             seed=self.training.seed,
             count=self.training.captions_per_picture,
+            leave_jpegs=decodes_on_gpu(self.world.device, self.compute.decode),
         )
 
     def _learn(self, step: Step, batch: Batch, is_whole: bool) -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dove_core.errors import DataError
-from dove_core.model.preprocess import augment, decode, fit, normalise
+from dove_core.model.preprocess import View, decode, draw_view, fit, least_pixels, look, normalise, picture_size
 from tests.made import draw_shape
 
 
@@ -45,12 +45,20 @@ def test_a_truncated_jpeg_is_an_error_and_not_a_grey_picture():
         decode(data[: len(data) // 2], "x")
 
 
+def augment(picture: torch.Tensor, size: int, random: np.random.Generator, **how) -> torch.Tensor:
+    return look(picture, draw_view(*picture.shape[1:], random, **how), size)
+
+
+def lossless(picture: torch.Tensor) -> bytes:
+    return encoded(Image.fromarray(picture.permute(1, 2, 0).numpy()), "PNG")
+
+
 def test_fitting_keeps_the_middle_and_the_aspect():
     wide = torch.zeros(3, 40, 120, dtype=torch.uint8)
     wide[:, :, 40:80] = 200
-    assert fit(wide, 40).float().mean() == 200
-    assert fit(wide, 16).shape == (3, 16, 16)
-    assert fit(torch.zeros(3, 7, 5, dtype=torch.uint8), 32).shape == (3, 32, 32)
+    assert fit(lossless(wide), "x", 40).float().mean() == 200
+    assert fit(lossless(wide), "x", 16).shape == (3, 16, 16)
+    assert fit(lossless(torch.zeros(3, 7, 5, dtype=torch.uint8)), "x", 32).shape == (3, 32, 32)
 
 
 def test_augmenting_depends_on_the_seed_alone():
@@ -64,7 +72,8 @@ def test_augmenting_depends_on_the_seed_alone():
 
 def test_without_crop_and_turn_a_square_picture_is_only_resized():
     picture = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (3, 48, 48), np.uint8))
-    assert torch.equal(augment(picture, 32, np.random.default_rng(0), crop_scale=1.0, turn=False), fit(picture, 32))
+    whole = augment(picture, 32, np.random.default_rng(0), crop_scale=1.0, turn=False)
+    assert torch.equal(whole, fit(lossless(picture), "x", 32))
 
 
 def test_turning_reaches_all_eight_symmetries_of_the_square_and_no_other():
@@ -94,3 +103,22 @@ def test_normalised_pixels_have_imagenets_statistics():
     assert torch.allclose(
         normalise(grey)[0, :, 0, 0], torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
     )
+
+
+def test_a_large_jpeg_is_decoded_at_a_half_where_that_is_enough_and_looks_the_same():
+    smooth = draw_shape("red", "circle", 600).resize((600, 500))
+    data = encoded(smooth, "JPEG", quality=95)
+    assert picture_size(data, "x") == (500, 600)
+    view = View(0.0, 0.1, 1.0, 0.8)
+    assert least_pixels(view, 240) == (240, 300)
+    assert decode(data, "x", least=(251, 300)).shape == (3, 500, 600)
+    half = decode(data, "x", least=(250, 300))
+    assert half.shape == (3, 250, 300)
+    exact, fast = (look(picture, view, 240).float() for picture in (decode(data, "x"), half))
+    assert 10 * torch.log10(255**2 / (exact - fast).square().mean()) > 30
+
+
+def test_the_size_of_what_is_no_picture_is_an_error():
+    for data in (b"", b"\xff\xd8\xff", b"<html>"):
+        with pytest.raises(DataError, match=r"a\.jpg cannot be decoded"):
+            picture_size(data, "a.jpg")

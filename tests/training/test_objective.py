@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 
+import pytest
 import torch
+from PIL import Image
 
 from dove_core.config import EvalConfig, RankConfig, ShardConfig, TrainConfig
 from dove_core.data.reader import Shards
 from dove_core.data.sharding.shards import shard_captions
+from dove_core.errors import DataError
 from dove_core.evaluation.evaluate import encode_split, score_rows
 from dove_core.model.checkpoint import build
 from dove_core.model.tokenizer import Tokenizer, split_words
@@ -83,6 +87,33 @@ def test_a_batch_brings_several_captions_of_each_picture_and_each_distinct_one_o
             assert len(set(drawn)) == min(count, 2)
         equal = batch.rows.flatten()[:, None] == batch.rows.flatten()
         assert torch.equal(equal, batch.captions.flatten()[:, None] == batch.captions.flatten())
+
+
+def test_jpegs_left_in_a_batch_develop_into_the_pixels_of_one_that_was_decoded(shapes):
+    """As on a GPU, but by torchvision's decoder on the CPU; one file is no JPEG, two are broken."""
+    shards = Shards(shapes / "train")
+    words = Tokenizer.learn(itertools.chain(*shards.captions("caption")), min_count=1, max_tokens=12)
+    make = MakeBatch(words, "caption", 40, crop_scale=0.8, turn=True, seed=0)
+    records = [shards.read(number) for number in range(6)]
+    stream = io.BytesIO()
+    Image.new("RGB", (50, 50), "red").save(stream, "PNG")
+    records[1] = dataclasses.replace(records[1], picture=stream.getvalue())
+    cut = records[2].picture[:-40]  # its header is whole
+    records[2] = dataclasses.replace(records[2], picture=cut)
+    records[4] = dataclasses.replace(records[4], picture=b"\xff\xd8nothing")
+    here = make(records, 3)
+    left = dataclasses.replace(make, leave_jpegs=True)(records, 3)
+    assert left.encoded is not None
+    there = left.to(torch.device("cpu")).developed()
+    assert [len(batch.broken) for batch in (here, left, there)] == [2, 1, 2]
+    assert set(here.broken) == set(there.broken)
+    order = [there.pictures.tolist().index(number) for number in here.pictures.tolist()]
+    assert set(here.pictures.tolist()) == set(there.pictures.tolist()) == {0, 1, 3, 5}
+    assert (here.pixels.int() - there.pixels[order].int()).abs().max() <= 3
+    assert torch.equal(here.captions, there.captions[:, order])
+    everything = [dataclasses.replace(record, picture=b"\xff\xd8" + record.picture[2:300]) for record in records[3:]]
+    with pytest.raises(DataError, match="cannot be decoded"):
+        dataclasses.replace(make, leave_jpegs=True)(everything, 0).developed()
 
 
 def test_only_matrices_decay_and_everything_learns():
