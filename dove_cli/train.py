@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from dove_cli.defaults import RUNS, named, only_run, only_split, say_default
 from dove_cli.options import JsonOption, given
 from dove_cli.render import output, print_json, reporting
 from dove_core.config import ComputeConfig, LaunchConfig, ModelConfig, TrainConfig
+from dove_core.errors import UsageError
+from dove_core.recipes import read_recipe
 
 if TYPE_CHECKING:
     from dove_core.training.trainer import TrainResult
@@ -31,6 +34,9 @@ def train(
     run: Annotated[
         str | None, typer.Option(help="Name below runs/, or a folder. [default: the release's name]")
     ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Settings to start from: a name such as rsicd-scratch, or a .toml file.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from last/ with the run's own settings.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,11 +45,14 @@ def train(
     - `dove train`
     - `dove train --gpus 4`
     - `dove train --backbone resnet18 --image-size 96 --weights none --epochs 12`
+    - `dove train --recipe rsicd-scratch`: settings found good for a data set; options that are given count more
     - `dove train --resume --epochs 30`
     - `torchrun --nproc-per-node 4 -m -- dove_cli train` joins a launcher of your own
     """
     command = shlex.join(["dove", *sys.argv[1:]])
     with reporting() as report:
+        if resume and recipe:
+            raise UsageError("--recipe cannot be given with --resume", hint="a resumed run keeps its own settings")
         if resume:
             folder = named(RUNS, run) if run else only_run()
             changes = given(context, (ModelConfig, TrainConfig))
@@ -54,6 +63,7 @@ def train(
                 command=command, report=report,
             )  # fmt: skip
         else:
+            model, training = _by_recipe(context, recipe, model, training)
             shards = shards or only_split("train")
             folder = named(RUNS, run) if run else RUNS / shards.resolve().parent.name
             validation = validation or _beside(shards)
@@ -64,6 +74,18 @@ def train(
                            command=command, report=report)  # fmt: skip
     if result is not None:
         _show(result, as_json)
+
+
+def _by_recipe(
+    context: typer.Context, recipe: str | None, model: ModelConfig, training: TrainConfig
+) -> tuple[ModelConfig, TrainConfig]:
+    """Return the settings with those of a recipe where the command line says nothing."""
+    if recipe is None:
+        return model, training
+    settings = read_recipe(recipe) | given(context, (ModelConfig, TrainConfig))
+    parts = [{field.name for field in dataclasses.fields(kind)} & settings.keys() for kind in (model, training)]
+    own, other = ({name: settings[name] for name in part} for part in parts)
+    return dataclasses.replace(model, **own), dataclasses.replace(training, **other)
 
 
 def _beside(shards: Path) -> Path | None:

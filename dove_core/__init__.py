@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         EmbedConfig as EmbedConfig,
         EvalConfig as EvalConfig,
         FetchConfig as FetchConfig,
+        LaunchConfig as LaunchConfig,
         ModelConfig as ModelConfig,
         QueryConfig as QueryConfig,
         RankConfig as RankConfig,
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
     from dove_core.training.trainer import TrainResult as TrainResult
 
 _HOMES = {
-    "config": "ComputeConfig EmbedConfig EvalConfig FetchConfig ModelConfig QueryConfig RankConfig ShardConfig "
-    "TrainConfig",
+    "config": "ComputeConfig EmbedConfig EvalConfig FetchConfig LaunchConfig ModelConfig QueryConfig RankConfig "
+    "ShardConfig TrainConfig",
     "data.fetching.catalog": "RELEASES",
     "data.fetching.fetch": "fetch",
     "data.fetching.plan": "FetchPlan plan_fetch",

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from dove_core.errors import UsageError
 
 CAPTION_FIELD = "title_multi_objects"
+_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
 def _setting(
@@ -232,7 +233,7 @@ def _check_value(option: str, value: Any, kind: Any, bounds: Any) -> None:
         return
     allowed = (int, float) if kind is float else kind
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-        raise UsageError(f"{option} {value!r} is not of type {kind.__name__}")
+        raise UsageError(f"{option} {value!r} is not of type {kind.__name__}", hint=f"it takes {_NAMES[kind]}")
     low, high, above = bounds.get("low"), bounds.get("high"), bounds.get("above")
     for words, bound, holds in (
         ("at least", low, low is None or value >= low),

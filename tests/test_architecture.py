@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "places": {"errors", "files"},
     "processes": {"errors"},
+    "recipes": {"config", "errors"},
     "data": GROUND | {"data"},
     "model": GROUND | {"model"},
     "search": GROUND | {"data", "model", "search"},

@@ -10,6 +10,7 @@ import pytest
 from dove_core import config
 from dove_core.config import FetchConfig, LaunchConfig, ModelConfig, ShardConfig, TrainConfig, check
 from dove_core.errors import UsageError
+from dove_core.recipes import read_recipe, recipe_names
 
 KINDS = [value for value in vars(config).values() if dataclasses.is_dataclass(value)]
 
@@ -60,3 +61,40 @@ def test_no_command_gives_two_settings_one_name():
                   ("QueryConfig", "RankConfig", "ComputeConfig"), ("EmbedConfig", "ComputeConfig")):  # fmt: skip
         names = [name for kind in kinds for name in get_type_hints(getattr(config, kind))]
         assert len(names) == len(set(names))
+
+
+def test_every_recipe_that_comes_along_can_be_read():
+    assert "rsicd-scratch" in recipe_names()
+    for name in recipe_names():
+        assert read_recipe(name)
+
+
+def test_a_recipe_of_ones_own_is_a_file(tmp_path):
+    (tmp_path / "own.toml").write_text('[model]\nbackbone = "resnet34"\n[training]\nepochs = 3\n')
+    assert read_recipe(str(tmp_path / "own.toml")) == {"backbone": "resnet34", "epochs": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[model]\nbackbon = 1", "there is no setting 'backbon' in [model]"),
+        ("[training]\nbackbone = 'resnet18'", "there is no setting 'backbone' in [training]"),
+        ("[modl]\nbackbone = 'resnet18'", "has 'modl'"),
+        ("epochs = 3", "has 'epochs'"),
+        ("[training]\nepochs = 0", "--epochs 0 is out of range"),
+        ("[training]\nepochs = 'many'", "--epochs 'many' is not of type int"),
+        ("[training", "cannot be read"),
+    ],
+)
+def test_a_recipe_that_is_wrong_says_where(text, words, tmp_path):
+    (tmp_path / "own.toml").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        read_recipe(str(tmp_path / "own.toml"))
+    assert words in caught.value.message
+    assert caught.value.hint
+
+
+def test_an_unknown_recipe_is_an_error_that_names_the_known_ones():
+    with pytest.raises(UsageError, match="--recipe mine: there is no such recipe") as caught:
+        read_recipe("mine")
+    assert "rsicd-scratch" in caught.value.hint

@@ -34,10 +34,11 @@ class Trunk(nn.Module):
         self.stages = nn.ModuleList([resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4])
         self.widths = tuple(width * (1 if name in ("resnet18", "resnet34") else 4) for width in (64, 128, 256, 512))
         self.frozen = False
+        self.to(memory_format=torch.channels_last)  # convolutions are faster with it, on CPUs and on GPUs
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Return the maps of stages 2, 3, 4 and 5."""
-        maps = [self.stem(pixels)]
+        maps = [self.stem(pixels.contiguous(memory_format=torch.channels_last))]
         for stage in self.stages:
             maps.append(stage(maps[-1]))  # each stage reads the one before
         return maps[1:]

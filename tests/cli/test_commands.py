@@ -279,6 +279,24 @@ def test_bars_appear_on_a_terminal_only(monkeypatch, capsys):
     assert "a [bracketed] note" in drawn.err
 
 
+def test_a_recipe_sets_what_the_command_line_does_not(at_home, tmp_path):
+    recipe = tmp_path / "own.toml"
+    recipe.write_text("[model]\nheads = 2\nembed_dim = 16\n[training]\nepochs = 7\nlambda_g = 2.0\n")
+    words = [word for word in SMALL_OPTIONS if word not in ("--heads", "4")]
+    code, _, err = dove("train", *words, "--recipe", str(recipe), "--epochs", "1", "--run", str(tmp_path / "run"))
+    assert code == 0, err
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["model"]["heads"] == 2
+    assert settings["model"]["embed_dim"] == 32  # given
+    assert (settings["training"]["epochs"], settings["training"]["lambda_g"]) == (1, 2.0)
+    code, _, err = dove("train", "--resume", "--run", str(tmp_path / "run"), "--recipe", "rsicd-scratch")
+    assert code == 2
+    assert "a resumed run keeps its own settings" in err
+    code, _, err = dove("train", "--recipe", "rsicd")
+    assert code == 2
+    assert "known are" in err
+
+
 def test_two_processes_train_and_one_draws(at_home, tmp_path):
     command = [
         sys.executable, "-m", "dove_cli", "train", *SMALL_OPTIONS, "--gpus", "2", "--epochs", "2",

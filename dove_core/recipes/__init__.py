@@ -1,0 +1,61 @@
+"""Recipes: settings of a model and its training that were found good for a data set, as TOML files.
+
+A recipe has two tables, `[model]` and `[training]`, with the fields of `ModelConfig` and `TrainConfig`; what it leaves
+out keeps its default. Those beside this file are known by their names; any other is given as a path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from dove_core.config import ModelConfig, TrainConfig, check
+from dove_core.errors import UsageError
+
+_HOME = Path(__file__).parent
+_TABLES = {"model": ModelConfig, "training": TrainConfig}
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with dove."""
+    return sorted(path.stem for path in _HOME.glob("*.toml"))
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """Return the settings of a recipe by their fields' names.
+
+    Args:
+        name: one of `recipe_names()`, or the path of a TOML file.
+
+    Raises:
+        UsageError: there is no such recipe, or it has a table, a setting or a value that does not exist.
+    """
+    path = Path(name) if name.endswith(".toml") else _HOME / f"{name}.toml"
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        hint = f"known are {', '.join(recipe_names())}; or give the path of a .toml file"
+        raise UsageError(f"--recipe {name}: there is no such recipe", hint=hint) from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--recipe {name} cannot be read: {error}", hint="it is to be a TOML file") from error
+    settings: dict[str, Any] = {}
+    for table, values in content.items():
+        kind = _TABLES.get(table)
+        if kind is None or not isinstance(values, dict):
+            raise UsageError(f"--recipe {name} has {table!r}", hint="it has two tables, [model] and [training]")
+        known = {field.name: field for field in dataclasses.fields(kind)}
+        if unknown := [key for key in values if key not in known]:
+            hint = f"[{table}] has {', '.join(known)}"
+            raise UsageError(f"--recipe {name}: there is no setting {unknown[0]!r} in [{table}]", hint=hint)
+        _check(name, kind, values)
+        settings |= values
+    return settings
+
+
+def _check(name: str, kind: type[Any], values: dict[str, Any]) -> None:
+    try:
+        check(kind(**values))
+    except UsageError as error:
+        raise UsageError(f"--recipe {name}: {error.message}", hint=error.hint) from error
