@@ -1,0 +1,158 @@
+"""The whole training step of dove against a bare ResNet-50 training step, batch in memory.
+
+    python benchmarks/train_step.py                        # CPU: batch 16; float32, or bf16 where the processor has it
+    python benchmarks/train_step.py --batch-size 256 --compile   # on a GPU
+
+The baseline is torchvision's ResNet-50 with its classifier: forward, cross-entropy, backward, AdamW (fused), in the
+same precision and memory format. Ours is what `dove train` does for a batch: both encoders, all pairs, both losses,
+backward, clipping, AdamW, reports. Steps alternate; the ratio is that of the medians. Then memory: `--pairs 256 1024`
+trains the pair scores alone, at these batch sizes, each in a process of its own, and prints the peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torchvision
+
+from dove_core.config import ComputeConfig, ModelConfig, TrainConfig
+from dove_core.data.plan import Step
+from dove_core.events import silent
+from dove_core.model.checkpoint import build
+from dove_core.model.compute import choose_device, mixed, mixed_dtype
+from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures
+from dove_core.model.tokenizer import Tokenizer
+from dove_core.training.batches import Batch
+from dove_core.training.run import RunSettings
+from dove_core.training.trainer import Trainer
+from dove_core.training.world import World
+
+WORDS = 5000
+
+
+def bare_step(batch: int, size: int, device: torch.device, compiled: bool) -> Callable[[], None]:
+    """Return one training step of torchvision's ResNet-50."""
+    model = torchvision.models.resnet50().to(device, memory_format=torch.channels_last).train()
+    if compiled:
+        model.compile()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    pixels = torch.randn(batch, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(batch, device=device)
+
+    def step() -> None:
+        with mixed(device, True):
+            loss = torch.nn.functional.cross_entropy(model(pixels), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def our_step(batch: int, size: int, device: torch.device, compiled: bool, run: Path) -> Callable[[], None]:
+    """Return one step of `dove train` with the mission's settings."""
+    model, training = ModelConfig(image_size=size), TrainConfig(weights="none", batch_size=batch)
+    checkpoint = build(model, Tokenizer([f"w{k}" for k in range(WORDS)], model.max_tokens))
+    settings, compute = RunSettings("", "", None, model, training), ComputeConfig(compile=compiled)
+    world = World(0, 1, device)
+    trainer = Trainer(world, silent, run, settings, compute, None, "", checkpoint, False)  # type: ignore[arg-type]
+    examples = make_batch(batch, size).to(device)
+    return lambda: trainer._learn(Step(0, 0, batch, 100 * batch), examples, True)
+
+
+def make_batch(count: int, size: int) -> Batch:
+    """Return random pictures, and captions as long as RSICD's: 11 words, give or take 3."""
+    lengths = (torch.randn(count) * 3 + 11).round().long().clamp(3, 30)
+    tokens = torch.randint(2, WORDS, (count, int(lengths.max())))
+    tokens *= torch.arange(tokens.shape[1]) < lengths[:, None]
+    pixels, own = torch.randint(0, 255, (count, 3, size, size), dtype=torch.uint8), torch.arange(count)
+    return Batch(pixels, tokens, lengths, own[None], count, own, own[None])
+
+
+def seconds(step: Callable[[], None], device: torch.device) -> float:
+    """Return how long one step takes."""
+    began = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def train_pairs(count: int, answers: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
+    """Put how much memory the scores of `count` x `count` pairs took, with their gradients, in MiB; and the seconds."""
+    torch.manual_seed(0)
+    device = choose_device("auto")
+    model = Dove(ModelConfig(), WORDS).to(device).train()
+    dim, heads, regions = 512, 8, 36
+    batch = make_batch(count, 32)
+    width = dim // heads
+    images = ImageFeatures(
+        torch.randn(count, dim), torch.randn(count, dim), torch.randn(count, heads, regions, width),
+        torch.randn(count, heads, regions, width),
+    )  # fmt: skip
+    images = ImageFeatures(*(part.to(device).requires_grad_() for part in images))
+    with torch.no_grad():
+        captions = model.encode_captions(batch.tokens.to(device), batch.lengths)
+    parts = (part.clone().requires_grad_() for part in captions[:-1])
+    captions = CaptionFeatures(*parts, lengths=batch.lengths)
+    if device.type == "cpu":
+        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    before, began = memory(device), time.perf_counter()
+    with mixed(device, True):
+        model.score_pairs(images, captions).mean().backward()
+    answers.put((memory(device) - before, time.perf_counter() - began))
+
+
+def memory(device: torch.device) -> float:
+    """Return the most memory used so far, in MiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) / 1024
+
+
+def main() -> None:
+    """Measure the steps, then the memory."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--pairs", type=int, nargs="*", default=[256, 1024])
+    arguments = parser.parse_args()
+    device = choose_device("auto")
+    common = (arguments.batch_size, arguments.size, device, arguments.compile)
+    with tempfile.TemporaryDirectory() as folder:
+        steps = {"bare ResNet-50": bare_step(*common), "dove": our_step(*common, Path(folder))}
+        found: dict[str, list[float]] = {way: [] for way in steps}
+        for k in range(arguments.rounds + 2):
+            for way, step in steps.items():
+                taken = seconds(step, device)
+                if k > 1:
+                    found[way].append(taken)
+    precision = str(mixed_dtype(device, True) or torch.float32).removeprefix("torch.")
+    print(f"{device.type}, {precision}, batch {arguments.batch_size} of {arguments.size} pixels")
+    base = statistics.median(found["bare ResNet-50"])
+    print("| step | pictures/s | ratio |\n| --- | --- | --- |")
+    for way, taken in found.items():
+        middle = statistics.median(taken)
+        print(f"| {way} | {arguments.batch_size / middle:.2f} | {base / middle:.2f} |")
+    for count in arguments.pairs:
+        context = multiprocessing.get_context("spawn")
+        answers = context.Queue()
+        process = context.Process(target=train_pairs, args=(count, answers))
+        process.start()
+        mebibytes, taken = answers.get()
+        process.join()
+        print(f"pair scores {count} x {count}, with gradients: {mebibytes:.0f} MiB more at the peak, {taken:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
