@@ -35,7 +35,7 @@ from dove_core.model.attention import GatedSelfAttention, InterModalGuidance, In
 from dove_core.model.backbone import Trunk
 from dove_core.model.checkpoint import load_checkpoint
 from dove_core.model.dove import Dove, ImageFeatures, _unit
-from dove_core.model.preprocess import normalise
+from dove_core.model.preprocess import jitter, normalise
 from dove_core.model.textual import TextEncoder
 from dove_core.model.visual import MultiScale
 from dove_core.search.embedder import Embedder
@@ -73,6 +73,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "no-turns": {"random_rotation": False},
     "no-crops": {"crop_scale": 1.0},
     "crops-0.3": {"crop_scale": 0.3},
+    "jitter-0.3": {"jitter": 0.3},
+    "decay-0.2": {"weight_decay": 0.2},
     "words-3": {"min_word_count": 3},
     "words-10": {"min_word_count": 10},
     "tokens-16": {"max_tokens": 16},
@@ -127,7 +129,8 @@ def last_stage(self: MultiScale, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 def global_term(self: Objective, batch: Batch) -> Losses:
     """No pair is scored while training."""
-    images = self.model.encode_images(normalise(batch.pixels))
+    pixels = jitter(batch.pixels, self._training.jitter) if self._training.jitter else batch.pixels
+    images = self.model.encode_images(normalise(pixels))
     captions = self.model.encode_captions(batch.tokens, batch.lengths)
     scores = images.embedding @ captions.embedding[batch.rows].flatten(0, 1).T
     whole = self._rank(scores, negative_pairs(batch.pictures, batch.captions), 1)

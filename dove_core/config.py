@@ -111,6 +111,9 @@ class TrainConfig:
     crop_scale: float = _setting(
         0.6, "Smallest share of a picture that a random crop keeps; 1: no crop.", above=0, high=1
     )
+    jitter: float = _setting(
+        0.0, "Change brightness, contrast and saturation by up to this share at random; 0: none.", low=0, high=1
+    )
     min_word_count: int = _setting(1, "A word is learned if it occurs this often.", low=1)
     validate_every: int = _setting(1, "Epochs between two validations.", low=1)
     save_steps: int = _setting(1000, "Also save last/ every so many steps; 0: after each epoch only.", low=0)

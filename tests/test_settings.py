@@ -66,6 +66,7 @@ TRAINING: dict[str, tuple[TrainConfig, Any]] = {
     "captions_per_picture": (STEPS, 2),
     "random_rotation": (STEPS, False),
     "crop_scale": (STEPS, 0.3),
+    "jitter": (STEPS, 0.3),
     "min_word_count": (STEPS, 10),
     "validate_every": (BASE, 2),
     "save_steps": (BASE, 1),

@@ -18,6 +18,7 @@ from dove_core.errors import DataError
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
+_LUMA = (0.299, 0.587, 0.114)
 _JPEG = b"\xff\xd8"
 
 
@@ -142,3 +143,19 @@ def normalise(pixels: Tensor) -> Tensor:
     mean = torch.tensor(_MEAN, device=pixels.device).view(3, 1, 1)
     std = torch.tensor(_STD, device=pixels.device).view(3, 1, 1)
     return pixels.float().mul_(1 / (255 * std)).sub_(mean / std)  # in place: a quarter of the time on a CPU
+
+
+def jitter(pixels: Tensor, strength: float) -> Tensor:
+    """Change saturation, contrast and brightness of each picture by factors between 1 - `strength` and 1 + `strength`.
+
+    `(B, 3, S, S)` uint8 on any device to the same; chance is torch's own. The whole batch at once: a picture alone
+    would cost a worker more than its decoding.
+    """
+    factors = 1 + strength * (2 * torch.rand(3, len(pixels), 1, 1, 1, device=pixels.device) - 1)
+    saturation, contrast, brightness = factors
+    weights = torch.tensor(_LUMA, device=pixels.device).view(3, 1, 1)
+    result = pixels.float()
+    grey = (result * weights).sum(dim=1, keepdim=True)
+    result = (result - grey).mul_(saturation).add_(grey)
+    middle = grey.mean(dim=(2, 3), keepdim=True)
+    return (result - middle).mul_(contrast).add_(middle).mul_(brightness).clamp_(0, 255).to(torch.uint8)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dove_core.config import TrainConfig
 from dove_core.model.dove import Dove
-from dove_core.model.preprocess import normalise
+from dove_core.model.preprocess import jitter, normalise
 from dove_core.training.batches import Batch
 from dove_core.training.losses import infonce, negative_pairs, triplet
 
@@ -45,7 +45,8 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         """Return the losses of a batch."""
-        images, captions, pairs = self.model(normalise(batch.pixels), batch.tokens, batch.lengths, batch.paired)
+        pixels = jitter(batch.pixels, self._training.jitter) if self._training.jitter else batch.pixels
+        images, captions, pairs = self.model(normalise(pixels), batch.tokens, batch.lengths, batch.paired)
         pair = self._rank(pairs[:, batch.rows[0]], negative_pairs(batch.pictures, batch.captions[:1]), 0)
         with torch.autocast(pairs.device.type, enabled=False):  # cosines lie too close together for half precision
             words = self._gather_captions(captions.embedding[batch.rows]).flatten(0, 1)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dove_core.errors import DataError
-from dove_core.model.preprocess import View, decode, draw_view, fit, least_pixels, look, normalise, picture_size
+from dove_core.model.preprocess import View, decode, draw_view, fit, jitter, least_pixels, look, normalise, picture_size
 from tests.made import draw_shape
 
 
@@ -122,3 +122,19 @@ def test_the_size_of_what_is_no_picture_is_an_error():
     for data in (b"", b"\xff\xd8\xff", b"<html>"):
         with pytest.raises(DataError, match=r"a\.jpg cannot be decoded"):
             picture_size(data, "a.jpg")
+
+
+def test_jitter_changes_brightness_contrast_and_saturation_of_each_picture_within_bounds():
+    torch.manual_seed(0)
+    grey = torch.full((200, 3, 4, 4), 100, dtype=torch.uint8)
+    changed = jitter(grey, 0.3)
+    assert changed.dtype == torch.uint8
+    assert bool((changed == changed[:, :1, :1, :1]).all())  # grey and even it stays: only the brightness shows
+    brightness = changed[:, 0, 0, 0].float() / 100
+    assert 0.69 <= float(brightness.min()) < 0.75
+    assert 1.25 < float(brightness.max()) <= 1.3
+    red = torch.zeros(200, 3, 4, 4, dtype=torch.uint8)
+    red[:, 0] = 150
+    ratio = jitter(red, 0.3)[:, 1].float().mean(dim=(1, 2))
+    assert float(ratio.max()) > 5  # less red: towards its grey
+    assert torch.equal(jitter(grey, 0.0), grey)

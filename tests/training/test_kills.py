@@ -35,22 +35,28 @@ def same(a: Path, b: Path) -> bool:
     return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-def start(shards: Path, run: Path, *words: str) -> subprocess.Popen[str]:
+def start(shards: Path, run: Path, *words: str) -> subprocess.Popen[bytes]:
+    """Start a training whose standard error goes to a file beside its run folder."""
     command = [sys.executable, "-m", "dove_cli", "train", "--shards", str(shards), "--run", str(run), "--device", "cpu"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, "--workers", "1", *words], stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    )
+    with run.with_suffix(".log").open("ab") as log:
+        return subprocess.Popen(
+            [*command, "--workers", "1", *words], stderr=log, env=environment, start_new_session=True
+        )
+
+
+def said(run: Path) -> str:
+    return run.with_suffix(".log").read_text()
 
 
 def steps_of(run: Path) -> int:
     return load_state(run)[0].steps if (run / "last").exists() else 0
 
 
-def kill_at(process: subprocess.Popen[str], run: Path, step: int, *, whom: int) -> None:
-    """Kill a process group, or one process, as soon as a step is saved."""
+def kill_at(process: subprocess.Popen[bytes], run: Path, step: int, *, whom: int) -> None:
+    """Kill a process, or if negative a group of them, as soon as a step is saved."""
     while steps_of(run) < step:
-        assert process.poll() is None, process.communicate()[1]
+        assert process.poll() is None, said(run)
         time.sleep(0.01)
     os.kill(whom, signal.SIGKILL) if whom > 0 else os.killpg(-whom, signal.SIGKILL)
 
@@ -106,17 +112,14 @@ def test_a_run_killed_at_twenty_random_steps_reaches_the_same_weights(shapes, tm
     chance = random.Random(4)
     shards, run, whole = shapes / "train", tmp_path / "run", tmp_path / "whole"
     words = [*MODEL, *TRAINING, "--epochs", "30"]
-    unbroken = start(shards, whole, *words)
-    assert unbroken.wait(300) == 0, unbroken.communicate()[1]
+    assert start(shards, whole, *words).wait(300) == 0, said(whole)
     for kill in range(20):
         process = start(shards, run, *(["--resume"] if (run / "last").exists() else words))
         kill_at(process, run, steps_of(run) + chance.randint(1, 8), whom=-process.pid)
         process.wait()
         time.sleep(chance.random() * 0.05)
         assert kill == 0 or (run / "last").exists()
-    last = start(shards, run, "--resume")
-    error = last.communicate(timeout=300)[1]
-    assert last.returncode == 0, error
+    assert start(shards, run, "--resume").wait(300) == 0, said(run)
     assert same(run / "last", whole / "last")
     assert steps_of(run) == steps_of(whole) == 180
 
@@ -125,17 +128,15 @@ def test_a_run_killed_at_twenty_random_steps_reaches_the_same_weights(shapes, tm
 def test_a_killed_worker_of_two_is_replaced_and_the_weights_are_the_same(shapes, tmp_path):
     shards, run, whole = shapes / "train", tmp_path / "run", tmp_path / "whole"
     words = [*MODEL, *TRAINING, "--epochs", "10", "--gpus", "2"]
-    unbroken = start(shards, whole, *words)
-    assert unbroken.wait(300) == 0, unbroken.communicate()[1]
+    assert start(shards, whole, *words).wait(300) == 0, said(whole)
     process = start(shards, run, *words)
     for step in (3, 9):
         before = workers_of(process.pid)
         kill_at(process, run, step, whom=before[1])
         while before[1] in workers_of(process.pid) or len(workers_of(process.pid)) < 2:
             time.sleep(0.05)
-    error = process.communicate(timeout=300)[1]
-    assert process.returncode == 0, error
-    assert error.count("a process died: going on from last/") == 2
+    assert process.wait(300) == 0, said(run)
+    assert said(run).count("a process died: going on from last/") == 2
     assert same(run / "last", whole / "last")
 
 
