@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from dove_core.training.interrupt import Interrupt
 from dove_core.training.journal import Journal, best_recall
 from dove_core.training.objective import Objective
 from dove_core.training.optimizer import learning_rate_at, make_optimizer
+from dove_core.training.pace import Pace
 from dove_core.training.run import Position, RunSettings, load_state, save_best, save_last
 from dove_core.training.world import World
 
@@ -90,9 +90,9 @@ class Trainer:
         self.wrapped = world.together(self.objective)
         self.journal = Journal(run) if world.first else None
         self.history: list[Mapping[str, float]] = []
-        self._loss = self._norm = torch.zeros((), device=world.device)
-        self._sums = torch.zeros(3, device=world.device)
-        self._batches, self._broken, self._waited, self._began = 0, 0, 0.0, time.perf_counter()
+        self._norm = torch.zeros((), device=world.device)
+        self._loss, self._sums = torch.zeros(3, device=world.device), torch.zeros(3, device=world.device)
+        self._batches, self._broken, self._epoch_pace, self._pace = 0, 0, Pace(), Pace()
 
     def go(self) -> TrainResult:
         """Take the steps that are left.
@@ -114,15 +114,14 @@ class Trainer:
         with Interrupt() as interrupt, closing(reading) as batches:
             taken = 0  # batches of the step under way; an epoch's last step may have fewer
             for step in plan.steps():
-                waiting = time.perf_counter()
                 try:
-                    batch = next(batches)
+                    with self._pace.waiting(), self._epoch_pace.waiting():
+                        batch = next(batches)
                 except DataError:
                     if not interrupt.wanted:
                         raise
                     self._save()  # the signal went to the workers too
                     break
-                self._waited += time.perf_counter() - waiting
                 batch = batch.to(self.world.device).developed()
                 self._count_broken(batch)
                 taken += 1
@@ -168,9 +167,11 @@ class Trainer:
             with mixed(self.world.device, self.compute.amp):
                 losses = self.wrapped(batch)
             self.scaler.scale(losses.total / self.training.accumulate).backward()
-        self._loss = losses.total.detach()
-        self._sums += torch.stack([part.detach().float() for part in losses])
+        self._loss = torch.stack([part.detach().float() for part in losses])
+        self._sums += self._loss
         self._batches += 1
+        self._pace.advance(step.stop - step.start)
+        self._epoch_pace.advance(step.stop - step.start)
         if is_whole:
             self._step(step)
         self.report(Advanced(_TASK, step.stop - step.start))
@@ -192,11 +193,15 @@ class Trainer:
         if self.average is not None:
             self.average.update(self.checkpoint.model, self.position.steps)
         if self.position.steps % _REPORT_EVERY == 0:
-            self._hold_finite(self._loss)
-            figures = {"loss": self._loss.item(), "learning_rate": rate, "gradient_norm": self._norm.item()}
+            self._hold_finite(self._loss[0])
+            loss, pair, whole = (part.item() for part in self._loss)
+            figures = {"loss": loss, "learning_rate": rate, "gradient_norm": self._norm.item()}
             self.report(Measured(_TASK, {"epoch": step.epoch + 1, **figures}))
             if self.journal is not None:
-                self.journal.step(self.position.steps, figures)
+                self.journal.step(
+                    self.position.steps, {**figures, "pair_loss": pair, "global_loss": whole, **self._pace.figures()}
+                )
+            self._pace.restart()
 
     def _count_broken(self, batch: Batch) -> None:
         """Count pictures that could not be decoded, and end when there are too many of them."""
@@ -238,12 +243,9 @@ class Trainer:
 
     def _end_epoch(self, step: Step) -> None:
         self._hold_finite(self._sums[0])
-        seconds = time.perf_counter() - self._began
         loss, pair, whole = (self._sums / self._batches).tolist()
-        figures = self.world.mean(
-            {"loss": loss, "pair_loss": pair, "global_loss": whole, "waiting": self._waited / seconds}
-        )
-        figures |= {"epoch": step.epoch + 1, "steps": self.position.steps, "samples_per_second": step.total / seconds}
+        figures = {"loss": loss, "pair_loss": pair, "global_loss": whole, **self._epoch_pace.figures()}
+        figures = self.world.mean(figures) | {"epoch": step.epoch + 1, "steps": self.position.steps}
         self.position = dataclasses.replace(self.position, epoch=step.epoch + 1, samples=0)
         last = step.epoch + 1 == self.training.epochs
         self._save()  # before validating, which may fail: the epoch is not lost
@@ -255,7 +257,9 @@ class Trainer:
             self.report(Measured(_TASK, figures, final=True))
         self.world.wait()
         self._sums.zero_()
-        self._batches, self._broken, self._waited, self._began = 0, 0, 0.0, time.perf_counter()
+        self._batches, self._broken = 0, 0
+        self._pace.restart()
+        self._epoch_pace.restart()
         was_frozen = self.checkpoint.model.trunk.frozen
         self._thaw()
         if was_frozen and not self.checkpoint.model.trunk.frozen:
@@ -278,7 +282,7 @@ class Trainer:
         return score_global_row(embedder, split).mean_recall
 
     def _save(self) -> None:
-        self._hold_finite(self._loss)
+        self._hold_finite(self._loss[0])
         if not self.scaler.is_enabled():  # a scaler skips steps whose gradients overflow
             self._hold_finite(self._norm)
         if not self.world.first:

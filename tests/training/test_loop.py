@@ -23,6 +23,7 @@ from dove_core.evaluation.evaluate import evaluate
 from dove_core.events import Advanced, Skipped
 from dove_core.model.dove import Dove
 from dove_core.training.average import WeightAverage
+from dove_core.training.journal import Journal
 from dove_core.training.loop import resume, train
 from dove_core.training.optimizer import learning_rate_at
 from dove_core.training.run import load_state
@@ -223,6 +224,19 @@ def test_the_journal_has_events_curves_and_the_command(shapes, tmp_path):
     written = b"".join(path.read_bytes() for path in sorted((run / "events").iterdir()))
     for name in (b"epoch/mean_recall", b"epoch/waiting", b"epoch/samples_per_second", b"epoch/pair_loss"):
         assert written.count(name) == 3  # one an epoch
+
+
+def test_every_tenth_step_notes_losses_rate_and_pace(shapes, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Journal, "step", lambda self, number, figures: seen.append((number, figures)))
+    train(shapes / "train", tmp_path / "run", SMALL, QUICK, ALONE)
+    ((number, figures),) = seen
+    assert number == 10
+    assert figures["loss"] == pytest.approx(figures["pair_loss"] + QUICK.lambda_g * figures["global_loss"], rel=1e-4)
+    assert 0 < figures["learning_rate"] < QUICK.learning_rate
+    assert figures["gradient_norm"] > 0
+    assert figures["samples_per_second"] > 0
+    assert 0 < figures["waiting"] < 1
 
 
 def test_broken_pictures_are_counted_and_too_many_are_an_error(tmp_path):
