@@ -27,12 +27,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig as ElasticConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel
 
 from dove_core.config import LaunchConfig
-from dove_core.errors import DoveError, UsageError
-from dove_core.events import Report, silent
+from dove_core.errors import DoveError, TrainingError, UsageError
+from dove_core.events import Noted, Report, silent
 from dove_core.model.compute import choose_device
 from dove_core.processes import Ear, end_with_parent
 from dove_core.training.ending import Ending
@@ -194,6 +195,8 @@ def _join(kind: str) -> World:
 def _start_all(
     folder: Path, launching: LaunchConfig, kind: str, job: Job[T], arguments: tuple[Any, ...], report: Report
 ) -> T | None:
+    if launching.rendezvous:
+        report(Noted(f"waiting for machines ({launching.nodes}) at {launching.rendezvous}"))
     threads, ending = max(1, torch.get_num_threads() // launching.gpus), Ending(folder)
     with Ear(folder / _EVENTS, report), _quiet_launcher():
         try:
@@ -201,6 +204,10 @@ def _start_all(
             values = elastic_launch(config, _work)(folder, kind, threads, job, arguments)
         except SignalException:
             raise KeyboardInterrupt from None
+        except RendezvousError as error:
+            message = f"the machines did not meet at {launching.rendezvous or 'localhost'}: {error}"
+            hint = "give the same command on each; can they reach that host and port?"
+            raise TrainingError(message, hint=hint) from error
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             raise ending.find() or ending.failure(rank, failure.exitcode) from None

@@ -121,5 +121,23 @@ def test_launchers_of_two_machines_meet_and_an_error_of_one_ends_both(tmp_path):
         errors = [machine.communicate(timeout=120)[1] for machine in machines]
         assert [machine.returncode for machine in machines] == [0, 0], errors
         found[job] = sorted((tmp_path / f"{job}-{name}").read_text() for name in "ab")
-    assert found["report_once"] == ["2 of 1", "None of 0"]
-    assert found["fail_as_second"] == ["DataError: shard 7 is damaged of 0"] * 2
+    assert found["report_once"] == ["2 of 2", "None of 1"]  # both told that they wait for each other
+    assert found["fail_as_second"] == ["DataError: shard 7 is damaged of 1"] * 2
+
+
+def test_a_meeting_point_that_nobody_can_find_is_an_error():
+    launching = LaunchConfig(nodes="2", rendezvous="no-such-host.invalid:29400")
+    with pytest.raises(UsageError, match=r"--rendezvous no-such-host\.invalid:29400 cannot be reached") as caught:
+        launch(launching, "cpu", jobs.report_once, ())
+    assert caught.value.hint
+
+
+def test_machines_that_do_not_meet_are_an_error(monkeypatch):
+    from torch.distributed.elastic.rendezvous import RendezvousTimeoutError
+
+    def never(*arguments):
+        raise RendezvousTimeoutError("nobody came")
+
+    monkeypatch.setattr("dove_core.training.world.elastic_launch", lambda config, work: never)
+    with pytest.raises(TrainingError, match=r"did not meet at 127\.0\.0\.1:29400: nobody came"):
+        launch(LaunchConfig(nodes="2", rendezvous="127.0.0.1:29400"), "cpu", jobs.report_once, ())
