@@ -34,7 +34,7 @@ from dove_core.events import Measured
 from dove_core.model.attention import GatedSelfAttention, InterModalGuidance, IntraModalFusion, split_heads
 from dove_core.model.backbone import Trunk
 from dove_core.model.checkpoint import load_checkpoint
-from dove_core.model.dove import Dove, ImageFeatures, _unit
+from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures, _unit
 from dove_core.model.preprocess import jitter, normalise
 from dove_core.model.textual import TextEncoder
 from dove_core.model.visual import MultiScale
@@ -175,6 +175,32 @@ def by_two_trunks(self: Dove, pixels: Tensor) -> ImageFeatures:
     return ImageFeatures(_unit(whole), _unit(self.fusion(regions, scales)), *self.guidance.prepare_regions(regions))
 
 
+def with_own_words(self: InterModalGuidance, dim: int, heads: int, dropout: float) -> None:
+    """Let IGA pool a caption's words by weights and a projection of its own."""
+    GUIDANCE(self, dim, heads, dropout)
+    self.gather = nn.Linear(dim, dim)
+
+
+def own_words(self: Dove, tokens: Tensor, lengths: Tensor) -> CaptionFeatures:
+    """Caption features whose `pooled` is not the global vector's."""
+    words, pooled, mask = self.text(tokens, lengths)
+    query, weight = self.guidance.prepare_words(words, mask)
+    own = self.guidance.gather(torch.einsum("cht,ctd->cd", weight, words) / weight.shape[1])
+    return CaptionFeatures(_unit(pooled), query, weight, own, lengths.cpu())
+
+
+def late(
+    self: Dove, fused: Tensor, key: Tensor, value: Tensor, query: Tensor, weight: Tensor, pooled: Tensor
+) -> Tensor:
+    """Score a pair by the cosine of `v_MR` and the caption, plus that of each word and the regions it attends to."""
+    (b, h, r, d), (c, _, t, _) = key.shape, query.shape
+    flat = query.transpose(0, 1).reshape(h, c * t, d)
+    logits = (flat @ key.permute(1, 3, 0, 2).reshape(h, d, b * r)).view(h, c, t, b, r)
+    cosines = (_unit(flat) @ _unit(value).permute(1, 3, 0, 2).reshape(h, d, b * r)).view(h, c, t, b, r)
+    by_word = (logits.softmax(dim=-1) * cosines).sum(dim=-1)
+    return fused @ _unit(pooled).T + torch.einsum("hctb,cht->bc", by_word, weight) / h
+
+
 GUIDANCE, BUILD = InterModalGuidance.__init__, Dove.__init__
 PARTS: dict[str, list[tuple[type, str, Callable[..., Any]]]] = {
     "no-fusion": [(IntraModalFusion, "forward", without_attention)],
@@ -185,6 +211,12 @@ PARTS: dict[str, list[tuple[type, str, Callable[..., Any]]]] = {
         (Objective, "forward", global_term),
         (TextEncoder, "forward", mean_of_states),
         (MultiScale, "forward", last_stage),
+    ],
+    "own-words": [(InterModalGuidance, "__init__", with_own_words), (Dove, "encode_captions", own_words)],
+    "late": [
+        (InterModalGuidance, "__init__", with_own_words),
+        (Dove, "encode_captions", own_words),
+        (Dove, "_score_tile", late),
     ],
     "no-mlp": [(InterModalGuidance, "__init__", without_mlp)],
     "pooled-after": [(InterModalGuidance, "forward", word_by_word)],
