@@ -128,10 +128,12 @@ class ComputeConfig:
     device: Literal["auto", "cpu", "cuda"] = _setting("auto", "Where to compute; auto takes a GPU if there is one.")
     amp: bool = _setting(True, "Mixed precision, where the device gains from it.")
     decode: Literal["auto", "cpu", "gpu"] = _setting(
-        "auto", "Where training decodes JPEGs; auto: on the GPU, if it trains on one that can."
+        "auto", "Where training decodes JPEGs; auto: on the GPU, if it can and there are few cores beside it."
     )
     compile: bool = _setting(False, "Compile the image trunk for training: a slow start, then faster steps.")
-    workers: int = _setting(2, "Processes that read and decode pictures; 0: none besides the main one.", low=0)
+    workers: int = _setting(
+        -1, "Processes that read and decode pictures; 0: none besides the main one; -1: as the cores allow.", low=-1
+    )
 
 
 @dataclass(frozen=True)

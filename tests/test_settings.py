@@ -32,7 +32,7 @@ from dove_core.errors import DataError, DownloadError, UsageError
 from dove_core.evaluation.evaluate import encode_split, evaluate, score_rows
 from dove_core.events import Advanced, Saved
 from dove_core.model.checkpoint import load_checkpoint
-from dove_core.model.compute import decodes_on_gpu, mixed_dtype
+from dove_core.model.compute import decodes_on_gpu, mixed_dtype, worker_count
 from dove_core.search.embed import embed
 from dove_core.search.embedder import Embedder
 from dove_core.search.query import Searcher
@@ -216,6 +216,13 @@ def test_every_compute_setting_changes_something(trained, shapes, monkeypatch):
         with pytest.raises(UsageError, match="--device cuda"):
             Embedder(load_checkpoint(trained / "best"), ComputeConfig(device="cuda"))
     assert not decodes_on_gpu(torch.device("cpu"), "auto")
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    for cores, local, expected in ((2, 1, (2, 1)), (64, 4, (2, 15)), (64, 1, (2, 16)), (1, 4, (1, 1))):
+        monkeypatch.setattr("os.sched_getaffinity", lambda pid, cores=cores: set(range(cores)))
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
+        assert (worker_count(-1, cpu), worker_count(-1, gpu)) == expected
+        assert worker_count(3, cpu) == worker_count(3, gpu) == 3
+    monkeypatch.undo()
     with pytest.raises(UsageError, match="--decode gpu: training does not run on a GPU"):
         decodes_on_gpu(torch.device("cpu"), "gpu")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})

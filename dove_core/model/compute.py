@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -10,6 +11,9 @@ import torch
 
 from dove_core.errors import UsageError
 from dove_core.model.preprocess import decode_jpegs
+
+_MOST_WORKERS = 16
+_CORES_FOR_A_GPU = 8
 
 
 def choose_device(name: str) -> torch.device:
@@ -38,13 +42,31 @@ def mixed_dtype(device: torch.device, amp: bool) -> torch.dtype | None:
     return torch.bfloat16 if can.get("avx512_bf16") or can.get("amx_bf16") else None
 
 
+def cores_at_hand() -> int:
+    """Return how many processor cores this process may count on: the machine's, shared among those that train here."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def worker_count(workers: int, device: torch.device) -> int:
+    """Return how many processes read and decode: as asked for, or for -1 as many as a GPU can use and cores allow.
+
+    On a CPU the model itself needs the cores, and two readers are more than enough for it.
+    """
+    if workers >= 0:
+        return workers
+    return min(2, cores_at_hand()) if device.type == "cpu" else max(1, min(_MOST_WORKERS, cores_at_hand() - 1))
+
+
 def decodes_on_gpu(device: torch.device, decode: str) -> bool:
-    """Tell whether JPEGs are decoded on the device: `cpu`, `gpu`, or `auto`, which finds out whether it can.
+    """Tell whether JPEGs are decoded on the device: `cpu`, `gpu`, or `auto`.
+
+    `auto` asks the GPU where there are fewer cores than can feed it: it trains on about 3,000 pictures a second, and a
+    core decodes 430; with enough of them, decoding on the GPU would only take its time from training.
 
     Raises:
         UsageError: the GPU was asked for, and there is none or it cannot.
     """
-    if decode == "cpu":
+    if decode == "cpu" or (decode == "auto" and cores_at_hand() >= _CORES_FOR_A_GPU):
         return False
     if device.type == "cuda":
         tiny = torch.from_numpy(np.frombuffer(simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8)), np.uint8).copy())

@@ -103,7 +103,7 @@ class Dove(nn.Module):
         """
         elements = block or _BLOCK_ELEMENTS[images.key.device.type]
         order = captions.lengths.argsort(stable=True)
-        captions = captions.rows(order.to(images.fused.device))
+        captions = captions.rows(order)  # indices on the CPU: a GPU need not be waited for
         tiles = list(_tiles(images, captions.lengths.tolist(), elements))
         _, heads, regions, _ = images.key.shape
         whole = len(images.key) * int(captions.lengths.sum()) * heads * regions
@@ -119,7 +119,7 @@ class Dove(nn.Module):
         if not rows:
             return images.fused.new_zeros(len(images.fused), len(captions.pooled))
         scores = torch.cat([torch.cat(row, dim=1) for row in rows.values()])
-        return scores[:, order.argsort().to(scores.device)]
+        return scores[:, order.argsort()]
 
     def _score_tile(
         self, fused: Tensor, key: Tensor, value: Tensor, query: Tensor, weight: Tensor, pooled: Tensor

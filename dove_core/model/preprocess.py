@@ -158,4 +158,4 @@ def jitter(pixels: Tensor, strength: float) -> Tensor:
     grey = (result * weights).sum(dim=1, keepdim=True)
     result = (result - grey).mul_(saturation).add_(grey)
     middle = grey.mean(dim=(2, 3), keepdim=True)
-    return (result - middle).mul_(contrast).add_(middle).mul_(brightness).clamp_(0, 255).to(torch.uint8)
+    return (result - middle).mul_(contrast).add_(middle).mul_(brightness).round_().clamp_(0, 255).to(torch.uint8)

@@ -14,7 +14,7 @@ from dove_core.data.plan import SequentialPlan
 from dove_core.data.reader import Record, Shards
 from dove_core.errors import UsageError
 from dove_core.model.checkpoint import Checkpoint
-from dove_core.model.compute import choose_device, mixed
+from dove_core.model.compute import choose_device, mixed, worker_count
 from dove_core.model.dove import CaptionFeatures, ImageFeatures
 from dove_core.model.preprocess import fit, normalise
 
@@ -50,7 +50,8 @@ class Embedder:
             DataError: a shard is missing or damaged.
         """
         plan = SequentialPlan(start, len(shards) if stop is None else stop, batch_size)
-        batches = load(shards, plan, _FitRecords(self.checkpoint.config.image_size), workers=self._compute.workers)
+        workers = worker_count(self._compute.workers, self.device)
+        batches = load(shards, plan, _FitRecords(self.checkpoint.config.image_size), workers=workers)
         for records, pixels in batches:
             yield records, self._encode_images(pixels)
 

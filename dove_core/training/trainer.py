@@ -21,7 +21,7 @@ from dove_core.errors import DataError, TrainingError
 from dove_core.evaluation.evaluate import encode_split, score_global_row
 from dove_core.events import Advanced, Measured, Report, Saved, Skipped, Started
 from dove_core.model.checkpoint import Checkpoint
-from dove_core.model.compute import decodes_on_gpu, mixed, mixed_dtype
+from dove_core.model.compute import decodes_on_gpu, mixed, mixed_dtype, worker_count
 from dove_core.search.embedder import Embedder
 from dove_core.training.average import WeightAverage
 from dove_core.training.batches import Batch, MakeBatch
@@ -110,7 +110,8 @@ class Trainer:
         total, seen = plan.epochs * len(self.shards), plan.epoch * len(self.shards) + plan.samples
         self.report(Started(_TASK, total, "pictures", done=seen))
         cuda = self.world.device.type == "cuda"
-        reading = load(self.shards, plan, self._make_batch(), workers=self.compute.workers, pin_memory=cuda)
+        workers = worker_count(self.compute.workers, self.world.device)
+        reading = load(self.shards, plan, self._make_batch(), workers=workers, pin_memory=cuda)
         with Interrupt() as interrupt, closing(reading) as batches:
             taken = 0  # batches of the step under way; an epoch's last step may have fewer
             for step in plan.steps():
