@@ -38,6 +38,15 @@ class Ending:
         """Keep the traceback of the exception under way, which may be a bug."""
         (self._folder / f"failed-{rank}").write_text(traceback.format_exc(), encoding="utf-8")
 
+    def failures(self) -> list[str]:
+        """Return what made processes fail so far, a line each; whoever asked first has told it."""
+        lines = []
+        for path in sorted(self._folder.glob("failed-*")):
+            text = path.read_text(encoding="utf-8").rstrip()
+            lines.append(f"training process {path.name.removeprefix('failed-')} failed: {text.splitlines()[-1]}")
+            path.unlink()
+        return lines
+
     def failure(self, rank: int, code: int) -> Exception:
         """Return the error that says why process `rank` ended with `code`: killed, or with a traceback."""
         told = self._folder / f"failed-{rank}"

@@ -138,9 +138,10 @@ def _train(
     if len(shards) < 2 * world.size:
         message = f"{shards.folder} has {len(shards)} pictures for {world.size} process(es)"
         raise TrainingError(message, hint="each process needs two or more; use fewer processes or more pictures")
-    if world.restarts:
-        resumed = resumed or settled_folder(run / "last").exists()
-        report(Noted(f"a process died: going on from {'last/' if resumed else 'the start'} (restart {world.restarts})"))
+    again = settled_folder(run / "last").exists()  # a launch that is not to go on finds none: these are its own
+    if world.restarts or (again and not resumed):
+        report(Noted(f"processes were started again: going on from {'last/' if again else 'the start'}"))
+    resumed = resumed or again
     if resumed:
         checkpoint = load_checkpoint(run / "last")
     else:

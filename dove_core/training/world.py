@@ -295,7 +295,10 @@ def _work(folder: Path, kind: str, threads: int, job: Job[T], arguments: tuple[A
         if not alone and _ended_elsewhere(ending, world):
             return None
         with Client(str(folder / _EVENTS)) if world.first else nullcontext() as ear:
-            result = job(world, ear.send if ear else silent, *arguments)
+            send = ear.send if ear else silent
+            for line in ending.failures() if world.first else ():
+                send(Noted(line))
+            result = job(world, send, *arguments)
         dist.destroy_process_group()
         return result if world.first else None
     except (DoveError, KeyboardInterrupt) as error:

@@ -96,6 +96,14 @@ def break_as_second(world: World, report: Report) -> None:
     world.wait()
 
 
+def break_once(world: World, report: Report) -> int:
+    """Fail in the second process the first time; return how often the processes were started again."""
+    if world.rank == 1 and not world.restarts:
+        raise RuntimeError("a flake")
+    world.wait()
+    return world.restarts
+
+
 def counted_training(world: World, report: Report, log: Path, dies_at: int, *arguments: Any) -> TrainResult:
     """Train, and write down which samples each batch has; the last process once kills itself in its batch `dies_at`."""
     make, batches = MakeBatch.__call__, itertools.count()

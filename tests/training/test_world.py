@@ -57,6 +57,13 @@ def test_a_bug_in_another_process_shows_its_traceback():
         launch(TWO, "cpu", jobs.break_as_second, ())
 
 
+def test_a_process_that_failed_once_is_started_again_and_says_why():
+    events = []
+    launching = LaunchConfig(gpus=2, restarts=1)
+    assert launch(launching, "cpu", jobs.break_once, (), report=events.append) == 1
+    assert any("failed: RuntimeError: a flake" in event.message for event in events)
+
+
 def test_more_gpus_than_there_are_is_refused_before_anything_starts():
     if torch.cuda.is_available():
         pytest.skip("this machine has GPUs")
