@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from dove_core.config import ComputeConfig, ModelConfig, TrainConfig
 from dove_core.data.reader import Shards
-from dove_core.evaluation.evaluate import encode_split, global_scores
+from dove_core.evaluation.evaluate import encode_split
 from dove_core.evaluation.retrieval import recall
 from dove_core.events import Measured
 from dove_core.model.attention import GatedSelfAttention, InterModalGuidance, IntraModalFusion, split_heads
@@ -248,7 +248,7 @@ def judge(checkpoint: Path, split: Path, compute: ComputeConfig) -> dict[str, fl
     """Return the mean recall of each way to rank."""
     embedder = Embedder(load_checkpoint(checkpoint), compute)
     encoded = encode_split(embedder, Shards(split), batch_size=64)
-    whole = global_scores(embedder, encoded)
+    whole = embedder.model.score_global(encoded.images, encoded.captions).float().cpu()
     pairs = embedder.score_pairs(encoded.images, encoded.captions)
     ways = {"global": whole, "pair": pairs, "sum": whole + pairs}
     return {k: recall(v.numpy()[:, encoded.distinct], encoded.owners).mean_recall for k, v in ways.items()}

@@ -24,10 +24,11 @@ def evaluate(
     shards: Annotated[Path | None, typer.Option(help="Split to evaluate on. [default: the only test split]")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how well a checkpoint retrieves: recall at 1, 5 and 10, both ways.
+    """Measure how well a checkpoint retrieves: recall at 1, 5, 10 (and 100) in percent, both ways.
 
     Rows: `global` ranks by embeddings alone, `reranked` lets ROAM re-rank the best of each query, `pairwise` scores
-    every pair. Recall is in percent, over all captions; ties and equal captions of other pictures count as misses.
+    every pair. Protocol `captions-5` takes every caption as a text of its own, so an equal caption of another picture
+    is a miss; `unique-text` takes every distinct one, which may belong to many pictures. Ties count as misses.
 
     - `dove eval`
     - `dove eval --checkpoint runs/rsicd/best --shards shards/rsicd/val --json`
@@ -46,12 +47,14 @@ def evaluate(
 def _show(result: Evaluation) -> None:
     from rich.table import Table
 
-    table = Table("", "I2T R@1", "R@5", "R@10", "T2I R@1", "R@5", "R@10", "mean recall", box=None)
+    at = list(next(iter(result.rows.values())).image_to_text)
+    heads = [f"{way}R@{k}" if k == 1 else f"R@{k}" for way in ("I2T ", "T2I ") for k in at]
+    table = Table("", *heads, "mean recall", "95 %", box=None)
     for name, scores in result.rows.items():
         recalls = [*scores.image_to_text.values(), *scores.text_to_image.values(), scores.mean_recall]
         label = f"reranked (best {result.rerank})" if name == "reranked" else name
-        table.add_row(label, *(f"{value:.2f}" for value in recalls))
-    output().print(
-        f"{result.dataset} {result.split}: {result.pictures} pictures, {result.captions} captions", highlight=False
-    )
+        interval = "" if scores.interval is None else "{:.2f} to {:.2f}".format(*scores.interval)
+        table.add_row(label, *(f"{value:.2f}" for value in recalls), interval)
+    counts = f"{result.pictures} pictures, {result.captions} captions, {result.texts} texts"
+    output().print(f"{result.dataset} {result.split}, protocol {result.protocol}: {counts}", highlight=False)
     output().print(table)

@@ -190,6 +190,11 @@ class EvalConfig:
     """How a checkpoint is evaluated."""
 
     rerank: int = _setting(50, "How many of the globally best candidates the `reranked` row re-ranks.", low=1)
+    protocol: Literal["auto", "captions-5", "unique-text"] = _setting(
+        "auto", "Every caption a text of its own, or every distinct one; auto: the former if pictures have several."
+    )
+    prefix: str = _setting("", "Words before each caption; SkyScript's own tests have 'a satellite image. '.")
+    bootstrap: int = _setting(1000, "Samples of the pictures for the 95 % interval; 0: none.", low=0)
     pairwise: bool = _setting(True, "Also score every pair exactly; costs pictures times captions.")
     batch_size: int = _setting(64, "Pictures encoded at once.", low=1)
 

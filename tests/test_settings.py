@@ -29,7 +29,8 @@ from dove_core.data.fetching.fetch import fetch
 from dove_core.data.manifest import read_manifest
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.errors import DataError, DownloadError, UsageError
-from dove_core.evaluation.evaluate import encode_split, evaluate, score_rows
+from dove_core.evaluation.evaluate import encode_split, evaluate
+from dove_core.evaluation.rows import score_rows
 from dove_core.events import Advanced, Saved
 from dove_core.model.checkpoint import load_checkpoint
 from dove_core.model.compute import decodes_on_gpu, mixed_dtype, worker_count
@@ -245,6 +246,14 @@ def test_every_evaluation_setting_changes_something(trained, shapes):
     assert score_rows(embedder, split, EvalConfig(rerank=2), RankConfig())["reranked"] != base["reranked"]
     assert "pairwise" not in score_rows(embedder, split, EvalConfig(pairwise=False), RankConfig())
     assert score_rows(embedder, split, EvalConfig(), RankConfig(rank_by="pair"))["pairwise"] != base["pairwise"]
+    assert base["global"].interval is not None
+    assert score_rows(embedder, split, EvalConfig(bootstrap=0), RankConfig())["global"].interval is None
+    assert split.protocol("auto") == "captions-5"  # two captions a picture
+    unique = score_rows(embedder, split, EvalConfig(protocol="unique-text"), RankConfig())["global"]
+    assert unique.mean_recall > base["global"].mean_recall  # equal captions of others are hits
+    assert list(unique.text_to_image) == [1, 5, 10, 100]
+    prefixed = encode_split(embedder, Shards(shapes / "train"), batch_size=16, prefix="a red picture of ")
+    assert not torch.allclose(prefixed.captions.embedding, split.captions.embedding)
     steps = []
     for size in (64, 6):
         events: list[Any] = []
@@ -275,7 +284,7 @@ def test_no_setting_is_left_out_here():
         FetchConfig: set(FETCHING),
         ShardConfig: {*SHARDING, "workers"},  # workers: tests/data/test_shard_runs.py sees who makes shards
         ComputeConfig: {"device", "amp", "decode", "compile", "workers"},
-        EvalConfig: {"rerank", "pairwise", "batch_size"},
+        EvalConfig: {"protocol", "prefix", "bootstrap", "rerank", "pairwise", "batch_size"},
         LaunchConfig: {"gpus", "nodes", "rendezvous", "restarts"},  # tests/training/test_world.py and test_kills.py
         RankConfig: {"rank_by"},
         EmbedConfig: {"batch_size"},

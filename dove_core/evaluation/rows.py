@@ -1,0 +1,190 @@
+"""The rows of a retrieval table: one encoded split, ranked in three ways.
+
+`global` ranks by the global vectors alone; `reranked` lets ROAM rank the best K of each query again; `pairwise` ranks
+by ROAM's scores of all pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dove_core.config import EvalConfig, RankConfig
+from dove_core.errors import CheckpointError
+from dove_core.evaluation.retrieval import RECALL_AT, Belonging, Protocol, Ranks, RetrievalScores, rank, score
+from dove_core.events import Advanced, Report, Started, silent
+from dove_core.model.dove import CaptionFeatures, ImageFeatures
+from dove_core.search.embedder import Embedder
+
+_BLOCK = 1 << 25
+"""Scores of a block of rows: 128 MiB."""
+
+TIE = 1e-6
+"""Cosines this close are equal: ten times what a batch's other pictures change in the last bits of float32."""
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """Features of a split: of every picture, and of every distinct caption once.
+
+    Caption j is the distinct caption `distinct[j]` and belongs to picture `owners[j]`.
+    """
+
+    images: ImageFeatures
+    captions: CaptionFeatures
+    distinct: np.ndarray
+    owners: np.ndarray
+
+    def protocol(self, wanted: str) -> Protocol:
+        """Return the protocol that is wanted; `auto` is `captions-5` where pictures have several captions."""
+        if wanted == "auto":
+            return "captions-5" if len(self.owners) >= 2 * len(np.unique(self.owners)) else "unique-text"
+        return "captions-5" if wanted == "captions-5" else "unique-text"
+
+    def texts(self, protocol: Protocol) -> tuple[np.ndarray, Belonging]:
+        """Return the distinct caption that each text is, and which texts are whose."""
+        if protocol == "captions-5":
+            return self.distinct, Belonging.of(self.owners, np.arange(len(self.owners)))
+        return np.arange(len(self.captions.pooled)), Belonging.of(self.owners, self.distinct)
+
+
+def score_rows(
+    embedder: Embedder, split: EncodedSplit, evaluation: EvalConfig, ranking: RankConfig, *, report: Report = silent
+) -> dict[str, RetrievalScores]:
+    """Return the rows `global`, `reranked` and, unless switched off, `pairwise`.
+
+    Raises:
+        CheckpointError: the model gives vectors that are not finite.
+    """
+    protocol = split.protocol(evaluation.protocol)
+    columns, belonging = split.texts(protocol)
+    shape, at, samples = (len(split.images.fused), len(columns)), RECALL_AT[protocol], evaluation.bootstrap
+    whole = rank(lambda: _expanded(_global_blocks(embedder, split), columns), shape, belonging, tie=TIE)
+    found = {"global": score(whole, whole, belonging, at, samples=samples)}
+    exact = _all_pairs(embedder, split, ranking, report) if evaluation.pairwise else None
+    best = _best(embedder, split, evaluation.rerank)
+    scores = _scores_of_best(embedder, split, *best, ranking, exact)
+    again = _reranked(whole, belonging, columns, best, scores)
+    found["reranked"] = score(again, again, belonging, at, samples=samples)
+    if exact is not None:
+        pairs = rank(lambda: _expanded([(0, exact)], columns), shape, belonging, tie=TIE)
+        found["pairwise"] = score(pairs, pairs, belonging, at, samples=samples)
+    return found
+
+
+def score_global_row(embedder: Embedder, split: EncodedSplit) -> RetrievalScores:
+    """Return the row `global` alone, which validation selects by.
+
+    Raises:
+        CheckpointError: the model gives vectors that are not finite.
+    """
+    protocol = split.protocol("auto")
+    columns, belonging = split.texts(protocol)
+    shape = (len(split.images.fused), len(columns))
+    ranks = rank(lambda: _expanded(_global_blocks(embedder, split), columns), shape, belonging, tie=TIE)
+    return score(ranks, ranks, belonging, RECALL_AT[protocol])
+
+
+def _global_blocks(embedder: Embedder, split: EncodedSplit) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the cosines of a block of pictures and all distinct captions, float32."""
+    step = max(1, _BLOCK // max(1, len(split.captions.pooled)))
+    for start in range(0, len(split.images.fused), step):
+        part = split.images.rows(slice(start, start + step))
+        scores = embedder.model.score_global(part, split.captions).float().cpu()
+        if not torch.isfinite(scores).all():
+            hint = "its training diverged; train again"
+            raise CheckpointError("the model gives vectors that are not finite", hint=hint)
+        yield start, scores.numpy()
+
+
+def _expanded(
+    blocks: Iterator[tuple[int, np.ndarray]] | list[tuple[int, np.ndarray]], columns: np.ndarray
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Give every text its column."""
+    for start, scores in blocks:
+        step = max(1, _BLOCK // len(columns))
+        for row in range(0, len(scores), step):
+            yield start + row, scores[row : row + step][:, columns]
+
+
+def _all_pairs(embedder: Embedder, split: EncodedSplit, ranking: RankConfig, report: Report) -> np.ndarray:
+    """Return what ranks each pair of a picture and a distinct caption, float32."""
+    report(Started("scoring pairs", len(split.images.fused) * len(split.captions.pooled), "pairs"))
+    pairs = embedder.score_pairs(split.images, split.captions, lambda n: report(Advanced("scoring pairs", n))).numpy()
+    if ranking.rank_by == "sum":
+        for start, whole in _global_blocks(embedder, split):
+            pairs[start : start + len(whole)] += whole
+    found: np.ndarray = pairs
+    return found
+
+
+def _best(embedder: Embedder, split: EncodedSplit, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the globally best distinct captions of each picture `(N, K)`, and pictures of each caption `(U, K)`."""
+    captions, scores, pictures = [], torch.zeros(0, len(split.captions.pooled)), torch.zeros(0, 0, dtype=torch.int64)
+    for start, block in _global_blocks(embedder, split):
+        whole = torch.from_numpy(block)
+        captions.append(whole.topk(min(count, whole.shape[1]), dim=1).indices)
+        numbers = torch.arange(start, start + len(whole))[:, None].expand_as(whole)
+        candidates = torch.cat((pictures.view(-1, whole.shape[1]), numbers))
+        scores = torch.cat((scores, whole))
+        scores, kept = scores.topk(min(count, len(scores)), dim=0)
+        pictures = candidates.gather(0, kept)
+    return torch.cat(captions).numpy(), pictures.T.contiguous().numpy()
+
+
+def _scores_of_best(
+    embedder: Embedder,
+    split: EncodedSplit,
+    captions: np.ndarray,
+    pictures: np.ndarray,
+    ranking: RankConfig,
+    exact: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what ranks the best of each query again, in the shapes of `captions (N, K)` and `pictures (U, K)`."""
+    if exact is not None:
+        return np.take_along_axis(exact, captions, axis=1), np.take_along_axis(exact.T, pictures, axis=1)
+
+    def pairs(images: ImageFeatures, texts: CaptionFeatures) -> Tensor:
+        whole = embedder.model.score_global(images, texts).float().cpu() if ranking.rank_by == "sum" else 0
+        return embedder.score_pairs(images, texts) + whole
+
+    by_picture = [
+        pairs(split.images.rows(slice(i, i + 1)), split.captions.rows(torch.from_numpy(chosen)))[0]
+        for i, chosen in enumerate(captions)
+    ]
+    by_caption = [
+        pairs(split.images.rows(torch.from_numpy(chosen)), split.captions.rows(slice(j, j + 1)))[:, 0]
+        for j, chosen in enumerate(pictures)
+    ]
+    return torch.stack(by_picture).numpy(), torch.stack(by_caption).numpy()
+
+
+def _reranked(
+    whole: Ranks,
+    belonging: Belonging,
+    columns: np.ndarray,
+    best: tuple[np.ndarray, np.ndarray],
+    scores: tuple[np.ndarray, np.ndarray],
+) -> Ranks:
+    """Return ranks where the best of each query are in a new order, and the others follow in the old one."""
+    texts = np.bincount(columns)  # of each distinct caption
+    picture_ranks, text_ranks = whole.picture_ranks.copy(), whole.text_ranks.copy()
+    starts = np.searchsorted(belonging.pictures, whole.pictures)
+    stops = np.searchsorted(belonging.pictures, whole.pictures, side="right")
+    for k, (i, start, stop) in enumerate(zip(whole.pictures, starts, stops, strict=True)):
+        own = np.bincount(columns[belonging.texts[start:stop]], minlength=len(texts))[best[0][i]]
+        if own.any():
+            high = scores[0][i] >= scores[0][i][own > 0].max() - TIE
+            picture_ranks[k] = 1 + (texts[best[0][i]] - own)[high].sum()
+    order = np.argsort(belonging.texts, kind="stable")
+    owners, bounds = belonging.pictures[order], np.searchsorted(belonging.texts[order], [*whole.texts, len(columns)])
+    for k, j in enumerate(whole.texts):
+        candidates, found = best[1][columns[j]], scores[1][columns[j]]
+        mine = np.isin(candidates, owners[bounds[k] : bounds[k + 1]])
+        if mine.any():
+            text_ranks[k] = 1 + ((found >= found[mine].max() - TIE) & ~mine).sum()
+    return Ranks(whole.pictures, picture_ranks, whole.texts, text_ranks)
