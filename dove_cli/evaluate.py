@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,11 +11,17 @@ import typer
 
 from dove_cli.defaults import only_checkpoint, only_split
 from dove_cli.options import JsonOption
-from dove_cli.render import output, print_json, reporting
+from dove_cli.render import note, output, print_json, reporting
 from dove_core.config import ComputeConfig, EvalConfig, RankConfig
 
 if TYPE_CHECKING:
     from dove_core.evaluation.evaluate import Evaluation
+
+
+_CAUTION = {
+    "trained on": "The scores say how well it remembers, not how well it retrieves.",
+    "chosen on": "The scores are validation scores; test on a split that nothing was chosen on.",
+}
 
 
 def evaluate(
@@ -22,6 +30,9 @@ def evaluate(
     compute: ComputeConfig,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint. [default: best/ of the only run]")] = None,
     shards: Annotated[Path | None, typer.Option(help="Split to evaluate on. [default: the only test split]")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Two files of --json: set them side by side, measure nothing.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure how well a checkpoint retrieves: recall at 1, 5, 10 (and 100) in percent, both ways.
@@ -32,12 +43,19 @@ def evaluate(
 
     - `dove eval`
     - `dove eval --checkpoint runs/rsicd/best --shards shards/rsicd/val --json`
+    - `dove eval --compare before.json after.json`
     """
+    if compare:
+        _show_difference(*compare, as_json)
+        return
     checkpoint, shards = checkpoint or only_checkpoint(), shards or only_split("test")
     from dove_core.evaluation.evaluate import evaluate as measure
 
     with reporting() as report:
-        result = measure(checkpoint, shards, evaluation, rank, compute, report=report)
+        command = shlex.join(["dove", *sys.argv[1:]])
+        result = measure(checkpoint, shards, evaluation, rank, compute, command=command, report=report)
+    if result.seen:
+        note(f"ATTENTION: THIS CHECKPOINT WAS {result.seen.upper()} THESE PICTURES. {_CAUTION[result.seen]}")
     if as_json:
         print_json(result.to_json())
     else:
@@ -57,4 +75,25 @@ def _show(result: Evaluation) -> None:
         table.add_row(label, *(f"{value:.2f}" for value in recalls), interval)
     counts = f"{result.pictures} pictures, {result.captions} captions, {result.texts} texts"
     output().print(f"{result.dataset} {result.split}, protocol {result.protocol}: {counts}", highlight=False)
+    output().print(table)
+
+
+def _show_difference(first: Path, second: Path, as_json: bool) -> None:
+    from rich.table import Table
+
+    from dove_core.evaluation.compare import compare
+
+    found, unlike = compare(first, second)
+    if unlike:
+        note(f"they are not of the same kind: {', '.join(unlike)} differ")
+    if as_json:
+        rows = {
+            d.row: {"first": d.first, "second": d.second, "difference": d.difference, "beyond": d.beyond} for d in found
+        }
+        print_json({"first": str(first), "second": str(second), "unlike": unlike, "mean_recall": rows})
+        return
+    table = Table("mean recall", first.name, second.name, "difference", "", box=None)
+    words = {True: "beyond chance", False: "within chance", None: "no interval"}
+    for d in found:
+        table.add_row(d.row, f"{d.first:.2f}", f"{d.second:.2f}", f"{d.difference:+.2f}", words[d.beyond])
     output().print(table)

@@ -97,6 +97,26 @@ def test_eval_json_is_one_object_with_three_rows(at_home):
         assert figures["mean_recall_low"] <= figures["mean_recall"] <= figures["mean_recall_high"]
 
 
+def test_eval_says_in_large_letters_what_the_checkpoint_knows_and_compares(at_home, tmp_path):
+    words = ("eval", "--device", "cpu", "--workers", "0", "--json", "--no-pairwise", "--shards")
+    for split, said in (("train", "WAS TRAINED ON THESE PICTURES"), ("val", "WAS CHOSEN ON THESE"), ("test", "")):
+        code, out, err = dove(*words, f"shards/shapes/{split}")
+        assert code == 0, err
+        assert said in err
+        assert ("ATTENTION" in err) == bool(said)
+        (tmp_path / f"{split}.json").write_text(out)
+    code, out, err = dove("eval", "--compare", str(tmp_path / "val.json"), str(tmp_path / "train.json"))
+    assert code == 0, err
+    assert "global" in out
+    assert "chance" in out
+    assert "split, data differ" in err
+    code, out, _ = dove("eval", "--compare", str(tmp_path / "val.json"), str(tmp_path / "val.json"), "--json")
+    assert json.loads(out)["mean_recall"]["global"]["difference"] == 0
+    code, _, err = dove("eval", "--compare", str(tmp_path / "val.json"), str(tmp_path / "none.json"))
+    assert code == 4
+    assert "hint" in err
+
+
 def test_query_json_is_one_object_a_hit(at_home):
     code, out, err = dove("query", "a green square", "--top", "4", "--rerank", "6", "--json", "--device", "cpu")
     assert code == 0, err

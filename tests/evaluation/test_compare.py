@@ -1,0 +1,65 @@
+"""Two evaluations side by side, and where they come from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from dove_core.config import EvalConfig, RankConfig
+from dove_core.data.reader import Shards
+from dove_core.errors import DataError
+from dove_core.evaluation.compare import compare
+from dove_core.evaluation.evaluate import evaluate
+from dove_core.evaluation.provenance import what_it_saw
+from tests.conftest import ALONE
+
+
+def write(path, recall, width=None, **more):
+    metrics = {"mean_recall": recall}
+    if width is not None:
+        metrics |= {"mean_recall_low": recall - width, "mean_recall_high": recall + width}
+    path.write_text(json.dumps({"dataset": "rsicd", "split": "val", "metrics": {"global": metrics}, **more}))
+    return path
+
+
+@pytest.mark.parametrize(("second", "beyond"), [(11.0, False), (12.0, True), (8.9, False), (8.0, True)])
+def test_a_difference_is_beyond_chance_if_it_exceeds_both_intervals_together(tmp_path, second, beyond):
+    a, b = write(tmp_path / "a.json", 10.0, 0.9), write(tmp_path / "b.json", second, 0.9)  # together 1.27
+    ((found,), unlike) = compare(a, b)
+    assert (found.row, found.first, found.second, found.beyond) == ("global", 10.0, second, beyond)
+    assert found.difference == pytest.approx(second - 10)
+    assert unlike == []
+
+
+def test_without_intervals_nothing_is_said_and_unlike_things_are_named(tmp_path):
+    a, b = write(tmp_path / "a.json", 10.0, 0.9), write(tmp_path / "b.json", 12.0, protocol="unique-text")
+    (found,), unlike = compare(a, b)
+    assert found.beyond is None
+    assert unlike == ["protocol"]
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"metrics": {"global": {}}}', "no json", '{"metrics": 3}'])
+def test_what_is_no_evaluation_is_refused(tmp_path, text):
+    (tmp_path / "b.json").write_text(text)
+    with pytest.raises(DataError, match=r"b\.json") as caught:
+        compare(write(tmp_path / "a.json", 10.0), tmp_path / "b.json")
+    assert "dove eval --json" in caught.value.hint
+
+
+def test_an_evaluation_says_where_it_comes_from(trained, shapes):
+    found = evaluate(trained / "best", shapes / "val", EvalConfig(), RankConfig(), ALONE, command="dove eval").to_json()
+    assert found["data"] == Shards(shapes / "val").manifest.fingerprint
+    assert found["command"] == "dove eval"
+    assert {"python", "torch", "numpy"} <= set(found["versions"])
+    assert found["seen"] == "chosen on"
+
+
+def test_a_checkpoint_knows_what_it_was_trained_and_chosen_on(trained, shapes, tmp_path):
+    assert what_it_saw(trained / "last", Shards(shapes / "train")) == "trained on"
+    assert what_it_saw(trained / "best", Shards(shapes / "val")) == "chosen on"
+    assert what_it_saw(trained / "last", Shards(shapes / "val")) == ""
+    assert what_it_saw(trained / "best", Shards(shapes / "test")) == ""
+    shutil.copytree(trained / "best", tmp_path / "best")
+    assert what_it_saw(tmp_path / "best", Shards(shapes / "train")) == ""
