@@ -5,17 +5,18 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from dove_cli.defaults import only_checkpoint, only_split
 from dove_cli.options import JsonOption
 from dove_cli.render import note, output, print_json, reporting
-from dove_core.config import ComputeConfig, EvalConfig, RankConfig
+from dove_core.config import ComputeConfig, EvalConfig, RankConfig, ZeroShotConfig
 
 if TYPE_CHECKING:
     from dove_core.evaluation.evaluate import Evaluation
+    from dove_core.evaluation.zero_shot import ZeroShot
 
 
 _CAUTION = {
@@ -26,6 +27,7 @@ _CAUTION = {
 
 def evaluate(
     evaluation: EvalConfig,
+    zero_shot: ZeroShotConfig,
     rank: RankConfig,
     compute: ComputeConfig,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint. [default: best/ of the only run]")] = None,
@@ -43,23 +45,54 @@ def evaluate(
 
     - `dove eval`
     - `dove eval --checkpoint runs/rsicd/best --shards shards/rsicd/val --json`
+    - `dove eval --shards shards/aid/test --label-field label` classifies by words instead, without training on any
     - `dove eval --compare before.json after.json`
     """
     if compare:
         _show_difference(*compare, as_json)
         return
     checkpoint, shards = checkpoint or only_checkpoint(), shards or only_split("test")
-    from dove_core.evaluation.evaluate import evaluate as measure
-
+    command = shlex.join(["dove", *sys.argv[1:]])
+    result: Evaluation | ZeroShot
     with reporting() as report:
-        command = shlex.join(["dove", *sys.argv[1:]])
-        result = measure(checkpoint, shards, evaluation, rank, compute, command=command, report=report)
-    if result.seen:
-        note(f"ATTENTION: THIS CHECKPOINT WAS {result.seen.upper()} THESE PICTURES. {_CAUTION[result.seen]}")
+        if zero_shot.label_field:
+            from dove_core.evaluation.zero_shot import classify_split
+
+            result = classify_split(
+                checkpoint, shards, zero_shot, rank, compute, batch_size=evaluation.batch_size, command=command,
+                report=report,
+            )  # fmt: skip
+        else:
+            from dove_core.evaluation.evaluate import evaluate as measure
+
+            result = measure(checkpoint, shards, evaluation, rank, compute, command=command, report=report)
+    if seen := result.provenance["seen"]:
+        note(f"ATTENTION: THIS CHECKPOINT WAS {seen.upper()} THESE PICTURES. {_CAUTION[seen]}")
     if as_json:
         print_json(result.to_json())
+    elif zero_shot.label_field:
+        _show_classes(cast("ZeroShot", result))
     else:
-        _show(result)
+        _show(cast("Evaluation", result))
+
+
+def _show_classes(result: ZeroShot) -> None:
+    from rich.table import Table
+
+    table = Table("", "top-1", "top-5", "mean per class", box=None)
+    for name, scores in result.rows.items():
+        table.add_row(name, f"{scores.top_1:.2f}", f"{scores.top_5:.2f}", f"{scores.mean_per_class:.2f}")
+    counts = f"{result.pictures} pictures, {len(result.classes)} classes"
+    output().print(f"{result.dataset} {result.split}: {counts}", highlight=False)
+    output().print(table)
+    last = list(result.rows.values())[-1]
+    each = Table("class", "pictures", "recognised, %", "mostly taken for", box=None)
+    for k, name in enumerate(result.classes):
+        others = last.confusion[k].copy()
+        others[k] = 0
+        wrong = result.classes[int(others.argmax())] if others.any() else ""
+        each.add_row(name, str(last.confusion[k].sum()), f"{last.per_class[k]:.1f}", wrong)
+    output().print(each)
 
 
 def _show(result: Evaluation) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         RankConfig as RankConfig,
         ShardConfig as ShardConfig,
         TrainConfig as TrainConfig,
+        ZeroShotConfig as ZeroShotConfig,
     )
     from dove_core.data.fetching.catalog import RELEASES as RELEASES
     from dove_core.data.fetching.fetch import fetch as fetch
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     from dove_core.data.scenes import draw_release as draw_release
     from dove_core.data.sharding.shards import shard_captions as shard_captions, shard_release as shard_release
     from dove_core.errors import DoveError as DoveError
+    from dove_core.evaluation.compare import Difference as Difference, compare as compare
     from dove_core.evaluation.evaluate import Evaluation as Evaluation, evaluate as evaluate
     from dove_core.evaluation.retrieval import RetrievalScores as RetrievalScores, recall as recall
+    from dove_core.evaluation.zero_shot import ZeroShot as ZeroShot, classify_split as classify_split
     from dove_core.model.checkpoint import Checkpoint as Checkpoint, load_checkpoint as load_checkpoint
     from dove_core.model.dove import Dove as Dove
     from dove_core.search.embed import embed as embed
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "config": "ComputeConfig EmbedConfig EvalConfig FetchConfig LaunchConfig ModelConfig QueryConfig RankConfig "
-    "ShardConfig TrainConfig",
+    "ShardConfig TrainConfig ZeroShotConfig",
     "data.fetching.catalog": "RELEASES",
     "data.fetching.fetch": "fetch",
     "data.fetching.plan": "FetchPlan plan_fetch",
@@ -56,8 +59,10 @@ _HOMES = {
     "data.scenes": "draw_release",
     "data.sharding.shards": "shard_captions shard_release",
     "errors": "DoveError",
+    "evaluation.compare": "Difference compare",
     "evaluation.evaluate": "Evaluation evaluate",
     "evaluation.retrieval": "RetrievalScores recall",
+    "evaluation.zero_shot": "ZeroShot classify_split",
     "model.checkpoint": "Checkpoint load_checkpoint",
     "model.dove": "Dove",
     "search.embed": "embed",

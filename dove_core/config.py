@@ -200,6 +200,17 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class ZeroShotConfig:
+    """How pictures are classified by words."""
+
+    label_field: str = _setting("", "Measure classification instead: the field of captions that holds the labels.")
+    templates: str = _setting(
+        "a satellite photo of {c}.|a satellite image of {c}",
+        "Descriptions of a class, {c} being its name; several are set apart by | and averaged.",
+    )
+
+
+@dataclass(frozen=True)
 class EmbedConfig:
     """How pictures are embedded."""
 

@@ -24,6 +24,7 @@ from dove_core.config import (
     RankConfig,
     ShardConfig,
     TrainConfig,
+    ZeroShotConfig,
 )
 from dove_core.data.fetching.fetch import fetch
 from dove_core.data.manifest import read_manifest
@@ -287,6 +288,7 @@ def test_no_setting_is_left_out_here():
         EvalConfig: {"protocol", "prefix", "bootstrap", "rerank", "pairwise", "batch_size"},
         LaunchConfig: {"gpus", "nodes", "rendezvous", "restarts"},  # tests/training/test_world.py and test_kills.py
         RankConfig: {"rank_by"},
+        ZeroShotConfig: {"label_field", "templates"},  # tests/evaluation/test_zero_shot.py
         EmbedConfig: {"batch_size"},
         QueryConfig: {"top", "rerank"},
     }

@@ -12,7 +12,7 @@ import numpy as np
 from dove_core.config import ComputeConfig, EvalConfig, RankConfig, check
 from dove_core.data.reader import Shards
 from dove_core.errors import DataError
-from dove_core.evaluation.provenance import versions, what_it_saw
+from dove_core.evaluation.provenance import provenance_of
 from dove_core.evaluation.retrieval import RetrievalScores
 from dove_core.evaluation.rows import EncodedSplit, score_rows
 from dove_core.events import Advanced, Report, Started, silent
@@ -35,7 +35,6 @@ class Evaluation:
     texts: int
     rerank: int
     rank_by: str
-    seen: str
     provenance: Mapping[str, Any]
     rows: Mapping[str, RetrievalScores]
 
@@ -54,7 +53,6 @@ class Evaluation:
             "texts": self.texts,
             "rerank": self.rerank,
             "rank_by": self.rank_by,
-            "seen": self.seen,
             **self.provenance,
             "metrics": {name: scores.to_json() for name, scores in self.rows.items()},
         }
@@ -95,14 +93,7 @@ def evaluate(
         texts=len(encoded.texts(protocol)[0]),
         rerank=evaluation.rerank,
         rank_by=rank.rank_by,
-        seen=what_it_saw(checkpoint, split),
-        provenance={
-            "data": split.manifest.fingerprint,
-            "checkpoint": str(checkpoint),
-            "shards": str(shards),
-            "command": command,
-            "versions": versions(),
-        },
+        provenance=provenance_of(checkpoint, split, command),
         rows=rows,
     )
 

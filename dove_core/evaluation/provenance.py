@@ -25,6 +25,18 @@ def versions() -> dict[str, str]:
     return found
 
 
+def provenance_of(checkpoint: Path, shards: Shards, command: str) -> dict[str, Any]:
+    """Return what goes into a result beside its numbers."""
+    return {
+        "seen": what_it_saw(checkpoint, shards),
+        "data": shards.manifest.fingerprint,
+        "checkpoint": str(checkpoint),
+        "shards": str(shards.folder),
+        "command": command,
+        "versions": versions(),
+    }
+
+
 def what_it_saw(checkpoint: Path, shards: Shards) -> str:
     """Return how a checkpoint in its run folder knows a split: `trained on`, `chosen on`, or an empty text.
 

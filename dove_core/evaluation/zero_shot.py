@@ -1,0 +1,123 @@
+"""A checkpoint on pictures with labels: which class's description fits best, without training on any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dove_core.config import ComputeConfig, RankConfig, ZeroShotConfig, check
+from dove_core.data.reader import Shards
+from dove_core.errors import DataError, UsageError
+from dove_core.evaluation.classification import ClassificationScores, class_vectors, classify, write_prompts
+from dove_core.evaluation.provenance import provenance_of
+from dove_core.evaluation.rows import TIE
+from dove_core.events import Advanced, Report, Started, silent
+from dove_core.model.checkpoint import load_checkpoint
+from dove_core.model.dove import ImageFeatures
+from dove_core.search.embedder import Embedder, concatenated
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """Scores of one checkpoint on one split's labels; rows are `global` and `pairwise`."""
+
+    dataset: str
+    split: str
+    model: str
+    classes: tuple[str, ...]
+    templates: tuple[str, ...]
+    pictures: int
+    rank_by: str
+    provenance: Mapping[str, Any]
+    rows: Mapping[str, ClassificationScores]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the shape that CLIP_benchmark uses, with a block of metrics for each row."""
+        return {
+            "dataset": self.dataset,
+            "split": self.split,
+            "model": self.model,
+            "task": "zeroshot_classification",
+            "ties": "pessimistic",
+            "classes": list(self.classes),
+            "templates": list(self.templates),
+            "pictures": self.pictures,
+            "rank_by": self.rank_by,
+            **self.provenance,
+            "metrics": {name: scores.to_json() for name, scores in self.rows.items()},
+            "confusion": {name: scores.confusion.tolist() for name, scores in self.rows.items()},
+        }
+
+
+def classify_split(
+    checkpoint: Path,
+    shards: Path,
+    zero_shot: ZeroShotConfig,
+    ranking: RankConfig,
+    compute: ComputeConfig,
+    *,
+    batch_size: int = 64,
+    command: str = "",
+    report: Report = silent,
+) -> ZeroShot:
+    """Classify a split's pictures by the words for their classes.
+
+    `global` compares a picture's vector with the mean vector of a class's prompts; `pairwise` takes the mean of ROAM's
+    scores with the prompts, alone or added to the former (`rank_by`).
+
+    Raises:
+        UsageError: a setting is out of bounds.
+        CheckpointError: the checkpoint is missing or damaged.
+        DataError: the shards are missing or damaged, or have no labels in the field.
+    """
+    for config in (zero_shot, ranking, compute):
+        check(config)
+    templates = tuple(zero_shot.templates.split("|"))
+    if not all("{c}" in template for template in templates):
+        raise UsageError(f"--templates {zero_shot.templates!r}: one has no {{c}}", hint="{c} stands for the class")
+    embedder, split = Embedder(load_checkpoint(checkpoint), compute), Shards(shards)
+    images, names = _encode(embedder, split, zero_shot.label_field, batch_size, report)
+    classes = sorted(set(names))
+    labels = np.array([classes.index(name) for name in names])
+    prompts = [text for texts in write_prompts(classes, templates) for text in texts]
+    captions = embedder.embed_captions(prompts)
+    shape = (len(classes), len(templates), -1)
+    vectors = class_vectors(captions.embedding.float().cpu().numpy().reshape(shape))
+    whole = images.embedding.float().cpu().numpy() @ vectors.T
+    pairs = embedder.score_pairs(images, captions).numpy().reshape(len(names), len(classes), -1).mean(axis=2)
+    exact = pairs + whole if ranking.rank_by == "sum" else pairs
+    return ZeroShot(
+        dataset=split.manifest.release,
+        split=split.manifest.split,
+        model=embedder.checkpoint.fingerprint,
+        classes=tuple(classes),
+        templates=templates,
+        pictures=len(names),
+        rank_by=ranking.rank_by,
+        provenance=provenance_of(checkpoint, split, command),
+        rows={name: classify(scores, labels, tie=TIE) for name, scores in (("global", whole), ("pairwise", exact))},
+    )
+
+
+def _encode(
+    embedder: Embedder, shards: Shards, field: str, batch_size: int, report: Report
+) -> tuple[ImageFeatures, list[str]]:
+    """Encode the pictures that have a label; return their features and their classes' names."""
+    report(Started("encoding", len(shards), "pictures"))
+    parts: list[ImageFeatures] = []
+    names: list[str] = []
+    for records, features in embedder.embed_shards(shards, batch_size=batch_size):
+        labels = [record.sample.captions.get(field, ()) for record in records]
+        kept = [k for k, own in enumerate(labels) if own]
+        parts.append(features.rows(kept))
+        names += [labels[k][0] for k in kept]
+        report(Advanced("encoding", len(records)))
+    if not names:
+        fields = ", ".join(shards.manifest.caption_fields)
+        message = f"{shards.folder} has no labels in the field {field!r}"
+        raise DataError(message, hint=f"it has {fields}; a CSV `filepath,label` becomes shards by `dove shard`")
+    return concatenated(parts), names
