@@ -111,6 +111,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_launchers_of_two_machines_meet_and_an_error_of_one_ends_both(tmp_path):
     (tmp_path / "machine.py").write_text(MACHINE)
     root = str(Path(__file__).parents[2])
