@@ -112,6 +112,12 @@ def test_jpegs_left_in_a_batch_develop_into_the_pixels_of_one_that_was_decoded(s
     assert set(here.pictures.tolist()) == set(there.pictures.tolist()) == {0, 1, 3, 5}
     assert (here.pixels.int() - there.pixels[order].int()).abs().max() <= 3
     assert torch.equal(here.captions, there.captions[:, order])
+    whole = [shards.read(number) for number in range(6)]
+    here, left = make(whole, 3), dataclasses.replace(make, leave_jpegs=True)(whole, 3)
+    there = left.developed()
+    assert there.broken == ()
+    assert torch.equal(here.rows, there.rows)
+    assert (here.pixels.int() - there.pixels.int()).abs().max() <= 3
     everything = [dataclasses.replace(record, picture=b"\xff\xd8" + record.picture[2:300]) for record in records[3:]]
     with pytest.raises(DataError, match="cannot be decoded"):
         dataclasses.replace(make, leave_jpegs=True)(everything, 0).developed()
