@@ -28,7 +28,7 @@ class Trunk(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        resnet = getattr(torchvision.models, name)(weights=None, zero_init_residual=True)
+        resnet = getattr(torchvision.models, name)(weights=None)
         self.name = name
         self.stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool)
         self.stages = nn.ModuleList([resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4])
