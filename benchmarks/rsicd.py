@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from dove_core.config import ComputeConfig, ModelConfig, TrainConfig
 from dove_core.data.reader import Shards
-from dove_core.evaluation.evaluate import encode_split
+from dove_core.evaluation.encode import encode_split
 from dove_core.evaluation.retrieval import recall
 from dove_core.events import Measured
 from dove_core.model.attention import GatedSelfAttention, InterModalGuidance, IntraModalFusion, split_heads

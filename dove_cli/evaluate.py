@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dove_cli.defaults import only_checkpoint, only_split
 from dove_cli.options import JsonOption
-from dove_cli.render import note, output, print_json, reporting
+from dove_cli.render import note, print_json, reporting
+from dove_cli.tables import show_differences, show_result, show_suite, warn
 from dove_core.config import ComputeConfig, EvalConfig, RankConfig, ZeroShotConfig
+from dove_core.errors import UsageError
+from dove_core.files import make_folder
 
 if TYPE_CHECKING:
-    from dove_core.evaluation.evaluate import Evaluation
-    from dove_core.evaluation.zero_shot import ZeroShot
+    from dove_core.evaluation.measure import Measured
 
-
-_CAUTION = {
-    "trained on": "The scores say how well it remembers, not how well it retrieves.",
-    "chosen on": "The scores are validation scores; test on a split that nothing was chosen on.",
-}
+_OTHER = "Instead of shards"
 
 
 def evaluate(
@@ -32,9 +32,31 @@ def evaluate(
     compute: ComputeConfig,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint. [default: best/ of the only run]")] = None,
     shards: Annotated[Path | None, typer.Option(help="Split to evaluate on. [default: the only test split]")] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Zip or folder of pictures: with --captions, with a CSV in it, or in folders named like classes.",
+            rich_help_panel=_OTHER,
+        ),
+    ] = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option(help="Captions or labels of --images: CSV, Karpathy JSON.", rich_help_panel=_OTHER),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Split of a JSON, or of several CSVs. [default: test]", rich_help_panel=_OTHER)
+    ] = "",
+    suite: Annotated[
+        Path | None,
+        typer.Option(help="Folder of SkyScript's benchmark zips: each as SkyScript does.", rich_help_panel=_OTHER),
+    ] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Two files of --json: set them side by side, measure nothing.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write an HTML page: curves, best and worst queries, confusions.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Measure again what was measured before.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure how well a checkpoint retrieves: recall at 1, 5, 10 (and 100) in percent, both ways.
@@ -44,89 +66,81 @@ def evaluate(
     is a miss; `unique-text` takes every distinct one, which may belong to many pictures. Ties count as misses.
 
     - `dove eval`
-    - `dove eval --checkpoint runs/rsicd/best --shards shards/rsicd/val --json`
-    - `dove eval --shards shards/aid/test --label-field label` classifies by words instead, without training on any
+    - `dove eval --checkpoint runs/rsicd/best --shards shards/rsicd/val --report val.html`
+    - `dove eval --captions dataset_rsitmd.json --images RSITMD.zip --split test --json`
+    - `dove eval --images AID.zip` classifies by words instead: pictures in folders named like classes
+    - `dove eval --suite data/benchmarks`
     - `dove eval --compare before.json after.json`
     """
     if compare:
-        _show_difference(*compare, as_json)
+        _compare(*compare, as_json)
         return
-    checkpoint, shards = checkpoint or only_checkpoint(), shards or only_split("test")
-    command = shlex.join(["dove", *sys.argv[1:]])
-    result: Evaluation | ZeroShot
-    with reporting() as report:
-        if zero_shot.label_field:
-            from dove_core.evaluation.zero_shot import classify_split
+    from dove_core.evaluation.measure import Request, Source, measure
 
-            result = classify_split(
-                checkpoint, shards, zero_shot, rank, compute, batch_size=evaluation.batch_size, command=command,
-                report=report,
-            )  # fmt: skip
-        else:
-            from dove_core.evaluation.evaluate import evaluate as measure
+    _check_together(shards, images, captions, split, suite)
+    chosen, command = checkpoint or only_checkpoint(), shlex.join(["dove", *sys.argv[1:]])
+    source = Source(shards if shards or images or suite else only_split("test"), images, captions, split, suite)
+    if report:
+        make_folder(report.resolve().parent)
+    request = Request(chosen, evaluation, zero_shot, rank, compute, command, force, with_section=report is not None)
+    with reporting() as tell:
+        measured = measure(request, source, report=tell)
+    _say(measured, report)
+    _show([one.result for one in measured], suite is not None, as_json)
 
-            result = measure(checkpoint, shards, evaluation, rank, compute, command=command, report=report)
-    if seen := result.provenance["seen"]:
-        note(f"ATTENTION: THIS CHECKPOINT WAS {seen.upper()} THESE PICTURES. {_CAUTION[seen]}")
+
+def _check_together(
+    shards: Path | None, images: Path | None, captions: Path | None, split: str, suite: Path | None
+) -> None:
+    """Hold that one source is chosen, and nothing that does not go with it."""
+    given = {"--shards": shards, "--images": images, "--suite": suite}
+    chosen = [option for option, value in given.items() if value]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)} are both given", hint="choose one of them to measure on")
+    if captions and not images:
+        raise UsageError("--captions needs the pictures", hint="give them with --images, a zip or a folder")
+    if split and not images:
+        raise UsageError("--split goes with --images", hint="a split of shards is a folder: --shards shards/NAME/val")
+
+
+def _say(measured: Sequence[Measured], report: Path | None) -> None:
+    """Write the page, and what a reader of the numbers has to know."""
+    for one in measured:
+        if one.was_known:
+            note(f"{one.result['dataset']}: measured before, and nothing has changed since; --force measures again")
+        warn(one.result)
+    if report:
+        from dove_core.evaluation.report import write_report
+
+        write_report(report, [one.section for one in measured if one.section])
+        note(f"saved {report}")
+
+
+def _show(results: Sequence[dict[str, Any]], is_suite: bool, as_json: bool) -> None:
+    if not is_suite:
+        print_json(results[0]) if as_json else show_result(results[0])
+        return
+    from dove_core.evaluation.suite import average, missing
+
+    mean = average(results)
     if as_json:
-        print_json(result.to_json())
-    elif zero_shot.label_field:
-        _show_classes(cast("ZeroShot", result))
+        for result in [*results, *([mean] if mean else [])]:
+            print_json(result)
     else:
-        _show(cast("Evaluation", result))
+        show_suite(results, mean)
+    if left_out := missing(results):
+        note(f"no average: {', '.join(left_out)} are not there")
 
 
-def _show_classes(result: ZeroShot) -> None:
-    from rich.table import Table
-
-    table = Table("", "top-1", "top-5", "mean per class", box=None)
-    for name, scores in result.rows.items():
-        table.add_row(name, f"{scores.top_1:.2f}", f"{scores.top_5:.2f}", f"{scores.mean_per_class:.2f}")
-    counts = f"{result.pictures} pictures, {len(result.classes)} classes"
-    output().print(f"{result.dataset} {result.split}: {counts}", highlight=False)
-    output().print(table)
-    last = list(result.rows.values())[-1]
-    each = Table("class", "pictures", "recognised, %", "mostly taken for", box=None)
-    for k, name in enumerate(result.classes):
-        others = last.confusion[k].copy()
-        others[k] = 0
-        wrong = result.classes[int(others.argmax())] if others.any() else ""
-        each.add_row(name, str(last.confusion[k].sum()), f"{last.per_class[k]:.1f}", wrong)
-    output().print(each)
-
-
-def _show(result: Evaluation) -> None:
-    from rich.table import Table
-
-    at = list(next(iter(result.rows.values())).image_to_text)
-    heads = [f"{way}R@{k}" if k == 1 else f"R@{k}" for way in ("I2T ", "T2I ") for k in at]
-    table = Table("", *heads, "mean recall", "95 %", box=None)
-    for name, scores in result.rows.items():
-        recalls = [*scores.image_to_text.values(), *scores.text_to_image.values(), scores.mean_recall]
-        label = f"reranked (best {result.rerank})" if name == "reranked" else name
-        interval = "" if scores.interval is None else "{:.2f} to {:.2f}".format(*scores.interval)
-        table.add_row(label, *(f"{value:.2f}" for value in recalls), interval)
-    counts = f"{result.pictures} pictures, {result.captions} captions, {result.texts} texts"
-    output().print(f"{result.dataset} {result.split}, protocol {result.protocol}: {counts}", highlight=False)
-    output().print(table)
-
-
-def _show_difference(first: Path, second: Path, as_json: bool) -> None:
-    from rich.table import Table
-
+def _compare(first: Path, second: Path, as_json: bool) -> None:
     from dove_core.evaluation.compare import compare
 
-    found, unlike = compare(first, second)
-    if unlike:
-        note(f"they are not of the same kind: {', '.join(unlike)} differ")
+    found = compare(first, second)
+    if found.unlike:
+        note(f"they are not of the same kind: {', '.join(found.unlike)} differ")
     if as_json:
-        rows = {
-            d.row: {"first": d.first, "second": d.second, "difference": d.difference, "beyond": d.beyond} for d in found
-        }
-        print_json({"first": str(first), "second": str(second), "unlike": unlike, "mean_recall": rows})
+        rows = {d.row: {**dataclasses.asdict(d), "difference": d.difference} for d in found.differences}
+        values = {"first": str(first), "second": str(second), "unlike": found.unlike, found.metric: rows}
+        print_json(values)
         return
-    table = Table("mean recall", first.name, second.name, "difference", "", box=None)
-    words = {True: "beyond chance", False: "within chance", None: "no interval"}
-    for d in found:
-        table.add_row(d.row, f"{d.first:.2f}", f"{d.second:.2f}", f"{d.difference:+.2f}", words[d.beyond])
-    output().print(table)
+    show_differences((first.name, second.name), found.metric, found.differences)

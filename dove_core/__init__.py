@@ -32,8 +32,15 @@ if TYPE_CHECKING:
     from dove_core.data.scenes import draw_release as draw_release
     from dove_core.data.sharding.shards import shard_captions as shard_captions, shard_release as shard_release
     from dove_core.errors import DoveError as DoveError
-    from dove_core.evaluation.compare import Difference as Difference, compare as compare
+    from dove_core.evaluation.compare import Comparison as Comparison, Difference as Difference, compare as compare
     from dove_core.evaluation.evaluate import Evaluation as Evaluation, evaluate as evaluate
+    from dove_core.evaluation.measure import (
+        Measured as Measured,
+        Request as Request,
+        Source as Source,
+        measure as measure,
+    )
+    from dove_core.evaluation.report import write_report as write_report
     from dove_core.evaluation.retrieval import RetrievalScores as RetrievalScores, recall as recall
     from dove_core.evaluation.zero_shot import ZeroShot as ZeroShot, classify_split as classify_split
     from dove_core.model.checkpoint import Checkpoint as Checkpoint, load_checkpoint as load_checkpoint
@@ -59,8 +66,10 @@ _HOMES = {
     "data.scenes": "draw_release",
     "data.sharding.shards": "shard_captions shard_release",
     "errors": "DoveError",
-    "evaluation.compare": "Difference compare",
+    "evaluation.compare": "Comparison Difference compare",
     "evaluation.evaluate": "Evaluation evaluate",
+    "evaluation.measure": "Measured Request Source measure",
+    "evaluation.report": "write_report",
     "evaluation.retrieval": "RetrievalScores recall",
     "evaluation.zero_shot": "ZeroShot classify_split",
     "model.checkpoint": "Checkpoint load_checkpoint",

@@ -189,7 +189,9 @@ class RankConfig:
 class EvalConfig:
     """How a checkpoint is evaluated."""
 
-    rerank: int = _setting(50, "How many of the globally best candidates the `reranked` row re-ranks.", low=1)
+    rerank: int = _setting(
+        50, "How many of the globally best candidates the `reranked` row re-ranks; 0: no such row.", low=0
+    )
     protocol: Literal["auto", "captions-5", "unique-text"] = _setting(
         "auto", "Every caption a text of its own, or every distinct one; auto: the former if pictures have several."
     )
@@ -197,6 +199,7 @@ class EvalConfig:
     bootstrap: int = _setting(1000, "Samples of the pictures for the 95 % interval; 0: none.", low=0)
     pairwise: bool = _setting(True, "Also score every pair exactly; costs pictures times captions.")
     batch_size: int = _setting(64, "Pictures encoded at once.", low=1)
+    gpus: int = _setting(1, "Processes that share a retrieval split; with --device cpu, CPU processes.", low=1)
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,9 @@ class ZeroShotConfig:
     templates: str = _setting(
         "a satellite photo of {c}.|a satellite image of {c}",
         "Descriptions of a class, {c} being its name; several are set apart by | and averaged.",
+    )
+    class_names: str = _setting(
+        "", "File with the names of all classes, one a line. [default: the labels that pictures have]"
     )
 
 

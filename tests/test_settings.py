@@ -30,7 +30,8 @@ from dove_core.data.fetching.fetch import fetch
 from dove_core.data.manifest import read_manifest
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.errors import DataError, DownloadError, UsageError
-from dove_core.evaluation.evaluate import encode_split, evaluate
+from dove_core.evaluation.encode import encode_split
+from dove_core.evaluation.evaluate import evaluate
 from dove_core.evaluation.rows import score_rows
 from dove_core.events import Advanced, Saved
 from dove_core.model.checkpoint import load_checkpoint
@@ -245,6 +246,7 @@ def test_every_evaluation_setting_changes_something(trained, shapes):
     split = encode_split(embedder, Shards(shapes / "train"), batch_size=16)
     base = score_rows(embedder, split, EvalConfig(), RankConfig())
     assert score_rows(embedder, split, EvalConfig(rerank=2), RankConfig())["reranked"] != base["reranked"]
+    assert "reranked" not in score_rows(embedder, split, EvalConfig(rerank=0), RankConfig())
     assert "pairwise" not in score_rows(embedder, split, EvalConfig(pairwise=False), RankConfig())
     assert score_rows(embedder, split, EvalConfig(), RankConfig(rank_by="pair"))["pairwise"] != base["pairwise"]
     assert base["global"].interval is not None
@@ -285,10 +287,10 @@ def test_no_setting_is_left_out_here():
         FetchConfig: set(FETCHING),
         ShardConfig: {*SHARDING, "workers"},  # workers: tests/data/test_shard_runs.py sees who makes shards
         ComputeConfig: {"device", "amp", "decode", "compile", "workers"},
-        EvalConfig: {"protocol", "prefix", "bootstrap", "rerank", "pairwise", "batch_size"},
+        EvalConfig: {"protocol", "prefix", "bootstrap", "rerank", "pairwise", "batch_size", "gpus"},  # test_encode.py
         LaunchConfig: {"gpus", "nodes", "rendezvous", "restarts"},  # tests/training/test_world.py and test_kills.py
         RankConfig: {"rank_by"},
-        ZeroShotConfig: {"label_field", "templates"},  # tests/evaluation/test_zero_shot.py
+        ZeroShotConfig: {"label_field", "templates", "class_names"},  # test_zero_shot.py, test_material.py
         EmbedConfig: {"batch_size"},
         QueryConfig: {"top", "rerank"},
     }

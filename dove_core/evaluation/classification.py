@@ -13,13 +13,14 @@ class ClassificationScores:
     """Accuracy in percent.
 
     `per_class` is the share of each class's pictures that were recognised (recall), NaN for a class without pictures;
-    `confusion[i, j]` counts pictures of class i that were taken for class j.
+    `confusion[i, j]` counts pictures of class i that were taken for class j; `taken_for (N,)` has each picture's class.
     """
 
     top_1: float
     top_5: float
     per_class: np.ndarray
     confusion: np.ndarray
+    taken_for: np.ndarray
 
     @property
     def mean_per_class(self) -> float:
@@ -74,6 +75,5 @@ def classify(scores: np.ndarray, labels: np.ndarray, *, tie: float = 0.0) -> Cla
     np.add.at(confusion, (labels, taken_for), 1)
     with np.errstate(invalid="ignore"):
         per_class = 100 * confusion.diagonal() / confusion.sum(axis=1)
-    return ClassificationScores(
-        100 * float((ranks <= 1).mean()), 100 * float((ranks <= 5).mean()), per_class, confusion
-    )
+    top_1, top_5 = (100 * float((ranks <= k).mean()) for k in (1, 5))
+    return ClassificationScores(top_1, top_5, per_class, confusion, taken_for)

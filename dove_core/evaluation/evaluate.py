@@ -11,19 +11,18 @@ import numpy as np
 
 from dove_core.config import ComputeConfig, EvalConfig, RankConfig, check
 from dove_core.data.reader import Shards
-from dove_core.errors import DataError
+from dove_core.evaluation.encode import encode_in_processes, encode_split
 from dove_core.evaluation.provenance import provenance_of
 from dove_core.evaluation.retrieval import RetrievalScores
-from dove_core.evaluation.rows import EncodedSplit, score_rows
-from dove_core.events import Advanced, Report, Started, silent
+from dove_core.evaluation.rows import EncodedSplit, RankedRow, rank_rows, scores_of
+from dove_core.events import Report, silent
 from dove_core.model.checkpoint import load_checkpoint
-from dove_core.model.dove import ImageFeatures
-from dove_core.search.embedder import Embedder, concatenated
+from dove_core.search.embedder import Embedder
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one checkpoint on one split, with what is needed to understand them."""
+    """Scores of one checkpoint on one split, with what is needed to understand them: `ranked` says who found whom."""
 
     dataset: str
     split: str
@@ -37,6 +36,8 @@ class Evaluation:
     rank_by: str
     provenance: Mapping[str, Any]
     rows: Mapping[str, RetrievalScores]
+    ranked: Mapping[str, RankedRow]
+    encoded: EncodedSplit
 
     def to_json(self) -> dict[str, Any]:
         """Return the shape that CLIP_benchmark uses, with a block of metrics for each row."""
@@ -77,10 +78,9 @@ def evaluate(
     """
     for config in (evaluation, rank, compute):
         check(config)
-    embedder = Embedder(load_checkpoint(checkpoint), compute)
-    split = Shards(shards)
-    encoded = encode_split(embedder, split, batch_size=evaluation.batch_size, prefix=evaluation.prefix, report=report)
-    rows = score_rows(embedder, encoded, evaluation, rank, report=report)
+    embedder, split = Embedder(load_checkpoint(checkpoint), compute), Shards(shards)
+    encoded, exact = _encode(checkpoint, embedder, split, evaluation, compute, report)
+    ranked = rank_rows(embedder, encoded, evaluation, rank, exact=exact, report=report)
     protocol = encoded.protocol(evaluation.protocol)
     return Evaluation(
         dataset=split.manifest.release,
@@ -94,35 +94,22 @@ def evaluate(
         rerank=evaluation.rerank,
         rank_by=rank.rank_by,
         provenance=provenance_of(checkpoint, split, command),
-        rows=rows,
+        rows=scores_of(ranked, encoded, evaluation),
+        ranked=ranked,
+        encoded=encoded,
     )
 
 
-def encode_split(
-    embedder: Embedder, shards: Shards, *, batch_size: int, prefix: str = "", report: Report = silent
-) -> EncodedSplit:
-    """Encode a split's pictures and distinct captions, each with `prefix` before it, once each.
-
-    Raises:
-        DataError: no sample has a caption in the model's field.
-    """
-    field = shards.choose_field(embedder.checkpoint.config.caption_field)
-    report(Started("encoding", len(shards), "pictures"))
-    images: list[ImageFeatures] = []
-    texts: list[str] = []
-    owners: list[int] = []
-    for records, features in embedder.embed_shards(shards, batch_size=batch_size):
-        images.append(features)
-        for record in records:
-            own = record.sample.captions.get(field, ())
-            texts.extend(own)
-            owners.extend([record.number] * len(own))
-        report(Advanced("encoding", len(records)))
-    if not texts:
-        raise DataError(
-            f"{shards.folder} has no captions to evaluate with", hint=f"the model reads the field {field!r}"
-        )
-    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-    distinct = np.array([numbers[text] for text in texts])
-    captions = embedder.embed_captions([prefix + text for text in numbers])
-    return EncodedSplit(concatenated(images), captions, distinct, np.array(owners))
+def _encode(
+    checkpoint: Path,
+    embedder: Embedder,
+    split: Shards,
+    evaluation: EvalConfig,
+    compute: ComputeConfig,
+    report: Report,
+) -> tuple[EncodedSplit, np.ndarray | None]:
+    if evaluation.gpus > 1:
+        return encode_in_processes(checkpoint, embedder, split, evaluation, compute, report=report)
+    lean = not (evaluation.pairwise or evaluation.rerank)
+    size, prefix = evaluation.batch_size, evaluation.prefix
+    return encode_split(embedder, split, batch_size=size, prefix=prefix, lean=lean, report=report), None

@@ -6,7 +6,7 @@ by ROAM's scores of all pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,13 +31,14 @@ TIE = 1e-6
 class EncodedSplit:
     """Features of a split: of every picture, and of every distinct caption once.
 
-    Caption j is the distinct caption `distinct[j]` and belongs to picture `owners[j]`.
+    Caption j is the distinct caption `distinct[j]`, in words `words[distinct[j]]`, and belongs to picture `owners[j]`.
     """
 
     images: ImageFeatures
     captions: CaptionFeatures
     distinct: np.ndarray
     owners: np.ndarray
+    words: Sequence[str]
 
     def protocol(self, wanted: str) -> Protocol:
         """Return the protocol that is wanted; `auto` is `captions-5` where pictures have several captions."""
@@ -52,27 +53,71 @@ class EncodedSplit:
         return np.arange(len(self.captions.pooled)), Belonging.of(self.owners, self.distinct)
 
 
+@dataclass(frozen=True)
+class RankedRow:
+    """How one row ranks: everybody's rank, and who comes first.
+
+    `first_caption (N,)` is the distinct caption that a picture finds first, `first_picture (U,)` the picture that a
+    distinct caption finds first.
+    """
+
+    ranks: Ranks
+    first_caption: np.ndarray
+    first_picture: np.ndarray
+
+
 def score_rows(
     embedder: Embedder, split: EncodedSplit, evaluation: EvalConfig, ranking: RankConfig, *, report: Report = silent
 ) -> dict[str, RetrievalScores]:
-    """Return the rows `global`, `reranked` and, unless switched off, `pairwise`.
+    """Return the scores of what `rank_rows` returns.
 
     Raises:
         CheckpointError: the model gives vectors that are not finite.
     """
+    return scores_of(rank_rows(embedder, split, evaluation, ranking, report=report), split, evaluation)
+
+
+def scores_of(rows: Mapping[str, RankedRow], split: EncodedSplit, evaluation: EvalConfig) -> dict[str, RetrievalScores]:
+    """Return recall and the rest of each row."""
     protocol = split.protocol(evaluation.protocol)
-    columns, belonging = split.texts(protocol)
-    shape, at, samples = (len(split.images.fused), len(columns)), RECALL_AT[protocol], evaluation.bootstrap
+    _, belonging = split.texts(protocol)
+    at, samples = RECALL_AT[protocol], evaluation.bootstrap
+    return {name: score(row.ranks, row.ranks, belonging, at, samples=samples) for name, row in rows.items()}
+
+
+def rank_rows(
+    embedder: Embedder,
+    split: EncodedSplit,
+    evaluation: EvalConfig,
+    ranking: RankConfig,
+    *,
+    exact: np.ndarray | None = None,
+    report: Report = silent,
+) -> dict[str, RankedRow]:
+    """Return the rows `global` and, unless switched off, `reranked` and `pairwise`.
+
+    `exact` is ROAM's scores of all pairs `(N, U)` where they are known already; it may be changed.
+
+    Raises:
+        CheckpointError: the model gives vectors that are not finite.
+    """
+    columns, belonging = split.texts(split.protocol(evaluation.protocol))
+    shape = (len(split.images.fused), len(columns))
     whole = rank(lambda: _expanded(_global_blocks(embedder, split), columns), shape, belonging, tie=TIE)
-    found = {"global": score(whole, whole, belonging, at, samples=samples)}
-    exact = _all_pairs(embedder, split, ranking, report) if evaluation.pairwise else None
-    best = _best(embedder, split, evaluation.rerank)
-    scores = _scores_of_best(embedder, split, *best, ranking, exact)
-    again = _reranked(whole, belonging, columns, best, scores)
-    found["reranked"] = score(again, again, belonging, at, samples=samples)
+    best = _best(embedder, split, max(1, evaluation.rerank))
+    found = {"global": RankedRow(whole, best[0][:, 0], best[1][:, 0])}
+    if evaluation.pairwise:
+        exact = _ranking_pairs(embedder, split, ranking, exact, report)
+    if evaluation.rerank:
+        scores = _scores_of_best(embedder, split, *best, ranking, exact)
+        first = [
+            np.take_along_axis(b, s.argmax(axis=1)[:, None], axis=1)[:, 0] for b, s in zip(best, scores, strict=True)
+        ]
+        found["reranked"] = RankedRow(_reranked(whole, belonging, columns, best, scores), *first)
     if exact is not None:
-        pairs = rank(lambda: _expanded([(0, exact)], columns), shape, belonging, tie=TIE)
-        found["pairwise"] = score(pairs, pairs, belonging, at, samples=samples)
+        matrix = exact
+        pairs = rank(lambda: _expanded([(0, matrix)], columns), shape, belonging, tie=TIE)
+        found["pairwise"] = RankedRow(pairs, matrix.argmax(axis=1), matrix.argmax(axis=0))
     return found
 
 
@@ -111,15 +156,19 @@ def _expanded(
             yield start + row, scores[row : row + step][:, columns]
 
 
-def _all_pairs(embedder: Embedder, split: EncodedSplit, ranking: RankConfig, report: Report) -> np.ndarray:
+def _ranking_pairs(
+    embedder: Embedder, split: EncodedSplit, ranking: RankConfig, exact: np.ndarray | None, report: Report
+) -> np.ndarray:
     """Return what ranks each pair of a picture and a distinct caption, float32."""
-    report(Started("scoring pairs", len(split.images.fused) * len(split.captions.pooled), "pairs"))
-    pairs = embedder.score_pairs(split.images, split.captions, lambda n: report(Advanced("scoring pairs", n))).numpy()
+    if exact is None:
+        report(Started("scoring pairs", len(split.images.fused) * len(split.captions.pooled), "pairs"))
+        scored = embedder.score_pairs(split.images, split.captions, lambda n: report(Advanced("scoring pairs", n)))
+        exact = scored.numpy()
+    pairs = exact
     if ranking.rank_by == "sum":
         for start, whole in _global_blocks(embedder, split):
             pairs[start : start + len(whole)] += whole
-    found: np.ndarray = pairs
-    return found
+    return pairs
 
 
 def _best(embedder: Embedder, split: EncodedSplit, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,10 @@ from dove_core.search.embedder import Embedder, concatenated
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """Scores of one checkpoint on one split's labels; rows are `global` and `pairwise`."""
+    """Scores of one checkpoint on one split's labels; rows are `global` and `pairwise`.
+
+    Picture `numbers[k]` of the split has the class `labels[k]`.
+    """
 
     dataset: str
     split: str
@@ -34,6 +37,8 @@ class ZeroShot:
     rank_by: str
     provenance: Mapping[str, Any]
     rows: Mapping[str, ClassificationScores]
+    numbers: np.ndarray
+    labels: np.ndarray
 
     def to_json(self) -> dict[str, Any]:
         """Return the shape that CLIP_benchmark uses, with a block of metrics for each row."""
@@ -76,13 +81,11 @@ def classify_split(
     """
     for config in (zero_shot, ranking, compute):
         check(config)
-    templates = tuple(zero_shot.templates.split("|"))
-    if not all("{c}" in template for template in templates):
-        raise UsageError(f"--templates {zero_shot.templates!r}: one has no {{c}}", hint="{c} stands for the class")
+    templates, listed = templates_of(zero_shot), _listed_classes(zero_shot)
     embedder, split = Embedder(load_checkpoint(checkpoint), compute), Shards(shards)
-    images, names = _encode(embedder, split, zero_shot.label_field, batch_size, report)
-    classes = sorted(set(names))
-    labels = np.array([classes.index(name) for name in names])
+    images, names, numbers = _encode(embedder, split, zero_shot.label_field, batch_size, report)
+    classes = listed or sorted(set(names))
+    labels = _numbered(names, classes, zero_shot)
     prompts = [text for texts in write_prompts(classes, templates) for text in texts]
     captions = embedder.embed_captions(prompts)
     shape = (len(classes), len(templates), -1)
@@ -100,24 +103,72 @@ def classify_split(
         rank_by=ranking.rank_by,
         provenance=provenance_of(checkpoint, split, command),
         rows={name: classify(scores, labels, tie=TIE) for name, scores in (("global", whole), ("pairwise", exact))},
+        numbers=numbers,
+        labels=labels,
     )
+
+
+def templates_of(zero_shot: ZeroShotConfig) -> tuple[str, ...]:
+    """Return the templates, each with a place for the class.
+
+    Raises:
+        UsageError: one has none.
+    """
+    templates = tuple(zero_shot.templates.split("|"))
+    if not all("{c}" in template for template in templates):
+        raise UsageError(f"--templates {zero_shot.templates!r}: one has no {{c}}", hint="{c} stands for the class")
+    return templates
+
+
+def read_class_names(file: Path) -> list[str]:
+    """Return the names of classes in a file, one a line, in its order.
+
+    Raises:
+        DataError: the file is missing, is no text, or names less than two classes or one twice.
+    """
+    hint = "it is to hold the name of a class in each line"
+    try:
+        lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} cannot be read: {error}", hint=hint) from error
+    names = [line for line in lines if line]
+    if len(names) < 2 or len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        message = f"{file} names {', '.join(twice)} twice" if twice else f"{file} names {len(names)} classes"
+        raise DataError(message, hint=hint)
+    return names
+
+
+def _listed_classes(zero_shot: ZeroShotConfig) -> list[str]:
+    return read_class_names(Path(zero_shot.class_names)) if zero_shot.class_names else []
+
+
+def _numbered(names: list[str], classes: list[str], zero_shot: ZeroShotConfig) -> np.ndarray:
+    """Return each picture's class as a number."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    if unknown := sorted(set(names) - set(numbers)):
+        message = f"{len(unknown)} labels are no class of {zero_shot.class_names}, such as {unknown[0]!r}"
+        raise DataError(message, hint=f"its first class is {classes[0]!r}; labels are to be spelled like its lines")
+    return np.array([numbers[name] for name in names])
 
 
 def _encode(
     embedder: Embedder, shards: Shards, field: str, batch_size: int, report: Report
-) -> tuple[ImageFeatures, list[str]]:
-    """Encode the pictures that have a label; return their features and their classes' names."""
+) -> tuple[ImageFeatures, list[str], np.ndarray]:
+    """Encode the pictures that have a label; return their features, their classes' names and their numbers."""
     report(Started("encoding", len(shards), "pictures"))
     parts: list[ImageFeatures] = []
     names: list[str] = []
+    numbers: list[int] = []
     for records, features in embedder.embed_shards(shards, batch_size=batch_size):
         labels = [record.sample.captions.get(field, ()) for record in records]
         kept = [k for k, own in enumerate(labels) if own]
         parts.append(features.rows(kept))
         names += [labels[k][0] for k in kept]
+        numbers += [records[k].number for k in kept]
         report(Advanced("encoding", len(records)))
     if not names:
         fields = ", ".join(shards.manifest.caption_fields)
         message = f"{shards.folder} has no labels in the field {field!r}"
         raise DataError(message, hint=f"it has {fields}; a CSV `filepath,label` becomes shards by `dove shard`")
-    return concatenated(parts), names
+    return concatenated(parts), names, np.array(numbers)

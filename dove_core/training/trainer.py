@@ -18,7 +18,7 @@ from dove_core.data.loader import load
 from dove_core.data.plan import Step, TrainingPlan
 from dove_core.data.reader import Shards
 from dove_core.errors import DataError, TrainingError
-from dove_core.evaluation.evaluate import encode_split
+from dove_core.evaluation.encode import encode_split
 from dove_core.evaluation.rows import score_global_row
 from dove_core.events import Advanced, Measured, Report, Saved, Skipped, Started
 from dove_core.model.checkpoint import Checkpoint

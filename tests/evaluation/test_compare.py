@@ -20,24 +20,46 @@ def write(path, recall, width=None, **more):
     metrics = {"mean_recall": recall}
     if width is not None:
         metrics |= {"mean_recall_low": recall - width, "mean_recall_high": recall + width}
-    path.write_text(json.dumps({"dataset": "rsicd", "split": "val", "metrics": {"global": metrics}, **more}))
+    path.write_text(json.dumps({"task": "retrieval", "dataset": "rsicd", "metrics": {"global": metrics}, **more}))
     return path
 
 
 @pytest.mark.parametrize(("second", "beyond"), [(11.0, False), (12.0, True), (8.9, False), (8.0, True)])
 def test_a_difference_is_beyond_chance_if_it_exceeds_both_intervals_together(tmp_path, second, beyond):
     a, b = write(tmp_path / "a.json", 10.0, 0.9), write(tmp_path / "b.json", second, 0.9)  # together 1.27
-    ((found,), unlike) = compare(a, b)
+    compared = compare(a, b)
+    (found,) = compared.differences
     assert (found.row, found.first, found.second, found.beyond) == ("global", 10.0, second, beyond)
     assert found.difference == pytest.approx(second - 10)
-    assert unlike == []
+    assert compared.unlike == []
+    assert compared.metric == "mean_recall"
 
 
 def test_without_intervals_nothing_is_said_and_unlike_things_are_named(tmp_path):
     a, b = write(tmp_path / "a.json", 10.0, 0.9), write(tmp_path / "b.json", 12.0, protocol="unique-text")
-    (found,), unlike = compare(a, b)
-    assert found.beyond is None
-    assert unlike == ["protocol"]
+    compared = compare(a, b)
+    assert compared.differences[0].beyond is None
+    assert compared.unlike == ["protocol"]
+
+
+def classified(path, accuracy, pictures=400, **more):
+    metrics = {"acc1": accuracy, "acc5": 90.0}
+    content = {"task": "zeroshot_classification", "pictures": pictures, "metrics": {"global": metrics}, **more}
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(("second", "beyond"), [(56.0, False), (58.0, True)])
+def test_classification_is_compared_by_accuracy_with_the_interval_of_so_many_pictures(tmp_path, second, beyond):
+    a, b = classified(tmp_path / "a.json", 50.0), classified(tmp_path / "b.json", second)  # 4.9 each, 6.9 together
+    compared = compare(a, b)
+    assert compared.metric == "acc1"
+    assert compared.differences[0].beyond is beyond
+
+
+def test_different_tasks_are_not_compared(tmp_path):
+    with pytest.raises(DataError, match=r"a\.json is of retrieval, .*b\.json of zeroshot_classification"):
+        compare(write(tmp_path / "a.json", 10.0), classified(tmp_path / "b.json", 50.0))
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"metrics": {"global": {}}}', "no json", '{"metrics": 3}'])

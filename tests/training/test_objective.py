@@ -14,7 +14,7 @@ from dove_core.config import EvalConfig, RankConfig, ShardConfig, TrainConfig
 from dove_core.data.reader import Shards
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.errors import DataError
-from dove_core.evaluation.evaluate import encode_split
+from dove_core.evaluation.encode import encode_split
 from dove_core.evaluation.rows import score_rows
 from dove_core.model.checkpoint import build
 from dove_core.model.tokenizer import Tokenizer, split_words

@@ -1,0 +1,97 @@
+"""Results of `dove eval` as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dove_cli.render import note, output
+
+if TYPE_CHECKING:
+    from dove_core.evaluation.compare import Difference
+
+_CAUTION = {
+    "trained on": "The scores say how well it remembers, not how well it retrieves.",
+    "chosen on": "The scores are validation scores; test on a split that nothing was chosen on.",
+}
+
+
+def warn(result: Mapping[str, Any]) -> None:
+    """Say aloud that a checkpoint has seen the pictures."""
+    if seen := result["seen"]:
+        note(f"ATTENTION: THIS CHECKPOINT WAS {seen.upper()} THESE PICTURES. {_CAUTION[seen]}")
+
+
+def show_result(result: Mapping[str, Any]) -> None:
+    """Show one measurement."""
+    if result["task"] == "retrieval":
+        _show_retrieval(result)
+    else:
+        _show_classes(result)
+
+
+def show_suite(results: Sequence[Mapping[str, Any]], mean: Mapping[str, Any] | None) -> None:
+    """Show many measurements, a line in each, and the mean over the sets that SkyScript averages."""
+    from rich.table import Table
+
+    classes = [result for result in results if result["task"] != "retrieval"] + ([mean] if mean else [])
+    if classes:
+        rows = list(classes[0]["metrics"])
+        table = Table("set", *(f"{row} top-{k}" for row in rows for k in (1, 5)), box=None)
+        for result in classes:
+            cells = [f"{result['metrics'][row][name]:.2f}" for row in rows for name in ("acc1", "acc5")]
+            table.add_row(result["dataset"], *cells)
+        output().print(table)
+    for result in results:
+        if result["task"] == "retrieval":
+            _show_retrieval(result)
+
+
+def show_differences(names: tuple[str, str], metric: str, found: Sequence[Difference]) -> None:
+    """Show two results side by side."""
+    from rich.table import Table
+
+    table = Table(metric, *names, "difference", "", box=None)
+    words = {True: "beyond chance", False: "within chance", None: "no interval"}
+    for d in found:
+        table.add_row(d.row, f"{d.first:.2f}", f"{d.second:.2f}", f"{d.difference:+.2f}", words[d.beyond])
+    output().print(table)
+
+
+def _show_retrieval(result: Mapping[str, Any]) -> None:
+    from rich.table import Table
+
+    rows = result["metrics"]
+    names = [name for name in next(iter(rows.values())) if "_recall@" in name]
+    short = [f"{'I2T' if name.startswith('image') else 'T2I'} R@{name.partition('@')[2]}" for name in names]
+    heads = [head if head.endswith("R@1") else head[4:] for head in short]
+    table = Table("", *heads, "mean recall", "95 %", box=None)
+    for name, values in rows.items():
+        label = f"reranked (best {result['rerank']})" if name == "reranked" else name
+        low, high = values.get("mean_recall_low"), values.get("mean_recall_high")
+        interval = "" if low is None else f"{low:.2f} to {high:.2f}"
+        table.add_row(label, *(f"{values[n]:.2f}" for n in names), f"{values['mean_recall']:.2f}", interval)
+    counts = f"{result['pictures']} pictures, {result['captions']} captions, {result['texts']} texts"
+    heading = f"{result['dataset']} {result['split']}, protocol {result['protocol']}: {counts}"
+    output().print(heading, highlight=False, markup=False)
+    output().print(table)
+
+
+def _show_classes(result: Mapping[str, Any]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("", "top-1", "top-5", "mean per class", box=None)
+    for name, values in result["metrics"].items():
+        table.add_row(name, *(f"{values[key]:.2f}" for key in ("acc1", "acc5", "mean_per_class_recall")))
+    counts = f"{result['pictures']} pictures, {len(result['classes'])} classes"
+    output().print(f"{result['dataset']} {result['split']}: {counts}", highlight=False, markup=False)
+    output().print(table)
+    each = Table("class", "pictures", "recognised, %", "mostly taken for", box=None)
+    matrix = list(result["confusion"].values())[-1]
+    for k, name in enumerate(result["classes"]):
+        total, others = sum(matrix[k]), [0 if j == k else count for j, count in enumerate(matrix[k])]
+        wrong = result["classes"][others.index(max(others))] if any(others) else ""
+        share = f"{100 * matrix[k][k] / total:.1f}" if total else "-"
+        each.add_row(escape(name), str(total), share, escape(wrong))
+    output().print(each)

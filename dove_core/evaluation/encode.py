@@ -1,0 +1,155 @@
+"""A split's pictures and captions to features and pair scores: in this process, or in several that share the pictures.
+
+Shares are cut between batches, so that every batch, and with it every number, is the same however many processes work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dove_core.config import ComputeConfig, EvalConfig
+from dove_core.data.reader import Shards
+from dove_core.errors import DataError, UsageError
+from dove_core.evaluation.rows import EncodedSplit
+from dove_core.events import Advanced, Report, Started, silent
+from dove_core.model.checkpoint import load_checkpoint
+from dove_core.model.dove import ImageFeatures
+from dove_core.processes import each
+from dove_core.search.embedder import Embedder, concatenated
+
+_ROWS = 64
+"""Shares begin at multiples of this many batches' pictures too: pairs are scored in blocks of so many rows."""
+
+
+def encode_split(
+    embedder: Embedder,
+    shards: Shards,
+    *,
+    batch_size: int,
+    prefix: str = "",
+    lean: bool = False,
+    report: Report = silent,
+) -> EncodedSplit:
+    """Encode a split's pictures and distinct captions, each with `prefix` before it, once each.
+
+    With `lean` only what the global score needs is kept of the pictures.
+
+    Raises:
+        DataError: no sample has a caption in the model's field.
+    """
+    texts, distinct, owners = _texts(embedder, shards)
+    report(Started("encoding", len(shards), "pictures"))
+    images = _encode_pictures(embedder, shards, batch_size, 0, len(shards), lean, report)
+    return EncodedSplit(images, embedder.embed_captions([prefix + text for text in texts]), distinct, owners, texts)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every share has in common."""
+
+    checkpoint: Path
+    shards: Path
+    evaluation: EvalConfig
+    compute: ComputeConfig
+    processes: int
+
+
+def encode_in_processes(
+    checkpoint: Path,
+    embedder: Embedder,
+    shards: Shards,
+    evaluation: EvalConfig,
+    compute: ComputeConfig,
+    *,
+    report: Report = silent,
+) -> tuple[EncodedSplit, np.ndarray | None]:
+    """Do the same in `evaluation.gpus` processes, a GPU each; return ROAM's scores of all pairs too if they are wanted.
+
+    Raises:
+        DataError: no sample has a caption in the model's field, or a process died.
+        UsageError: there are fewer GPUs than processes.
+    """
+    count, found = evaluation.gpus, torch.cuda.device_count()
+    if embedder.device.type == "cuda" and count > found:
+        raise UsageError(f"--gpus {count}: this machine has {found}", hint=f"use at most --gpus {found}")
+    texts, distinct, owners = _texts(embedder, shards)
+    report(Started("encoding and scoring" if evaluation.pairwise else "encoding", len(shards), "pictures"))
+    job = _Job(checkpoint, shards.folder, evaluation, compute, count)
+    parts: dict[int, tuple[list[np.ndarray], np.ndarray | None]] = {}
+    lost = "out of memory? Try fewer --gpus, or a smaller --batch-size"
+    for (number, start, stop), part in each(
+        partial(_do_share, job), shares_of(len(shards), evaluation.batch_size, count), count, lost=lost
+    ):
+        parts[number] = part
+        report(Advanced("encoding and scoring" if evaluation.pairwise else "encoding", stop - start))
+    ordered = [parts[number] for number in sorted(parts)]
+    images = ImageFeatures(
+        *(
+            torch.from_numpy(np.concatenate(column)).to(embedder.device)
+            for column in zip(*(f for f, _ in ordered), strict=True)
+        )
+    )
+    pairs = [scores for _, scores in ordered if scores is not None]
+    captions = embedder.embed_captions([evaluation.prefix + text for text in texts])
+    return EncodedSplit(images, captions, distinct, owners, texts), np.concatenate(pairs) if pairs else None
+
+
+def shares_of(pictures: int, batch_size: int, count: int) -> list[tuple[int, int, int]]:
+    """Return number, first picture and end of `count` shares or fewer, cut where batches and blocks of pairs end."""
+    unit = int(np.lcm(batch_size, _ROWS))
+    units = -(-pictures // unit)
+    cuts = [min(pictures, unit * (units * k // count)) for k in range(count + 1)]
+    return [(k, a, b) for k, (a, b) in enumerate(pairwise(cuts)) if b > a]
+
+
+def _do_share(job: _Job, share: tuple[int, int, int]) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """Encode the pictures of one share, and score them with all captions if pairs are wanted."""
+    number, start, stop = share
+    if job.compute.device != "cpu" and torch.cuda.is_available():
+        torch.cuda.set_device(number)
+    else:
+        torch.set_num_threads(max(1, torch.get_num_threads() // job.processes))
+    embedder, shards = Embedder(load_checkpoint(job.checkpoint), job.compute), Shards(job.shards)
+    images = _encode_pictures(embedder, shards, job.evaluation.batch_size, start, stop, False, silent)
+    scores = None
+    if job.evaluation.pairwise:
+        texts, _, _ = _texts(embedder, shards)
+        captions = embedder.embed_captions([job.evaluation.prefix + text for text in texts])
+        scores = embedder.score_pairs(images, captions).numpy()
+    if job.evaluation.pairwise or not job.evaluation.rerank:
+        images = _without_regions(images)
+    return [part.float().cpu().numpy() for part in images], scores
+
+
+def _encode_pictures(
+    embedder: Embedder, shards: Shards, batch_size: int, start: int, stop: int, lean: bool, report: Report
+) -> ImageFeatures:
+    parts = []
+    for records, features in embedder.embed_shards(shards, batch_size=batch_size, start=start, stop=stop):
+        parts.append(_without_regions(features) if lean else features)
+        report(Advanced("encoding", len(records)))
+    return concatenated(parts)
+
+
+def _without_regions(images: ImageFeatures) -> ImageFeatures:
+    return images._replace(key=images.key[:, :, :0], value=images.value[:, :, :0])
+
+
+def _texts(embedder: Embedder, shards: Shards) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Return the distinct captions, for each caption its number among them, and for each the number of its picture."""
+    field = shards.choose_field(embedder.checkpoint.config.caption_field)
+    of_each: Sequence[list[str]] = list(shards.captions(field))
+    texts = [text for own in of_each for text in own]
+    if not texts:
+        hint = f"the model reads the field {field!r}"
+        raise DataError(f"{shards.folder} has no captions to evaluate with", hint=hint)
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    distinct = np.array([numbers[text] for text in texts])
+    return list(numbers), distinct, np.repeat(np.arange(len(of_each)), [len(own) for own in of_each])

@@ -1,0 +1,151 @@
+"""Everything that `dove eval` does with a checkpoint: on shards, on files in other forms, on a suite; each once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dove_core.config import ComputeConfig, EvalConfig, RankConfig, ZeroShotConfig, check
+from dove_core.data.reader import Shards
+from dove_core.errors import UsageError
+from dove_core.evaluation.evaluate import Evaluation, evaluate
+from dove_core.evaluation.material import Material, sharded
+from dove_core.evaluation.recorded import once
+from dove_core.evaluation.report import Section, section_of
+from dove_core.evaluation.suite import find_sets, settings_for
+from dove_core.evaluation.zero_shot import ZeroShot, classify_split
+from dove_core.events import Report, silent
+
+
+@dataclass(frozen=True)
+class Request:
+    """A checkpoint and how to measure it; `command` says what asked for it, for the record.
+
+    `force` measures what was measured before; so does `with_section`, which a page needs.
+    """
+
+    checkpoint: Path
+    evaluation: EvalConfig = field(default_factory=EvalConfig)
+    zero_shot: ZeroShotConfig = field(default_factory=ZeroShotConfig)
+    ranking: RankConfig = field(default_factory=RankConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    command: str = ""
+    force: bool = False
+    with_section: bool = False
+
+    def check(self) -> None:
+        """Hold all settings to their bounds.
+
+        Raises:
+            UsageError: one is out of bounds.
+        """
+        for config in (self.evaluation, self.zero_shot, self.ranking, self.compute):
+            check(config)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to measure on: shards, or pictures with or without captions (and which split of them), or a suite."""
+
+    shards: Path | None = None
+    images: Path | None = None
+    captions: Path | None = None
+    split: str = ""
+    suite: Path | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A result as JSON, whether the run folder had it already, and what a page shows of it, if that was wanted."""
+
+    result: dict[str, Any]
+    was_known: bool
+    section: Section | None
+
+
+def measure(request: Request, source: Source, *, report: Report = silent) -> list[Measured]:
+    """Measure on whatever a source is: one result, or one for each set of a suite.
+
+    Raises:
+        UsageError: a setting is out of bounds, or the source is nothing at all.
+        DoveError: as the functions below say.
+    """
+    request.check()
+    if source.suite:
+        return measure_suite(request, source.suite, report=report)
+    if source.images:
+        return [measure_images(request, source.images, source.captions, split=source.split, report=report)]
+    if source.shards:
+        return [measure_shards(request, source.shards, report=report)]
+    raise UsageError("there is nothing to measure on", hint="give shards, images or a suite")
+
+
+def measure_shards(request: Request, shards: Path, *, report: Report = silent) -> Measured:
+    """Measure retrieval on a split, or classification where a field of labels is chosen.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or damaged, or gives vectors that are not finite.
+        DataError: the shards are missing or damaged, or lack captions or labels.
+    """
+    sections: list[Section] = []
+
+    def anew() -> dict[str, Any]:
+        measured = _measure(request, shards, report)
+        if request.with_section:
+            sections.append(section_of(measured, Shards(shards)))
+        return measured.to_json()
+
+    settings = _settings(request)
+    force = request.force or request.with_section
+    result, was_known = once(request.checkpoint, shards, settings, anew, force=force)
+    return Measured(result, was_known, sections[0] if sections else None)
+
+
+def measure_images(
+    request: Request, images: Path, captions: Path | None = None, *, split: str = "", report: Report = silent
+) -> Measured:
+    """Measure on pictures with captions, labels, or folders named like classes; `material.sharded` says the forms.
+
+    Raises:
+        DoveError: as in `sharded` and `measure_shards`.
+    """
+    label = request.zero_shot.label_field
+    with sharded(images, captions, split=split, label_field=label, report=report) as material:
+        return measure_shards(_fitted(request, material), material.shards, report=report)
+
+
+def measure_suite(request: Request, folder: Path, *, report: Report = silent) -> list[Measured]:
+    """Measure SkyScript's benchmark sets in a folder, one after another, each as SkyScript does.
+
+    Raises:
+        DoveError: as in `find_sets` and `measure_images`.
+    """
+    found = []
+    for name, place in find_sets(folder).items():
+        evaluation, zero_shot = settings_for(name, request.evaluation, request.zero_shot)
+        own = replace(request, evaluation=evaluation, zero_shot=zero_shot)
+        found.append(measure_images(own, place, report=report))
+    return found
+
+
+def _fitted(request: Request, material: Material) -> Request:
+    names = request.zero_shot.class_names or material.class_names
+    labels = replace(request.zero_shot, label_field=material.label_field, class_names=names)
+    return replace(request, zero_shot=labels)
+
+
+def _measure(request: Request, shards: Path, report: Report) -> Evaluation | ZeroShot:
+    checkpoint, evaluation, ranking, compute = request.checkpoint, request.evaluation, request.ranking, request.compute
+    if request.zero_shot.label_field:
+        size = evaluation.batch_size
+        return classify_split(
+            checkpoint, shards, request.zero_shot, ranking, compute, batch_size=size, command=request.command,
+            report=report,
+        )  # fmt: skip
+    return evaluate(checkpoint, shards, evaluation, ranking, compute, command=request.command, report=report)
+
+
+def _settings(request: Request) -> list[Any]:
+    own = request.zero_shot if request.zero_shot.label_field else request.evaluation
+    return [own, request.ranking, request.compute]

@@ -1,0 +1,169 @@
+"""An evaluation as one HTML page that needs nothing else: tables, curves, queries with their pictures, confusions."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader
+from PIL import Image
+
+from dove_core.data.reader import Shards
+from dove_core.errors import DataError
+from dove_core.evaluation.evaluate import Evaluation
+from dove_core.evaluation.rows import RankedRow
+from dove_core.evaluation.zero_shot import ZeroShot
+from dove_core.files import atomic_file
+
+_SHOWN = 8
+_SIDE = 192
+_CURVE = 100
+
+
+@dataclass(frozen=True)
+class Section:
+    """One measurement, ready to be drawn: its JSON and what the page shows besides."""
+
+    result: Mapping[str, Any]
+    curves: Mapping[str, Mapping[str, Sequence[float]]]
+    texts: Sequence[Mapping[str, Any]] = ()
+    pictures: Sequence[Mapping[str, Any]] = ()
+    wrong: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def recalls(self) -> list[str]:
+        """Return the names of recall at each K, both ways."""
+        return [name for name in next(iter(self.result["metrics"].values())) if "_recall@" in name]
+
+
+def write_report(path: Path, sections: Sequence[Section]) -> None:
+    """Write one page with a section for each measurement.
+
+    Raises:
+        SpaceError: the disk is full.
+    """
+    environment = Environment(loader=PackageLoader("dove_core.evaluation", "."), autoescape=True, trim_blocks=True)
+    environment.filters["polyline"] = _polyline
+    page = environment.get_template("report.html.j2").render(sections=sections, width=_CURVE)
+    with atomic_file(path) as stream:
+        stream.write(page.encode())
+
+
+def section_of(measured: Evaluation | ZeroShot, shards: Shards) -> Section:
+    """Return what the page shows of a measurement on some shards.
+
+    Raises:
+        DataError: a shard is damaged.
+    """
+    return _retrieval(measured, shards) if isinstance(measured, Evaluation) else _classification(measured, shards)
+
+
+def _retrieval(measured: Evaluation, shards: Shards) -> Section:
+    curves = {name: _curves(row) for name, row in measured.ranked.items()}
+    last = list(measured.ranked.values())[-1]
+    return Section(
+        measured.to_json(), curves, _text_queries(measured, last, shards), _picture_queries(measured, last, shards)
+    )
+
+
+def _curves(row: RankedRow) -> dict[str, list[float]]:
+    """Return recall in percent at 1, 2, ... for both ways."""
+    found = {}
+    for way, ranks in (("image_to_text", row.ranks.picture_ranks), ("text_to_image", row.ranks.text_ranks)):
+        counts = np.bincount(np.minimum(ranks, _CURVE + 1), minlength=_CURVE + 2)[1 : _CURVE + 1]
+        found[way] = (100 * counts.cumsum() / max(1, len(ranks))).tolist()
+    return found
+
+
+def _best_and_worst(ranks: np.ndarray) -> list[int]:
+    """Return the places of the lowest and the highest ranks; equal ones are spread over the split."""
+    spread = np.random.default_rng(0).permutation(len(ranks))
+    order = spread[np.argsort(ranks[spread], kind="stable")]
+    half = min(_SHOWN, -(-len(order) // 2))
+    return [*order[:half].tolist(), *order[max(half, len(order) - _SHOWN) :][::-1].tolist()]
+
+
+def _text_queries(measured: Evaluation, row: RankedRow, shards: Shards) -> list[dict[str, Any]]:
+    split = measured.encoded
+    columns, belonging = split.texts(split.protocol(measured.protocol))
+    found = []
+    for place in _best_and_worst(row.ranks.text_ranks):
+        text = int(row.ranks.texts[place])
+        own = int(belonging.pictures[belonging.texts == text][0])
+        first = int(row.first_picture[columns[text]])
+        found.append(
+            {
+                "text": split.words[columns[text]],
+                "rank": int(row.ranks.text_ranks[place]),
+                "own": _picture(shards, own),
+                "first": _picture(shards, first) if first != own else None,
+            }
+        )
+    return found
+
+
+def _picture_queries(measured: Evaluation, row: RankedRow, shards: Shards) -> list[dict[str, Any]]:
+    split = measured.encoded
+    found = []
+    for place in _best_and_worst(row.ranks.picture_ranks):
+        number = int(row.ranks.pictures[place])
+        own = dict.fromkeys(split.words[k] for k in split.distinct[split.owners == number])
+        first = split.words[int(row.first_caption[number])]
+        found.append(
+            {
+                "picture": _picture(shards, number),
+                "rank": int(row.ranks.picture_ranks[place]),
+                "own": list(own),
+                "first": first,
+                "is_own": first in own,
+            }
+        )
+    return found
+
+
+def _classification(measured: ZeroShot, shards: Shards) -> Section:
+    scores = list(measured.rows.values())[-1]
+    others = scores.confusion.copy()
+    np.fill_diagonal(others, 0)
+    wrong = []
+    for flat in np.argsort(-others, axis=None, kind="stable")[: 2 * _SHOWN]:
+        true, taken = np.unravel_index(flat, others.shape)
+        if not others[true, taken]:
+            break
+        examples = measured.numbers[(measured.labels == true) & (scores.taken_for == taken)]
+        wrong.append(
+            {
+                "is": measured.classes[int(true)],
+                "taken_for": measured.classes[int(taken)],
+                "count": int(others[true, taken]),
+                "picture": _picture(shards, int(examples[0])),
+            }
+        )
+    return Section(measured.to_json(), {}, wrong=wrong)
+
+
+def _picture(shards: Shards, number: int) -> str:
+    """Return a small picture as an address that holds it."""
+    record = shards.read(number)
+    try:
+        with Image.open(io.BytesIO(record.picture)) as picture:
+            small = picture.convert("RGB")
+    except (OSError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{record.shard}: {record.sample.path} cannot be decoded: {error}", hint="run `dove shard` again"
+        ) from error
+    small.thumbnail((_SIDE, _SIDE))
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _polyline(values: Sequence[float]) -> str:
+    """Return the points of a curve in a box of 100 by 100, its first value at x = 1, on a logarithmic axis."""
+    scale = 100 / np.log(len(values))
+    return " ".join(f"{scale * np.log(k):.2f},{100 - value:.2f}" for k, value in enumerate(values, 1))

@@ -1,0 +1,80 @@
+"""Several processes share a split, and give the same numbers as one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from dove_core.config import EvalConfig, RankConfig
+from dove_core.data.reader import Shards
+from dove_core.errors import UsageError
+from dove_core.evaluation.encode import encode_in_processes, encode_split, shares_of
+from dove_core.evaluation.evaluate import evaluate
+from dove_core.evaluation.rows import score_rows
+from dove_core.model.checkpoint import load_checkpoint
+from dove_core.search.embedder import Embedder
+from tests.conftest import ALONE
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Shards of 200 pictures: more than one share's least size."""
+    from dove_core.config import ShardConfig
+    from dove_core.data.sharding.shards import shard_captions
+    from tests.made import make_karpathy
+
+    folder = tmp_path_factory.mktemp("many")
+    captions, images = make_karpathy(folder / "source", {"test": 200})
+    shard_captions(captions, images, folder / "shards", ShardConfig(shard_size=70, workers=1))
+    return folder / "shards" / "test"
+
+
+@pytest.mark.parametrize("pairwise", [True, False])
+def test_three_processes_give_the_numbers_of_one(trained, many, pairwise):
+    settings = EvalConfig(batch_size=32, pairwise=pairwise)
+    alone = evaluate(trained / "best", many, settings, RankConfig(), ALONE)
+    shared = evaluate(trained / "best", many, dataclasses.replace(settings, gpus=3), RankConfig(), ALONE)
+    assert shared.to_json() == alone.to_json()
+    assert torch.equal(shared.encoded.images.embedding, alone.encoded.images.embedding)
+
+
+def test_shares_are_cut_between_batches_and_blocks_and_cover_everything():
+    for pictures, size, count in ((1094, 64, 3), (1094, 48, 2), (10, 64, 4), (129, 64, 2), (1000, 7, 8)):
+        shares = shares_of(pictures, size, count)
+        assert [start for _, start, _ in shares] == [0, *(stop for _, _, stop in shares[:-1])]
+        assert shares[-1][2] == pictures
+        assert all(start % size == start % 64 == 0 for _, start, _ in shares)
+        assert len(shares) <= count
+    assert len(shares_of(1094, 64, 3)) == 3
+
+
+def test_more_processes_than_gpus_is_an_error_that_says_how_many_there_are(trained, shapes, monkeypatch):
+    embedder = Embedder(load_checkpoint(trained / "best"), ALONE)
+    embedder.device = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UsageError, match="--gpus 3: this machine has 2"):
+        encode_in_processes(trained / "best", embedder, Shards(shapes / "val"), EvalConfig(gpus=3), ALONE)
+
+
+def test_what_only_the_global_row_needs_is_small_and_gives_the_same_row(trained, shapes):
+    embedder, shards = Embedder(load_checkpoint(trained / "best"), ALONE), Shards(shapes / "train")
+    lean, full = (encode_split(embedder, shards, batch_size=16, lean=lean) for lean in (True, False))
+    assert lean.images.key.numel() == lean.images.value.numel() == 0 < full.images.key.numel()
+    only = EvalConfig(pairwise=False, rerank=0)
+    rows = score_rows(embedder, lean, only, RankConfig())
+    assert list(rows) == ["global"]
+    assert rows["global"] == score_rows(embedder, full, only, RankConfig())["global"]
+    alone = evaluate(trained / "best", shapes / "train", only, RankConfig(), ALONE)
+    assert alone.encoded.images.key.numel() == 0
+
+
+def test_the_words_of_captions_are_in_the_order_of_their_features(trained, shapes):
+    embedder, shards = Embedder(load_checkpoint(trained / "best"), ALONE), Shards(shapes / "train")
+    split = encode_split(embedder, shards, batch_size=16)
+    texts = [text for captions in shards.captions("caption") for text in captions]
+    assert [split.words[k] for k in split.distinct] == texts
+    again = embedder.embed_captions(list(split.words))
+    assert np.allclose(again.embedding, split.captions.embedding)

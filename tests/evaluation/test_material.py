@@ -1,0 +1,269 @@
+"""Evaluating on files in any form: a folder of class folders, tables with labels or captions, SkyScript's zips."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from dove_core.config import EvalConfig, RankConfig, ZeroShotConfig
+from dove_core.data.reader import Shards
+from dove_core.errors import DataError, UsageError
+from dove_core.evaluation.evaluate import evaluate
+from dove_core.evaluation.material import in_words, sharded
+from dove_core.evaluation.measure import Request, Source, measure
+from dove_core.evaluation.suite import SETS, average, find_sets, missing, settings_for
+from dove_core.events import Skipped
+from tests.cli.test_commands import dove
+from tests.conftest import ALONE
+from tests.made import COLOURS, draw_shape, make_karpathy
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Pictures in folders named like their classes, with equal names in each."""
+    for colour in COLOURS:
+        folder = tmp_path / "ByColour" / f"{colour.title()}Circle"
+        folder.mkdir(parents=True)
+        for k in range(3):
+            draw_shape(colour, "circle", shift=k).save(folder / f"{k}.jpg")
+    return tmp_path / "ByColour"
+
+
+def zipped(path, files):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def drawn(tmp_path, colour, k=0):
+    path = tmp_path / "drawn.jpg"
+    draw_shape(colour, "circle", shift=k).save(path)
+    return path.read_bytes()
+
+
+def a_set(tmp_path, stem, rows, names="red\ngreen\nblue\n", header="filepath,label", table="img_txt_pairs_train.csv"):
+    """Write a zip as SkyScript's benchmark sets are; return it."""
+    files = {f"{stem}/images/{colour}_{k}.jpg": drawn(tmp_path, colour, k) for colour in COLOURS[:3] for k in range(2)}
+    lines = [header, *(f"{stem}/images/{path},{label}" for path, label in rows)]
+    files[f"{stem}/{table}"] = "\n".join(lines)
+    if names:
+        files[f"{stem}/classnames.txt"] = names
+    files[f"__MACOSX/{stem}/._{table}"] = "junk"
+    return zipped(tmp_path / f"{stem}.zip", files)
+
+
+ROWS = [(f"{colour}_{k}.jpg", colour) for colour in COLOURS[:3] for k in range(2)]
+
+
+def labels_in(material):
+    return sorted((r.path.rpartition("/")[2], *r.captions["label"]) for r in samples(material))
+
+
+def samples(material):
+    shards = Shards(material.shards)
+    return [shards.read(n).sample for n in range(len(shards))]
+
+
+def test_folders_are_classes_in_words(folders, tmp_path):
+    with sharded(folders) as material:
+        found = samples(material)
+        assert material.label_field == "label"
+        assert len(found) == 18  # equal file names in different classes are different pictures
+        assert {text for sample in found for text in sample.captions["label"]} == {f"{c} circle" for c in COLOURS}
+        assert material.shards.exists()
+    assert not material.shards.exists()
+    packed = zipped(tmp_path / "x.zip", {f"all/{p.parent.name}/{p.name}": p.read_bytes() for p in folders.glob("*/*")})
+    with sharded(packed) as material:
+        assert len(samples(material)) == 18
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("AnnualCrop", "annual crop"),
+        ("storage_tank", "storage tank"),
+        ("airport", "airport"),
+        ("BareLand_2", "bare land 2"),
+    ],
+)
+def test_names_of_folders_become_words(name, words):
+    assert in_words(name) == words
+
+
+def test_a_benchmark_zip_brings_its_table_and_its_classes(tmp_path):
+    with sharded(a_set(tmp_path, "aid", ROWS)) as material:
+        assert labels_in(material) == sorted(ROWS)
+        assert Path(material.class_names).read_text().split() == ["red", "green", "blue"]
+
+
+def test_numbers_count_the_classes_and_rows_without_a_label_are_counted(tmp_path):
+    events = []
+    rows = [(path, COLOURS.index(label)) for path, label in ROWS[:-1]] + [(ROWS[-1][0], "")]
+    with sharded(a_set(tmp_path, "aid", rows), report=events.append) as material:
+        assert labels_in(material) == sorted(ROWS[:-1])
+    assert [(e.reason, e.count) for e in events if isinstance(e, Skipped)] == [("no label", 1)]
+    with (
+        pytest.raises(DataError, match="label 7, and there are 3 classes"),
+        sharded(a_set(tmp_path, "aid", [(path, 7) for path, _ in ROWS])),
+    ):
+        pass
+    with pytest.raises(DataError, match="numbers as labels") as caught, sharded(a_set(tmp_path, "aid", rows, names="")):
+        pass
+    assert "classnames.txt" in caught.value.hint
+
+
+def test_an_attribute_set_has_two_columns_of_labels(tmp_path):
+    path = a_set(
+        tmp_path, "surface", [(p, f"{c},other") for p, c in ROWS], names="", header="filepath,label_v1,label_v2"
+    )
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("surface/classnames_v1.txt", "red\ngreen\nblue")
+        archive.writestr("surface/classnames_v2.txt", "other\nanother")
+    with sharded(path) as material:
+        assert labels_in(material) == sorted(ROWS)
+        assert Path(material.class_names).read_text().startswith("red\n")
+    with sharded(path, label_field="label_v2") as material:
+        assert {label for _, label in labels_in(material)} == {"other"}
+        assert Path(material.class_names).read_text().startswith("other\n")
+    with pytest.raises(UsageError, match="label_v3") as caught, sharded(path, label_field="label_v3"):
+        pass
+    assert "label_v1, label_v2" in caught.value.hint
+
+
+def test_captions_in_any_form_are_retrieval(tmp_path):
+    captions, images = make_karpathy(tmp_path / "source", {"test": 4, "val": 2})
+    with sharded(images, captions) as material:
+        assert material.label_field == ""
+        assert len(samples(material)) == 4
+    with sharded(images, captions, split="val") as material:
+        assert len(samples(material)) == 2
+    with pytest.raises(DataError, match="no picture of split train"), sharded(images, captions, split="train"):
+        pass
+    five = [(path, f"a {label} circle {k}") for path, label in ROWS for k in range(5)]
+    path = a_set(tmp_path, "RSICD", five, names="", header="filepath,title", table="RSICD_img_txt_pairs_test.csv")
+    with sharded(path) as material:
+        assert material.label_field == ""
+        assert [len(sample.captions["title"]) for sample in samples(material)] == [5] * 6
+
+
+def test_a_table_of_the_wanted_split_is_taken_and_a_doubtful_one_refused(tmp_path):
+    path = a_set(tmp_path, "aid", ROWS, table="pairs_train.csv")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("aid/pairs_test.csv", "filepath,label\naid/images/red_0.jpg,red\n")
+    with sharded(path) as material:
+        assert len(samples(material)) == 1
+    with sharded(path, split="train") as material:
+        assert len(samples(material)) == 6
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("aid/more_test.csv", "filepath,label\n")
+    with pytest.raises(DataError, match=r"several tables: .*more_test\.csv") as caught, sharded(path):
+        pass
+    assert "--captions" in caught.value.hint
+
+
+@pytest.mark.parametrize("what", ["missing", "text", "flat"])
+def test_what_is_no_material_is_refused(tmp_path, what):
+    place = tmp_path / "place.zip"
+    if what == "text":
+        place.write_text("no zip")
+    elif what == "flat":
+        place = tmp_path / "flat"
+        place.mkdir()
+        draw_shape("red", "circle").save(place / "x.jpg")
+    with pytest.raises(DataError) as caught, sharded(place):
+        pass
+    assert caught.value.hint
+
+
+def words(**more):
+    return ZeroShotConfig(templates="a {c} circle on grey ground", **more)
+
+
+def test_all_listed_classes_compete_and_unknown_labels_are_refused(trained, tmp_path):
+    names = "red\ngreen\nblue\nyellow\n"
+    path = a_set(tmp_path, "aid", ROWS, names=names)
+    request = Request(trained / "best", zero_shot=words(), compute=ALONE)
+    (found,) = measure(request, Source(images=path))
+    assert found.result["classes"] == names.split()
+    assert len(found.result["confusion"]["global"]) == 4
+    assert found.result["pictures"] == 6
+    path = a_set(tmp_path, "eurosat", ROWS, names="red\ngreen\n")
+    with pytest.raises(DataError, match=r"labels are no class of .*blue"):
+        measure(request, Source(images=path))
+    (tmp_path / "own.txt").write_text("blue\nred\ngreen\n")
+    own = Request(trained / "best", zero_shot=words(class_names=str(tmp_path / "own.txt")), compute=ALONE)
+    (found,) = measure(own, Source(images=path))
+    assert found.result["classes"] == ["blue", "red", "green"]
+
+
+@pytest.mark.parametrize("text", ["", "one\n", "a\nb\na\n"])
+def test_a_list_of_classes_names_each_once(trained, tmp_path, text):
+    (tmp_path / "own.txt").write_text(text)
+    request = Request(trained / "best", zero_shot=words(class_names=str(tmp_path / "own.txt")), compute=ALONE)
+    with pytest.raises(DataError, match=r"own\.txt names"):
+        measure(request, Source(images=a_set(tmp_path, "aid", ROWS)))
+
+
+def test_a_suite_is_measured_as_skyscript_does(trained, tmp_path):
+    folder = tmp_path / "benchmark"
+    folder.mkdir()
+    for name, known in SETS.items():
+        if known.kind == "retrieval":
+            titles = [(path, f"a {label} circle") for path, label in ROWS]
+            made = a_set(tmp_path, name, titles, names="", header="filepath,title", table=f"{name}_test.csv")
+        elif known.kind == "attribute":
+            made = a_set(tmp_path, name, ROWS, header="filepath,label_v1")
+        else:
+            made = a_set(tmp_path, name, ROWS)
+        made.rename(folder / made.name)
+    assert list(find_sets(tmp_path)) == list(SETS)
+    measured = measure(Request(trained / "best", compute=ALONE), Source(suite=tmp_path))
+    by_name = {one.result["dataset"]: one.result for one in measured}
+    assert list(by_name) == list(SETS)
+    assert by_name["aid"]["templates"] == ["a satellite photo of {c}.", "a satellite image of {c}"]
+    assert by_name["roof_shape"]["templates"][0] == "a satellite photo of building, {c}."
+    assert by_name["surface"]["templates"][1] == "a satellite image of road, {c}"
+    assert by_name["RSICD"]["protocol"] == "unique-text"
+    assert by_name["RSICD"]["caption_prefix"] == "a satellite image. "
+    results = [one.result for one in measured]
+    mean = average(results)
+    seven = [r for r in results if SETS[r["dataset"]].kind == "scene" and r["dataset"] != "SkyScript_cls"]
+    assert len(seven) == 7
+    assert mean["metrics"]["global"]["acc1"] == pytest.approx(sum(r["metrics"]["global"]["acc1"] for r in seven) / 7)
+    assert average(results[1:3]) is None
+    assert missing(results) == []
+    assert "fmow" in missing(results[1:3])
+    words = ("eval", "--checkpoint", str(trained / "best"), "--suite", str(tmp_path), "--device", "cpu")
+    code, out, err = dove(*words, "--workers", "0", "--json")
+    assert code == 0, err
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert len(lines) == len(SETS) + 1
+    assert lines[-1]["sets"] == [r["dataset"] for r in seven]
+    assert lines[-1]["metrics"] == mean["metrics"]
+
+
+def test_what_was_chosen_stays_chosen_in_a_suite():
+    evaluation, zero_shot = settings_for(
+        "RSICD", EvalConfig(protocol="captions-5"), ZeroShotConfig(templates="there is {c}")
+    )
+    assert (evaluation.protocol, evaluation.prefix, zero_shot.templates) == ("captions-5", "", "there is {c}")
+    evaluation, _ = settings_for("RSICD", EvalConfig(prefix="seen from above: "), ZeroShotConfig())
+    assert evaluation.prefix == "seen from above: "
+
+
+def test_a_folder_without_benchmark_sets_says_how_to_get_them(tmp_path):
+    with pytest.raises(DataError, match="holds none of SkyScript_cls, aid") as caught:
+        find_sets(tmp_path)
+    assert "dove fetch benchmarks" in caught.value.hint
+
+
+def test_files_give_the_numbers_of_their_shards(trained, shapes, tmp_path):
+    captions, images = make_karpathy(tmp_path / "source", {"test": 12})
+    request = Request(trained / "best", compute=ALONE)
+    (by_files,) = measure(request, Source(images=images, captions=captions))
+    by_shards = evaluate(trained / "best", shapes / "test", EvalConfig(), RankConfig(), ALONE).to_json()
+    assert by_files.result["metrics"]["pairwise"] == pytest.approx(by_shards["metrics"]["pairwise"])

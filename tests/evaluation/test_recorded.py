@@ -1,0 +1,88 @@
+"""Nothing is measured twice, unless something has changed or it is wanted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+
+from dove_core.config import EvalConfig, RankConfig
+from dove_core.evaluation.measure import Request, Source, measure
+from dove_core.evaluation.recorded import FOLDER
+from dove_core.events import Started
+from tests.cli.test_commands import dove
+from tests.conftest import ALONE
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns(FOLDER))
+
+
+def test_the_second_time_the_run_folder_answers(run, shapes):
+    request, source = Request(run / "best", compute=ALONE), Source(shapes / "test")
+    events = []
+    (first,) = measure(request, source, report=events.append)
+    assert any(isinstance(event, Started) for event in events)
+    assert not first.was_known
+    events.clear()
+    (second,) = measure(request, source, report=events.append)
+    assert second.was_known
+    assert not events
+    assert second.result == json.loads(json.dumps(first.result))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"evaluation": EvalConfig(rerank=3)},
+        {"ranking": RankConfig(rank_by="pair")},
+        {"compute": dataclasses.replace(ALONE, amp=False)},
+        {"force": True},
+        {"with_section": True},
+    ],
+    ids=str,
+)
+def test_what_may_change_a_number_is_measured_anew(run, shapes, change):
+    request, source = Request(run / "best", compute=ALONE), Source(shapes / "test")
+    measure(request, source)
+    (again,) = measure(dataclasses.replace(request, **change), source)
+    assert not again.was_known
+
+
+def test_other_weights_and_other_data_are_measured_and_other_workers_are_not(run, shapes):
+    request = Request(run / "best", compute=ALONE)
+    measure(request, Source(shapes / "test"))
+    assert not measure(request, Source(shapes / "val"))[0].was_known
+    assert not measure(dataclasses.replace(request, checkpoint=run / "last"), Source(shapes / "val"))[0].was_known
+    more = dataclasses.replace(request, compute=dataclasses.replace(ALONE, workers=1))
+    assert measure(more, Source(shapes / "test"))[0].was_known
+
+
+def test_a_damaged_record_is_measured_again_and_a_lone_checkpoint_keeps_none(run, shapes, tmp_path):
+    request, source = Request(run / "best", compute=ALONE), Source(shapes / "test")
+    measure(request, source)
+    (record,) = (run / FOLDER).iterdir()
+    record.write_text("{")
+    assert not measure(request, source)[0].was_known
+    assert measure(request, source)[0].was_known
+    lone = shutil.copytree(run / "best", tmp_path / "lone" / "best")
+    for _ in range(2):
+        assert not measure(dataclasses.replace(request, checkpoint=lone), source)[0].was_known
+    assert [path.name for path in lone.parent.iterdir()] == ["best"]
+
+
+def test_the_command_says_so(run, shapes):
+    words = ("eval", "--checkpoint", str(run / "best"), "--shards", str(shapes / "test"), "--device", "cpu")
+    code, first, err = dove(*words, "--workers", "0")
+    assert code == 0, err
+    code, second, err = dove(*words, "--workers", "0")
+    assert code == 0
+    assert second == first
+    assert "measured before" in err
+    assert "--force" in err
+    code, third, err = dove(*words, "--workers", "0", "--force")
+    assert "measured before" not in err
+    assert third == first
