@@ -65,6 +65,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "triplet-0.4": {"objective": "triplet", "margin": 0.4},
     "triplet-hardest": {"objective": "triplet", "negatives": "hardest"},
     "mission": {"objective": "triplet", "lambda_g": 10.0, "learning_rate": 2e-4, "average": 0.0},
+    "grid-4": {"region_grid": 4},
     "grid-6": {"region_grid": 6},
     "grid-8": {"region_grid": 8},
     "no-average": {"average": 0.0},

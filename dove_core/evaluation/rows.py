@@ -20,8 +20,8 @@ from dove_core.events import Advanced, Report, Started, silent
 from dove_core.model.dove import CaptionFeatures, ImageFeatures
 from dove_core.search.embedder import Embedder
 
-_BLOCK = 1 << 25
-"""Scores of a block of rows: 128 MiB."""
+_BLOCK = 1 << 23
+"""Scores of a block of rows: 32 MiB, a third of what ranking a block takes."""
 
 TIE = 1e-6
 """Cosines this close are equal: ten times what a batch's other pictures change in the last bits of float32."""
@@ -140,7 +140,7 @@ def _global_blocks(embedder: Embedder, split: EncodedSplit) -> Iterator[tuple[in
     for start in range(0, len(split.images.fused), step):
         part = split.images.rows(slice(start, start + step))
         scores = embedder.model.score_global(part, split.captions).float().cpu()
-        if not torch.isfinite(scores).all():
+        if not torch.stack(torch.aminmax(scores)).isfinite().all():  # NaN propagates to both
             hint = "its training diverged; train again"
             raise CheckpointError("the model gives vectors that are not finite", hint=hint)
         yield start, scores.numpy()
@@ -150,6 +150,9 @@ def _expanded(
     blocks: Iterator[tuple[int, np.ndarray]] | list[tuple[int, np.ndarray]], columns: np.ndarray
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Give every text its column."""
+    if np.array_equal(columns, np.arange(columns.max() + 1)):
+        yield from blocks
+        return
     for start, scores in blocks:
         step = max(1, _BLOCK // len(columns))
         for row in range(0, len(scores), step):

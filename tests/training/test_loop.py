@@ -16,10 +16,9 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from dove_core.config import EvalConfig, RankConfig, ShardConfig, TrainConfig
+from dove_core.config import ShardConfig, TrainConfig
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.errors import CheckpointError, DataError, TrainingError, UsageError
-from dove_core.evaluation.evaluate import evaluate
 from dove_core.events import Advanced, Skipped
 from dove_core.model.dove import Dove
 from dove_core.training.average import WeightAverage
@@ -27,6 +26,7 @@ from dove_core.training.journal import Journal
 from dove_core.training.loop import resume, train
 from dove_core.training.optimizer import learning_rate_at
 from dove_core.training.run import load_state
+from tests.cli.test_commands import dove
 from tests.conftest import ALONE
 from tests.made import SMALL, make_karpathy
 
@@ -85,17 +85,19 @@ def test_captions_without_information_give_chance_recall(tmp_path):
     shard_captions(captions, images, tmp_path / "shards", ShardConfig(workers=1))
     training = TrainConfig(weights="none", epochs=8, batch_size=16, learning_rate=1e-3, objective="infonce")
     train(tmp_path / "shards" / "train", tmp_path / "run", SMALL, training, ALONE)
+    places = ("--checkpoint", str(tmp_path / "run" / "best"), "--shards", str(tmp_path / "shards" / "val"))
     for rank_by in ("pair", "sum"):
-        found = evaluate(
-            tmp_path / "run" / "best", tmp_path / "shards" / "val", EvalConfig(), RankConfig(rank_by=rank_by), ALONE
-        )
-        for name, scores in found.rows.items():
-            for k, value in {**scores.text_to_image}.items():
+        code, out, err = dove("eval", *places, "--device", "cpu", "--workers", "0", "--rank-by", rank_by, "--json")
+        assert code == 0, err
+        metrics = json.loads(out)["metrics"]
+        assert set(metrics) == {"global", "reranked", "pairwise"}
+        for name, scores in metrics.items():
+            for k in (1, 5, 10):
                 chance = k / 60
                 spread = 100 * math.sqrt(chance * (1 - chance) / 60)
-                assert value < 100 * chance + 3 * spread, (name, rank_by, k)
+                assert scores[f"text_to_image_recall@{k}"] < 100 * chance + 3 * spread, (name, rank_by, k)
             chance = 100 * (1 + 5 + 10) / 60 / 3
-            assert scores.mean_recall < chance + 8, (name, rank_by)
+            assert scores["mean_recall"] < chance + 8, (name, rank_by)
 
 
 def test_a_frozen_trunk_stays_as_it_was_through_a_whole_run(shapes, tmp_path):

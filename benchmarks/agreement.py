@@ -1,0 +1,128 @@
+"""Do our recall and accuracy agree with clip-benchmark's, on the same vectors?
+
+    python -m benchmarks.agreement
+
+Installs clip-benchmark beside the environment, in a passing folder, and lets its own `evaluate` functions run over a
+model that only looks vectors up. On vectors without ties the numbers must be equal; with ties (vectors of few values)
+ours may only be lower, since we rank a tie last. Ends with exit code 1 where that does not hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from dove_core.evaluation.classification import class_vectors, classify
+from dove_core.evaluation.retrieval import recall
+
+AT = (1, 5, 10)
+PICTURES, CAPTIONS, CLASSES, PROMPTS, WIDTH = 1000, 5, 45, 2, 64
+
+
+class Lookup(torch.nn.Module):
+    """A CLIP-like model whose pictures and texts are numbers, and whose vectors are known."""
+
+    def __init__(self, images: torch.Tensor, texts: torch.Tensor) -> None:
+        super().__init__()
+        self.images, self.texts = images, texts
+
+    def encode_image(self, numbers: torch.Tensor) -> torch.Tensor:
+        return self.images[numbers]
+
+    def encode_text(self, numbers: torch.Tensor) -> torch.Tensor:
+        return self.texts[numbers]
+
+
+def numbers_of(texts: list[str]) -> torch.Tensor:
+    return torch.tensor([int(text) for text in texts])
+
+
+def vectors(*, tied: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return pictures (N, D) and captions (N * 5, D) that resemble theirs; `tied` leaves three values to each."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.randn(PICTURES, WIDTH, generator=random)
+    texts = images.repeat_interleave(CAPTIONS, 0) + 3 * torch.randn(PICTURES * CAPTIONS, WIDTH, generator=random)
+    if tied:
+        images, texts = images[:, :8].round().clamp(-1, 1) + 0.1, texts[:, :8].round().clamp(-1, 1) + 0.1
+    return F.normalize(images.double(), dim=-1), F.normalize(texts.double(), dim=-1)
+
+
+def batches() -> Iterator[tuple[torch.Tensor, list[list[str]]]]:
+    for start in range(0, PICTURES, 100):
+        block = range(start, start + 100)
+        yield torch.tensor(block), [[str(CAPTIONS * i + k) for k in range(CAPTIONS)] for i in block]
+
+
+def compare_retrieval(theirs: Any, *, tied: bool) -> bool:
+    images, texts = vectors(tied=tied)
+    began = time.perf_counter()
+    found = theirs.evaluate(Lookup(images, texts), batches(), numbers_of, "cpu", amp=False, recall_k_list=list(AT))
+    between = time.perf_counter()
+    ours = recall((images @ texts.T).numpy(), np.repeat(np.arange(PICTURES), CAPTIONS))
+    seconds = between - began, time.perf_counter() - between
+    good = True
+    for k in AT:
+        for name, own in (("text_retrieval", ours.image_to_text[k]), ("image_retrieval", ours.text_to_image[k])):
+            other = 100 * found[f"{name}_recall@{k}"]
+            fits = own <= other + 1e-4 if tied else abs(own - other) < 1e-4
+            kind, verdict = "tied" if tied else "plain", "ok" if fits else "NO"
+            print(f"{kind:6}{name}@{k:<3} ours {own:7.3f}  theirs {other:7.3f}  {verdict}")
+            good &= fits
+    print(f"time, theirs to ours: {seconds[0] / seconds[1]:.1f}")
+    return good
+
+
+def compare_classification(theirs: Any) -> bool:
+    random = torch.Generator().manual_seed(1)
+    prompts = F.normalize(torch.randn(CLASSES * PROMPTS, WIDTH, generator=random).double(), dim=-1)
+    labels = torch.randint(CLASSES, (PICTURES,), generator=random)
+    images = prompts.view(CLASSES, PROMPTS, WIDTH)[labels, 0] + 0.25 * torch.randn(PICTURES, WIDTH, generator=random)
+    images = F.normalize(images, dim=-1)
+    names = [str(k) for k in range(CLASSES)]
+    data = TensorDataset(torch.arange(PICTURES), labels)
+    data.classes = names
+    loader = DataLoader(data, batch_size=100)
+    templates = {name: [str(PROMPTS * k + p) for p in range(PROMPTS)] for k, name in enumerate(names)}
+    # Its float(array of one) is refused by numpy 2.5 and later; how numbers are converted is all that changes here.
+    theirs.float = lambda value: float(np.asarray(value).item())
+    found = theirs.evaluate(Lookup(images, prompts), loader, numbers_of, names, templates, "cpu", amp=False)
+    classes = class_vectors(prompts.numpy().reshape(CLASSES, PROMPTS, WIDTH))
+    ours = classify(images.numpy() @ classes.T, labels.numpy()).to_json()
+    good = True
+    for name, own in ours.items():
+        other = 100 * found[name]
+        fits = abs(own - other) < 1e-4
+        print(f"classes {name:22} ours {own:7.3f}  theirs {other:7.3f}  {'ok' if fits else 'NO'}")
+        good &= fits
+    return good
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", folder]
+        subprocess.run([*install, "--no-deps", "clip-benchmark", "tqdm"], check=True)
+        subprocess.run([*install, "scikit-learn"], check=True)
+        sys.path.append(folder)  # behind the environment's own numpy
+        classification, retrieval = (
+            import_module(f"clip_benchmark.metrics.zeroshot_{task}") for task in ("classification", "retrieval")
+        )
+        with contextlib.redirect_stderr(io.StringIO()):  # its bars
+            fits = [compare_retrieval(retrieval, tied=tied) for tied in (False, True)]
+            fits.append(compare_classification(classification))
+    sys.exit(0 if all(fits) else 1)
+
+
+if __name__ == "__main__":
+    main()
