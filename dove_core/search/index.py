@@ -5,10 +5,11 @@ The parts are the truth; `vectors.npy` beside them only saves reading them, and 
 
 from __future__ import annotations
 
+import json
 import os
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ FORMAT = 1
 MANIFEST, VECTORS = "index.json", "vectors.npy"
 _BLOCK = 1 << 16
 _HINT = "an index is a folder such as index/NAME, made by `dove embed`"
-_KNOWN = ["key", "caption", "place", "bbox", "time", "source", "shard", "offset", "size"]
+_KNOWN = ["key", "caption", "place", "bbox", "time", "source", "gsd", "tags", "shard", "offset", "size"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,10 @@ class IndexManifest:
 
 @dataclass(frozen=True)
 class Row:
-    """A picture of the index: what is known of it, and where it lies."""
+    """A picture of the index: what is known of it, and where it lies.
+
+    `place` is longitude and latitude of its middle, `box` west, south, east, north, all in degrees; `gsd` metres a pixel.
+    """
 
     key: str
     caption: str | None
@@ -49,6 +53,8 @@ class Row:
     box: tuple[float, float, float, float] | None
     time: str | None
     source: str | None
+    gsd: float | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class SearchIndex:
@@ -156,4 +162,5 @@ def _row(values: dict[str, Any]) -> Row:
     box = values.pop("bbox")
     point = values.pop("place")
     place = None if point is None else struct.unpack("<dd", point[5:21])
-    return Row(**values, place=place, box=None if box is None else tuple(box.values()))
+    tags = json.loads(values.pop("tags") or "{}")
+    return Row(**values, place=place, box=None if box is None else tuple(box.values()), tags=tags)

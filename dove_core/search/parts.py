@@ -66,6 +66,7 @@ def write_part(path: Path, records: Sequence[Record], vectors: np.ndarray, *, fi
         "bbox": pa.array([_box(sample.box) for sample in samples], _BOX),
         "time": pa.array([sample.time for sample in samples], pa.string()),
         "source": pa.array([sample.source for sample in samples], pa.string()),
+        "gsd": pa.array([sample.gsd for sample in samples], pa.float64()),
         "tags": pa.array([json.dumps(dict(sample.tags), ensure_ascii=False) for sample in samples], pa.string()),
         "shard": pa.array([mark.shard] * len(samples), pa.string()),
         "offset": pa.array([record.offset for record in records], pa.int64()),
