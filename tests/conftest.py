@@ -19,7 +19,7 @@ torch.set_num_threads(2)
 # Started in the background, we would inherit that Ctrl-C is ignored, and so would every process that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ALONE = ComputeConfig(device="cpu", workers=0)
+ALONE = ComputeConfig(device="cpu", workers=0, amp=False)  # float32: the same on every processor
 
 
 @pytest.fixture(scope="session")

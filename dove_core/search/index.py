@@ -18,6 +18,7 @@ import numpy as np
 from dove_core.errors import SearchIndexError
 from dove_core.files import atomic_file, read_record, write_record
 from dove_core.search.parts import part_name, read_part, read_vectors
+from dove_core.search.pictures import read_picture
 
 FORMAT = 1
 MANIFEST, VECTORS = "index.json", "vectors.npy"
@@ -41,7 +42,7 @@ class IndexManifest:
 class Row:
     """A picture of the index: what is known of it, and where it lies.
 
-    `place` is longitude and latitude of its middle, `box` west, south, east, north, all in degrees; `gsd` metres a pixel.
+    `place` is longitude and latitude of its middle, `box` west, south, east, north, in degrees; `gsd` metres a pixel.
     """
 
     key: str
@@ -125,17 +126,7 @@ class SearchIndex:
         Raises:
             SearchIndexError: the tar is not there any more, or shorter than before.
         """
-        path = self.shards / row.shard
-        try:
-            with path.open("rb") as stream:
-                stream.seek(row.offset)
-                data = stream.read(row.size)
-        except OSError as error:
-            hint = "pictures are read from the shards that were embedded: bring them back, or run `dove embed` again"
-            raise SearchIndexError(f"{path} cannot be read: {error}", hint=hint) from error
-        if len(data) < row.size:
-            raise SearchIndexError(f"{path} is shorter than when it was embedded", hint="run `dove embed` again")
-        return data
+        return read_picture(self.shards, row.shard, row.offset, row.size)
 
 
 def build_index(folder: Path, *, fingerprint: str, counts: list[int], dim: int, checkpoint: Path, shards: Path) -> None:

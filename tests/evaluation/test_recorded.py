@@ -39,7 +39,7 @@ def test_the_second_time_the_run_folder_answers(run, shapes):
     [
         {"evaluation": EvalConfig(rerank=3)},
         {"ranking": RankConfig(rank_by="pair")},
-        {"compute": dataclasses.replace(ALONE, amp=False)},
+        {"compute": dataclasses.replace(ALONE, amp=True)},
         {"force": True},
         {"with_section": True},
     ],

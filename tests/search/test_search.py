@@ -125,7 +125,8 @@ def test_parts_are_geoparquet_that_pandas_reads(index):
     assert geo["columns"][geo["primary_column"]]["encoding"] == "WKB"
     frame = pq.read_table(index.folder / "part-00000.parquet").to_pandas()
     assert list(frame.columns) == [
-        "key", "vector", "caption", "place", "bbox", "time", "source", "tags", "shard", "offset", "size",
+        "key", "vector", "caption", "place", "bbox", "time", "source", "gsd", "tags", "shard", "offset",
+        "size",
     ]  # fmt: skip
     assert frame["vector"][0].dtype == np.float16
 
