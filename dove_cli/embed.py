@@ -10,33 +10,82 @@ import typer
 from dove_cli.defaults import INDEX, named, only_checkpoint, only_split
 from dove_cli.options import JsonOption
 from dove_cli.render import print_json, reporting
+from dove_cli.tasks import TASKS, part_of
 from dove_core.config import ComputeConfig, EmbedConfig
+from dove_core.errors import UsageError
 
 
 def embed(
     embedding: EmbedConfig,
     compute: ComputeConfig,
+    source: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Shards, .tar files, GeoTIFFs, or a folder of pictures, tars or GeoTIFFs. "
+                       "[default: as --shards]"),
+    ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint. [default: best/ of the only run]")] = None,
     shards: Annotated[
         Path | None,
         typer.Option(help="A split, or a release's folder for all its splits. [default: the only test split]"),
     ] = None,
-    out: Annotated[str | None, typer.Option(help="Name below index/, or a folder. [default: the run's name]")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Name below index/, or a folder. [default: the run's name, or that of SOURCE]"),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the index of another model.")] = False,
+    task_id: Annotated[
+        int | None, typer.Option(min=0, help="Make only this task's embedding parts, from 0.", rich_help_panel=TASKS)
+    ] = None,
+    num_tasks: Annotated[
+        int | None, typer.Option(min=1, help="Number of tasks. [default: the SLURM array's]", rich_help_panel=TASKS)
+    ] = None,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Make no part; make the index of those there.", rich_help_panel=TASKS)
+    ] = False,
     as_json: JsonOption = False,
-) -> None:
+) -> None:  # fmt: skip
     """Embed pictures and make the index that `dove query` searches.
 
-    One parquet part for each shard, finished or absent: run it again and it goes on.
+    One parquet part for each shard or tar, or for so many pictures or tiles; finished or absent: run it again and it
+    goes on. A foreign picture that cannot be decoded is left out and counted.
 
     - `dove embed`
     - `dove embed --shards shards/skyscript --out everything`
+    - `dove embed photos/`
+    - `dove embed laion/*.tar --gpus 8`
+    - `dove embed scene.tif --tile 256 --stride 128`
+    - `dove embed tars/ --out all --task-id 3 --num-tasks 16`
     """
-    checkpoint, shards = checkpoint or only_checkpoint(), shards or only_split("test")
-    folder = named(INDEX, out) if out else INDEX / checkpoint.resolve().parent.name
+    if source and shards:
+        raise UsageError("both SOURCE and --shards are given", hint="leave one of them out")
+    part = part_of(task_id, num_tasks, finish, makes="part")
+    checkpoint = checkpoint or only_checkpoint()
+    if source:
+        folder = INDEX / _name_of(source)
+    else:
+        from dove_core.data.reader import split_folders
+
+        shards = shards or only_split("test")
+        split_folders(shards)  # raises where there are none
+        folder = INDEX / checkpoint.resolve().parent.name
+    folder = named(INDEX, out) if out else folder
     from dove_core.search.embed import embed as make
 
     with reporting() as report:
-        index = make(checkpoint, shards, folder, embedding, compute, overwrite=overwrite, report=report)
-    if as_json:
+        index = make(
+            checkpoint, source or [shards or Path()], folder, embedding, compute,
+            part=part, overwrite=overwrite, report=report,
+        )  # fmt: skip
+    if as_json and index is not None:
         print_json({"index": str(folder), "pictures": len(index), "model": index.manifest.fingerprint})
+
+
+def _name_of(source: list[Path]) -> str:
+    """Return a name for the index of somebody's pictures: of their folder, tar or scene."""
+    place = source[0].resolve()
+    if len(source) > 1:
+        place = place.parent
+    name = place.name if place.is_dir() else place.stem
+    if not name:
+        raise UsageError(f"{source[0]} has no name that its index could have", hint="give one with --out")
+    return name

@@ -73,6 +73,8 @@ def evaluate(
     - `dove eval --compare before.json after.json`
     """
     if compare:
+        if shards or images or suite or report:
+            raise UsageError("--compare measures nothing", hint="leave out what is to be measured, and --report")
         _compare(*compare, as_json)
         return
     from dove_core.evaluation.measure import Request, Source, measure
@@ -81,7 +83,9 @@ def evaluate(
     chosen, command = checkpoint or only_checkpoint(), shlex.join(["dove", *sys.argv[1:]])
     source = Source(shards if shards or images or suite else only_split("test"), images, captions, split, suite)
     if report:
-        make_folder(report.resolve().parent)
+        if report.is_dir() or (report.exists() and not report.is_file()):
+            raise UsageError(f"--report {report} is no file", hint="name a file to write: --report page.html")
+        make_folder(report.absolute().parent)
     request = Request(chosen, evaluation, zero_shot, rank, compute, command, force, with_section=report is not None)
     with reporting() as tell:
         measured = measure(request, source, report=tell)
@@ -143,4 +147,5 @@ def _compare(first: Path, second: Path, as_json: bool) -> None:
         values = {"first": str(first), "second": str(second), "unlike": found.unlike, found.metric: rows}
         print_json(values)
         return
-    show_differences((first.name, second.name), found.metric, found.differences)
+    names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
+    show_differences(names, found.metric, found.differences)

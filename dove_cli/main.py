@@ -38,11 +38,12 @@ _add("fetch", fetch)
 _add("shard", shard)
 _add("train", train)
 _add("eval", evaluate)
-_add("embed", embed)
+_add("embed", embed, without=frozenset({"decode", "compile"}))
 _add("query", query, without=frozenset({"workers"}))
 
 
 def run() -> None:
-    """Run the command line; what ends it politely (`kill`, a scheduler) does what Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Run the command line; what ends it politely (`kill`, a scheduler, a terminal) does what Ctrl-C does."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     app()

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from dove_core.config import option_name
+from dove_core.bounds import option_name
 from dove_core.errors import DoveError
 
 Command = Callable[..., None]

@@ -2,56 +2,133 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dove_cli.answers import Outputs, show
 from dove_cli.defaults import INDEX, named, only_index
-from dove_cli.render import note, output, print_json, reporting
-from dove_core.config import ComputeConfig, QueryConfig, RankConfig
+from dove_cli.render import print_json, reporting
+from dove_core.config import ComputeConfig, FilterConfig, QueryConfig, RankConfig
 from dove_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from dove_core.search.query import Hit
+    from dove_core.search.query import Question, Searcher
+
+_OUTPUT = "What to write besides"
+_EXAMPLES = "Instead of words, or beside them"
 
 
 def query(
     settings: QueryConfig,
+    filters: FilterConfig,
     rank: RankConfig,
     compute: ComputeConfig,
     text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
-    image: Annotated[Path | None, typer.Option(help="Ask with a picture instead of words.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture of it.", rich_help_panel=_EXAMPLES)] = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(help="Key of a picture that is like it; may be repeated.", rich_help_panel=_EXAMPLES),
+    ] = None,
+    unlike: Annotated[
+        list[str] | None, typer.Option(help="Key of a picture that is not; may be repeated.", rich_help_panel=_EXAMPLES)
+    ] = None,
+    queries: Annotated[
+        Path | None, typer.Option(help="File with a query in each line; all are answered.", rich_help_panel=_EXAMPLES)
+    ] = None,
     index: Annotated[str | None, typer.Option(help="Name below index/, or a folder. [default: the only index]")] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="The model that made the index, if it was moved. [default: where it was]")
     ] = None,
-    sheet: Annotated[Path | None, typer.Option(help="Write the pictures found into this PNG.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Contact sheet, PNG.", rich_help_panel=_OUTPUT)] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Page with pictures and a map of footprints.", rich_help_panel=_OUTPUT)
+    ] = None,
+    geojson: Annotated[Path | None, typer.Option(help="Footprints, GeoJSON.", rich_help_panel=_OUTPUT)] = None,
+    geoparquet: Annotated[Path | None, typer.Option(help="Footprints, GeoParquet.", rich_help_panel=_OUTPUT)] = None,
+    copy_to: Annotated[
+        Path | None, typer.Option(help="Folder for the pictures themselves.", rich_help_panel=_OUTPUT)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a hit to standard output.")] = False,
 ) -> None:
-    """Find the pictures that fit a text, or that look like a picture.
+    """Find the pictures that fit words, look like a picture, or resemble examples. Alone on a terminal: ask and refine.
+
+    Words need no picture side of the model, so an answer does not wait for it; --image does, and --rerank unless the
+    index was made with --regions.
 
     - `dove query "airport runway" --top 10`
     - `dove query "harbour with ships" --rerank 50 --sheet harbour.png`
     - `dove query --image field.jpg --json`
+    - `dove query "solar panels" --bbox 5.9,45.8,10.5,47.8 --datetime 2018/2020 --html solar.html`
+    - `dove query "parking lot" --unlike w123_US_19 --geojson parking.geojson`
     """
-    if (text is None) == (image is None):
+    if queries and (text or image or like or unlike):
+        raise UsageError("--queries brings its own questions", hint="leave the others out")
+    asked = bool(text or image or like or unlike or queries)
+    if not asked and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("ask with words or with --image FILE", hint='for example: dove query "airport runway"')
+    outputs = Outputs(sheet, html, geojson, geoparquet, copy_to)
+    if (queries or not asked) and outputs.any:
+        raise UsageError(
+            "files can be written of one query's answer only", hint="ask for --json, or one query at a time"
+        )
     folder = named(INDEX, index) if index else only_index()
-    picture = None if image is None else _read(image)
-    from dove_core.search.query import Searcher
-    from dove_core.search.sheet import write_sheet
+    lines = _lines(queries) if queries else []
+    from dove_core.search.query import Question, Searcher
 
+    searcher = Searcher.open(folder, compute, checkpoint=checkpoint)
+    if not asked:
+        from dove_cli.conversation import converse
+
+        converse(searcher, settings, filters, rank)
+    elif queries:
+        _answer_all(searcher, lines, settings, filters, rank, as_json)
+    else:
+        picture = None if image is None else (_read(image), str(image))
+        question = Question(text or "", picture, tuple(like or ()), tuple(unlike or ()))
+        with reporting() as report:
+            hits = searcher.answer(question, settings, rank, filters, report=report)
+        show(hits, as_json)
+        outputs.write(_title(question), hits, searcher.index)
+
+
+def _answer_all(
+    searcher: Searcher,
+    lines: Sequence[str],
+    settings: QueryConfig,
+    filters: FilterConfig,
+    rank: RankConfig,
+    as_json: bool,
+) -> None:
     with reporting() as report:
-        searcher = Searcher.open(folder, compute, checkpoint=checkpoint)
-        if picture is not None:
-            hits = searcher.ask_picture(picture, str(image), settings)
-        else:
-            hits = searcher.ask(text or "", settings, rank, report=report)
-    _show(hits, as_json)
-    if sheet:
-        write_sheet(sheet, text or f"like {image}", hits, searcher.index)
-        note(f"saved {sheet}")
+        for line, hits in searcher.answer_all(lines, settings, rank, filters, report=report):
+            if as_json:
+                print_json({"query": line, "hits": [hit.to_json() for hit in hits]})
+            else:
+                show(hits, False, title=line)
+
+
+def _title(question: Question) -> str:
+    words = [question.text] if question.text else []
+    if question.picture:
+        words.append(f"like {Path(question.picture[1]).name}")
+    words += [f"like {key}" for key in question.like] + [f"unlike {key}" for key in question.unlike]
+    return ", ".join(words)
+
+
+def _lines(path: Path) -> list[str]:
+    hint = "a text file with a query in each line"
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--queries {path} cannot be read: {error}", hint=hint) from error
+    found = [line for line in lines if line]
+    if not found:
+        raise UsageError(f"--queries {path} has no query", hint=hint)
+    return found
 
 
 def _read(path: Path) -> bytes:
@@ -61,18 +138,3 @@ def _read(path: Path) -> bytes:
         raise UsageError(
             f"--image {path} cannot be read: {error.strerror}", hint="give a JPEG, PNG or WebP file"
         ) from error
-
-
-def _show(hits: list[Hit], as_json: bool) -> None:
-    if as_json:
-        for hit in hits:
-            print_json(hit.to_json())
-        return
-    from rich.table import Table
-
-    table = Table("", "score", "caption", "key", "place", "time", box=None)
-    for hit in hits:
-        row = hit.row
-        place = f"{row.place[1]:.4f}, {row.place[0]:.4f}" if row.place else ""
-        table.add_row(str(hit.rank), f"{hit.score:.3f}", row.caption or "", row.key, place, row.time or "")
-    output().print(table)

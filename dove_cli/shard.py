@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,15 +11,13 @@ import typer
 from dove_cli.defaults import DATA, SHARDS, only_release
 from dove_cli.options import JsonOption
 from dove_cli.render import note, print_json, reporting
+from dove_cli.tasks import TASKS, part_of
 from dove_core.config import ShardConfig
 from dove_core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from dove_core.data.manifest import ShardManifest
-    from dove_core.data.sharding.shards import Part
     from dove_core.data.sharding.verify import Fault
-
-_TASKS = "Several machines on one plan"
 
 
 def shard(
@@ -45,13 +42,13 @@ def shard(
         bool, typer.Option("--verify-only", help="Make nothing: read all shards and hold them to their manifest.")
     ] = False,
     task_id: Annotated[
-        int | None, typer.Option(min=0, help="Make only this part of the shards, from 0.", rich_help_panel=_TASKS)
+        int | None, typer.Option(min=0, help="Make only this part of the shards, from 0.", rich_help_panel=TASKS)
     ] = None,
     num_tasks: Annotated[
-        int | None, typer.Option(min=1, help="Number of parts. [default: the SLURM array's]", rich_help_panel=_TASKS)
+        int | None, typer.Option(min=1, help="Number of parts. [default: the SLURM array's]", rich_help_panel=TASKS)
     ] = None,
     finish: Annotated[
-        bool, typer.Option("--finish", help="Make no shard; write the manifest.", rich_help_panel=_TASKS)
+        bool, typer.Option("--finish", help="Make no shard; write the manifest.", rich_help_panel=TASKS)
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -79,7 +76,7 @@ def shard(
         return
     from dove_core.data.sharding.shards import shard_captions, shard_release
 
-    part = _part(task_id, num_tasks, finish)
+    part = part_of(task_id, num_tasks, finish, makes="shard")
     with reporting() as report:
         if captions and images:
             manifests = shard_captions(
@@ -116,35 +113,6 @@ def _release_of(verify_only: bool, out: str | None) -> Path | None:
         raise UsageError(f"shards to verify: {listed} below {SHARDS}/", hint="name a release, or a place with --out")
     note(f"using {found[0]}")
     return found[0]
-
-
-def _part(task_id: int | None, num_tasks: int | None, finish: bool) -> Part:
-    """Return which shards to make: as told, or as a SLURM array's variables say."""
-    from dove_core.data.sharding.shards import Part
-
-    if finish:
-        if task_id is not None or num_tasks is not None:
-            raise UsageError("--finish makes no shard", hint="leave --task-id and --num-tasks out")
-        return Part(none=True)
-    if task_id is None and num_tasks is None and "SLURM_ARRAY_TASK_ID" in os.environ:
-        try:
-            values = {name: int(os.environ[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "MIN", "COUNT")}
-            step = int(os.environ.get("SLURM_ARRAY_TASK_STEP", "1"))
-        except (KeyError, ValueError) as error:
-            message = f"the SLURM array's variables are not complete: {error}"
-            raise UsageError(message, hint="say it yourself: --task-id and --num-tasks") from error
-        number = (values["ID"] - values["MIN"]) // max(step, 1)
-        if not 0 <= number < values["COUNT"]:
-            message = (
-                f"the SLURM array of {values['COUNT']} tasks is not numbered evenly: {values['ID']} is out of turn"
-            )
-            raise UsageError(message, hint="use --array=0-N, or say it yourself: --task-id and --num-tasks")
-        part = Part(number, values["COUNT"])
-        note(f"SLURM array: task {part.number} of {part.count}")
-        return part
-    if (task_id is None) != (num_tasks is None):
-        raise UsageError("--task-id and --num-tasks belong together", hint="for example --task-id 0 --num-tasks 16")
-    return Part(task_id or 0, num_tasks or 1)
 
 
 def _show(manifests: list[ShardManifest], target: str, as_json: bool) -> None:

@@ -18,7 +18,10 @@ _CAUTION = {
 
 def warn(result: Mapping[str, Any]) -> None:
     """Say aloud that a checkpoint has seen the pictures."""
-    if seen := result["seen"]:
+    seen = result["seen"]
+    if seen == "unknown":
+        note("this checkpoint lies in no run folder, so it is not known whether it has seen these pictures")
+    elif seen:
         note(f"ATTENTION: THIS CHECKPOINT WAS {seen.upper()} THESE PICTURES. {_CAUTION[seen]}")
 
 

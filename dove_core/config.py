@@ -9,19 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any, Literal, get_type_hints
 
+from dove_core.bounds import hold_value, option_name, setting as _setting
 from dove_core.errors import UsageError
 
 CAPTION_FIELD = "title_multi_objects"
-_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-
-
-def _setting(
-    default: Any, help: str, *, low: float | None = None, high: float | None = None, above: float | None = None
-) -> Any:
-    return field(default=default, metadata={"help": help, "low": low, "high": high, "above": above})
 
 
 @dataclass(frozen=True)
@@ -196,8 +190,9 @@ class EvalConfig:
         "auto", "Every caption a text of its own, or every distinct one; auto: the former if pictures have several."
     )
     prefix: str = _setting("", "Words before each caption; SkyScript's own tests have 'a satellite image. '.")
-    bootstrap: int = _setting(1000, "Samples of the pictures for the 95 % interval; 0: none.", low=0)
+    bootstrap: int = _setting(1000, "Samples of the pictures for the 95 % interval; 0: none.", low=0, high=100_000)
     pairwise: bool = _setting(True, "Also score every pair exactly; costs pictures times captions.")
+    caption_field: str = _setting("", "Field of captions to evaluate with; none: the one that the model reads.")
     batch_size: int = _setting(64, "Pictures encoded at once.", low=1)
     gpus: int = _setting(1, "Processes that share a retrieval split; with --device cpu, CPU processes.", low=1)
 
@@ -212,7 +207,7 @@ class ZeroShotConfig:
         "Descriptions of a class, {c} being its name; several are set apart by | and averaged.",
     )
     class_names: str = _setting(
-        "", "File with the names of all classes, one a line. [default: the labels that pictures have]"
+        "", "File with the names of all classes, one a line; none: the labels that pictures have."
     )
 
 
@@ -221,6 +216,33 @@ class EmbedConfig:
     """How pictures are embedded."""
 
     batch_size: int = _setting(64, "Pictures encoded at once.", low=1)
+    gpus: int = _setting(1, "Processes that share the parts, a GPU each; with --device cpu, CPU processes.", low=1)
+    regions: bool = _setting(False, "Keep pictures' regions too: re-ranking then reads no picture, for 20 kB each.")
+    part_size: int = _setting(
+        1000, "Pictures in one part of a folder, tiles in one of a scene; a shard or tar is a part.", low=1
+    )
+    tile: int = _setting(
+        0, "Cut GeoTIFFs into square tiles of so many pixels; 0: every file is one picture.", low=0, high=8192
+    )
+    stride: int = _setting(0, "Pixels from one tile to the next; 0: as many as a tile has.", low=0)
+    bands: str = _setting(
+        "", "Bands that are red, green and blue, such as 4,3,2; or one; none: as the file says, or the first three."
+    )
+
+    @property
+    def band_numbers(self) -> tuple[int, ...]:
+        """Return the numbers of `bands`, from 1; none if the file is to say.
+
+        Raises:
+            UsageError: they are not one or three numbers.
+        """
+        if not self.bands:
+            return ()
+        words = self.bands.split(",")
+        if len(words) not in (1, 3) or not all(re.fullmatch(r"\s*[1-9]\d{0,4}\s*", word) for word in words):
+            hint = "one for grey, or three for red, green and blue: --bands 4,3,2"
+            raise UsageError(f"--bands {self.bands!r} is no list of bands", hint=hint)
+        return tuple(map(int, words))
 
 
 @dataclass(frozen=True)
@@ -229,11 +251,24 @@ class QueryConfig:
 
     top: int = _setting(10, "How many pictures to return.", low=1)
     rerank: int = _setting(0, "Re-rank so many of the best pictures with ROAM; 0: rank by embeddings alone.", low=0)
+    exact: bool = _setting(False, "Compare with every vector, without coarse codes before.")
+    min_score: float = _setting(-2.0, "Leave out what scores lower.", low=-2, high=2)
+    dedup: bool = _setting(
+        False, "Of nearly equal pictures, and of footprints that overlap by half, show the best only."
+    )
 
 
-def option_name(name: str) -> str:
-    """Return the command-line option of a setting's name: `batch_size` -> `--batch-size`."""
-    return "--" + name.replace("_", "-")
+@dataclass(frozen=True)
+class FilterConfig:
+    """Which pictures a query may find."""
+
+    bbox: str = _setting("", "W,S,E,N in degrees: footprints that meet this box; W > E crosses the antimeridian.")
+    near: str = _setting("", "LAT,LON in degrees: footprints with their middle --within a distance of this point.")
+    within: str = _setting("", "Distance from --near: 25km, 500m, 3mi or 2nmi.")
+    datetime: str = _setting("", "When they were taken: 2018-01-01/2020-12-31, ../2019 or 2020.")
+    source: str = _setting("", "Source codes, such as CH,US.")
+    max_gsd: float = _setting(0.0, "Largest ground sample distance in metres a pixel; 0: any.", low=0)
+    tag: str = _setting("", "OpenStreetMap tags that all must be there: highway=motorway,bridge.")
 
 
 def check(config: Any) -> None:
@@ -245,7 +280,9 @@ def check(config: Any) -> None:
     hints = get_type_hints(type(config))
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
-        _check_value(option_name(item.name), value, hints[item.name], item.metadata)
+        hold_value(option_name(item.name), value, hints[item.name], item.metadata)
+    if isinstance(config, EmbedConfig):
+        _check_tiles(config)
     if isinstance(config, LaunchConfig) and config.node_range and config.rendezvous:
         config.meeting_point  # noqa: B018  # it raises
     if isinstance(config, ModelConfig) and config.embed_dim % config.heads:
@@ -253,19 +290,10 @@ def check(config: Any) -> None:
         raise UsageError(message, hint="512 with 8 heads is the default")
 
 
-def _check_value(option: str, value: Any, kind: Any, bounds: Any) -> None:
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise UsageError(f"{option} {value!r} is not a choice", hint=f"choose from {', '.join(get_args(kind))}")
-        return
-    allowed = (int, float) if kind is float else kind
-    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-        raise UsageError(f"{option} {value!r} is not of type {kind.__name__}", hint=f"it takes {_NAMES[kind]}")
-    low, high, above = bounds.get("low"), bounds.get("high"), bounds.get("above")
-    for words, bound, holds in (
-        ("at least", low, low is None or value >= low),
-        ("at most", high, high is None or value <= high),
-        ("more than", above, above is None or value > above),
-    ):
-        if not holds:
-            raise UsageError(f"{option} {value} is out of range", hint=f"it must be {words} {bound}")
+def _check_tiles(config: EmbedConfig) -> None:
+    if (config.stride or config.band_numbers) and not config.tile:
+        option = "--stride" if config.stride else "--bands"
+        raise UsageError(f"{option} goes with --tile", hint="such as --tile 256: it cuts GeoTIFFs into tiles")
+    if config.stride > config.tile:
+        message = f"--stride {config.stride} would leave gaps between tiles of {config.tile} pixels"
+        raise UsageError(message, hint=f"use at most --stride {config.tile}")

@@ -100,8 +100,12 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
     Raises:
         SpaceError: the disk is full.
+        UsageError: `path` is there and is no plain file: a folder, or a device that renaming would replace.
     """
     make_folder(path.parent)
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "no plain file"
+        raise UsageError(f"{path} is {what}", hint="name a file to write")
     aside = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with space_checked(path), aside.open("wb") as stream:
@@ -210,6 +214,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def settled_folder(path: Path) -> Path:
     """Return `path`, or the older one that a crash between two renames left in its place."""
+    if not path.name:  # such as "."
+        return path
     old = path.with_name(f"{path.name}.old")
     return old if old.exists() and not path.exists() else path
 

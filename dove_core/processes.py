@@ -1,4 +1,4 @@
-"""Independent tasks in processes of their own, whose results come back as they are done."""
+"""Independent tasks, divided over machines, and in processes of their own whose results come back as they are done."""
 
 from __future__ import annotations
 
@@ -10,15 +10,45 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from dove_core.errors import DataError
+from dove_core.errors import DataError, UsageError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What of a plan this run does: the items of task `number` of `count`; `none` only looks whether all are there.
+
+    Machines that share a folder can each take one part of the same plan; the last to be done joins the whole.
+    """
+
+    number: int = 0
+    count: int = 1
+    none: bool = False
+
+    def __post_init__(self) -> None:
+        """Hold the number to its bounds.
+
+        Raises:
+            UsageError: there is no such part.
+        """
+        if not 0 <= self.number < self.count:
+            message = f"--task-id {self.number} is not one of --num-tasks {self.count}"
+            raise UsageError(message, hint=f"number the tasks from 0 to {self.count - 1}")
+
+    def of(self, total: int) -> list[int]:
+        """Return the numbers of this part's items out of `total`."""
+        return [] if self.none else list(range(self.number, total, self.count))
+
+
+ALL = Part()
 
 
 def each(

@@ -12,11 +12,12 @@ import pytest
 import dove_core
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"errors", "events", "config", "files", "places", "processes"}
+GROUND = {"errors", "events", "config", "bounds", "files", "places", "processes"}
 MAY_IMPORT = {
     "errors": set(),
     "events": set(),
-    "config": {"errors"},
+    "bounds": {"errors"},
+    "config": {"bounds", "errors"},
     "files": {"errors"},
     "places": {"errors", "files"},
     "processes": {"errors"},

@@ -273,11 +273,32 @@ def test_every_embedding_and_query_setting_changes_something(trained, shapes, tm
         embed(trained / "best", shapes / "val", tmp_path / str(size), EmbedConfig(size), ALONE, report=events.append)
         steps.append(sum(isinstance(event, Advanced) for event in events))
     assert steps == [2, 4]
+    assert embed(trained / "best", shapes / "val", tmp_path / "regions", EmbedConfig(regions=True), ALONE).regions
+    # gpus: tests/search/test_embed_runs.py sees who embeds
     searcher = Searcher.open(tmp_path / "4", ALONE)
     plain = searcher.ask("a red circle", QueryConfig(), RankConfig())
     assert len(plain) == 10
     assert len(searcher.ask("a red circle", QueryConfig(top=3), RankConfig())) == 3
     assert searcher.ask("a red circle", QueryConfig(rerank=10), RankConfig()) != plain
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "counts"),
+    [("tile", 16, [6]), ("stride", 8, [3]), ("part_size", 1, [1, 1]), ("bands", "3,2,1", [2])],
+)
+def test_every_setting_of_tiles_changes_something(name, value, counts, trained, tmp_path):
+    import numpy as np
+    import rasterio
+
+    path, values = tmp_path / "a.tif", np.random.default_rng(0).integers(1, 255, (3, 32, 48)).astype(np.uint8)
+    where = {"crs": "EPSG:4326", "transform": rasterio.transform.from_origin(10, 50, 0.001, 0.001)}
+    with rasterio.open(path, "w", driver="GTiff", count=3, height=32, width=48, dtype="uint8", **where) as dataset:
+        dataset.write(values)
+    base = EmbedConfig(tile=32)
+    plain = embed(trained / "best", path, tmp_path / "plain", base, ALONE)
+    changed = embed(trained / "best", path, tmp_path / "changed", dataclasses.replace(base, **{name: value}), ALONE)
+    assert (plain.manifest.counts, changed.manifest.counts) == ([2], counts)
+    assert name == "part_size" or not np.array_equal(plain.vectors, changed.vectors)
 
 
 def test_no_setting_is_left_out_here():
@@ -291,7 +312,7 @@ def test_no_setting_is_left_out_here():
         LaunchConfig: {"gpus", "nodes", "rendezvous", "restarts"},  # tests/training/test_world.py and test_kills.py
         RankConfig: {"rank_by"},
         ZeroShotConfig: {"label_field", "templates", "class_names"},  # test_zero_shot.py, test_material.py
-        EmbedConfig: {"batch_size"},
+        EmbedConfig: {"batch_size", "gpus", "regions", "tile", "stride", "part_size", "bands"},
         QueryConfig: {"top", "rerank"},
     }
     kinds = {value for value in vars(config).values() if dataclasses.is_dataclass(value)}

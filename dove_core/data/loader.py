@@ -8,29 +8,38 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from dove_core.data.manifest import read_manifest
 from dove_core.data.plan import Plan
-from dove_core.data.reader import Record, Shards
 from dove_core.errors import DataError, DoveError
 
 T = TypeVar("T")
+Item = TypeVar("Item")
+Item_co = TypeVar("Item_co", covariant=True)
 _GRACE = 20.0
 """Seconds that a worker lives on after SIGTERM."""
+
+
+class Readable(Protocol[Item_co]):
+    """Samples read by number, such as `Shards`."""
+
+    def read(self, number: int) -> Item_co:
+        """Read one sample."""
+        ...
 
 
 class _Failure(NamedTuple):
     error: DoveError
 
 
-class _Feed(IterableDataset[T | "_Failure"], Generic[T]):
+class _Feed(IterableDataset[T | "_Failure"], Generic[Item, T]):
     """Reads and transforms every n-th batch in worker n, so that the loader's round robin restores the plan's order."""
 
-    def __init__(self, shards: Shards, plan: Plan, transform: Callable[[list[Record], int], T]) -> None:
-        self.shards, self.plan, self.transform = shards, plan, transform
+    def __init__(self, samples: Readable[Item], plan: Plan, transform: Callable[[list[Item], int], T]) -> None:
+        self.samples, self.plan, self.transform = samples, plan, transform
 
     def __iter__(self) -> Iterator[T | _Failure]:
         worker = get_worker_info()
@@ -38,7 +47,7 @@ class _Feed(IterableDataset[T | "_Failure"], Generic[T]):
         for k, (epoch, numbers) in enumerate(self.plan.batches()):
             if k % every == first:
                 try:
-                    yield self.transform([self.shards.read(int(n)) for n in numbers], epoch)
+                    yield self.transform([self.samples.read(int(n)) for n in numbers], epoch)
                 except DoveError as error:  # torch would rebuild it from its text alone and lose the hint
                     yield _Failure(error)
                     return
@@ -64,19 +73,19 @@ def _end_later(number: int, frame: FrameType | None) -> None:
 
 
 def load(
-    shards: Shards,
+    samples: Readable[Item],
     plan: Plan,
-    transform: Callable[[list[Record], int], T],
+    transform: Callable[[list[Item], int], T],
     *,
     workers: int = 0,
     pin_memory: bool = False,
 ) -> Generator[T, None, None]:
-    """Yield `transform(records, epoch)` for each batch of the plan, in order, made ahead in `workers` processes.
+    """Yield `transform(samples, epoch)` for each batch of the plan, in order, made ahead in `workers` processes.
 
     Raises:
         DataError: a shard is missing or damaged.
     """
-    feed = _Feed(shards, plan, transform)
+    feed = _Feed(samples, plan, transform)
     loader = DataLoader(
         feed, batch_size=None, num_workers=workers, collate_fn=_as_is, pin_memory=pin_memory,
         worker_init_fn=_leave_signals,

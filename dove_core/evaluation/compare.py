@@ -11,7 +11,9 @@ from typing import Any
 from dove_core.errors import DataError
 from dove_core.files import read_json
 
-_SAME = ("task", "dataset", "split", "data", "protocol", "caption_prefix", "classes", "templates")
+_SAME = (
+    "task", "dataset", "split", "data", "protocol", "caption_prefix", "rerank", "rank_by", "classes", "templates"
+)  # fmt: skip
 _METRICS = {"retrieval": "mean_recall", "zeroshot_classification": "acc1"}
 """What is compared, by task."""
 
@@ -84,13 +86,21 @@ def _half_width(row: str, content: Mapping[str, Any]) -> float | None:
     return width
 
 
+def _hold_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is {value!r}, no number")
+
+
 def _read(path: Path) -> dict[str, Any]:
     hint = "it is to be what `dove eval --json` wrote"
     content = read_json(path, DataError, hint=hint)
     try:
         metric = _METRICS[content["task"]]
-        if not all(metric in metrics for metrics in content["metrics"].values()):
-            raise KeyError(metric)
+        for metrics in content["metrics"].values():
+            for name in (metric, f"{metric}_low", f"{metric}_high"):
+                if name == metric or name in metrics:
+                    _hold_number(name, metrics[name])
+        _hold_number("pictures", content.get("pictures", 0))
     except (TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path} holds no evaluation: {error}", hint=hint) from error
     found: dict[str, Any] = content

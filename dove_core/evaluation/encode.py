@@ -16,10 +16,11 @@ import torch
 
 from dove_core.config import ComputeConfig, EvalConfig
 from dove_core.data.reader import Shards
-from dove_core.errors import DataError, UsageError
+from dove_core.errors import DataError
 from dove_core.evaluation.rows import EncodedSplit
 from dove_core.events import Advanced, Report, Started, silent
 from dove_core.model.checkpoint import load_checkpoint
+from dove_core.model.compute import hold_to_gpus, take_share
 from dove_core.model.dove import ImageFeatures
 from dove_core.processes import each
 from dove_core.search.embedder import Embedder, concatenated
@@ -34,17 +35,19 @@ def encode_split(
     *,
     batch_size: int,
     prefix: str = "",
+    field: str = "",
     lean: bool = False,
     report: Report = silent,
 ) -> EncodedSplit:
     """Encode a split's pictures and distinct captions, each with `prefix` before it, once each.
 
-    With `lean` only what the global score needs is kept of the pictures.
+    Captions are of `field`, or of the one that the model reads. With `lean` only what the global score needs is kept of
+    the pictures.
 
     Raises:
         DataError: no sample has a caption in the model's field.
     """
-    texts, distinct, owners = _texts(embedder, shards)
+    texts, distinct, owners = _texts(embedder, shards, field)
     report(Started("encoding", len(shards), "pictures"))
     images = _encode_pictures(embedder, shards, batch_size, 0, len(shards), lean, report)
     return EncodedSplit(images, embedder.embed_captions([prefix + text for text in texts]), distinct, owners, texts)
@@ -76,10 +79,9 @@ def encode_in_processes(
         DataError: no sample has a caption in the model's field, or a process died.
         UsageError: there are fewer GPUs than processes.
     """
-    count, found = evaluation.gpus, torch.cuda.device_count()
-    if embedder.device.type == "cuda" and count > found:
-        raise UsageError(f"--gpus {count}: this machine has {found}", hint=f"use at most --gpus {found}")
-    texts, distinct, owners = _texts(embedder, shards)
+    count = evaluation.gpus
+    hold_to_gpus(embedder.device, count)
+    texts, distinct, owners = _texts(embedder, shards, evaluation.caption_field)
     report(Started("encoding and scoring" if evaluation.pairwise else "encoding", len(shards), "pictures"))
     job = _Job(checkpoint, shards.folder, evaluation, compute, count)
     parts: dict[int, tuple[list[np.ndarray], np.ndarray | None]] = {}
@@ -112,15 +114,12 @@ def shares_of(pictures: int, batch_size: int, count: int) -> list[tuple[int, int
 def _do_share(job: _Job, share: tuple[int, int, int]) -> tuple[list[np.ndarray], np.ndarray | None]:
     """Encode the pictures of one share, and score them with all captions if pairs are wanted."""
     number, start, stop = share
-    if job.compute.device != "cpu" and torch.cuda.is_available():
-        torch.cuda.set_device(number)
-    else:
-        torch.set_num_threads(max(1, torch.get_num_threads() // job.processes))
+    take_share(job.compute.device, number, job.processes)
     embedder, shards = Embedder(load_checkpoint(job.checkpoint), job.compute), Shards(job.shards)
     images = _encode_pictures(embedder, shards, job.evaluation.batch_size, start, stop, False, silent)
     scores = None
     if job.evaluation.pairwise:
-        texts, _, _ = _texts(embedder, shards)
+        texts, _, _ = _texts(embedder, shards, job.evaluation.caption_field)
         captions = embedder.embed_captions([job.evaluation.prefix + text for text in texts])
         scores = embedder.score_pairs(images, captions).numpy()
     if job.evaluation.pairwise or not job.evaluation.rerank:
@@ -142,9 +141,9 @@ def _without_regions(images: ImageFeatures) -> ImageFeatures:
     return images._replace(key=images.key[:, :, :0], value=images.value[:, :, :0])
 
 
-def _texts(embedder: Embedder, shards: Shards) -> tuple[list[str], np.ndarray, np.ndarray]:
+def _texts(embedder: Embedder, shards: Shards, field: str) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Return the distinct captions, for each caption its number among them, and for each the number of its picture."""
-    field = shards.choose_field(embedder.checkpoint.config.caption_field)
+    field = shards.choose_field(field or embedder.checkpoint.config.caption_field)
     of_each: Sequence[list[str]] = list(shards.captions(field))
     texts = [text for own in of_each for text in own]
     if not texts:

@@ -111,5 +111,5 @@ def _encode(
     if evaluation.gpus > 1:
         return encode_in_processes(checkpoint, embedder, split, evaluation, compute, report=report)
     lean = not (evaluation.pairwise or evaluation.rerank)
-    size, prefix = evaluation.batch_size, evaluation.prefix
-    return encode_split(embedder, split, batch_size=size, prefix=prefix, lean=lean, report=report), None
+    size, prefix, field = evaluation.batch_size, evaluation.prefix, evaluation.caption_field
+    return encode_split(embedder, split, batch_size=size, prefix=prefix, field=field, lean=lean, report=report), None

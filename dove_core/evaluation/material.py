@@ -26,13 +26,14 @@ from dove_core.data.sharding.shards import shard_captions
 from dove_core.data.sharding.skyscript import PATH_COLUMNS, split_of
 from dove_core.errors import DataError, UsageError
 from dove_core.evaluation.zero_shot import read_class_names
-from dove_core.events import Report, Skipped, silent
+from dove_core.events import Noted, Report, Skipped, silent
 
 LABEL = "label"
 """The field of captions that labels go to."""
 
 _CAPTION_COLUMNS = ("title", "title_multi_objects", "caption", "captions", "text")
 _SPLITS = ("test", "val", "train")
+_LEFT_OUT = "what was left out, and why, is said above"
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,22 @@ class Material:
 
 @contextmanager
 def sharded(
-    images: Path, captions: Path | None = None, *, split: str = "", label_field: str = "", report: Report = silent
+    images: Path,
+    captions: Path | None = None,
+    *,
+    split: str = "",
+    label_field: str = "",
+    class_names: Path | None = None,
+    report: Report = silent,
 ) -> Iterator[Material]:
     """Make shards of pictures with captions or labels; they last as long as the context.
 
     Args:
         images: a zip or folder of pictures.
         captions: a CSV or Karpathy JSON; without it, one is looked for in `images`, and else folders are classes.
-        split: which split of a JSON, and of several CSVs in `images`; empty: `test`, or the only one.
+        split: which split of a JSON, and of several CSVs in `images`; empty: what the CSV's name says, else `test`.
         label_field: the column that holds labels, where it is not `label`; a CSV without captions needs none.
+        class_names: the names of the classes, one a line; without it, `classnames.txt` beside the CSV.
         report: hears what is left out.
 
     Raises:
@@ -63,18 +71,33 @@ def sharded(
     """
     with tempfile.TemporaryDirectory(prefix="dove-") as folder:
         scratch = Path(folder)
-        table, names = (captions, None) if captions else _found_inside(images, scratch, split, label_field)
+        table, names = _beside(captions) if captions else _found_inside(images, scratch, split, label_field)
         if table is None:
-            table, label = _table_of_folders(images, scratch), LABEL
+            table, label = _table_of_folders(images, scratch, report), LABEL
         else:
-            label = _label_column(table, names, label_field)
-        if label:
-            table = _labels(table, label, names, scratch, report)
-        name = re.sub(r"[^\w.-]", "_", images.resolve().name.removesuffix(".zip")) or "pictures"
-        wanted = None if label else split or "test"
+            label = _label_column(table, names or class_names, label_field)
+            if label:
+                table = _labels(table, label, names or class_names, scratch, report)
+        name = re.sub(r"[^\w.-]", "_", images.absolute().name.removesuffix(".zip")) or "pictures"
+        wanted = split or (_split_in_name(captions) if captions else "") or "test"
         out = scratch / "shards" / name
-        (made,) = shard_captions(table, images, out, ShardConfig(), split=wanted, report=_quiet(report))
+        config = ShardConfig(max_bad=1.0)  # what cannot be used is left out and counted, as everywhere
+        (made,) = shard_captions(table, images, out, config, split=wanted, report=_quiet(report))
+        if not made.samples:
+            raise DataError(f"{images}: none of its {made.rows} rows can be used", hint=_LEFT_OUT)
         yield Material(out / made.split, LABEL if label else "", str(names) if label and names else "")
+
+
+def _split_in_name(table: Path) -> str:
+    """Return the split that a CSV's name tells, if it does."""
+    found = split_of(table)
+    return found if table.suffix.lower() == ".csv" and found in table.stem.lower() else ""
+
+
+def _beside(captions: Path) -> tuple[Path, Path | None]:
+    """Return a table and the list of classes that lies beside it, if there is one."""
+    names = captions.with_name("classnames.txt")
+    return captions, names if names.is_file() else None
 
 
 def _quiet(report: Report) -> Report:
@@ -133,7 +156,7 @@ def _copied(images: Path, name: str, scratch: Path) -> Path:
     return target
 
 
-def _table_of_folders(images: Path, scratch: Path) -> Path:
+def _table_of_folders(images: Path, scratch: Path, report: Report) -> Path:
     """Write a table of pictures whose folders are named like their classes.
 
     Raises:
@@ -145,11 +168,15 @@ def _table_of_folders(images: Path, scratch: Path) -> Path:
     if len(set(folders)) < 2:
         message = f"{images} holds neither a CSV nor pictures in folders named like their classes"
         raise DataError(message, hint="give captions or labels: --captions FILE")
+    words = {folder: in_words(folder) for folder in folders}
+    if len(set(words.values())) < len(words):
+        twice = sorted(folder for folder, word in words.items() if list(words.values()).count(word) > 1)
+        report(Noted(f"folders that are one class in words: {', '.join(twice)}"))
     table = scratch / "folders_test.csv"
     with table.open("w", encoding="utf-8", newline="") as stream:
         rows = csv.writer(stream)
         rows.writerow(("filepath", LABEL))
-        rows.writerows(zip(names, map(in_words, folders), strict=True))
+        rows.writerows((name, words[folder]) for name, folder in zip(names, folders, strict=True))
     return table
 
 
@@ -161,15 +188,22 @@ def in_words(name: str) -> str:
 def _label_column(table: Path, names: Path | None, wanted: str) -> str:
     """Return the column of labels, or nothing if the table holds captions."""
     if table.suffix.lower() == ".json":
+        if wanted:
+            raise UsageError(f"--label-field {wanted}: {table.name} has captions", hint="labels come in a CSV")
         return ""
     columns = _columns(table)
+    plain = {name.lower(): name for name in reversed(columns)}
     if wanted:
-        if wanted not in columns:
+        if wanted.lower() not in plain:
             hint = f"it has {', '.join(columns)}"
             raise UsageError(f"--label-field {wanted}: {table.name} has no such column", hint=hint)
-        return wanted
-    found = next((name for name in columns if name in (LABEL, f"{LABEL}_v1")), "")
-    return found if names or not set(columns) & set(_CAPTION_COLUMNS) else ""
+        return plain[wanted.lower()]
+    found = next((plain[name] for name in (LABEL, f"{LABEL}_v1") if name in plain), "")
+    has_captions = bool(set(plain) & set(_CAPTION_COLUMNS))
+    if not found and not has_captions:
+        hint = "labels: --label-field COLUMN; captions are read from title, title_multi_objects or caption"
+        raise DataError(f"{table.name} has neither captions nor labels; columns: {', '.join(columns)}", hint=hint)
+    return found if names or not has_captions else ""
 
 
 def _columns(table: Path) -> list[str]:
@@ -187,7 +221,8 @@ def _frame(table: Path, rows: int | None = None) -> pd.DataFrame:
 def _labels(table: Path, column: str, names: Path | None, scratch: Path, report: Report) -> Path:
     """Write a table of paths and labels in words; rows without a label are left out and counted."""
     frame = _frame(table).rename(columns=str.strip)
-    path = next((name for name in PATH_COLUMNS if name in frame.columns), None)
+    plain = {name.lower(): name for name in reversed(list(frame.columns))}
+    path = next((plain[name] for name in PATH_COLUMNS if name in plain), None)
     if path is None:
         raise DataError(f"{table} has no column {', '.join(PATH_COLUMNS)}", hint=f"it has {', '.join(frame.columns)}")
     labels = frame[column].str.strip()
@@ -196,7 +231,7 @@ def _labels(table: Path, column: str, names: Path | None, scratch: Path, report:
         report(Skipped("labels", "no label", int((~kept).sum()), str(frame[path][~kept].iloc[0])))
     words = _in_classes(labels[kept].tolist(), read_class_names(names) if names else [], table)
     target = scratch / f"labels_{split_of(table)}.csv"
-    pd.DataFrame({"filepath": frame[path][kept], LABEL: words}).to_csv(target, index=False)
+    pd.DataFrame({"filepath": frame[path][kept].str.strip(), LABEL: words}).to_csv(target, index=False)
     return target
 
 
@@ -204,13 +239,14 @@ def _in_classes(labels: Sequence[str], classes: Sequence[str], table: Path) -> l
     """Return labels as words; numbers count the classes from 0."""
     if not labels:
         raise DataError(f"{table} has no row with a label", hint="expected the columns filepath,label")
-    if not all(re.fullmatch(r"\d+(\.0)?", label) for label in labels):
+    if not all(re.fullmatch(r"-?\d+(\.0)?", label) for label in labels):
         return list(labels)
     numbers = [int(float(label)) for label in labels]
     if not classes:
-        hint = "put a classnames.txt beside the table, with the name of a class in each line"
+        hint = "give --class-names FILE, or put a classnames.txt beside the table: the name of a class in each line"
         raise DataError(f"{table} has numbers as labels, and no names for them", hint=hint)
-    if max(numbers) >= len(classes):
-        message = f"{table} has the label {max(numbers)}, and there are {len(classes)} classes, counted from 0"
+    if max(numbers) >= len(classes) or min(numbers) < 0:
+        wrong = max(numbers) if max(numbers) >= len(classes) else min(numbers)
+        message = f"{table} has the label {wrong}, and there are {len(classes)} classes, counted from 0"
         raise DataError(message, hint="are table and classnames.txt of the same set?")
     return [classes[number] for number in numbers]

@@ -99,6 +99,8 @@ def measure_shards(request: Request, shards: Path, *, report: Report = silent) -
     settings = _settings(request)
     force = request.force or request.with_section
     result, was_known = once(request.checkpoint, shards, settings, anew, force=force)
+    if was_known:
+        result |= {"command": request.command, "checkpoint": str(request.checkpoint), "shards": str(shards)}
     return Measured(result, was_known, sections[0] if sections else None)
 
 
@@ -111,8 +113,12 @@ def measure_images(
         DoveError: as in `sharded` and `measure_shards`.
     """
     label = request.zero_shot.label_field
-    with sharded(images, captions, split=split, label_field=label, report=report) as material:
-        return measure_shards(_fitted(request, material), material.shards, report=report)
+    names = Path(request.zero_shot.class_names) if request.zero_shot.class_names else None
+    with sharded(images, captions, split=split, label_field=label, class_names=names, report=report) as material:
+        measured = measure_shards(_fitted(request, material), material.shards, report=report)
+    result = {**measured.result, "shards": str(images)}  # what was made of it is gone
+    section = measured.section and replace(measured.section, result=result)
+    return replace(measured, result=result, section=section)
 
 
 def measure_suite(request: Request, folder: Path, *, report: Report = silent) -> list[Measured]:
@@ -125,7 +131,9 @@ def measure_suite(request: Request, folder: Path, *, report: Report = silent) ->
     for name, place in find_sets(folder).items():
         evaluation, zero_shot = settings_for(name, request.evaluation, request.zero_shot)
         own = replace(request, evaluation=evaluation, zero_shot=zero_shot)
-        found.append(measure_images(own, place, report=report))
+        measured = measure_images(own, place, report=report)
+        measured.result["dataset"] = name  # whatever a link leads to
+        found.append(measured)
     return found
 
 
@@ -138,14 +146,21 @@ def _fitted(request: Request, material: Material) -> Request:
 def _measure(request: Request, shards: Path, report: Report) -> Evaluation | ZeroShot:
     checkpoint, evaluation, ranking, compute = request.checkpoint, request.evaluation, request.ranking, request.compute
     if request.zero_shot.label_field:
-        size = evaluation.batch_size
         return classify_split(
-            checkpoint, shards, request.zero_shot, ranking, compute, batch_size=size, command=request.command,
-            report=report,
+            checkpoint, shards, request.zero_shot, ranking, compute, batch_size=evaluation.batch_size,
+            pairwise=evaluation.pairwise, command=request.command, report=report,
         )  # fmt: skip
     return evaluate(checkpoint, shards, evaluation, ranking, compute, command=request.command, report=report)
 
 
 def _settings(request: Request) -> list[Any]:
-    own = request.zero_shot if request.zero_shot.label_field else request.evaluation
-    return [own, request.ranking, request.compute]
+    if request.zero_shot.label_field:
+        return [request.zero_shot, Pairs(request.evaluation.pairwise), request.ranking, request.compute]
+    return [request.evaluation, request.ranking, request.compute]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The one setting of retrieval that classification shares."""
+
+    pairwise: bool

@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dove_core.data.manifest import read_manifest
 from dove_core.data.reader import Shards
 from dove_core.errors import DataError
+from dove_core.files import settled_folder
 
 _PACKAGES = ("dove", "torch", "torchvision", "numpy")
 
@@ -38,24 +38,30 @@ def provenance_of(checkpoint: Path, shards: Shards, command: str) -> dict[str, A
 
 
 def what_it_saw(checkpoint: Path, shards: Shards) -> str:
-    """Return how a checkpoint in its run folder knows a split: `trained on`, `chosen on`, or an empty text.
+    """Return how a checkpoint knows a split: `trained on`, `chosen on`, an empty text if not at all.
 
-    A checkpoint that was moved out of its run folder cannot tell.
+    `unknown` if it lies in no run folder, which alone could tell. Pictures are known again by key and size, whatever
+    shards or split they lie in.
     """
+    folder = settled_folder(checkpoint).resolve()
     try:
-        settings: dict[str, Any] = json.loads((checkpoint.resolve().parent / "settings.json").read_text("utf-8"))
-        if settings["data"] == shards.manifest.fingerprint:
+        settings: dict[str, Any] = json.loads((folder.parent / "settings.json").read_text("utf-8"))
+        if settings["data"] == shards.manifest.fingerprint or _shares_pictures(Path(settings["shards"]), shards):
             return "trained on"
         chosen = settings["validation"]
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    return "chosen on" if chosen and checkpoint.name == "best" and _is_same(Path(chosen), shards) else ""
+        return "unknown"
+    return "chosen on" if chosen and folder.name == "best" and _shares_pictures(Path(chosen), shards) else ""
 
 
-def _is_same(folder: Path, shards: Shards) -> bool:
-    """Tell whether a folder is, or holds a copy of, a split's shards."""
-    if folder.resolve() == shards.folder.resolve():
+def _shares_pictures(folder: Path, shards: Shards) -> bool:
+    """Tell whether more than one in a hundred of a split's pictures lie in the shards in a folder, too."""
+    try:
+        other = Shards(folder)
+    except DataError:
+        return False
+    if other.manifest.fingerprint == shards.manifest.fingerprint:
         return True
-    with suppress(DataError):
-        return read_manifest(folder).fingerprint == shards.manifest.fingerprint
-    return False
+    own = set(zip(shards.column("key"), shards.column("size"), strict=True))
+    shared = own.intersection(zip(other.column("key"), other.column("size"), strict=True))
+    return len(shared) > len(own) / 100

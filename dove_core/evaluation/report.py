@@ -80,9 +80,9 @@ def _curves(row: RankedRow) -> dict[str, list[float]]:
     return found
 
 
-def _best_and_worst(ranks: np.ndarray) -> list[int]:
-    """Return the places of the lowest and the highest ranks; equal ones are spread over the split."""
-    spread = np.random.default_rng(0).permutation(len(ranks))
+def _best_and_worst(ranks: np.ndarray, places: np.ndarray) -> list[int]:
+    """Return those of some places that have the lowest and the highest ranks; equal ones are spread over the split."""
+    spread = np.random.default_rng(0).permutation(places)
     order = spread[np.argsort(ranks[spread], kind="stable")]
     half = min(_SHOWN, -(-len(order) // 2))
     return [*order[:half].tolist(), *order[max(half, len(order) - _SHOWN) :][::-1].tolist()]
@@ -92,7 +92,8 @@ def _text_queries(measured: Evaluation, row: RankedRow, shards: Shards) -> list[
     split = measured.encoded
     columns, belonging = split.texts(split.protocol(measured.protocol))
     found = []
-    for place in _best_and_worst(row.ranks.text_ranks):
+    _, alone = np.unique(columns[row.ranks.texts], return_index=True)  # equal texts are shown once
+    for place in _best_and_worst(row.ranks.text_ranks, alone):
         text = int(row.ranks.texts[place])
         own = int(belonging.pictures[belonging.texts == text][0])
         first = int(row.first_picture[columns[text]])
@@ -110,7 +111,7 @@ def _text_queries(measured: Evaluation, row: RankedRow, shards: Shards) -> list[
 def _picture_queries(measured: Evaluation, row: RankedRow, shards: Shards) -> list[dict[str, Any]]:
     split = measured.encoded
     found = []
-    for place in _best_and_worst(row.ranks.picture_ranks):
+    for place in _best_and_worst(row.ranks.picture_ranks, np.arange(len(row.ranks.pictures))):
         number = int(row.ranks.pictures[place])
         own = dict.fromkeys(split.words[k] for k in split.distinct[split.owners == number])
         first = split.words[int(row.first_caption[number])]

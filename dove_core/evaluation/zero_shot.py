@@ -66,10 +66,11 @@ def classify_split(
     compute: ComputeConfig,
     *,
     batch_size: int = 64,
+    pairwise: bool = True,
     command: str = "",
     report: Report = silent,
 ) -> ZeroShot:
-    """Classify a split's pictures by the words for their classes.
+    """Classify a split's pictures by the words for their classes; `pairwise` by ROAM, too.
 
     `global` compares a picture's vector with the mean vector of a class's prompts; `pairwise` takes the mean of ROAM's
     scores with the prompts, alone or added to the former (`rank_by`).
@@ -91,8 +92,12 @@ def classify_split(
     shape = (len(classes), len(templates), -1)
     vectors = class_vectors(captions.embedding.float().cpu().numpy().reshape(shape))
     whole = images.embedding.float().cpu().numpy() @ vectors.T
-    pairs = embedder.score_pairs(images, captions).numpy().reshape(len(names), len(classes), -1).mean(axis=2)
-    exact = pairs + whole if ranking.rank_by == "sum" else pairs
+    scores = {"global": whole}
+    if pairwise:
+        report(Started("scoring pairs", len(names) * len(prompts), "pairs"))
+        pairs = embedder.score_pairs(images, captions, lambda count: report(Advanced("scoring pairs", count)))
+        exact = pairs.numpy().reshape(len(names), len(classes), -1).mean(axis=2)
+        scores["pairwise"] = exact + whole if ranking.rank_by == "sum" else exact
     return ZeroShot(
         dataset=split.manifest.release,
         split=split.manifest.split,
@@ -102,7 +107,7 @@ def classify_split(
         pictures=len(names),
         rank_by=ranking.rank_by,
         provenance=provenance_of(checkpoint, split, command),
-        rows={name: classify(scores, labels, tie=TIE) for name, scores in (("global", whole), ("pairwise", exact))},
+        rows={name: classify(found, labels, tie=TIE) for name, found in scores.items()},
         numbers=numbers,
         labels=labels,
     )
@@ -162,6 +167,10 @@ def _encode(
     numbers: list[int] = []
     for records, features in embedder.embed_shards(shards, batch_size=batch_size):
         labels = [record.sample.captions.get(field, ()) for record in records]
+        for record, own in zip(records, labels, strict=True):
+            if len(set(own)) > 1:
+                message = f"{record.sample.path} has the labels {', '.join(sorted(set(own)))}"
+                raise DataError(message, hint="a picture is to have one class")
         kept = [k for k, own in enumerate(labels) if own]
         parts.append(features.rows(kept))
         names += [labels[k][0] for k in kept]

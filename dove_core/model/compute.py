@@ -47,14 +47,40 @@ def cores_at_hand() -> int:
     return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
-def worker_count(workers: int, device: torch.device) -> int:
+def worker_count(workers: int, device: torch.device, processes: int = 1) -> int:
     """Return how many processes read and decode: as asked for, or for -1 as many as a GPU can use and cores allow.
 
-    On a CPU the model itself needs the cores, and two readers are more than enough for it.
+    On a CPU the model itself needs the cores, and two readers are more than enough for it. Several `processes` that
+    compute on this machine share its cores.
     """
     if workers >= 0:
         return workers
-    return min(2, cores_at_hand()) if device.type == "cpu" else max(1, min(_MOST_WORKERS, cores_at_hand() - 1))
+    cores = max(1, cores_at_hand() // processes)
+    return min(2, cores) if device.type == "cpu" else max(1, min(_MOST_WORKERS, cores - 1))
+
+
+def hold_to_gpus(device: torch.device, count: int, *, asked: str = "") -> None:
+    """Hold a number of processes, a GPU each, to what this machine has; on a CPU any number will do.
+
+    Unless the device `asked` for was `auto`: whoever asks for GPUs then, and has none, is told.
+
+    Raises:
+        UsageError: there are fewer GPUs.
+    """
+    if asked == "auto" and device.type == "cpu" and count > 1:
+        hint = "leave --gpus out, or use --device cpu for several CPU processes"
+        raise UsageError(f"--gpus {count}: this machine has no GPU that torch can use", hint=hint)
+    found = torch.cuda.device_count()
+    if device.type == "cuda" and count > found:
+        raise UsageError(f"--gpus {count}: this machine has {found}", hint=f"use at most --gpus {found}")
+
+
+def take_share(device: str, number: int, processes: int) -> None:
+    """Make this process, one of several, compute on the GPU of its `number`, or on its share of the cores."""
+    if device != "cpu" and torch.cuda.is_available():
+        torch.cuda.set_device(number)
+    else:
+        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
 
 
 def decodes_on_gpu(device: torch.device, decode: str) -> bool:

@@ -79,11 +79,16 @@ class Dove(nn.Module):
 
     def encode_images(self, pixels: Tensor) -> ImageFeatures:
         """Encode `(B, 3, S, S)` normalised floats; no caption is involved."""
+        return self.encode_regions(pixels)[0]
+
+    def encode_regions(self, pixels: Tensor) -> tuple[ImageFeatures, Tensor]:
+        """Do the same, and return the regions `V_R (B, R, D)` that keys and values are made of, too."""
         maps = self.trunk(pixels)
         scales, global_vector = self.multiscale(maps)
         regions = self.regions(maps)
         fused = self.fusion(regions, scales)
-        return ImageFeatures(_unit(global_vector), _unit(fused), *self.guidance.prepare_regions(regions))
+        key, value = self.guidance.prepare_regions(regions)
+        return ImageFeatures(_unit(global_vector), _unit(fused), key, value), regions
 
     def encode_captions(self, tokens: Tensor, lengths: Tensor) -> CaptionFeatures:
         """Encode tokens `(C, T)` of `lengths (C,)`; no picture is involved."""

@@ -7,9 +7,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-import torch
-from torch import Tensor
-
 PADDING, UNKNOWN = 0, 1
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 
@@ -45,19 +42,6 @@ class Tokenizer:
         numbers = [self._number.get(word, UNKNOWN) for word in split_words(text)[: self.max_tokens]]
         return numbers or [UNKNOWN]
 
-    def batch(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return tokens `(C, T)` int64, padded with zeros, and lengths `(C,)` int64; T is the longest text's."""
-        return padded([self.encode(text) for text in texts])
-
     def unknown_words(self, text: str) -> list[str]:
         """Return the words of a text that the vocabulary lacks, in order, each once."""
         return list(dict.fromkeys(word for word in split_words(text) if word not in self._number))
-
-
-def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Return rows of numbers as tokens `(C, T)` int64, padded with zeros, and lengths `(C,)` int64."""
-    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-    tokens = torch.zeros(len(rows), max(map(len, rows), default=1), dtype=torch.int64)
-    for row, numbers in zip(tokens, rows, strict=True):
-        row[: len(numbers)] = torch.tensor(numbers)
-    return tokens, lengths

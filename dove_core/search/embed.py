@@ -1,116 +1,108 @@
-"""embed(): shards to embedding parts, one for each shard, then the index."""
+"""embed(): shards, tars, pictures or scenes to embedding parts, each finished or absent, then the index."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from dove_core.config import ComputeConfig, EmbedConfig, check
-from dove_core.data.reader import Record, Shards, split_folders
-from dove_core.errors import SearchIndexError
-from dove_core.events import Advanced, Report, Saved, Started, silent
-from dove_core.files import make_folder
+from dove_core.errors import DataError
+from dove_core.events import Noted, Report, Saved, Skipped, Started, silent
 from dove_core.model.checkpoint import load_checkpoint
-from dove_core.search.embedder import Embedder
-from dove_core.search.index import MANIFEST, VECTORS, SearchIndex, build_index
-from dove_core.search.parts import PartMark, part_name, read_mark, write_part
-
-_TASK = "embedding"
+from dove_core.model.compute import choose_device, hold_to_gpus
+from dove_core.places import Folder
+from dove_core.processes import ALL, Part
+from dove_core.search.earlier import PartPlan, left_out
+from dove_core.search.index import MADE, SearchIndex, build_index
+from dove_core.search.inputs import open_source
+from dove_core.search.parts import PartFacts, PartMark
+from dove_core.search.source import Input
+from dove_core.search.work import TASK, Job, embed_parts
 
 
 def embed(
     checkpoint: Path,
-    shards: Path,
+    source: Path | Sequence[Path],
     out: Path,
     embedding: EmbedConfig,
     compute: ComputeConfig,
     *,
+    part: Part = ALL,
     overwrite: bool = False,
     report: Report = silent,
-) -> SearchIndex:
+) -> SearchIndex | None:
     """Embed every picture and make the index. What an earlier, broken-off call finished is kept.
 
     Args:
         checkpoint: folder of the model.
-        shards: folder of a split, or of a release with all its splits.
+        source: shards (a split, or a release with all its splits), tars, a folder of pictures, or GeoTIFF scenes.
         out: folder of the index.
-        embedding: how many pictures at once.
+        embedding: how scenes are cut, how many pictures at once, how many processes.
         compute: where, and how precisely.
-        overwrite: make an index of another model anew instead of refusing.
+        part: which parts this call makes, of those that several machines share.
+        overwrite: replace the parts of another model instead of refusing.
         report: receives progress.
 
+    Returns:
+        The index, or None if parts are missing that are others' to make.
+
     Raises:
-        UsageError: a setting is out of bounds.
+        UsageError: a setting is out of bounds or does not go with the source, or there are too few GPUs.
         CheckpointError: the checkpoint is missing or damaged.
-        DataError: shards are missing or damaged.
+        DataError: pictures are missing, shards damaged, no picture is usable, or with `part.none` parts are missing.
         SearchIndexError: `out` holds the index of another model.
         SpaceError: the disk is full; finished parts are kept.
     """
     for config in (embedding, compute):
         check(config)
-    splits = [Shards(folder) for folder in split_folders(shards)]
-    embedder = Embedder(load_checkpoint(checkpoint), compute)
-    parts = _plan(splits, shards, embedder.checkpoint.fingerprint)
-    for split in splits:
-        split.choose_field(embedder.checkpoint.config.caption_field)
-    make_folder(out)
-    finished = _finished(out, [mark for _, _, mark in parts], overwrite)
-    for stale in (MANIFEST, VECTORS):
-        (out / stale).unlink(missing_ok=True)
-    counts = [split.counts[shard] for split, shard, _ in parts]
-    done = sum(count for part, count in enumerate(counts) if part in finished)
-    report(Started(_TASK, sum(counts), "pictures", done=done))
-    for part, (split, shard, mark) in enumerate(parts):
-        if part not in finished:
-            _embed_shard(embedder, split, shard, out / part_name(part), mark, embedding, report)
-    made_by = embedder.checkpoint
-    build_index(out, fingerprint=made_by.fingerprint, counts=counts, dim=made_by.config.embed_dim,
-                checkpoint=checkpoint, shards=shards)  # fmt: skip
+    hold_to_gpus(choose_device(compute.device), embedding.gpus, asked=compute.device)
+    model = load_checkpoint(checkpoint)
+    places = [source] if isinstance(source, Path) else list(source)
+    opened = open_source(places, embedding, model.config.caption_field, report)
+    inputs = opened.inputs()
+    plan = PartPlan(out, [PartMark(model.fingerprint, one.name, one.digest) for one in inputs], embedding.regions)
+    own = part.of(len(inputs))
+    Folder(out).make()
+    Folder(out).sweep()
+    kept = plan.keep(own, overwrite=overwrite)
+    if not part.none:
+        for stale in MADE:
+            (out / stale).unlink(missing_ok=True)
+        report(_started([inputs[number] for number in own], [kept[number] for number in own if number in kept]))
+        to_do = [number for number in own if number not in kept]
+        embed_parts(Job(checkpoint, opened, plan, embedding, compute), model, to_do, report)
+    facts = plan.all()
+    _say_what_was_left_out(facts, own, report)
+    try:
+        rows = [one.rows for one in plan.whole(facts)]
+    except DataError as error:
+        if part.none or part.count == 1:
+            raise
+        report(Noted(f"{error.message}; the last task to finish, or dove embed --finish, makes the index"))
+        return None
+    if not sum(rows):
+        raise _nothing_usable(places, facts)
+    build_index(out, fingerprint=model.fingerprint, counts=rows, dim=model.config.embed_dim,
+                checkpoint=checkpoint, shards=opened.root)  # fmt: skip
     report(Saved(out))
     return SearchIndex(out)
 
 
-def _plan(splits: Sequence[Shards], root: Path, fingerprint: str) -> list[tuple[Shards, int, PartMark]]:
-    return [
-        (split, number, PartMark(fingerprint, (split.folder / shard.name).relative_to(root).as_posix(), shard.sha256))
-        for split in splits
-        for number, shard in enumerate(split.manifest.shards)
-    ]
+def _started(inputs: Sequence[Input], kept: Sequence[PartFacts]) -> Started:
+    counts = [one.count for one in inputs]
+    done = sum(one.rows + sum(count for count, _ in one.skipped.values()) for one in kept)
+    return Started(TASK, None if None in counts else sum(count or 0 for count in counts), "pictures", done=done)
 
 
-def _finished(out: Path, marks: Sequence[PartMark], overwrite: bool) -> set[int]:
-    """Return the parts that can be kept, and remove those that cannot."""
-    finished = set()
-    for path in sorted(out.glob("part-[0-9]*.parquet")):
-        number = int(path.stem.removeprefix("part-"))
-        mark = None if overwrite else read_mark(path)
-        if number < len(marks) and mark == marks[number]:
-            finished.add(number)
-            continue
-        if mark and marks and mark.fingerprint != marks[0].fingerprint and not overwrite:
-            message = f"{out} was made by the model {mark.fingerprint}, not by {marks[0].fingerprint}"
-            raise SearchIndexError(message, hint="name another folder with --out, or make it anew with --overwrite")
-        path.unlink()
-    return finished
+def _say_what_was_left_out(facts: Sequence[PartFacts | None], own: Sequence[int], report: Report) -> None:
+    """Report of all parts if all are there, of this task's otherwise."""
+    said = facts if all(facts) else [facts[number] for number in own]
+    for reason, (count, example) in left_out(one for one in said if one).items():
+        report(Skipped(TASK, reason, count, example))
 
 
-def _embed_shard(
-    embedder: Embedder,
-    split: Shards,
-    shard: int,
-    path: Path,
-    mark: PartMark,
-    embedding: EmbedConfig,
-    report: Report,
-) -> None:
-    records: list[Record] = []
-    vectors = [np.zeros((0, embedder.checkpoint.config.embed_dim), np.float32)]  # a shard may have no usable picture
-    start, stop = split.bounds(shard)
-    for batch, features in embedder.embed_shards(split, batch_size=embedding.batch_size, start=start, stop=stop):
-        records.extend(batch)
-        vectors.append(features.embedding.float().cpu().numpy())
-        report(Advanced(_TASK, len(batch)))
-    field = split.choose_field(embedder.checkpoint.config.caption_field)
-    write_part(path, records, np.concatenate(vectors), field=field, mark=mark)
+def _nothing_usable(places: Sequence[Path], facts: Sequence[PartFacts | None]) -> DataError:
+    reasons = left_out(one for one in facts if one).items()
+    why = "; ".join(f"{count} {reason}, such as {name}" for reason, (count, name) in reasons)
+    message = f"{places[0]} holds no usable picture" + (f": {why}" if why else "")
+    return DataError(message, hint="are these pictures? GeoTIFF scenes are cut with --tile 256")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,13 +15,30 @@ from dove_core.config import ComputeConfig
 from dove_core.data.loader import load
 from dove_core.data.plan import SequentialPlan
 from dove_core.data.reader import Record, Shards
-from dove_core.errors import UsageError
+from dove_core.data.sharding.picture import check_header
+from dove_core.errors import DataError, UsageError
 from dove_core.model.checkpoint import Checkpoint
 from dove_core.model.compute import choose_device, mixed, worker_count
 from dove_core.model.dove import CaptionFeatures, ImageFeatures
 from dove_core.model.preprocess import fit, normalise
+from dove_core.model.tokens import padded
+from dove_core.search.source import Samples, Unusable
 
 _CAPTIONS_AT_ONCE = 512
+UNDECODABLE = "no picture that can be decoded"
+
+
+class Embedded(NamedTuple):
+    """A batch: the samples that were embedded and their embeddings `(n, D)` float32; the pictures left out.
+
+    Where they are wanted, `regions (n, R, D)` and `fused (n, D)` float32, as `write_regions` takes them.
+    """
+
+    records: list[Record]
+    vectors: np.ndarray
+    unusable: list[Unusable]
+    regions: np.ndarray | None = None
+    fused: np.ndarray | None = None
 
 
 class Embedder:
@@ -55,9 +75,31 @@ class Embedder:
         for records, pixels in batches:
             yield records, self._encode_images(pixels)
 
+    def embed_samples(self, samples: Samples, *, batch_size: int, regions: bool = False) -> Iterator[Embedded]:
+        """Encode the pictures of one part of any input in order, read ahead by the workers.
+
+        Records come without their pictures' bytes.
+
+        Raises:
+            DataError: the samples are `strict`, and one is damaged.
+        """
+        plan = SequentialPlan(0, len(samples), batch_size)
+        workers = worker_count(self._compute.workers, self.device)
+        config = self.checkpoint.config
+        batches = load(samples, plan, _FitSamples(config.image_size, samples.strict), workers=workers)
+        for records, pixels, unusable in batches:
+            if pixels is None:
+                yield Embedded(records, np.zeros((0, config.embed_dim), np.float32), unusable)
+            elif regions:
+                with self._inference():
+                    images, found = self.model.encode_regions(self._normalised(pixels))
+                yield Embedded(records, _floats(images.embedding), unusable, _floats(found), _floats(images.fused))
+            else:
+                yield Embedded(records, _floats(self._encode_images(pixels).embedding), unusable)
+
     def embed_captions(self, captions: Sequence[str]) -> CaptionFeatures:
         """Encode captions in blocks, padded to one length."""
-        tokens, lengths = self.checkpoint.tokenizer.batch(captions)
+        tokens, lengths = padded([self.checkpoint.tokenizer.encode(text) for text in captions])
         parts = []
         with self._inference():
             for start in range(0, len(captions), _CAPTIONS_AT_ONCE):
@@ -81,8 +123,10 @@ class Embedder:
 
     def _encode_images(self, pixels: Tensor) -> ImageFeatures:
         with self._inference():
-            floats = normalise(pixels.to(self.device, non_blocking=True))
-            return self.model.encode_images(floats)
+            return self.model.encode_images(self._normalised(pixels))
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        return normalise(pixels.to(self.device, non_blocking=True))
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -107,6 +151,45 @@ class _FitRecords:
     def __call__(self, records: list[Record], epoch: int) -> tuple[list[Record], Tensor]:
         pixels = torch.stack([fit(r.picture, f"{r.shard}: {r.sample.path}", self.size) for r in records])
         return [r.without_picture() for r in records], pixels
+
+
+class _FitSamples:
+    """Decodes and fits what there is of a batch, in the worker that read it; unless `strict`, the rest is left out."""
+
+    def __init__(self, size: int, strict: bool) -> None:
+        self.size, self.strict = size, strict
+
+    def __call__(
+        self, samples: list[Record | Unusable], epoch: int
+    ) -> tuple[list[Record], Tensor | None, list[Unusable]]:
+        records, pixels, unusable = list[Record](), list[Tensor](), list[Unusable]()
+        for sample in samples:
+            fitted = sample if isinstance(sample, Unusable) else self._fit(sample)
+            if isinstance(fitted, Unusable):
+                unusable.append(fitted)
+            elif isinstance(sample, Record):
+                pixels.append(fitted)
+                records.append(sample.without_picture())
+        return records, torch.stack(pixels) if pixels else None, unusable
+
+    def _fit(self, record: Record) -> Tensor | Unusable:
+        name = f"{record.shard}: {record.sample.path}"
+        if self.strict:
+            return fit(record.picture, name, self.size)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow warns of odd files
+                check_header(record.picture)
+                return fit(record.picture, name, self.size)
+        except DataError as error:
+            return Unusable(UNDECODABLE, error.message if name in error.message else f"{name}: {error.message}")
+        except Exception as error:  # on damaged files Pillow's readers raise nearly every kind there is
+            return Unusable(UNDECODABLE, f"{name}: {error!r}")
+
+
+def _floats(x: Tensor) -> np.ndarray:
+    values: np.ndarray = x.float().cpu().numpy()
+    return values
 
 
 def concatenated(parts: Sequence[ImageFeatures]) -> ImageFeatures:

@@ -1,30 +1,40 @@
-"""An index: the vectors of all parts in one memory-mapped file, searched exactly.
+"""An index: what is made from the parts so that a query is answered at once.
 
-The parts are the truth; `vectors.npy` beside them only saves reading them, and is refused under another model.
+`rows.arrow` holds what is known of every row, `vectors.npy` the vectors, `codes.faiss` their coarse codes where there
+are many, `words/` the text side of the model. All are mapped from disk. The parts are the truth: everything here can be
+made from them again, and is refused under another model.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dove_core.errors import SearchIndexError
-from dove_core.files import atomic_file, read_record, write_record
+from dove_core.files import atomic_file, atomic_folder, read_record, write_record
+from dove_core.model.plain import PlainText, copy_text_side
+from dove_core.search.nearest import FEW, nearest, nearest_many
 from dove_core.search.parts import part_name, read_part, read_vectors
 from dove_core.search.pictures import read_picture
+from dove_core.search.regions import Regions, has_regions
+from dove_core.search.rows import PART_COLUMNS, Row, RowTable, write_rows
 
-FORMAT = 1
-MANIFEST, VECTORS = "index.json", "vectors.npy"
-_BLOCK = 1 << 16
+if TYPE_CHECKING:
+    from dove_core.search.codes import Codes
+
+FORMAT = 2
+MANIFEST, VECTORS, CODES, ROWS, WORDS = "index.json", "vectors.npy", "codes.faiss", "rows.arrow", "words"
+MADE = (MANIFEST, VECTORS, CODES, ROWS)
+"""Files made from the parts."""
+
 _HINT = "an index is a folder such as index/NAME, made by `dove embed`"
-_KNOWN = ["key", "caption", "place", "bbox", "time", "source", "gsd", "tags", "shard", "offset", "size"]
+_AGAIN = "run `dove embed` again to make it from the parts"
 
 
 @dataclass(frozen=True)
@@ -36,26 +46,6 @@ class IndexManifest:
     counts: list[int]
     checkpoint: str
     shards: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """A picture of the index: what is known of it, and where it lies.
-
-    `place` is longitude and latitude of its middle, `box` west, south, east, north, in degrees; `gsd` metres a pixel.
-    """
-
-    key: str
-    caption: str | None
-    shard: str
-    offset: int
-    size: int
-    place: tuple[float, float] | None
-    box: tuple[float, float, float, float] | None
-    time: str | None
-    source: str | None
-    gsd: float | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class SearchIndex:
@@ -72,11 +62,10 @@ class SearchIndex:
         try:
             self.vectors: np.ndarray = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            message = f"{folder / VECTORS} cannot be read: {error}"
-            raise SearchIndexError(message, hint="run `dove embed` again to make it from the parts") from error
+            raise SearchIndexError(f"{folder / VECTORS} cannot be read: {error}", hint=_AGAIN) from error
         if self.vectors.shape != (sum(self.manifest.counts), self.manifest.dim):
             message = f"{folder / VECTORS} has shape {self.vectors.shape}, unlike {MANIFEST}"
-            raise SearchIndexError(message, hint="run `dove embed` again to make it from the parts")
+            raise SearchIndexError(message, hint=_AGAIN)
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -92,33 +81,64 @@ class SearchIndex:
         """Return the folder below which the rows' shards lie."""
         return Path(os.path.normpath(self.folder / self.manifest.shards))
 
-    def search(self, vector: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the numbers and cosines of the `top` rows nearest to a vector `(D,)`, best first.
+    @cached_property
+    def table(self) -> RowTable:
+        """What is known of the rows.
 
-        Exact: vectors are stored as float16 and compared in float32. Equal scores come in the order of rows.
+        Raises:
+            SearchIndexError: the file is missing, damaged, or has other rows than there are vectors.
         """
-        scores = np.concatenate(
-            [self.vectors[k : k + _BLOCK].astype(np.float32) @ vector for k in range(0, len(self), _BLOCK)]
-        )
-        near = np.argpartition(-scores, top - 1)[:top] if top < len(scores) else np.arange(len(scores))
-        order = near[np.lexsort((near, -scores[near]))]
-        return order, scores[order]
+        table = RowTable(self.folder / ROWS)
+        if len(table) != len(self):
+            raise SearchIndexError(f"{self.folder / ROWS} has {len(table)} rows, not {len(self)}", hint=_AGAIN)
+        return table
+
+    @cached_property
+    def words(self) -> PlainText:
+        """The text side of the model that made the index.
+
+        Raises:
+            CheckpointError: a file is missing or damaged.
+        """
+        return PlainText.open(self.folder / WORDS)
+
+    @cached_property
+    def regions(self) -> Regions | None:
+        """The pictures' regions, None if they were not kept."""
+        counts = self.manifest.counts
+        return Regions(self.folder, counts) if has_regions(self.folder, len(counts)) else None
+
+    def search(
+        self, vector: np.ndarray, top: int, *, keep: np.ndarray | None = None, exact: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers and cosines of the `top` rows nearest to a vector `(D,)`, best first, equal ones by row.
+
+        Vectors are stored as float16 and compared in float32. Large indexes are searched by their codes first, which
+        finds the same rows but for a few in a thousand; `exact` compares with every vector.
+
+        Args:
+            vector: of length 1.
+            top: how many.
+            keep: `(N,)` bool, which rows may be found; None for all.
+            exact: see above.
+        """
+        by_codes = None if exact or len(self) <= FEW else lambda: self.codes
+        return nearest(self.vectors, np.asarray(vector, np.float32), top, by_codes, keep)
+
+    def search_many(
+        self, vectors: np.ndarray, top: int, *, keep: np.ndarray | None = None, exact: bool = False
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return for each of several vectors `(Q, D)` what `search` does, in less time than one by one."""
+        by_codes = None if exact or len(self) <= FEW else lambda: self.codes
+        return nearest_many(self.vectors, np.asarray(vectors, np.float32), top, by_codes, keep)
 
     def rows(self, numbers: Sequence[int]) -> list[Row]:
         """Return what is known of some rows.
 
         Raises:
-            SearchIndexError: a part is missing or damaged.
+            SearchIndexError: the file of rows is missing or damaged.
         """
-        starts = np.cumsum([0, *self.manifest.counts])
-        tables: dict[int, Any] = {}
-        found = []
-        for number in numbers:
-            part = int(np.searchsorted(starts, number, side="right")) - 1
-            if part not in tables:
-                tables[part] = read_part(self.folder / part_name(part), _KNOWN)
-            found.append(_row(tables[part].slice(int(number - starts[part]), 1).to_pylist()[0]))
-        return found
+        return self.table.rows(numbers)
 
     def picture(self, row: Row) -> bytes:
         """Read a row's picture straight from its tar.
@@ -128,14 +148,30 @@ class SearchIndex:
         """
         return read_picture(self.shards, row.shard, row.offset, row.size)
 
+    @cached_property
+    def codes(self) -> Codes:
+        """The coarse codes, which an index of few rows has none of.
+
+        Raises:
+            SearchIndexError: the file is missing, damaged, or has other rows than there are vectors.
+        """
+        from dove_core.search.codes import Codes
+
+        codes = Codes(self.folder / CODES)
+        if len(codes) != len(self):
+            raise SearchIndexError(f"{self.folder / CODES} has {len(codes)} rows, not {len(self)}", hint=_AGAIN)
+        return codes
+
 
 def build_index(folder: Path, *, fingerprint: str, counts: list[int], dim: int, checkpoint: Path, shards: Path) -> None:
-    """Join the parts' vectors into one file and write the manifest, which comes last.
+    """Make an index from its parts; the manifest comes last.
 
     Raises:
         SearchIndexError: a part is missing, damaged, or has other rows than `counts` says.
+        CheckpointError: the checkpoint cannot be read.
         SpaceError: the disk is full.
     """
+    (folder / MANIFEST).unlink(missing_ok=True)
     with atomic_file(folder / VECTORS) as stream:
         header = {"descr": "<f2", "fortran_order": False, "shape": (sum(counts), dim)}
         np.lib.format.write_array_header_1_0(stream, header)
@@ -145,13 +181,14 @@ def build_index(folder: Path, *, fingerprint: str, counts: list[int], dim: int, 
                 message = f"{folder / part_name(part)} holds {vectors.shape} vectors, not {(count, dim)}"
                 raise SearchIndexError(message, hint="remove it and run `dove embed` again")
             stream.write(np.ascontiguousarray(vectors).tobytes())
+    write_rows(folder / ROWS, (read_part(folder / part_name(part), PART_COLUMNS) for part in range(len(counts))))
+    (folder / CODES).unlink(missing_ok=True)
+    if sum(counts) > FEW:
+        from dove_core.search.codes import build_codes  # faiss is imported where it is used
+
+        build_codes(folder / CODES, np.load(folder / VECTORS, mmap_mode="r"))
+    if checkpoint.is_dir():
+        with atomic_folder(folder / WORDS) as words:
+            copy_text_side(checkpoint, words)
     relative = [os.path.relpath(path, folder) for path in (checkpoint, shards)]
     write_record(folder / MANIFEST, IndexManifest(fingerprint, dim, counts, *relative), FORMAT)
-
-
-def _row(values: dict[str, Any]) -> Row:
-    box = values.pop("bbox")
-    point = values.pop("place")
-    place = None if point is None else struct.unpack("<dd", point[5:21])
-    tags = json.loads(values.pop("tags") or "{}")
-    return Row(**values, place=place, box=None if box is None else tuple(box.values()), tags=tags)

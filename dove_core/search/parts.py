@@ -1,12 +1,13 @@
-"""Embedding parts: one GeoParquet file for each shard, finished or absent."""
+"""Embedding parts: one GeoParquet file for each shard, tar, or group of pictures, finished or absent."""
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from dove_core.data.reader import Record
 from dove_core.errors import SearchIndexError
 from dove_core.files import atomic_file
 
-_MARK = b"dove"
+_MARK, _SKIPPED = b"dove", b"dove_skipped"
 _BOX = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
 _GEO = {
     "version": "1.1.0",
@@ -34,11 +35,23 @@ _GEO = {
 
 @dataclass(frozen=True)
 class PartMark:
-    """What a part was made from: the model, and a tar by its path below the root of the shards and its SHA-256."""
+    """What a part was made from: the model, and an input by its name and a digest of what it was.
+
+    The digest of one of our shards is its SHA-256; of other inputs one over names, sizes and times of change.
+    """
 
     fingerprint: str
-    shard: str
-    shard_sha256: str
+    input: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class PartFacts:
+    """What a finished part says of itself: its mark, its rows, and what was left out, by reason: count and example."""
+
+    mark: PartMark | None
+    rows: int
+    skipped: Mapping[str, tuple[int, str]]
 
 
 def part_name(number: int) -> str:
@@ -46,15 +59,24 @@ def part_name(number: int) -> str:
     return f"part-{number:05d}.parquet"
 
 
-def write_part(path: Path, records: Sequence[Record], vectors: np.ndarray, *, field: str, mark: PartMark) -> None:
+def write_part(
+    path: Path,
+    records: Sequence[Record],
+    vectors: np.ndarray,
+    *,
+    field: str,
+    mark: PartMark,
+    skipped: Mapping[str, tuple[int, str]] = MappingProxyType({}),
+) -> None:
     """Write one row for each record: its vector `(N, D)` as float16, and what is known of it.
 
     Args:
         path: where the part goes.
-        records: the samples of one shard, in order.
+        records: the samples of one part, in order; their `shard` is the path of their file below the root.
         vectors: their embeddings.
         field: which captions are kept; the first one of each sample.
-        mark: what the part was made from; the tar's path is kept in every row.
+        mark: what the part was made from.
+        skipped: what was left out, by reason: how many, and an example.
     """
     samples = [record.sample for record in records]
     flat = pa.array(vectors.astype(np.float16).reshape(-1))
@@ -68,29 +90,35 @@ def write_part(path: Path, records: Sequence[Record], vectors: np.ndarray, *, fi
         "source": pa.array([sample.source for sample in samples], pa.string()),
         "gsd": pa.array([sample.gsd for sample in samples], pa.float64()),
         "tags": pa.array([json.dumps(dict(sample.tags), ensure_ascii=False) for sample in samples], pa.string()),
-        "shard": pa.array([mark.shard] * len(samples), pa.string()),
+        "shard": pa.array([record.shard for record in records], pa.string()),
         "offset": pa.array([record.offset for record in records], pa.int64()),
         "size": pa.array([record.size for record in records], pa.int64()),
     }
-    marks = {_MARK: json.dumps(mark.__dict__).encode(), b"geo": json.dumps(_GEO).encode()}
-    table = pa.table(columns).replace_schema_metadata(marks)
+    known: dict[bytes, Any] = {_MARK: asdict(mark), _SKIPPED: dict(skipped), b"geo": _GEO}
+    table = pa.table(columns).replace_schema_metadata({k: json.dumps(value).encode() for k, value in known.items()})
     with atomic_file(path) as stream:
         pq.write_table(table, stream, compression="zstd")
 
 
-def read_mark(path: Path) -> PartMark | None:
-    """Return what a part was made from, or None if there is no such part.
+def read_facts(path: Path) -> PartFacts | None:
+    """Return what a part says of itself, or None if there is no such part.
+
+    Its mark is None if it is in the form of another version.
 
     Raises:
         SearchIndexError: the file is damaged or not a part.
     """
     try:
-        metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
-        return PartMark(**json.loads(metadata[_MARK]))
+        metadata = pq.read_metadata(path)
+        found: dict[bytes, bytes] = metadata.metadata or {}
+        mark = json.loads(found[_MARK])
+        skipped = {reason: (count, name) for reason, (count, name) in json.loads(found.get(_SKIPPED, b"{}")).items()}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SearchIndexError(f"{path} is damaged: {error}", hint="remove it and run `dove embed` again") from error
+    known = mark.keys() == {field.name for field in fields(PartMark)}
+    return PartFacts(PartMark(**mark) if known else None, metadata.num_rows, skipped)
 
 
 def read_part(path: Path, columns: list[str]) -> Any:

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dove_core.errors import SearchIndexError
+from dove_core.errors import DataError, SearchIndexError
+from dove_core.search.geotiff import read_window, tile_of
+
+_HINT = "pictures are read from what was embedded: bring it back, or run `dove embed` again"
 
 
 def read_picture(root: Path, shard: str, offset: int, size: int) -> bytes:
-    """Read the bytes of a picture that lies in a tar below `root`.
+    """Read the bytes of a picture: from `offset` on in a file below `root`, or as a PNG a tile of a GeoTIFF there.
+
+    Args:
+        root: the folder that was embedded.
+        shard: the path of a tar or picture, or, with a size of 0, the address of a tile.
+        offset: where in the file the picture begins.
+        size: its length in bytes.
 
     Raises:
-        SearchIndexError: the tar is not there any more, or shorter than before.
+        SearchIndexError: the file is not there any more, or is another than before.
+        UsageError: a tile is wanted, and rasterio is not installed.
     """
+    if size == 0 and (found := tile_of(shard)):
+        scene, tile = found
+        try:
+            return read_window(root / scene, tile)
+        except DataError as error:
+            raise SearchIndexError(error.message, hint=_HINT) from error
     path = root / shard
     try:
         with path.open("rb") as stream:
             stream.seek(offset)
             data = stream.read(size)
     except OSError as error:
-        hint = "pictures are read from the shards that were embedded: bring them back, or run `dove embed` again"
-        raise SearchIndexError(f"{path} cannot be read: {error}", hint=hint) from error
+        raise SearchIndexError(f"{path} cannot be read: {error}", hint=_HINT) from error
     if len(data) < size:
         raise SearchIndexError(f"{path} is shorter than when it was embedded", hint="run `dove embed` again")
     return data

@@ -1,25 +1,46 @@
-"""Words or a picture to the pictures of an index that fit best."""
+"""Words, pictures, or examples to the pictures of an index that fit best."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from dove_core.config import ComputeConfig, QueryConfig, RankConfig, check
+from dove_core.config import ComputeConfig, FilterConfig, QueryConfig, RankConfig, check
 from dove_core.errors import SearchIndexError, UsageError
 from dove_core.events import Noted, Report, silent
-from dove_core.model.checkpoint import load_checkpoint
-from dove_core.model.dove import CaptionFeatures
 from dove_core.model.tokenizer import split_words
-from dove_core.search.embedder import Embedder
-from dove_core.search.index import Row, SearchIndex
+from dove_core.search.dedup import distinct
+from dove_core.search.filters import kept_rows
+from dove_core.search.index import SearchIndex
+from dove_core.search.rows import Row
+
+if TYPE_CHECKING:
+    from dove_core.search.embedder import Embedder
 
 _PICTURES_AT_ONCE = 64
+_TEXTS_AT_ONCE = 256
+_SPARE = 5
+"""Times as many rows as wanted are looked at where some will be left out as doubles."""
+
+_NO_FILTER = FilterConfig()
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is looked for: words, a picture as (bytes, name), keys of pictures that are like it or unlike it.
+
+    The vectors of all that is given are added, those of `unlike` taken off by half.
+    """
+
+    text: str = ""
+    picture: tuple[bytes, str] | None = None
+    like: Sequence[str] = ()
+    unlike: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -31,91 +52,197 @@ class Hit:
     row: Row
 
     def to_json(self) -> dict[str, Any]:
-        """Return rank, key, score, caption and shard, and place, time and source where they are known."""
+        """Return rank, key, score, caption and shard, and whatever else is known of the picture."""
         row = self.row
         found = {"rank": self.rank, "key": row.key, "score": self.score, "caption": row.caption, "shard": row.shard}
-        known = {"place": row.place, "box": row.box, "time": row.time, "source": row.source}
+        known = {
+            "place": row.place, "box": row.box, "time": row.time, "source": row.source, "gsd": row.gsd,
+            "tags": dict(row.tags) or None,
+        }  # fmt: skip
         return {**found, **{name: value for name, value in known.items() if value is not None}}
 
 
 class Searcher:
-    """An index and the model that made it, ready for queries."""
+    """An index, ready for queries. The model that made it is loaded when a query needs its picture side."""
 
-    def __init__(self, index: SearchIndex, embedder: Embedder) -> None:
-        self.index, self.embedder = index, embedder
+    def __init__(self, index: SearchIndex, compute: ComputeConfig, checkpoint: Path | None = None) -> None:
+        self.index, self._compute, self._checkpoint = index, compute, checkpoint
 
     @classmethod
     def open(cls, index: Path, compute: ComputeConfig, *, checkpoint: Path | None = None) -> Searcher:
-        """Open an index with the checkpoint that made it, found where it was or given.
+        """Open an index; `checkpoint` is the model that made it, where it was moved.
 
         Raises:
             SearchIndexError: there is no such index, or the checkpoint is another than the one that made it.
-            CheckpointError: the checkpoint is missing or damaged.
+            CheckpointError: the checkpoint given is missing or damaged.
         """
         check(compute)
-        opened = SearchIndex(index)
-        folder = checkpoint or opened.checkpoint
-        loaded = load_checkpoint(folder)
-        if loaded.fingerprint != opened.manifest.fingerprint:
-            message = f"{index} was made by the model {opened.manifest.fingerprint}; {folder} is {loaded.fingerprint}"
+        searcher = cls(SearchIndex(index), compute, checkpoint)
+        if checkpoint is not None:
+            searcher.embedder  # noqa: B018  # is it the right one?
+        return searcher
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The whole model.
+
+        Raises:
+            SearchIndexError: the checkpoint is another than the one that made the index.
+            CheckpointError: it is missing or damaged.
+        """
+        from dove_core.model.checkpoint import load_checkpoint
+        from dove_core.search.embedder import Embedder
+
+        folder = self._checkpoint or self.index.checkpoint
+        loaded, wanted = load_checkpoint(folder), self.index.manifest.fingerprint
+        if loaded.fingerprint != wanted:
+            message = f"{self.index.folder} was made by the model {wanted}; {folder} is {loaded.fingerprint}"
             hint = "embed again with this model (`dove embed --overwrite`), or give the one of before with --checkpoint"
             raise SearchIndexError(message, hint=hint)
-        return cls(opened, Embedder(loaded, compute))
+        return Embedder(loaded, self._compute)
 
-    def ask(self, text: str, query: QueryConfig, rank: RankConfig, *, report: Report = silent) -> list[Hit]:
-        """Return the pictures that fit a text, best first; with `query.rerank`, ROAM ranks the best again.
+    def ask(
+        self,
+        text: str,
+        query: QueryConfig,
+        rank: RankConfig,
+        filters: FilterConfig = _NO_FILTER,
+        *,
+        report: Report = silent,
+    ) -> list[Hit]:
+        """Return the pictures that fit a text, best first; as `answer`."""
+        return self.answer(Question(text), query, rank, filters, report=report)
+
+    def ask_picture(
+        self, picture: bytes, name: str, query: QueryConfig, filters: FilterConfig = _NO_FILTER
+    ) -> list[Hit]:
+        """Return the pictures nearest to a picture, best first; as `answer`."""
+        return self.answer(Question(picture=(picture, name)), query, RankConfig(), filters)
+
+    def answer(
+        self,
+        question: Question,
+        query: QueryConfig,
+        rank: RankConfig,
+        filters: FilterConfig = _NO_FILTER,
+        *,
+        report: Report = silent,
+    ) -> list[Hit]:
+        """Return the pictures that fit a question, best first; with `query.rerank`, ROAM ranks the best again.
 
         Raises:
-            UsageError: the text has no word that the model knows.
+            UsageError: the question has no word that the model knows, names keys that are not there, or cannot be
+                re-ranked; a filter cannot be understood.
+            DataError: the picture cannot be decoded.
             SearchIndexError: re-ranking needs pictures that are not there any more.
         """
-        check(query)
-        check(rank)
-        self._know_words(text, report)
-        captions = self.embedder.embed_captions([text])
-        numbers, scores = self._nearest(captions.embedding[0], max(query.top, query.rerank))
-        if query.rerank:
-            best = self.index.rows(numbers[: query.rerank].tolist())
-            pictures = [(self.index.picture(row), f"{row.shard}: {row.key}") for row in best]
-            pairs = self._score(pictures, captions)
-            again = pairs + scores[: query.rerank] if rank.rank_by == "sum" else pairs
-            order = np.argsort(-again, kind="stable")
-            numbers = np.concatenate([numbers[: query.rerank][order], numbers[query.rerank :]])
-            scores = np.concatenate([again[order], scores[query.rerank :]])
-        return self._hits(numbers[: query.top], scores)
+        for config in (query, rank, filters):
+            check(config)
+        if query.rerank and not question.text:
+            raise UsageError("--rerank ranks by the words of a query, and this one has none", hint="leave it out")
+        vector = self._vector(question, report)
+        keep = kept_rows(self.index.table, filters) if filters != _NO_FILTER else None
+        numbers, scores = self.index.search(vector, _wanted(query), keep=keep, exact=query.exact)
+        return self._finished(question.text, numbers, scores, query, rank)
 
-    def ask_picture(self, picture: bytes, name: str, query: QueryConfig) -> list[Hit]:
-        """Return the pictures nearest to a picture, best first.
+    def answer_all(
+        self,
+        texts: Sequence[str],
+        query: QueryConfig,
+        rank: RankConfig,
+        filters: FilterConfig = _NO_FILTER,
+        *,
+        report: Report = silent,
+    ) -> Iterator[tuple[str, list[Hit]]]:
+        """Yield each text with its answer, as `answer`; codes are scanned once for many of them."""
+        for config in (query, rank, filters):
+            check(config)
+        keep = kept_rows(self.index.table, filters) if filters != _NO_FILTER else None
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            block = texts[start : start + _TEXTS_AT_ONCE]
+            vectors = np.stack([self._vector(Question(text), report) for text in block])
+            found = self.index.search_many(vectors, _wanted(query), keep=keep, exact=query.exact)
+            for text, (numbers, scores) in zip(block, found, strict=True):
+                yield text, self._finished(text, numbers, scores, query, rank)
 
-        Raises:
-            UsageError: `query.rerank` is set; ROAM ranks pictures by words.
-            DataError: the bytes cannot be decoded.
-        """
-        check(query)
-        if query.rerank:
-            raise UsageError("--rerank ranks by the words of a query, and a picture has none", hint="leave it out")
-        features = self.embedder.embed_pictures([(picture, name)])
-        return self._hits(*self._nearest(features.embedding[0], query.top))
+    def _vector(self, question: Question, report: Report) -> np.ndarray:
+        """Return the direction `(D,)` of a question."""
+        parts = []
+        if question.text:
+            self._know_words(question.text, report)
+            parts.append(self.index.words.embed(question.text).embedding)
+        elif not (question.picture or question.like):
+            raise UsageError("the query has no words", hint="ask with words, a picture, or pictures that are like it")
+        if question.picture:
+            features = self.embedder.embed_pictures([question.picture])
+            parts.append(features.embedding[0].float().cpu().numpy())
+        if question.like:
+            parts.append(self._mean_of(question.like, "--like"))
+        if question.unlike:
+            parts.append(-0.5 * self._mean_of(question.unlike, "--unlike"))
+        total = np.sum(parts, axis=0)
+        direction: np.ndarray = (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
+        return direction
 
-    def _score(self, pictures: Sequence[tuple[bytes, str]], captions: CaptionFeatures) -> np.ndarray:
+    def _mean_of(self, keys: Sequence[str], option: str) -> np.ndarray:
+        places = self.index.table.find(keys)
+        if missing := [key for key in keys if key not in places]:
+            example = self.index.rows([0])[0].key if len(self.index) else "none"
+            raise UsageError(
+                f"{option}: the index has no picture {', '.join(missing)}", hint=f"keys are such as {example}"
+            )
+        mean = self.index.vectors[sorted(places.values())].astype(np.float32).mean(axis=0)
+        found: np.ndarray = mean / np.linalg.norm(mean)
+        return found
+
+    def _finished(
+        self, text: str, numbers: np.ndarray, scores: np.ndarray, query: QueryConfig, rank: RankConfig
+    ) -> list[Hit]:
+        """Re-rank what was found, if that is wanted, and keep what is wanted of it."""
+        if query.rerank and len(numbers):
+            numbers, scores = self._reranked(text, numbers, scores, query.rerank, rank)
+        enough = scores >= query.min_score
+        return self._hits(numbers[enough], scores[enough], query)
+
+    def _reranked(
+        self, text: str, numbers: np.ndarray, scores: np.ndarray, count: int, rank: RankConfig
+    ) -> tuple[np.ndarray, np.ndarray]:
+        pairs = self._score(text, numbers[:count])
+        again = pairs + scores[:count] if rank.rank_by == "sum" else pairs
+        order = np.argsort(-again, kind="stable")
+        return (
+            np.concatenate([numbers[:count][order], numbers[count:]]),
+            np.concatenate([again[order], scores[count:]]),
+        )
+
+    def _score(self, text: str, numbers: np.ndarray) -> np.ndarray:
+        """Return ROAM's scores of a text and some rows: from their stored regions, or their pictures read again."""
+        stored = self.index.regions
+        if stored is not None:
+            return self.index.words.score(self.index.words.embed(text), *stored.read(numbers))
+        rows, captions = self.index.rows(numbers.tolist()), self.embedder.embed_captions([text])
+        pictures = [(self.index.picture(row), f"{row.shard}: {row.key}") for row in rows]
         blocks = [pictures[k : k + _PICTURES_AT_ONCE] for k in range(0, len(pictures), _PICTURES_AT_ONCE)]
         pairs = [self.embedder.score_pairs(self.embedder.embed_pictures(block), captions)[:, 0] for block in blocks]
-        scores: np.ndarray = torch.cat(pairs).numpy()
-        return scores
+        return np.concatenate([part.numpy() for part in pairs])
 
-    def _nearest(self, embedding: torch.Tensor, top: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.index.search(embedding.float().cpu().numpy(), top)
-
-    def _hits(self, numbers: np.ndarray, scores: np.ndarray) -> list[Hit]:
+    def _hits(self, numbers: np.ndarray, scores: np.ndarray, query: QueryConfig) -> list[Hit]:
         rows = self.index.rows(numbers.tolist())
-        return [Hit(rank, float(scores[rank - 1]), row) for rank, row in enumerate(rows, start=1)]
+        places = distinct(rows, self.index.vectors[numbers], query.top) if query.dedup else range(len(rows))
+        chosen = list(places)[: query.top]
+        return [Hit(rank, float(scores[place]), rows[place]) for rank, place in enumerate(chosen, start=1)]
 
     def _know_words(self, text: str, report: Report) -> None:
+        tokenizer = self.index.words.tokenizer
         words = list(dict.fromkeys(split_words(text)))
-        unknown = self.embedder.checkpoint.tokenizer.unknown_words(text)
+        unknown = tokenizer.unknown_words(text)
         if len(unknown) == len(words):
             message = f"no word of {text!r} is known to the model" if words else "the query has no words"
-            known = ", ".join(self.embedder.checkpoint.tokenizer.words[:20])
-            raise UsageError(message, hint=f"it learned words such as: {known}")
+            raise UsageError(message, hint=f"it learned words such as: {', '.join(tokenizer.words[:20])}")
         if unknown:
             report(Noted(f"words that the model has not learned: {', '.join(unknown)}"))
+
+
+def _wanted(query: QueryConfig) -> int:
+    """Return how many rows to look for."""
+    return max(query.top, query.rerank) * (_SPARE if query.dedup else 1)

@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from dove_core.errors import SearchIndexError
 from dove_core.files import atomic_file
-from dove_core.search.index import Row, SearchIndex
+from dove_core.search.index import SearchIndex
 from dove_core.search.query import Hit
+from dove_core.search.rows import Row
 
 _SIDE, _GAP, _TEXT_LINES, _FONT_SIZE = 240, 12, 4, 13
 _PAPER, _INK, _FAINT = "white", "#1a1a1a", "#666666"

@@ -22,7 +22,8 @@ from dove_core.model.preprocess import (
     look,
     picture_size,
 )
-from dove_core.model.tokenizer import Tokenizer, padded
+from dove_core.model.tokenizer import Tokenizer
+from dove_core.model.tokens import padded
 
 
 class Undeveloped(NamedTuple):

@@ -65,7 +65,8 @@ def train(
     if not restarted():
         hold_new(run)
     data = Shards(shards).manifest.fingerprint
-    settings = RunSettings(str(shards), data, None if validation is None else str(validation), model, training)
+    chosen = None if validation is None else str(validation.absolute())
+    settings = RunSettings(str(shards.absolute()), data, chosen, model, training)
     _hold_splits(settings)
     arguments = (run, settings, compute, False, command)
     return launch(launching, compute.device, _train, arguments, report=report)
@@ -105,7 +106,7 @@ def resume(
     settings = dataclasses.replace(
         settings,
         shards=str(shards or settings.shards),
-        validation=str(validation) if validation else settings.validation,
+        validation=str(validation.absolute()) if validation else settings.validation,
     )
     _hold_splits(settings)
     return launch(launching, compute.device, _train, (run, settings, compute, True, command), report=report)

@@ -7,13 +7,15 @@ import shutil
 
 import pytest
 
-from dove_core.config import EvalConfig, RankConfig
+from dove_core.config import EvalConfig, RankConfig, ShardConfig
 from dove_core.data.reader import Shards
+from dove_core.data.sharding.shards import shard_captions
 from dove_core.errors import DataError
 from dove_core.evaluation.compare import compare
 from dove_core.evaluation.evaluate import evaluate
 from dove_core.evaluation.provenance import what_it_saw
 from tests.conftest import ALONE
+from tests.made import make_karpathy
 
 
 def write(path, recall, width=None, **more):
@@ -84,4 +86,20 @@ def test_a_checkpoint_knows_what_it_was_trained_and_chosen_on(trained, shapes, t
     assert what_it_saw(trained / "last", Shards(shapes / "val")) == ""
     assert what_it_saw(trained / "best", Shards(shapes / "test")) == ""
     shutil.copytree(trained / "best", tmp_path / "best")
-    assert what_it_saw(tmp_path / "best", Shards(shapes / "train")) == ""
+    assert what_it_saw(tmp_path / "best", Shards(shapes / "train")) == "unknown"
+
+
+def test_pictures_are_known_again_in_other_shards_from_anywhere_and_through_links(
+    trained, shapes, tmp_path, monkeypatch
+):
+    captions, images = make_karpathy(tmp_path / "source", {"train": 48, "val": 12, "test": 3})
+    content = json.loads(captions.read_text())
+    for image in content["images"]:
+        image["split"] = {"train": "test", "val": "val", "test": "train"}[image["split"]]
+    captions.write_text(json.dumps(content))
+    shard_captions(captions, images, tmp_path / "other", ShardConfig(shard_size=7, workers=1))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(trained / "best")
+    assert what_it_saw(tmp_path / "link", Shards(tmp_path / "other" / "test")) == "trained on"
+    assert what_it_saw(tmp_path / "link", Shards(tmp_path / "other" / "val")) == "chosen on"
+    assert what_it_saw(tmp_path / "link", Shards(tmp_path / "other" / "train")) == ""

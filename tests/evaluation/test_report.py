@@ -69,9 +69,14 @@ def test_a_retrieval_page_shows_rows_curves_and_queries_and_loads_nothing(measur
 def test_queries_on_the_page_are_the_best_and_the_worst(measured, shapes):
     section = section_of(measured, Shards(shapes / "train"))
     last = measured.ranked["pairwise"]
-    ranks = [query["rank"] for query in section.texts]
-    assert ranks[:8] == sorted(last.ranks.text_ranks)[:8]
-    assert ranks[8:] == sorted(last.ranks.text_ranks)[:-9:-1]
+    ranks = [query["rank"] for query in section.pictures]
+    assert ranks[:8] == sorted(last.ranks.picture_ranks)[:8]
+    assert ranks[8:] == sorted(last.ranks.picture_ranks)[:-9:-1]
+    texts = [query["text"] for query in section.texts]
+    assert len(set(texts)) == len(texts) == 16
+    worst = [query["rank"] for query in section.texts[8:]]
+    assert worst == sorted(worst, reverse=True)
+    assert worst[-1] > section.texts[7]["rank"]
     for query in section.pictures:
         assert query["is_own"] == (query["first"] in query["own"])
         assert query["rank"] > 1 or query["is_own"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dove_core.model.tokenizer import UNKNOWN, Tokenizer, split_words
+from dove_core.model.tokens import padded
 
 CAPTIONS = ["Airport of runway, surrounded by grass.", "a runway; a ROAD", "natural=water_way"]
 
@@ -35,6 +36,6 @@ def test_a_text_without_words_is_one_unknown_word():
 
 def test_a_batch_is_padded_with_zeros_to_its_longest_text_and_cut_at_the_limit():
     tokenizer = Tokenizer(["a", "b"], 3)
-    tokens, lengths = tokenizer.batch(["a", "a b a b", "b a"])
+    tokens, lengths = padded([tokenizer.encode(text) for text in ("a", "a b a b", "b a")])
     assert tokens.tolist() == [[2, 0, 0], [2, 3, 2], [3, 2, 0]]
     assert lengths.tolist() == [1, 3, 2]

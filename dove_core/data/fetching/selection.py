@@ -6,7 +6,8 @@ import dataclasses
 import re
 from dataclasses import dataclass
 
-from dove_core.config import FetchConfig, check, option_name
+from dove_core.bounds import option_name
+from dove_core.config import FetchConfig, check
 from dove_core.data.fetching.catalog import RELEASES, Release, RemoteFile
 from dove_core.errors import UsageError
 

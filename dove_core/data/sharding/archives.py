@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +29,9 @@ from dove_core.errors import DataError
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2")
 META_ENDINGS = (".pickle", ".pkl")
 
-# Macs add `__MACOSX/._x.jpg` and `.DS_Store`; other hidden files are no pictures of a release either.
-_JUNK = re.compile(r"(?:^|/)(?:\.|__MACOSX/)")
+JUNK = re.compile(r"(?:^|/)(?:\.|__MACOSX/)")
+"""Macs add `__MACOSX/._x.jpg` and `.DS_Store`; other hidden files are no pictures of a release either."""
+
 _ODD = re.compile(r"\\|//|/$|^/|(?:^|/)\.\.?(?:/|$)")
 _META_NAME = re.compile(r"meta\d*")
 _NUMBERS = ("header", "length", "packed", "size", "crc", "method")
@@ -161,7 +162,7 @@ class Archives:
         return names.take(pa.array(keep)), {name: column[keep] for name, column in columns.items()}
 
     def _of_folder(self, root: Path, packed: set[Path]) -> tuple[Any, dict[str, np.ndarray]]:
-        files = [(inside, size) for inside, size, _ in _files_below(root, packed)]
+        files = [(inside, size) for inside, size, _ in files_below(root, packed)]
         names = _normalised(pa.array([inside for inside, _ in files], pa.large_string()))
         keep = np.flatnonzero(self._are_wanted(names).to_numpy(zero_copy_only=False))
         columns = {name: np.full(len(keep), -1, np.int64) for name in ("header", "length")}
@@ -170,7 +171,7 @@ class Archives:
         return names.take(pa.array(keep)), {**columns, "method": np.zeros(len(keep), np.uint16)}
 
     def _are_wanted(self, names: Any) -> Any:
-        is_junk = pc.match_substring_regex(names, _JUNK.pattern)
+        is_junk = pc.match_substring_regex(names, JUNK.pattern)
         return pc.and_not(pc.match_substring_regex(names, self._wanted.pattern), is_junk)
 
 
@@ -184,7 +185,7 @@ def identity_of(places: Sequence[Path], endings: tuple[str, ...]) -> list[tuple[
     found = []
     for place in places:
         if place.is_dir():
-            files = [file for file in _files_below(place, packed) if file[0].lower().endswith(endings)]
+            files = [file for file in files_below(place, packed) if file[0].lower().endswith(endings)]
             # A folder has no directory to hash; the time of change stands in for the content.
             digest = hashlib.sha256(repr(files).encode("utf-8", "replace")).hexdigest()
             found.append((stem_of(place), sum(size for _, size, _ in files), digest))
@@ -242,7 +243,7 @@ def _zips(folder: Path, *, is_meta: bool) -> list[Path]:
     return [path for path in zips if bool(_META_NAME.fullmatch(path.stem)) == is_meta]
 
 
-def _files_below(root: Path, packed: set[Path]) -> Iterator[tuple[str, int, int]]:
+def files_below(root: Path, packed: Collection[Path] = ()) -> Iterator[tuple[str, int, int]]:
     """Yield name, size and time of every file below `root`, but not in a folder whose zip lies beside it.
 
     Links are followed, and each folder is entered once.

@@ -36,7 +36,8 @@ def read_karpathy(file: Path, split: str | None = None) -> list[CaptionTable]:
     chosen = [name for name in ("train", "val", "test") if name in pictures and split in (None, name)]
     if not chosen:
         seen = ", ".join(sorted(pictures)) or "no picture at all"
-        raise DataError(f"{file} has no picture of split {split or 'train, val or test'}; seen: {seen}", hint=_HINT)
+        hint = f"choose with --split: {seen}" if split and pictures else _HINT
+        raise DataError(f"{file} has no picture of split {split or 'train, val or test'}; seen: {seen}", hint=hint)
     return [CaptionTable.of(file, name, pictures[name][0], {CAPTION_FIELD: pictures[name][1]}) for name in chosen]
 
 

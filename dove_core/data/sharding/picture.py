@@ -73,6 +73,27 @@ def read_picture(data: bytes, look: Look) -> Picture:
         raise DataError(text) from error
 
 
+def check_header(data: bytes) -> None:
+    """Look at a picture's header only, before somebody decodes it; the caller silences warnings. A PPM will do too.
+
+    Raises:
+        DataError: this is no picture, or it is too large, or has more than 8 bits a channel.
+    """
+    try:
+        if data.startswith(b"\xff\xd8"):
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+            _check_size(width, height)
+            return
+        with Image.open(io.BytesIO(data), formats=(*_FORMATS, "PPM")) as image:
+            _check_size(*image.size)
+            _check_mode(image.mode)
+    except DataError:
+        raise
+    except Exception as error:  # on damaged files Pillow's readers raise nearly every kind there is
+        is_none = isinstance(error, UnidentifiedImageError)
+        raise DataError(f"{len(data)} bytes that are no picture" if is_none else str(error)) from error
+
+
 def _jpeg(data: bytes, width: int, height: int, space: str, look: Look) -> Picture:
     new_width, new_height = _smaller(width, height, look.image_size)
     if (new_width, new_height) != (width, height):
@@ -89,8 +110,7 @@ def _other(data: bytes, look: Look) -> Picture:
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         _check_size(*image.size)
         image.load()
-        if image.mode not in _EIGHT_BIT:
-            raise DataError(f"mode {image.mode} has more than 8 bits a channel: convert the picture first")
+        _check_mode(image.mode)
         size = _smaller(*image.size, look.image_size)
         plain = image.convert("RGB")
         return _encoded(plain if size == plain.size else plain.resize(size, Image.Resampling.LANCZOS), look)
@@ -107,6 +127,11 @@ def _smaller(width: int, height: int, side: int) -> tuple[int, int]:
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise DataError(f"{width} x {height} pixels are more than {MAX_PIXELS}")
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in _EIGHT_BIT:
+        raise DataError(f"mode {mode} has more than 8 bits a channel: convert the picture first")
 
 
 def _encoded(image: Image.Image, look: Look) -> Picture:

@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -26,10 +25,10 @@ from dove_core.data.sharding.picture import Look
 from dove_core.data.sharding.plan import ShardPlan, Sources, make_plan
 from dove_core.data.sharding.skyscript import read_csv, release_tables
 from dove_core.data.sharding.task import ShardJob, tar_name
-from dove_core.errors import DataError, UsageError
+from dove_core.errors import DataError
 from dove_core.events import Advanced, Noted, Report, Saved, Started, silent
 from dove_core.places import Folder, Place, place_of
-from dove_core.processes import each
+from dove_core.processes import ALL, Part, each
 
 __all__ = [
     "ALL", "OK", "STATUSES", "Part", "ShardEntry", "ShardManifest", "read_manifest", "shard_captions", "shard_release"
@@ -37,35 +36,6 @@ __all__ = [
 
 PLANS = ".plan"
 """Folder of plans, in the split's folder while its shards are made."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Which shards this run makes: those of task `number` of `count`; `none` only looks whether all are there.
-
-    Machines that share a folder can each take one part of the same plan; the last to finish writes the manifest.
-    """
-
-    number: int = 0
-    count: int = 1
-    none: bool = False
-
-    def __post_init__(self) -> None:
-        """Hold the number to its bounds.
-
-        Raises:
-            UsageError: there is no such part.
-        """
-        if not 0 <= self.number < self.count:
-            message = f"--task-id {self.number} is not one of --num-tasks {self.count}"
-            raise UsageError(message, hint=f"number the tasks from 0 to {self.count - 1}")
-
-    def shards(self, total: int) -> list[int]:
-        """Return the numbers of the shards of this part."""
-        return [] if self.none else list(range(self.number, total, self.count))
-
-
-ALL = Part()
 
 
 def shard_release(
@@ -170,7 +140,7 @@ def _shard_split(
         plan = make_plan(table, sources, config, folder)
         job = _job(plan, sources, place, config)
         kept, again = earlier_shards(place, plan, strict=retry_failed or part.none, retry=retry_failed, report=report)
-        own = part.shards(len(plan))
+        own = part.of(len(plan))
         to_do = [(shard, shard in again) for shard in own if shard not in kept]
         if to_do:
             sign(place)

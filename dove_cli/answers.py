@@ -1,0 +1,87 @@
+"""An answer on the screen, and in the files that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dove_cli.render import note, output, print_json
+from dove_core.files import make_folder
+
+if TYPE_CHECKING:
+    from dove_core.search.index import SearchIndex
+    from dove_core.search.query import Hit
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files of one answer, each None if it is not wanted."""
+
+    sheet: Path | None = None
+    html: Path | None = None
+    geojson: Path | None = None
+    geoparquet: Path | None = None
+    copy_to: Path | None = None
+
+    @property
+    def any(self) -> bool:
+        """Tell whether there is one."""
+        return any(astuple(self))
+
+    def write(self, title: str, hits: Sequence[Hit], index: SearchIndex) -> None:
+        """Write them all."""
+        for path in (self.sheet, self.html, self.geojson, self.geoparquet):
+            if path:
+                make_folder(path.resolve().parent)
+        if self.sheet:
+            from dove_core.search.sheet import write_sheet
+
+            write_sheet(self.sheet, title, hits, index)
+            note(f"saved {self.sheet}")
+        if self.html:
+            from dove_core.search.page import write_page
+
+            write_page(self.html, title, hits, index)
+            note(f"saved {self.html}")
+        self._write_places(hits)
+        if self.copy_to:
+            from dove_core.search.copies import copy_pictures
+
+            copied = copy_pictures(self.copy_to, hits, index)
+            note(f"saved {len(copied)} pictures in {self.copy_to}")
+
+    def _write_places(self, hits: Sequence[Hit]) -> None:
+        if not (self.geojson or self.geoparquet):
+            return
+        from dove_core.search.geo import write_geojson, write_geoparquet
+
+        for path, write in ((self.geojson, write_geojson), (self.geoparquet, write_geoparquet)):
+            if path:
+                count = write(path, hits)
+                left_out = f"; {len(hits) - count} hits have none" if count < len(hits) else ""
+                note(f"saved {path}: {count} footprints{left_out}")
+
+
+def show(hits: Sequence[Hit], as_json: bool, *, title: str = "") -> None:
+    """Show hits as a table, or as one JSON object each."""
+    if as_json:
+        for hit in hits:
+            print_json(hit.to_json())
+        return
+    if not hits:
+        note(f"{title}: nothing fits" if title else "nothing fits: no picture passes the filters, or scores enough")
+        return
+    from rich.markup import escape
+    from rich.table import Table
+
+    has_place, has_time = any(hit.row.place for hit in hits), any(hit.row.time for hit in hits)
+    heads = ["", "score", "caption", "key", *(["place"] if has_place else []), *(["time"] if has_time else [])]
+    table = Table(*heads, box=None, title=escape(title) or None, title_justify="left")
+    for hit in hits:
+        row = hit.row
+        cells = [str(hit.rank), f"{hit.score:.3f}", escape(row.caption or ""), escape(row.key)]
+        cells += [f"{row.place[1]:.4f}, {row.place[0]:.4f}" if row.place else ""] if has_place else []
+        table.add_row(*cells, *([row.time or ""] if has_time else []))
+    output().print(table)

@@ -1,0 +1,131 @@
+"""Hits as maps read them: footprints in GeoJSON and in GeoParquet."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dove_core.files import atomic_file, json_bytes
+from dove_core.search.query import Hit
+
+Box = tuple[float, float, float, float]
+"""West, south, east, north in degrees; west is greater than east across the 180th meridian."""
+
+_LITTLE_ENDIAN, _POLYGON, _MULTIPOLYGON = 1, 3, 6
+_COLUMNS = {
+    "rank": pa.int64(),
+    "score": pa.float64(),
+    "key": pa.string(),
+    "caption": pa.string(),
+    "time": pa.string(),
+    "source": pa.string(),
+    "gsd": pa.float64(),
+    "tags": pa.string(),
+    "shard": pa.string(),
+}
+
+
+def write_geojson(path: Path, hits: Sequence[Hit]) -> int:
+    """Write the footprints of hits as GeoJSON (RFC 7946) and return how many there are.
+
+    Each feature has rank, score, key, caption, time, source, gsd, tags (an object) and shard; null where nothing is
+    known. A footprint across the 180th meridian is cut there. Hits without a footprint are left out.
+
+    Raises:
+        SpaceError: the disk is full.
+        UsageError: the file cannot be written.
+    """
+    found = [(hit, hit.row.box) for hit in hits if hit.row.box is not None]
+    features = [
+        {"type": "Feature", "bbox": box, "geometry": _geometry(box), "properties": _properties(hit)}
+        for hit, box in found
+    ]
+    bounds = {"bbox": bounds_of([box for _, box in found])} if found else {}
+    with atomic_file(path) as stream:
+        stream.write(json_bytes({"type": "FeatureCollection", **bounds, "features": features}))
+    return len(features)
+
+
+def write_geoparquet(path: Path, hits: Sequence[Hit]) -> int:
+    """Write the footprints of hits as GeoParquet 1.1 and return how many there are.
+
+    The columns are `geometry` (WKB, longitude and latitude in OGC:CRS84) and those of `write_geojson`, where `tags` is
+    JSON text. A footprint across the 180th meridian is cut there. Hits without a footprint are left out.
+
+    Raises:
+        SpaceError: the disk is full.
+        UsageError: the file cannot be written.
+    """
+    found = [(hit, hit.row.box) for hit in hits if hit.row.box is not None]
+    columns = {"geometry": pa.array([_wkb(box) for _, box in found], pa.binary())}
+    rows = [_properties(hit) for hit, _ in found]
+    for row in rows:
+        row["tags"] = json.dumps(row["tags"], ensure_ascii=False)
+    for name, kind in _COLUMNS.items():
+        columns[name] = pa.array([row[name] for row in rows], kind)
+    geo = json.dumps(_geo_metadata([box for _, box in found])).encode()
+    with atomic_file(path) as stream:
+        pq.write_table(pa.table(columns).replace_schema_metadata({b"geo": geo}), stream, compression="zstd")
+    return len(found)
+
+
+def bounds_of(boxes: Sequence[Box]) -> Box:
+    """Return the smallest box around one or more; it lies across the 180th meridian where that makes it smaller."""
+    spans = sorted((west, east + 360 if west > east else east) for west, _, east, _ in boxes)
+    start, reach = spans[0][0], max(spans[0][1], max(east for _, east in spans) - 360)
+    gaps = []
+    for west, east in spans[1:]:
+        gaps.append((west - reach, False, west, reach))
+        reach = max(reach, east)
+    gap, _, west, east = max([*gaps, (start + 360 - reach, True, start, reach)])
+    if gap <= 0:
+        west, east = -180.0, 180.0
+    return west, min(box[1] for box in boxes), east - 360 if east > 180 else east, max(box[3] for box in boxes)
+
+
+def _properties(hit: Hit) -> dict[str, Any]:
+    row = hit.row
+    known = {"caption": row.caption, "time": row.time, "source": row.source, "gsd": row.gsd}
+    return {"rank": hit.rank, "score": hit.score, "key": row.key, **known, "tags": dict(row.tags), "shard": row.shard}
+
+
+def _geometry(box: Box) -> dict[str, Any]:
+    rings = _rings(box)
+    if len(rings) == 1:
+        return {"type": "Polygon", "coordinates": rings}
+    return {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
+
+
+def _wkb(box: Box) -> bytes:
+    polygons = [
+        struct.pack("<BIII10d", _LITTLE_ENDIAN, _POLYGON, 1, len(ring), *(number for point in ring for number in point))
+        for ring in _rings(box)
+    ]
+    if len(polygons) == 1:
+        return polygons[0]
+    return struct.pack("<BII", _LITTLE_ENDIAN, _MULTIPOLYGON, len(polygons)) + b"".join(polygons)
+
+
+def _rings(box: Box) -> list[list[tuple[float, float]]]:
+    """Return a closed ring, counterclockwise, for each side of the 180th meridian on which a box has any width."""
+    west, south, east, north = box
+    spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+    return [
+        [(left, south), (right, south), (right, north), (left, north), (left, south)]
+        for left, right in spans
+        if left < right or len(spans) == 1
+    ]
+
+
+def _geo_metadata(boxes: Sequence[Box]) -> dict[str, Any]:
+    """Return the `geo` metadata; without `crs` it means OGC:CRS84, which every reader knows."""
+    kinds = sorted({str(_geometry(box)["type"]) for box in boxes})
+    column = {"encoding": "WKB", "geometry_types": kinds, "orientation": "counterclockwise"}
+    bounds = {"bbox": bounds_of(boxes)} if boxes else {}
+    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": {**column, **bounds}}}

@@ -1,0 +1,110 @@
+"""Where the files in a tar lie, from its headers alone.
+
+`tarfile` says the same at five times the cost, and a tar of 10,000 samples has 30,000 members, each with two headers where
+webdataset wrote it: its times are fractions of a second, which a plain header cannot hold.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dove_core.errors import DataError
+
+_BLOCK = 512
+_REGULAR = (b"0", b"\0", b"7")
+_LONGEST_HEADER = 2**20
+"""Most bytes of an extended header: names, not contents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A regular file in a tar: its name, and where its bytes lie."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def members(file: int) -> Iterator[Member]:
+    """Yield the regular files of a tar in order; ustar, PAX and GNU headers.
+
+    Args:
+        file: descriptor of the tar; its position is not used.
+
+    Raises:
+        DataError: the tar is cut off or damaged, or is none; what lies before the damage was yielded.
+        OSError: it cannot be read.
+    """
+    offset, end = 0, os.fstat(file).st_size
+    known: dict[str, bytes] = {}  # what extended headers say of the next member
+    while offset < end:
+        header = os.pread(file, _BLOCK, offset)
+        if not header.strip(b"\0"):
+            return
+        size, kind = _checked(header, offset), header[156:157]
+        if kind in (b"x", b"L"):
+            if size > _LONGEST_HEADER:
+                raise DataError(f"an extended header of {size} bytes at byte {offset}")
+            data = os.pread(file, size, offset + _BLOCK)
+            known |= _pax(data, offset) if kind == b"x" else {"path": data.split(b"\0", 1)[0]}
+        elif kind not in (b"g", b"K"):
+            size = _whole(known["size"], 10, offset) if "size" in known else size
+            name = (known.get("path") or _name(header)).decode("utf-8", "replace")
+            is_sparse = any(key.startswith("GNU.sparse") for key in known)
+            known = {}
+            if kind in _REGULAR and not is_sparse and not name.endswith("/"):
+                if offset + _BLOCK + size > end:
+                    raise DataError(f"cut off in {name}")
+                yield Member(name, offset + _BLOCK, size)
+            elif kind == b"S" or kind in b"123456" or name.endswith("/"):
+                size = 0 if kind in b"123456" else size
+        if kind == b"S":
+            raise DataError(f"a sparse file at byte {offset}, of a kind that is not read")
+        offset += _BLOCK + -(-size // _BLOCK) * _BLOCK
+
+
+def _checked(header: bytes, offset: int) -> int:
+    """Return the size in a header whose sum is right."""
+    if len(header) < _BLOCK:
+        raise DataError(f"cut off in the header at byte {offset}")
+    total = sum(header) - sum(header[148:156]) + 8 * ord(" ")
+    if total != _whole(header[148:156], 8, offset):
+        raise DataError(f"no member's header at byte {offset}")
+    field = header[124:136]
+    if field[0] == 0x80:  # GNU's form of sizes from 8 GiB on
+        return int.from_bytes(field[1:], "big")
+    return _whole(field, 8, offset)
+
+
+def _whole(text: bytes, base: int, offset: int) -> int:
+    try:
+        number = int(text.strip(b" \0") or b"0", base)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise DataError(f"no member's header at byte {offset}")
+    return number
+
+
+def _name(header: bytes) -> bytes:
+    name, prefix = header[:100].split(b"\0", 1)[0], b""
+    if header[257:263] == b"ustar\0":
+        prefix = header[345:500].split(b"\0", 1)[0]
+    return prefix + b"/" + name if prefix else name
+
+
+def _pax(data: bytes, offset: int) -> dict[str, bytes]:
+    """Take the records `LENGTH KEY=VALUE\\n` of an extended header apart."""
+    found: dict[str, bytes] = {}
+    at = 0
+    while at < len(data) and data[at] != 0:
+        blank = data.find(b" ", at, at + 20)
+        length = _whole(data[at:blank], 10, offset) if blank > at else 0
+        key, equals, value = data[blank + 1 : at + length - 1].partition(b"=")
+        if length < 5 or at + length > len(data) or not equals:
+            raise DataError(f"a damaged extended header at byte {offset}")
+        found[key.decode("utf-8", "replace")] = value
+        at += length
+    return found

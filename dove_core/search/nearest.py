@@ -1,0 +1,140 @@
+"""The rows nearest to a query: by codes first where there are many, exactly where there are few or it is wanted.
+
+Codes only estimate a cosine. How far they can be trusted is seen in every query: the estimates of the candidates differ
+from their exact cosines by some spread. Candidates are taken until the last estimate lies below the worst exact cosine
+found by several spreads, so that hardly any row behind it can belong to the answer; where that takes too many (queries
+far from all data), everything is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from dove_core.search.codes import Codes
+
+FIRST = 512
+"""Candidates at first."""
+
+_GROWTH, _STEPS = 6, 3
+SURE = 3.0
+"""Spreads between the last candidate's estimate and the worst of the answer: measured in docs/results.md."""
+
+FEW = 1 << 15
+"""So many rows are compared exactly at once: that takes no longer than scanning codes."""
+
+_BLOCK = 1 << 12
+_TIES = 64
+"""Rows more than wanted, so that of those that equal the last the first are known."""
+
+
+def nearest(
+    vectors: np.ndarray,
+    query: np.ndarray,
+    count: int,
+    codes: Callable[[], Codes] | None,
+    keep: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and cosines of the `count` vectors nearest to a query, best first; equal ones by row.
+
+    Args:
+        vectors: `(N, D)` float16, which may be mapped from a file.
+        query: `(D,)` float32, of length 1.
+        count: how many; fewer come back where there are fewer.
+        codes: opens the codes; None compares everything exactly.
+        keep: `(N,)` bool, which rows may be found; None for all.
+    """
+    kept = len(vectors) if keep is None else int(keep.sum())
+    count = min(count, kept)
+    if not count:
+        return np.zeros(0, np.int64), np.zeros(0, np.float32)
+    if kept <= FEW or (keep is not None and codes is None):
+        rows = np.arange(len(vectors)) if keep is None else np.flatnonzero(keep)
+        return best(rows, exactly(vectors, rows, query), count)
+    if codes is not None:
+        found = _by_codes(vectors, query, count, codes(), keep, kept)
+        if found is not None:
+            return found
+    if keep is not None:
+        rows = np.flatnonzero(keep)
+        return best(rows, exactly(vectors, rows, query), count)
+    from dove_core.search.codes import scan  # faiss is imported where it is used
+
+    rows = np.sort(scan(vectors, query[None], count + _TIES)[0][0])
+    return best(rows, exactly(vectors, rows, query), count)
+
+
+def nearest_many(
+    vectors: np.ndarray,
+    queries: np.ndarray,
+    count: int,
+    codes: Callable[[], Codes] | None,
+    keep: np.ndarray | None = None,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return for each of several queries `(Q, D)` what `nearest` does; codes are scanned once for all of them."""
+    if codes is None or keep is not None or len(vectors) <= FEW:
+        return [nearest(vectors, query, count, codes, keep) for query in queries]
+    candidates = zip(*codes().nearest(queries, _candidates(count)), strict=True)
+    found = []
+    for query, (rows, estimates) in zip(queries, candidates, strict=True):
+        sure = _if_sure(vectors, query, count, rows, estimates, estimates[-1])
+        found.append(sure or nearest(vectors, query, count, codes))
+    return found
+
+
+def exactly(vectors: np.ndarray, rows: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Return the cosines `(R,)` float32 of some rows, in ascending order, with a query `(D,)`."""
+    scores = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        scores[part] = vectors[rows[part]].astype(np.float32) @ query
+    return scores
+
+
+def best(rows: np.ndarray, scores: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the `count` best rows and their scores, equal ones (to a millionth) by row."""
+    exact, scores = scores, np.rint(scores.astype(np.float64) * 1e6)  # equal vectors differ in their last bits
+    near = np.argpartition(-scores, count - 1)[:count] if count < len(scores) else np.arange(len(scores))
+    if count < len(scores):  # of those that equal the last, the first rows
+        near = np.flatnonzero(scores >= scores[near].min())
+    order = near[np.lexsort((rows[near], -scores[near]))][:count]
+    return rows[order], exact[order]
+
+
+def _by_codes(
+    vectors: np.ndarray, query: np.ndarray, count: int, codes: Codes, keep: np.ndarray | None, kept: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the answer, or None where the codes cannot tell it with few candidates."""
+    wanted = _candidates(count) * len(vectors) // kept
+    for _ in range(_STEPS):
+        if wanted > len(vectors) // 4:
+            return None
+        rows, estimates = (part[0] for part in codes.nearest(query[None], wanted))
+        last = estimates[-1]
+        if keep is not None:
+            allowed = keep[rows]
+            rows, estimates = rows[allowed], estimates[allowed]
+        if found := _if_sure(vectors, query, count, rows, estimates, last):
+            return found
+        wanted *= _GROWTH
+    return None
+
+
+def _candidates(count: int) -> int:
+    return max(FIRST, 4 * count)
+
+
+def _if_sure(
+    vectors: np.ndarray, query: np.ndarray, count: int, rows: np.ndarray, estimates: np.ndarray, last: float
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the best of some candidates, or None if rows whose estimate is below `last` may be better."""
+    if len(rows) < count:
+        return None
+    order = np.argsort(rows)  # files are read in one direction
+    rows, estimates = rows[order], estimates[order]
+    scores = exactly(vectors, rows, query)
+    found = best(rows, scores, count)
+    return found if found[1][-1] - last >= SURE * float((estimates - scores).std()) else None

@@ -1,0 +1,89 @@
+"""What every input of `dove embed` looks like: parts, whose pictures are read by number."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from dove_core.data.reader import Record
+from dove_core.data.sharding.meta import time_of
+
+MAX_BYTES = 256 * 2**20
+"""Largest picture of a foreign input that is read."""
+
+TOO_LARGE = f"more than {MAX_BYTES // 2**20} MiB"
+
+_TIME = re.compile(r"(\d{4})(?:[-:](\d\d)(?:[-:](\d\d)(?:[T ](\d\d):(\d\d)(?::\d\d.*)?)?)?)?\s*")
+
+
+@dataclass(frozen=True)
+class Input:
+    """What one part is made of: its name below the root, a digest of all that decides its pictures, and their number.
+
+    The number is None where only reading the whole input would tell.
+    """
+
+    name: str
+    digest: str
+    count: int | None
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A picture that is left out: the reason, one of a few, and its name with what is wrong with it."""
+
+    reason: str
+    example: str
+
+
+class Samples(Protocol):
+    """The pictures of one part, numbered from 0. What they hold open stays behind when they go to another process.
+
+    A record's `shard`, `offset` and `size` say where below the source's root its picture lies, as `read_picture` of
+    `pictures.py` takes them.
+    """
+
+    strict: bool
+    """Whether a picture that cannot be decoded is an error, or is left out."""
+
+    def __len__(self) -> int:
+        """Count the pictures, usable or not."""
+        ...
+
+    def read(self, number: int) -> Record | Unusable:
+        """Read a picture, or say why it is left out."""
+        ...
+
+
+class Source(Protocol):
+    """An input of `dove embed`. Equal inputs have equal parts; it can go to another process."""
+
+    root: Path
+    """Rows name their pictures' files below it."""
+
+    def inputs(self) -> Sequence[Input]:
+        """Return what each part is made of."""
+        ...
+
+    def open(self, part: int) -> Samples:
+        """Open the pictures of a part."""
+        ...
+
+    def field(self, part: int) -> str:
+        """Return the caption field whose first caption a part's rows keep."""
+        ...
+
+
+def digest_of(*facts: object) -> str:
+    """Return a SHA-256 over facts such as names, sizes and times of change, as 64 hexadecimal digits."""
+    return hashlib.sha256(repr(facts).encode("utf-8", "replace")).hexdigest()
+
+
+def time_in(text: object) -> str | None:
+    """Return a time in a text, such as `2019:07:03 10:20:30`, as `Sample` has it, or None if it is none."""
+    match = _TIME.fullmatch(text) if isinstance(text, str) else None
+    return time_of([int(number) for number in match.groups() if number]) if match else None

@@ -1,0 +1,115 @@
+"""`dove embed` as a user runs it: any input, several machines, what it says when something is not right."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.transform import from_origin
+
+from tests.cli.test_commands import dove
+from tests.made import COLOURS, draw_shape
+
+ON_CPU = ("--device", "cpu", "--workers", "0")
+
+
+@pytest.fixture
+def home(trained, shapes, tmp_path, monkeypatch):
+    """A working folder with a run, shards, a folder of pictures, and a scene."""
+    shutil.copytree(trained, tmp_path / "runs" / "first")
+    shutil.copytree(shapes, tmp_path / "shards" / "shapes")
+    (tmp_path / "photos" / "deep").mkdir(parents=True)
+    for k in range(8):
+        draw_shape(COLOURS[k % 6], "circle", shift=k // 6).save(tmp_path / "photos" / "deep" / f"{k}.jpg")
+    values = np.random.default_rng(0).integers(1, 255, (3, 64, 64)).astype(np.uint8)
+    with rasterio.open(
+        tmp_path / "scene.tif", "w", driver="GTiff", count=3, height=64, width=64, dtype="uint8", crs="EPSG:32633",
+        transform=from_origin(5e5, 5e6, 10, 10),
+    ) as dataset:  # fmt: skip
+        dataset.write(values)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_folder_is_embedded_under_its_own_name_and_its_pictures_are_found(home):
+    (home / "photos" / "broken.jpg").write_bytes(b"no picture")
+    code, out, err = dove("embed", "photos", *ON_CPU, "--json")
+    assert code == 0, err
+    assert json.loads(out)["index"] == "index/photos"
+    assert json.loads(out)["pictures"] == 8
+    assert "embedding: left out 1 (no picture that can be decoded), such as broken.jpg" in err
+    code, out, err = dove("query", "a red circle", "--top", "3", "--json", "--sheet", "a.png", "--device", "cpu")
+    assert code == 0, err
+    assert {Path(json.loads(line)["key"]).parent for line in out.splitlines()} == {Path("deep")}
+
+
+def test_a_scene_is_cut_and_its_tiles_have_places(home):
+    code, _, err = dove("embed", "scene.tif", "--tile", "32", "--stride", "16", *ON_CPU)
+    assert code == 0, err
+    assert "embedding: 9 pictures" in err
+    code, out, err = dove("query", "a red circle", "--index", "scene", "--top", "1", "--json", "--device", "cpu")
+    assert code == 0, err
+    hit = json.loads(out)
+    west, south, east, north = hit["box"]
+    assert 15 <= west < east < 15.01
+    assert 45.14 < south < north < 45.16
+    assert hit["shard"].startswith("scene.tif#window=")
+
+
+def test_tasks_share_the_work_and_finish_makes_the_index(home, monkeypatch):
+    words = ("embed", "photos", "--part-size", "3", "--out", "shared", *ON_CPU)
+    code, out, err = dove(*words, "--task-id", "1", "--num-tasks", "2", "--json")
+    assert (code, out) == (0, ""), err
+    assert "2 of 3 parts are not there yet: part-00000.parquet, part-00002.parquet" in err
+    code, _, err = dove(*words, "--finish")
+    assert code == 4
+    assert "2 of 3 parts" in err
+    for name, value in {"ID": "4", "MIN": "4", "COUNT": "2"}.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    code, _, err = dove(*words)
+    assert code == 0, err
+    assert "SLURM array: task 0 of 2" in err
+    assert "saved index/shared" in err
+    (home / "index" / "shared" / "index.json").unlink()
+    assert dove(*words, "--finish")[0] == 0
+    assert (home / "index" / "shared" / "index.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["photos", "--shards", "shards/shapes"], 2, "both SOURCE and --shards"),
+        (["--shards", "photos"], 4, "photos holds no shards"),
+        (["nowhere"], 4, "nowhere does not exist"),
+        (["scene.tif"], 2, "how to cut it is not said"),
+        (["scene.tif", "--tile", "32", "--stride", "33"], 2, "--stride 33 would leave gaps"),
+        (["photos", "--tile", "32"], 4, "no .tif file"),
+        (["photos", "--task-id", "1"], 2, "belong together"),
+        (["photos", "--finish", "--num-tasks", "2"], 2, "--finish makes no part"),
+        (["photos", "--gpus", "0"], 2, "--gpus 0 is out of range"),
+        (["/"], 2, "no name that its index could have"),
+    ],
+)
+def test_what_does_not_fit_together_is_said_and_nothing_is_written(home, words, code, said):
+    found, out, err = dove("embed", *words, *ON_CPU)
+    assert (found, out) == (code, ""), err
+    assert said in err
+    assert "hint: " in err
+    assert not list(home.glob("index/*/part-*"))
+
+
+def test_the_release_that_embed_takes_by_default_is_as_before(home):
+    code, _, err = dove("embed", *ON_CPU)
+    assert code == 0, err
+    assert "using shards/shapes/test" in err
+    assert "saved index/first" in err
+    code, out, _ = dove("query", "a red circle", "--json", "--top", "1", "--sheet", "a.png", "--device", "cpu")
+    assert code == 0
+    assert Image.open(io.BytesIO((home / "a.png").read_bytes())).format == "PNG"
+    assert json.loads(out)["shard"].endswith(".tar")

@@ -1,0 +1,194 @@
+"""Questions of several parts, filters, doubles, and a fast start."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dove_core.config import EmbedConfig, FilterConfig, QueryConfig, RankConfig
+from dove_core.errors import UsageError
+from dove_core.search.dedup import distinct, overlap
+from dove_core.search.embed import embed
+from dove_core.search.query import Question, Searcher
+from dove_core.search.rows import Row
+from tests.cli.test_commands import dove
+from tests.conftest import ALONE
+
+TOP = QueryConfig(top=6)
+
+
+@pytest.fixture(scope="module")
+def index(trained, shapes, tmp_path_factory):
+    return embed(trained / "best", shapes, tmp_path_factory.mktemp("index") / "shapes", EmbedConfig(), ALONE)
+
+
+@pytest.fixture(scope="module")
+def searcher(index):
+    return Searcher.open(index.folder, ALONE)
+
+
+def vector_of(searcher, text):
+    return searcher.embedder.embed_captions([text]).embedding[0].numpy()
+
+
+def keys(hits):
+    return [hit.row.key for hit in hits]
+
+
+def test_words_a_picture_and_examples_are_added(index, searcher):
+    row, other = index.rows([4])[0], index.rows([9])[0]
+    picture = searcher.embedder.embed_pictures([(index.picture(row), "x")]).embedding[0].numpy()
+    text = vector_of(searcher, "a red circle")
+    vectors = index.vectors.astype(np.float32)
+    for question, direction in (
+        (Question("a red circle", (index.picture(row), "x")), text + picture),
+        (Question("a red circle", like=(row.key,)), text + vectors[4] / np.linalg.norm(vectors[4])),
+        (Question(like=(row.key,), unlike=(other.key,)), vectors[4] - 0.5 * vectors[9]),
+    ):
+        hits = searcher.answer(question, TOP, RankConfig())
+        scores = vectors @ (direction / np.linalg.norm(direction))
+        assert [hit.score for hit in hits] == pytest.approx(sorted(scores)[:-7:-1], abs=1e-3)
+
+
+def test_a_question_that_says_nothing_or_names_what_is_not_there_is_refused(searcher):
+    for question, words in (
+        (Question(), "has no words"),
+        (Question(unlike=("test_1",)), "has no words"),
+        (Question(like=("nobody",)), "--like: the index has no picture nobody"),
+        (Question("red", unlike=("nobody",)), "--unlike"),
+    ):
+        with pytest.raises(UsageError, match=words) as caught:
+            searcher.answer(question, TOP, RankConfig())
+        assert caught.value.hint
+    with pytest.raises(UsageError, match="--rerank"):
+        searcher.answer(Question(like=("test_1",)), dataclasses.replace(TOP, rerank=5), RankConfig())
+
+
+def test_scores_below_the_least_are_left_out_and_so_is_everything_if_need_be(searcher):
+    hits = searcher.ask("a red circle", TOP, RankConfig())
+    least = hits[2].score - 1e-4
+    kept = searcher.ask("a red circle", dataclasses.replace(TOP, min_score=least), RankConfig())
+    assert kept == hits[: len(kept)]
+    assert 3 <= len(kept) == sum(hit.score >= least for hit in hits)
+    assert searcher.ask("a red circle", dataclasses.replace(TOP, min_score=1.5), RankConfig()) == []
+
+
+def test_filters_reach_the_search(searcher):
+    with pytest.raises(UsageError, match="--source XX"):
+        searcher.ask("a red circle", TOP, RankConfig(), FilterConfig(source="XX"))
+    assert searcher.ask("a red circle", TOP, RankConfig(), FilterConfig(bbox="0,0,1,1")) == []
+    assert searcher.ask("a red circle", dataclasses.replace(TOP, rerank=5), RankConfig(), FilterConfig(tag="x")) == []
+
+
+def test_exact_and_coded_search_agree_on_a_small_index(searcher):
+    exact = searcher.ask("a red circle", dataclasses.replace(TOP, exact=True), RankConfig())
+    assert exact == searcher.ask("a red circle", TOP, RankConfig())
+
+
+def test_doubles_are_shown_once(index, searcher):
+    many = searcher.ask("a red circle", QueryConfig(top=20), RankConfig())
+    few = searcher.ask("a red circle", QueryConfig(top=20, dedup=True), RankConfig())
+    vectors = {row.key: index.vectors[k].astype(np.float32) for k, row in enumerate(index.rows(range(len(index))))}
+    assert few[0].row == many[0].row
+    for k, hit in enumerate(few):
+        for other in few[:k]:
+            assert vectors[hit.row.key] @ vectors[other.row.key] < 0.98
+    assert [hit.rank for hit in few] == list(range(1, len(few) + 1))
+
+
+def test_footprints_overlap_by_the_share_of_the_smaller():
+    def row(*box):
+        return Row("a", None, "", 0, 0, box or None)
+
+    assert overlap(row(0, 0, 2, 2), row(1, 0, 3, 2)) == pytest.approx(0.5)
+    assert overlap(row(0, 0, 10, 10), row(1, 1, 2, 2)) == pytest.approx(1)
+    assert overlap(row(0, 0, 1, 1), row(2, 2, 3, 3)) == overlap(row(), row(0, 0, 1, 1)) == 0
+    assert overlap(row(179, 0, -179, 1), row(-180, 0, -178, 1)) == pytest.approx(0.5)
+    far = np.eye(3, dtype=np.float16)
+    rows = [row(0, 0, 2, 2), row(0.5, 0, 2.5, 2), row(9, 9, 10, 10)]
+    assert distinct(rows, far, 5) == [0, 2]
+    assert distinct(rows, far, 1) == [0]
+    assert distinct([row(), row(), row()], np.ones((3, 1), np.float16), 5) == [0]
+
+
+def test_words_are_answered_without_torch(index):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom dove_core import ComputeConfig, QueryConfig, RankConfig, Searcher\n"
+        "hits = Searcher.open(Path(sys.argv[1]), ComputeConfig()).ask('a red circle', QueryConfig(), RankConfig())\n"
+        "assert len(hits) == 10\n"
+        "sys.exit(str({'torch', 'pandas', 'faiss'} & set(sys.modules) or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(index.folder)], capture_output=True, text=True)
+    assert done.returncode in (0, 1)
+    assert done.stderr.strip() == ""
+
+
+def test_a_file_of_queries_is_answered_line_by_line(index, tmp_path):
+    (tmp_path / "queries.txt").write_text("a red circle\n\na blue square\n")
+    words = ("query", "--index", str(index.folder), "--queries", str(tmp_path / "queries.txt"), "--top", "3")
+    code, out, err = dove(*words, "--json")
+    assert code == 0, err
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["query"] for line in lines] == ["a red circle", "a blue square"]
+    assert all(len(line["hits"]) == 3 for line in lines)
+    code, out, _ = dove(*words)
+    assert code == 0
+    assert out.index("a red circle") < out.index("a blue square")
+    for wrong in (("--sheet", "x.png"), ("--like", "x")):
+        assert dove(*words, *wrong)[0] == 2
+    (tmp_path / "queries.txt").write_text("\n")
+    assert dove(*words)[0] == 2
+
+
+def test_files_of_an_answer_are_written_where_they_should_be(index, tmp_path):
+    names = {"--sheet": "a/x.png", "--html": "a/x.html", "--geojson": "b/x.json", "--geoparquet": "b/x.parquet"}
+    places = [part for option, name in names.items() for part in (option, str(tmp_path / name))]
+    code, _, err = dove(
+        "query", "a red circle", "--index", str(index.folder), *places, "--copy-to", str(tmp_path / "copies")
+    )
+    assert code == 0, err
+    assert all((tmp_path / name).exists() for name in names.values())
+    assert len(list((tmp_path / "copies").glob("*.jpg"))) == 10
+    assert "0 footprints; 10 hits have none" in err
+
+
+def test_an_empty_answer_says_so_and_is_no_error(index):
+    code, out, err = dove("query", "a red circle", "--index", str(index.folder), "--bbox", "0,0,1,1")
+    assert (code, out) == (0, "")
+    assert "nothing fits" in err
+
+
+def test_alone_on_a_terminal_it_asks_and_refines(index, tmp_path):
+    lines = ["a red circle", ":top 3", ":like 2", ":unlike test_1", ":nonsense", ":max-gsd x", ":show",
+             f":geojson {tmp_path / 'x.json'}", ":reset", ":like 1", ":help", ":quit"]  # fmt: skip
+    main, end = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "dove_cli", "query", "--index", str(index.folder)],
+        stdin=end, stdout=end, stderr=end, env={**os.environ, "TERM": "dumb", "COLUMNS": "120"},
+    ) as process:  # fmt: skip
+        os.close(end)
+        os.write(main, "".join(line + "\n" for line in lines).encode())
+        heard = b""
+        while True:
+            try:
+                part = os.read(main, 1 << 16)
+            except OSError:  # the other end is closed
+                break
+            heard += part
+    os.close(main)
+    text = heard.decode()
+    assert process.returncode == 0, text
+    assert "72 pictures" in text
+    assert ":nonsense is not known" in text
+    assert ":max-gsd x is not understood" in text
+    assert ":top 3" in text
+    assert "unlike: test_1" in text
+    assert "1 is no hit" in text  # forgotten by :reset
+    assert (tmp_path / "x.json").exists()
