@@ -1,7 +1,7 @@
 """Where the files in a tar lie, from its headers alone.
 
-`tarfile` says the same at five times the cost, and a tar of 10,000 samples has 30,000 members, each with two headers where
-webdataset wrote it: its times are fractions of a second, which a plain header cannot hold.
+`tarfile` says the same at five times the cost (2.4 instead of 0.45 s for 10,000 samples of three members as webdataset
+writes them, with two headers each: its times are fractions of a second, which a plain header cannot hold).
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from dove_core.errors import DataError
 
 _BLOCK = 512
-_REGULAR = (b"0", b"\0", b"7")
+_REGULAR, _EMPTY = (b"0", b"\0", b"7"), (b"1", b"2", b"3", b"4", b"5", b"6")
+"""Kinds of members: files; links, devices and folders, behind whose headers nothing lies, whatever size they say."""
+
 _LONGEST_HEADER = 2**20
 """Most bytes of an extended header: names, not contents."""
 
@@ -49,19 +51,19 @@ def members(file: int) -> Iterator[Member]:
                 raise DataError(f"an extended header of {size} bytes at byte {offset}")
             data = os.pread(file, size, offset + _BLOCK)
             known |= _pax(data, offset) if kind == b"x" else {"path": data.split(b"\0", 1)[0]}
+        elif kind == b"S":
+            raise DataError(f"a sparse file at byte {offset}, in a form that is not read")
         elif kind not in (b"g", b"K"):
             size = _whole(known["size"], 10, offset) if "size" in known else size
             name = (known.get("path") or _name(header)).decode("utf-8", "replace")
             is_sparse = any(key.startswith("GNU.sparse") for key in known)
             known = {}
-            if kind in _REGULAR and not is_sparse and not name.endswith("/"):
-                if offset + _BLOCK + size > end:
-                    raise DataError(f"cut off in {name}")
+            if kind in _EMPTY or (kind == b"\0" and name.endswith("/")):
+                size = 0
+            elif offset + _BLOCK + size > end:
+                raise DataError(f"cut off in {name}")
+            elif kind in _REGULAR and not is_sparse:
                 yield Member(name, offset + _BLOCK, size)
-            elif kind == b"S" or kind in b"123456" or name.endswith("/"):
-                size = 0 if kind in b"123456" else size
-        if kind == b"S":
-            raise DataError(f"a sparse file at byte {offset}, of a kind that is not read")
         offset += _BLOCK + -(-size // _BLOCK) * _BLOCK
 
 

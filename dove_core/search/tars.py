@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,6 +18,7 @@ from dove_core.data.reader import Record
 from dove_core.data.sample import Sample, clean_caption, source_of
 from dove_core.data.sharding.meta import box_of
 from dove_core.errors import DataError
+from dove_core.search.members import members
 from dove_core.search.source import MAX_BYTES, TOO_LARGE, Input, Unusable, digest_of, time_in
 
 ENDINGS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "jp2")
@@ -194,17 +194,18 @@ def _members(path: Path) -> Iterator[_Member | Unusable]:
 def _files(path: Path) -> Iterator[tuple[str, str, _Span] | Unusable]:
     """Yield key, ending and place of each file in a tar; at last, if it is damaged or packed, that it is."""
     try:
-        with tarfile.open(path, "r:", encoding="utf-8", errors="replace") as tar:
-            while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # it would remember every one
+        with path.open("rb") as stream:
+            count = 0
+            for member in members(stream.fileno()):
+                count += 1
                 folder, _, name = member.name.rpartition("/")
                 stem, _, ending = name.partition(".")
-                if stem and member.isreg() and not member.issparse():  # hidden files have no stem
+                if stem:  # hidden files have none
                     key = f"{folder}/{stem}" if folder else stem
-                    yield key, ending.rpartition(".")[2].lower(), _Span(member.offset_data, member.size)
-            if not _ends_at(path, tar.offset):
-                yield Unusable(CUT, f"{path}: no member's header at byte {tar.offset}")
-    except (tarfile.TarError, OSError) as error:
+                    yield key, ending.rpartition(".")[2].lower(), _Span(member.offset, member.size)
+            if not count:
+                yield Unusable(CUT, f"{path}: nothing is in it")
+    except (DataError, OSError) as error:
         yield Unusable(PACKED if _is_packed(path) else CUT, f"{path}: {error}")
 
 
@@ -214,10 +215,3 @@ def _is_packed(path: Path) -> bool:
             return stream.read(6).startswith(_PACKED)
     except OSError:
         return False
-
-
-def _ends_at(path: Path, offset: int) -> bool:
-    """Tell whether zeros or nothing follow: `tarfile` takes a damaged header for the end too."""
-    with path.open("rb") as stream:
-        stream.seek(offset)
-        return not stream.read(tarfile.BLOCKSIZE).strip(b"\0")
