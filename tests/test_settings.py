@@ -18,6 +18,7 @@ from dove_core.config import (
     EmbedConfig,
     EvalConfig,
     FetchConfig,
+    FilterConfig,
     LaunchConfig,
     ModelConfig,
     QueryConfig,
@@ -308,12 +309,22 @@ def test_no_setting_is_left_out_here():
         FetchConfig: set(FETCHING),
         ShardConfig: {*SHARDING, "workers"},  # workers: tests/data/test_shard_runs.py sees who makes shards
         ComputeConfig: {"device", "amp", "decode", "compile", "workers"},
-        EvalConfig: {"protocol", "prefix", "bootstrap", "rerank", "pairwise", "batch_size", "gpus"},  # test_encode.py
+        EvalConfig: {
+            "protocol",
+            "prefix",
+            "bootstrap",
+            "rerank",
+            "pairwise",
+            "batch_size",
+            "gpus",
+            "caption_field",
+        },  # test_encode.py
         LaunchConfig: {"gpus", "nodes", "rendezvous", "restarts"},  # tests/training/test_world.py and test_kills.py
         RankConfig: {"rank_by"},
         ZeroShotConfig: {"label_field", "templates", "class_names"},  # test_zero_shot.py, test_material.py
         EmbedConfig: {"batch_size", "gpus", "regions", "tile", "stride", "part_size", "bands"},
-        QueryConfig: {"top", "rerank"},
+        QueryConfig: {"top", "rerank", "exact", "min_score", "dedup"},  # test_question.py, test_nearest.py
+        FilterConfig: {"bbox", "near", "within", "datetime", "source", "max_gsd", "tag"},  # test_filters.py
     }
     kinds = {value for value in vars(config).values() if dataclasses.is_dataclass(value)}
     assert kinds == set(tested)

@@ -20,7 +20,6 @@ from dove_core.errors import SearchIndexError
 from dove_core.files import atomic_file, atomic_folder, read_record, write_record
 from dove_core.model.plain import PlainText, copy_text_side
 from dove_core.search.nearest import FEW, nearest, nearest_many
-from dove_core.search.parts import part_name, read_part, read_vectors
 from dove_core.search.pictures import read_picture
 from dove_core.search.regions import Regions, has_regions
 from dove_core.search.rows import PART_COLUMNS, Row, RowTable, write_rows
@@ -171,6 +170,8 @@ def build_index(folder: Path, *, fingerprint: str, counts: list[int], dim: int, 
         CheckpointError: the checkpoint cannot be read.
         SpaceError: the disk is full.
     """
+    from dove_core.search.parts import part_name, read_part, read_vectors  # Parquet is not needed to search
+
     (folder / MANIFEST).unlink(missing_ok=True)
     with atomic_file(folder / VECTORS) as stream:
         header = {"descr": "<f2", "fortran_order": False, "shape": (sum(counts), dim)}

@@ -16,6 +16,9 @@ _BLOCK = 512
 _REGULAR, _EMPTY = (b"0", b"\0", b"7"), (b"1", b"2", b"3", b"4", b"5", b"6")
 """Kinds of members: files; links, devices and folders, behind whose headers nothing lies, whatever size they say."""
 
+_EXTENDED = {b"x": "", b"L": "path", b"K": "linkpath"}
+"""Kinds of headers that say more of the next member, and what GNU's say."""
+
 _LONGEST_HEADER = 2**20
 """Most bytes of an extended header: names, not contents."""
 
@@ -41,19 +44,19 @@ def members(file: int) -> Iterator[Member]:
     """
     offset, end = 0, os.fstat(file).st_size
     known: dict[str, bytes] = {}  # what extended headers say of the next member
-    while offset < end:
+    while offset < end or known:
         header = os.pread(file, _BLOCK, offset)
-        if not header.strip(b"\0"):
+        if not header.strip(b"\0") and not known:
             return
         size, kind = _checked(header, offset), header[156:157]
-        if kind in (b"x", b"L"):
-            if size > _LONGEST_HEADER:
-                raise DataError(f"an extended header of {size} bytes at byte {offset}")
-            data = os.pread(file, size, offset + _BLOCK)
-            known |= _pax(data, offset) if kind == b"x" else {"path": data.split(b"\0", 1)[0]}
+        if kind in _EXTENDED:
+            data = os.pread(file, min(size, _LONGEST_HEADER), offset + _BLOCK)
+            if len(data) < size:
+                raise DataError(f"cut off in the extended header at byte {offset}, or that is too long")
+            known |= _pax(data, offset) if kind == b"x" else {_EXTENDED[kind]: data.split(b"\0", 1)[0]}
         elif kind == b"S":
             raise DataError(f"a sparse file at byte {offset}, in a form that is not read")
-        elif kind not in (b"g", b"K"):
+        elif kind != b"g":
             size = _whole(known["size"], 10, offset) if "size" in known else size
             name = (known.get("path") or _name(header)).decode("utf-8", "replace")
             is_sparse = any(key.startswith("GNU.sparse") for key in known)

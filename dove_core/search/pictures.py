@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from dove_core.errors import DataError, SearchIndexError
-from dove_core.search.geotiff import read_window, tile_of
 
 _HINT = "pictures are read from what was embedded: bring it back, or run `dove embed` again"
 
@@ -23,12 +22,8 @@ def read_picture(root: Path, shard: str, offset: int, size: int) -> bytes:
         SearchIndexError: the file is not there any more, or is another than before.
         UsageError: a tile is wanted, and rasterio is not installed.
     """
-    if size == 0 and (found := tile_of(shard)):
-        scene, tile = found
-        try:
-            return read_window(root / scene, tile)
-        except DataError as error:
-            raise SearchIndexError(error.message, hint=_HINT) from error
+    if size == 0:
+        return _read_tile(root, shard)
     path = root / shard
     try:
         with path.open("rb") as stream:
@@ -39,3 +34,15 @@ def read_picture(root: Path, shard: str, offset: int, size: int) -> bytes:
     if len(data) < size:
         raise SearchIndexError(f"{path} is shorter than when it was embedded", hint="run `dove embed` again")
     return data
+
+
+def _read_tile(root: Path, address: str) -> bytes:
+    from dove_core.search.geotiff import read_window, tile_of  # noqa: PLC0415  # other queries do without
+
+    found = tile_of(address)
+    if found is None:
+        raise SearchIndexError(f"{address} is no tile's address", hint="run `dove embed` again")
+    try:
+        return read_window(root / found[0], found[1])
+    except DataError as error:
+        raise SearchIndexError(error.message, hint=_HINT) from error

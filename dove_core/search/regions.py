@@ -34,7 +34,7 @@ def write_regions(path: Path, regions: np.ndarray, fused: np.ndarray) -> None:
         SpaceError: the disk is full.
     """
     count, places, dim = regions.shape
-    records = np.zeros(count, _record(places, dim))
+    records = np.zeros(count, record_type(places, dim))
     scale = np.abs(regions).max(axis=2, initial=1e-12) / 127
     records["fused"], records["scale"] = fused, scale
     records["regions"] = np.clip(np.rint(regions / scale[..., None]), -127, 127)
@@ -79,5 +79,6 @@ def has_regions(folder: Path, parts: int) -> bool:
     return all((folder / regions_name(part)).exists() for part in range(parts))
 
 
-def _record(places: int, dim: int) -> np.dtype[np.void]:
+def record_type(places: int, dim: int) -> np.dtype[np.void]:
+    """Return the type of a record of so many regions of so many dimensions."""
     return np.dtype([("fused", "<f2", dim), ("scale", "<f2", places), ("regions", "i1", (places, dim))])

@@ -7,10 +7,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from dove_core.data.reader import Record
 from dove_core.data.sharding.meta import time_of
+
+if TYPE_CHECKING:
+    from dove_core.data.reader import Record
 
 MAX_BYTES = 256 * 2**20
 """Largest picture of a foreign input that is read."""

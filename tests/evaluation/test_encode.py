@@ -8,24 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from dove_core.config import EvalConfig, RankConfig
+from dove_core.config import EvalConfig, RankConfig, ShardConfig
 from dove_core.data.reader import Shards
-from dove_core.errors import UsageError
+from dove_core.data.sharding.shards import shard_captions
+from dove_core.errors import DataError, UsageError
 from dove_core.evaluation.encode import encode_in_processes, encode_split, shares_of
 from dove_core.evaluation.evaluate import evaluate
 from dove_core.evaluation.rows import score_rows
 from dove_core.model.checkpoint import load_checkpoint
 from dove_core.search.embedder import Embedder
 from tests.conftest import ALONE
+from tests.made import COLOURS, draw_shape, make_karpathy
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     """Shards of 200 pictures: more than one share's least size."""
-    from dove_core.config import ShardConfig
-    from dove_core.data.sharding.shards import shard_captions
-    from tests.made import make_karpathy
-
     folder = tmp_path_factory.mktemp("many")
     captions, images = make_karpathy(folder / "source", {"test": 200})
     shard_captions(captions, images, folder / "shards", ShardConfig(shard_size=70, workers=1))
@@ -69,6 +67,22 @@ def test_what_only_the_global_row_needs_is_small_and_gives_the_same_row(trained,
     assert rows["global"] == score_rows(embedder, full, only, RankConfig())["global"]
     alone = evaluate(trained / "best", shapes / "train", only, RankConfig(), ALONE)
     assert alone.encoded.images.key.numel() == 0
+
+
+def test_another_field_of_captions_can_be_chosen(trained, tmp_path):
+    rows = ["filepath,title,remark"]
+    for k, colour in enumerate(COLOURS):
+        draw_shape(colour, "circle").save(tmp_path / f"{k}.jpg")
+        rows.append(f"{k}.jpg,a {colour} circle,seen in {colour}")
+    (tmp_path / "x_test.csv").write_text("\n".join(rows))
+    shard_captions(tmp_path / "x_test.csv", tmp_path, tmp_path / "shards", ShardConfig(workers=1))
+    shards = tmp_path / "shards" / "test"
+    with pytest.raises(DataError, match="has no caption field"):
+        evaluate(trained / "best", shards, EvalConfig(), RankConfig(), ALONE)
+    for gpus in (1, 2):
+        settings = EvalConfig(caption_field="remark", gpus=gpus)
+        found = evaluate(trained / "best", shards, settings, RankConfig(), ALONE)
+        assert sorted(found.encoded.words) == sorted(f"seen in {colour}" for colour in COLOURS)
 
 
 def test_the_words_of_captions_are_in_the_order_of_their_features(trained, shapes):

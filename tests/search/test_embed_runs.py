@@ -240,16 +240,33 @@ def test_a_part_is_made_anew_when_what_it_was_made_of_has_changed(trained, tmp_p
     assert parts_made_anew(trained, tars, out, SETTINGS) == [1]
 
 
+def write_scene(path: Path) -> Path:
+    values = np.random.default_rng(1).integers(1, 3000, (4, 64, 96)).astype(np.uint16)
+    with rasterio.open(
+        path, "w", driver="GTiff", count=4, height=64, width=96, dtype="uint16", crs="EPSG:32633",
+        transform=from_origin(5e5, 5e6, 10, 10), compress="deflate",
+    ) as dataset:  # fmt: skip
+        dataset.write(values)
+    return path
+
+
+def test_workers_that_read_ahead_change_no_byte(trained, tmp_path):
+    write_scene(tmp_path / "a.tif")
+    make_tar(tmp_path / "a.tar", {f"{k}.jpg": encoded(k) for k in range(12)})
+    for name, settings in (("a.tif", EmbedConfig(tile=32, stride=8, batch_size=4)), ("a.tar", SETTINGS)):
+        found = []
+        for workers in (0, 2):
+            compute = dataclasses.replace(ALONE, workers=workers)
+            out = tmp_path / f"{name}-{workers}"
+            found.append(contents(embed(trained / "best", tmp_path / name, out, settings, compute).folder))
+        assert found[0] == found[1]
+
+
 def test_tiles_are_made_anew_when_they_are_cut_in_another_way(trained, tmp_path):
     scenes, out, settings = tmp_path / "scenes", tmp_path / "index", EmbedConfig(tile=32, part_size=4)
     scenes.mkdir()
-    values = np.random.default_rng(1).integers(1, 255, (4, 64, 96)).astype(np.uint8)
     for name in ("a.tif", "b.tif"):
-        with rasterio.open(
-            scenes / name, "w", driver="GTiff", count=4, height=64, width=96, dtype="uint8", crs="EPSG:32633",
-            transform=from_origin(5e5, 5e6, 10, 10),
-        ) as dataset:  # fmt: skip
-            dataset.write(values)
+        write_scene(scenes / name)
     assert parts_made_anew(trained, scenes, out, settings) == [0, 1, 2, 3]
     assert pq.read_table(out / "part-00001.parquet")["key"].to_pylist() == ["a_32_32", "a_64_32"]
     assert parts_made_anew(trained, scenes, out, settings) == []

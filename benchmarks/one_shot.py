@@ -1,0 +1,124 @@
+"""One `dove query`, the whole process, over an index of a million rows, against importing torch.
+
+    python -m benchmarks.one_shot --rows 1000000
+
+The index is made here: random vectors in clusters, a thousand of them drawn to the query (cosine about 0.45, as
+captions and pictures of a trained model are), an untrained model of full width, rows with places, times and tags, and
+regions in files without content (holes that read as zeros, and cost what bytes in the system's cache cost).
+Processes take turns; files are warm; medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.search import make_vectors, unit
+from dove_core.config import ModelConfig
+from dove_core.data.reader import Record
+from dove_core.data.sample import Sample
+from dove_core.model.checkpoint import build, fingerprint_of, save_checkpoint
+from dove_core.model.plain import PlainText
+from dove_core.model.tokenizer import Tokenizer
+from dove_core.search.index import build_index
+from dove_core.search.parts import PartMark, part_name, write_part
+from dove_core.search.regions import record_type, regions_name
+
+PART = 50_000
+QUERY = "airport runway near a river"
+WORDS = [*QUERY.split(), *(f"word{k}" for k in range(20_000))]
+
+
+def make_index(folder: Path, rows: int) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig()
+    checkpoint = folder / "run" / "best"
+    checkpoint.mkdir(parents=True)
+    save_checkpoint(checkpoint, build(config, Tokenizer(WORDS, config.max_tokens)))
+    fingerprint = fingerprint_of(checkpoint)
+    index, counts = folder / "index", []
+    index.mkdir()
+    make_vectors(folder / "vectors.npy", rows)
+    vectors, random = np.load(folder / "vectors.npy", mmap_mode="r+"), np.random.default_rng(3)
+    asked = PlainText.open(checkpoint).embed(QUERY).embedding
+    noise = unit(random.standard_normal((1000, config.embed_dim), dtype=np.float32))
+    vectors[random.choice(rows, 1000, replace=False)] = unit(0.5 * asked + noise)
+    for part, start in enumerate(range(0, rows, PART)):
+        block = vectors[start : start + PART]
+        places = random.uniform((-179, -80), (179, 80), (len(block), 2)).tolist()
+        records = [
+            Record(k, f"{part:05d}.tar", 512 * k, 30_000, b"", sample(start + k, *places[k])) for k in range(len(block))
+        ]
+        mark = PartMark(fingerprint, f"{part:05d}.tar", "")
+        write_part(index / part_name(part), records, block, field="title", mark=mark)
+        kind = record_type(config.region_grid**2, config.embed_dim)
+        np.lib.format.open_memmap(index / regions_name(part), "w+", kind, (len(block),)).flush()
+        counts.append(len(block))
+    began = time.perf_counter()
+    build_index(
+        index, fingerprint=fingerprint, counts=counts, dim=config.embed_dim, checkpoint=checkpoint, shards=folder
+    )
+    print(f"index of {rows} rows built from its parts in {time.perf_counter() - began:.0f} s; bytes a row: ", end="")
+    files = {
+        path.name: path.stat().st_size / rows for path in index.iterdir() if path.suffix in (".npy", ".faiss", ".arrow")
+    }
+    print(", ".join(f"{name} {size:.0f}" for name, size in files.items() if not name.startswith("regions")))
+
+
+def sample(number: int, longitude: float, latitude: float) -> Sample:
+    box = (longitude, latitude, longitude + 0.01, latitude + 0.01)
+    time_, source = f"20{10 + number % 12}-0{1 + number % 9}-11T10:20", ("CH", "US", "S2")[number % 3]
+    captions = {"title": (f"a drawn place {number}",)}
+    return Sample(f"a{number}_US_19", f"a{number}.jpg", captions, box=box, time=time_, source=source, gsd=0.6,
+                  tags={"highway": ("motorway", "path")[number % 2]})  # fmt: skip
+
+
+def measure(commands: dict[str, list[str]], rounds: int) -> dict[str, float]:
+    taken: dict[str, list[float]] = {name: [] for name in commands}
+    for k in range(rounds + 1):
+        for name, command in commands.items():
+            began = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            if k:  # the first warms the files
+                taken[name].append(time.perf_counter() - began)
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_index(folder, arguments.rows)
+        ask = [sys.executable, "-m", "dove_cli", "query", QUERY, "--index", str(folder / "index")]
+        found = measure(
+            {
+                "import torch": [sys.executable, "-c", "import torch"],
+                "import faiss": [sys.executable, "-c", "import faiss"],
+                "query": ask,
+                "query --rerank 50": [*ask, "--rerank", "50"],
+                "query --bbox": [*ask, "--bbox", "5.9,45.8,10.5,47.8"],
+                "query --datetime --source --tag": [
+                    *ask, "--datetime", "2012/2014", "--source", "CH", "--tag", "highway=motorway",
+                ],
+                "query --exact": [*ask, "--exact"],
+            },
+            arguments.rounds,
+        )  # fmt: skip
+    print("\n| process | s | ratio to import torch |\n| --- | --- | --- |")
+    for name, seconds in found.items():
+        print(f"| {name} | {seconds:.2f} | {seconds / found['import torch']:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
