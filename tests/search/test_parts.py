@@ -22,7 +22,7 @@ def test_a_footprint_becomes_its_middle_across_the_antimeridian_too(tmp_path, bo
     record = Record(0, "00000.tar", 512, 10, b"", sample)
     mark = PartMark("f", "t/00000.tar", "s")
     write_part(tmp_path / part_name(0), [record], np.ones((1, 4)), field="title", mark=mark)
-    build_index(tmp_path, fingerprint="f", counts=[1], dim=4, checkpoint=tmp_path, shards=tmp_path)
+    build_index(tmp_path, fingerprint="f", counts=[1], dim=4, checkpoint=tmp_path / "best", shards=tmp_path)
     from dove_core.search.index import SearchIndex
 
     row = SearchIndex(tmp_path).rows([0])[0]
