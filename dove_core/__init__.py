@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         EmbedConfig as EmbedConfig,
         EvalConfig as EvalConfig,
         FetchConfig as FetchConfig,
+        FilterConfig as FilterConfig,
         LaunchConfig as LaunchConfig,
         ModelConfig as ModelConfig,
         QueryConfig as QueryConfig,
@@ -48,14 +49,14 @@ if TYPE_CHECKING:
     from dove_core.search.embed import embed as embed
     from dove_core.search.embedder import Embedder as Embedder
     from dove_core.search.index import SearchIndex as SearchIndex
-    from dove_core.search.query import Hit as Hit, Searcher as Searcher
+    from dove_core.search.query import Hit as Hit, Question as Question, Searcher as Searcher
     from dove_core.search.sheet import write_sheet as write_sheet
     from dove_core.training.loop import resume as resume, train as train
     from dove_core.training.trainer import TrainResult as TrainResult
 
 _HOMES = {
-    "config": "ComputeConfig EmbedConfig EvalConfig FetchConfig LaunchConfig ModelConfig QueryConfig RankConfig "
-    "ShardConfig TrainConfig ZeroShotConfig",
+    "config": "ComputeConfig EmbedConfig EvalConfig FetchConfig FilterConfig LaunchConfig ModelConfig QueryConfig "
+    "RankConfig ShardConfig TrainConfig ZeroShotConfig",
     "data.fetching.catalog": "RELEASES",
     "data.fetching.fetch": "fetch",
     "data.fetching.plan": "FetchPlan plan_fetch",
@@ -77,7 +78,7 @@ _HOMES = {
     "search.embed": "embed",
     "search.embedder": "Embedder",
     "search.index": "SearchIndex",
-    "search.query": "Hit Searcher",
+    "search.query": "Hit Question Searcher",
     "search.sheet": "write_sheet",
     "training.loop": "resume train",
     "training.trainer": "TrainResult",
