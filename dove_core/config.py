@@ -217,6 +217,9 @@ class EmbedConfig:
 
     batch_size: int = _setting(64, "Pictures encoded at once.", low=1)
     gpus: int = _setting(1, "Processes that share the parts, a GPU each; with --device cpu, CPU processes.", low=1)
+    layout: Literal["dove", "clip-retrieval"] = _setting(
+        "dove", "Also write what clip-retrieval reads: img_emb/ and metadata/ in the index's folder."
+    )
     regions: bool = _setting(False, "Keep pictures' regions too: re-ranking then reads no picture, for 20 kB each.")
     part_size: int = _setting(
         1000, "Pictures in one part of a folder, tiles in one of a scene; a shard or tar is a part.", low=1

@@ -322,7 +322,16 @@ def test_no_setting_is_left_out_here():
         LaunchConfig: {"gpus", "nodes", "rendezvous", "restarts"},  # tests/training/test_world.py and test_kills.py
         RankConfig: {"rank_by"},
         ZeroShotConfig: {"label_field", "templates", "class_names"},  # test_zero_shot.py, test_material.py
-        EmbedConfig: {"batch_size", "gpus", "regions", "tile", "stride", "part_size", "bands"},
+        EmbedConfig: {
+            "batch_size",
+            "gpus",
+            "regions",
+            "tile",
+            "stride",
+            "part_size",
+            "bands",
+            "layout",
+        },  # test_verify.py
         QueryConfig: {"top", "rerank", "exact", "min_score", "dedup"},  # test_question.py, test_nearest.py
         FilterConfig: {"bbox", "near", "within", "datetime", "source", "max_gsd", "tag"},  # test_filters.py
     }

@@ -13,8 +13,10 @@ from dove_core.model.compute import choose_device, hold_to_gpus
 from dove_core.places import Folder
 from dove_core.processes import ALL, Part
 from dove_core.search.earlier import PartPlan, left_out
+from dove_core.search.export import export_clip_retrieval
 from dove_core.search.index import MADE, SearchIndex, build_index
 from dove_core.search.inputs import open_source
+from dove_core.search.nearest import FEW
 from dove_core.search.parts import PartFacts, PartMark
 from dove_core.search.source import Input
 from dove_core.search.work import TASK, Job, embed_parts
@@ -82,10 +84,19 @@ def embed(
         return None
     if not sum(rows):
         raise _nothing_usable(places, facts)
+    report(Noted(_need(sum(rows), model.config.embed_dim)))
     build_index(out, fingerprint=model.fingerprint, counts=rows, dim=model.config.embed_dim,
                 checkpoint=checkpoint, shards=opened.root)  # fmt: skip
+    if embedding.layout == "clip-retrieval":
+        export_clip_retrieval(out, len(rows))
     report(Saved(out))
     return SearchIndex(out)
+
+
+def _need(rows: int, dim: int) -> str:
+    """Say what making an index will take, before it begins."""
+    disk, memory = rows * (2 * dim + dim // 8 + 8 + 200), rows * (dim // 8 + 8) * (rows > FEW) + 400 * dim * 1000
+    return f"making the index of {rows} rows: about {disk / 1e9:.2f} GB of disk, {memory / 1e9:.2f} GB of memory"
 
 
 def _started(inputs: Sequence[Input], kept: Sequence[PartFacts]) -> Started:

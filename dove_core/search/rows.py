@@ -142,10 +142,12 @@ def write_rows(path: Path, parts: Iterable[Any]) -> int:
             box = part["bbox"].combine_chunks()
             columns = {name: part[name] for name in PART_COLUMNS if name != "bbox"}
             columns |= {name: pc.struct_field(box, name) for name in _BOX}
-            columns["first_second"], columns["last_second"] = seconds_of(part["time"].to_pylist())
+            first, last = seconds_of(part["time"].to_pylist())
+            columns |= {"first_second": pa.array(first), "last_second": pa.array(last)}
+            columns = {name: pc.cast(values, _SCHEMA.field(name).type) for name, values in columns.items()}
             columns |= {name: pc.fill_null(columns[name], float("nan")) for name in (*_BOX, "gsd")}
             columns |= {name: pc.fill_null(columns[name], text) for name, text in (("source", ""), ("tags", "{}"))}
-            writer.write_table(pa.table({name: columns[name] for name in _SCHEMA.names}).cast(_SCHEMA))
+            writer.write_table(pa.table({name: columns[name] for name in _SCHEMA.names}, schema=_SCHEMA))
             count += len(part)
     return count
 

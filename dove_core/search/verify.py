@@ -1,0 +1,95 @@
+"""Does an index tell the truth? A sample of its rows held to the parts, and their pictures embedded again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dove_core.config import ComputeConfig
+from dove_core.errors import DataError, SearchIndexError
+from dove_core.events import Advanced, Report, Started, silent
+from dove_core.search.embedder import Embedder
+from dove_core.search.index import SearchIndex
+from dove_core.search.parts import part_name, read_part, read_vectors
+from dove_core.search.query import Searcher
+from dove_core.search.rows import Row
+
+SAMPLE = 64
+"""Rows that are looked at."""
+
+ALIKE = 0.99
+"""Least cosine of a vector and its picture embedded again: halves and mixed precision stay far above it."""
+
+_TASK = "verifying"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row that is not what it says, and in what."""
+
+    row: int
+    key: str
+    reason: str
+
+
+def verify_index(
+    folder: Path,
+    compute: ComputeConfig,
+    *,
+    checkpoint: Path | None = None,
+    sample: int = SAMPLE,
+    seed: int = 0,
+    report: Report = silent,
+) -> tuple[int, list[Fault]]:
+    """Return how many rows of an index were looked at, and what is wrong with them.
+
+    Args:
+        folder: of the index.
+        compute: where, and how precisely.
+        checkpoint: the model that made it, where it was moved.
+        sample: how many rows, drawn at random.
+        seed: of the draw.
+        report: receives progress.
+
+    Raises:
+        SearchIndexError: the index is damaged as a whole, or of another model than the checkpoint.
+        CheckpointError: the checkpoint is missing or damaged.
+    """
+    searcher = Searcher.open(folder, compute, checkpoint=checkpoint)
+    index, embedder = searcher.index, searcher.embedder
+    chosen = np.sort(np.random.default_rng(seed).choice(len(index), min(sample, len(index)), replace=False))
+    report(Started(_TASK, len(chosen), "rows"))
+    starts = np.cumsum([0, *index.manifest.counts])
+    parts = np.searchsorted(starts, chosen, side="right") - 1
+    faults: list[Fault] = []
+    for part in np.unique(parts):
+        numbers = chosen[parts == part]
+        faults += _faults_of_part(index, embedder, int(part), numbers, int(starts[part]))
+        report(Advanced(_TASK, len(numbers)))
+    return len(chosen), faults
+
+
+def _faults_of_part(index: SearchIndex, embedder: Embedder, part: int, numbers: np.ndarray, start: int) -> list[Fault]:
+    path = index.folder / part_name(part)
+    stored, vectors = read_part(path, ["key", "shard", "offset"]), read_vectors(path)
+    faults = []
+    for number, row in zip(numbers.tolist(), index.rows(numbers.tolist()), strict=True):
+        own = stored.slice(number - start, 1).to_pylist()[0]
+        if (row.key, row.shard, row.offset) != (own["key"], own["shard"], own["offset"]):
+            faults.append(Fault(number, row.key, f"the part has {own['key']} here"))
+        elif not np.array_equal(index.vectors[number], vectors[number - start]):
+            faults.append(Fault(number, row.key, "its vector is not the part's"))
+        elif reason := _unlike_its_picture(index, embedder, row, vectors[number - start]):
+            faults.append(Fault(number, row.key, reason))
+    return faults
+
+
+def _unlike_its_picture(index: SearchIndex, embedder: Embedder, row: Row, vector: np.ndarray) -> str:
+    try:
+        features = embedder.embed_pictures([(index.picture(row), row.key)])
+    except (SearchIndexError, DataError) as error:
+        return error.message
+    cosine = float(features.embedding[0].float().cpu().numpy() @ vector.astype(np.float32))
+    return "" if cosine >= ALIKE else f"its picture embedded again has a cosine of {cosine:.3f}"
