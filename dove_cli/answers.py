@@ -11,8 +11,10 @@ from dove_cli.render import note, output, print_json
 from dove_core.files import make_folder
 
 if TYPE_CHECKING:
-    from dove_core.search.index import SearchIndex
-    from dove_core.search.query import Hit
+    from dove_core.search.query import Hit, Searcher
+
+_EXPLAINED = 6
+"""Hits that are explained: the first ones."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,17 @@ class Outputs:
     geojson: Path | None = None
     geoparquet: Path | None = None
     copy_to: Path | None = None
+    explain: Path | None = None
 
     @property
     def any(self) -> bool:
         """Tell whether there is one."""
         return any(astuple(self))
 
-    def write(self, title: str, hits: Sequence[Hit], index: SearchIndex) -> None:
-        """Write them all."""
-        for path in (self.sheet, self.html, self.geojson, self.geoparquet):
+    def write(self, title: str, hits: Sequence[Hit], searcher: Searcher, text: str = "") -> None:
+        """Write them all; `text` is what the hits were looked for with."""
+        index = searcher.index
+        for path in (self.sheet, self.html, self.geojson, self.geoparquet, self.explain):
             if path:
                 make_folder(path.resolve().parent)
         if self.sheet:
@@ -51,6 +55,11 @@ class Outputs:
 
             copied = copy_pictures(self.copy_to, hits, index)
             note(f"saved {len(copied)} pictures in {self.copy_to}")
+        if self.explain:
+            from dove_core.search.explain import explain, write_explanations
+
+            write_explanations(self.explain, title, explain(searcher, text, hits[:_EXPLAINED]))
+            note(f"saved {self.explain}")
 
     def _write_places(self, hits: Sequence[Hit]) -> None:
         if not (self.geojson or self.geoparquet):

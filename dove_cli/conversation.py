@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _HELP = """\
 words             look for them
 :like 3           more like hit 3 (:unlike 3: less); together with the words
-:sheet FILE.png   the hits in a file (:html, :geojson, :geoparquet, :copy-to)
+:sheet FILE.png   the hits in a file (:html, :geojson, :geoparquet, :copy-to, :explain)
 :top 20           any option of `dove query` that has a value; without a value: back to its default
 :show             what is set
 :reset            forget words, examples and settings
@@ -107,7 +107,7 @@ class _Talk:
             raise UsageError(f":{name} needs a path", hint=f"such as :{name} answer")
         if not self._hits:
             raise UsageError("there are no hits to write", hint="ask first")
-        Outputs(**{name: Path(value)}).write(self._text, self._hits, self._searcher.index)
+        Outputs(**{name: Path(value)}).write(self._text, self._hits, self._searcher, self._text)
 
     def _set(self, name: str, value: str) -> None:
         for kind in _KINDS:

@@ -52,6 +52,10 @@ def query(
     copy_to: Annotated[
         Path | None, typer.Option(help="Folder for the pictures themselves.", rich_help_panel=_OUTPUT)
     ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(help="PNG of where the words lie on the first six pictures.", rich_help_panel=_OUTPUT),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a hit to standard output.")] = False,
 ) -> None:
     """Find the pictures that fit words, look like a picture, or resemble examples. Alone on a terminal: ask and refine.
@@ -70,7 +74,9 @@ def query(
     asked = bool(text or image or like or unlike or queries)
     if not asked and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("ask with words or with --image FILE", hint='for example: dove query "airport runway"')
-    outputs = Outputs(sheet, html, geojson, geoparquet, copy_to)
+    outputs = Outputs(sheet, html, geojson, geoparquet, copy_to, explain)
+    if explain and not text:
+        raise UsageError("--explain shows where words lie", hint="ask with words")
     if (queries or not asked) and outputs.any:
         raise UsageError(
             "files can be written of one query's answer only", hint="ask for --json, or one query at a time"
@@ -92,7 +98,7 @@ def query(
         with reporting() as report:
             hits = searcher.answer(question, settings, rank, filters, report=report)
         show(hits, as_json)
-        outputs.write(_title(question), hits, searcher.index)
+        outputs.write(_title(question), hits, searcher, question.text)
 
 
 def _answer_all(

@@ -77,6 +77,11 @@ class PlainText:
             raise CheckpointError(f"the weights of the text side lack {error}", hint=_HINT) from error
         return PlainCaption(pooled / np.linalg.norm(pooled), pooled, query, weight)
 
+    def attend(self, caption: PlainCaption, regions: np.ndarray) -> np.ndarray:
+        """Return how each word attends to the regions `V_R (K, R, D)` of pictures: `(K, h, T, R)`, sums of one."""
+        key, _ = self._keys_and_values(regions)
+        return _softmax(np.einsum("htd,krhd->khtr", caption.query, key, optimize=True))
+
     def score(self, caption: PlainCaption, regions: np.ndarray, fused: np.ndarray) -> np.ndarray:
         """Return ROAM's scores `(K,)` of a caption with pictures.
 
@@ -85,16 +90,19 @@ class PlainText:
             regions: `V_R (K, R, D)`.
             fused: `v_MR (K, D)`, of length 1.
         """
-        key, value = np.split(self._linear("guidance.key_value", regions), 2, axis=-1)
-        heads, (count, places, dim) = self.config.heads, key.shape
-        key, value = (x.reshape(count, places, heads, dim // heads) for x in (key, value))
+        key, value = self._keys_and_values(regions)
         attention = _softmax(np.einsum("htd,krhd->khtr", caption.query, key, optimize=True))
         over_regions = np.einsum("ht,khtr->khr", caption.weight, attention)
-        mixed = np.einsum("khr,krhd->khd", over_regions, value).reshape(count, dim)
+        mixed = np.einsum("khr,krhd->khd", over_regions, value).reshape(len(regions), -1)
         base = self._norm("guidance.norm", caption.pooled + self._linear("guidance.out", mixed))
         guided = base + self._linear("guidance.mlp.3", _gelu(self._linear("guidance.mlp.0", base)))
         scores: np.ndarray = (fused * guided).sum(axis=-1) / np.linalg.norm(guided, axis=-1)
         return scores
+
+    def _keys_and_values(self, regions: np.ndarray) -> list[np.ndarray]:
+        """Return IGA's keys and values `(K, R, h, d)` of regions `(K, R, D)`."""
+        shape = (*regions.shape[:2], self.config.heads, -1)
+        return [part.reshape(shape) for part in np.split(self._linear("guidance.key_value", regions), 2, axis=-1)]
 
     def _words(self, numbers: np.ndarray) -> np.ndarray:
         """Return `T_G (T, D)`."""

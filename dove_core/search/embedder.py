@@ -59,6 +59,17 @@ class Embedder:
         size = self.checkpoint.config.image_size
         return self._encode_images(torch.stack([fit(data, name, size) for data, name in pictures]))
 
+    def embed_regions(self, pictures: Sequence[tuple[bytes, str]]) -> np.ndarray:
+        """Return the regions `V_R (B, R, D)` float32 of pictures given as (bytes, name).
+
+        Raises:
+            DataError: bytes that are no picture; the message has the name.
+        """
+        size = self.checkpoint.config.image_size
+        with self._inference():
+            pixels = torch.stack([fit(data, name, size) for data, name in pictures])
+            return _floats(self.model.encode_regions(self._normalised(pixels))[1])
+
     def embed_shards(
         self, shards: Shards, *, batch_size: int, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[list[Record], ImageFeatures]]:
