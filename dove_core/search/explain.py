@@ -103,8 +103,8 @@ def glowing(picture: Image.Image, attention: np.ndarray) -> Image.Image:
     spread = attention - attention.min()
     shares = np.uint8(255 * spread / max(float(spread.max()), 1e-12))
     mask = Image.fromarray(shares).resize(picture.size, Image.Resampling.BICUBIC)
-    dark = Image.blend(picture, Image.new("RGB", picture.size), 0.55)
-    lit = Image.blend(picture, Image.new("RGB", picture.size, _GLOW), 0.15)
+    dark = Image.blend(picture, Image.new("RGB", picture.size), 0.35)
+    lit = Image.blend(picture, Image.new("RGB", picture.size, _GLOW), 0.6)
     return Image.composite(lit, dark, mask)
 
 
