@@ -79,7 +79,7 @@ def note_command(run: Path, command: str) -> None:
 
 
 def draw_curves(run: Path) -> None:
-    """Draw losses and validation recall over the epochs into `curves.png`; nothing before the first epoch.
+    """Draw losses, and validation recall if there is any, over the epochs into `curves.png`.
 
     Raises:
         SpaceError: the disk is full.
@@ -89,17 +89,21 @@ def draw_curves(run: Path) -> None:
         return
     from matplotlib.figure import Figure  # noqa: PLC0415  # half a second that only the end of a run pays
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    losses, recall = figure.subplots(1, 2)
+    validated = [row for row in rows if "mean_recall" in row]
+    figure = Figure(figsize=(9 if validated else 4.5, 3.6), layout="constrained")
+    panels = figure.subplots(1, 2 if validated else 1, squeeze=False)[0]
+    losses = panels[0]
     epochs = [row["epoch"] for row in rows]
     for name in _LOSSES:
         losses.plot(epochs, [row[name] for row in rows], marker=".", label=name.replace("_", " "))
-    losses.set(xlabel="epoch", title="training loss", yscale="log")
+    losses.set(xlabel="epoch", title="training loss")
+    losses.set_ylim(bottom=0)
     losses.legend()
-    validated = [row for row in rows if "mean_recall" in row]
-    recall.plot([row["epoch"] for row in validated], [row["mean_recall"] for row in validated], marker=".", color="C3")
-    recall.set(xlabel="epoch", title="validation mean recall of global scores, %")
-    for axes in (losses, recall):
+    if validated:
+        epochs, values = ([row[name] for row in validated] for name in ("epoch", "mean_recall"))
+        panels[1].plot(epochs, values, marker=".", color="C3")
+        panels[1].set(xlabel="epoch", title="validation mean recall of global scores, %")
+    for axes in panels:
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
     with atomic_file(run / CURVES) as stream:
