@@ -80,7 +80,7 @@ def test_an_unreadable_zip_and_a_table_without_paths_are_named(empty):
     assert "a, b" in err
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_ctrl_c_stops_a_real_training_with_130_and_keeps_what_is_finished(empty, processes):
     captions, images = make_karpathy(empty / "source", {"train": 48})
     assert dove("shard", "--captions", str(captions), "--images", str(images), "--name", "s")[0] == 0
@@ -102,7 +102,7 @@ def test_ctrl_c_stops_a_real_training_with_130_and_keeps_what_is_finished(empty,
     assert code == 0, err
 
 
-@pytest.mark.parametrize("ends", ["by itself", "by SIGTERM to all"])
+@pytest.mark.parametrize("ends", [pytest.param("by itself", marks=pytest.mark.slow), "by SIGTERM to all"])
 def test_a_training_with_workers_ends_and_leaves_nobody_behind(empty, ends):
     captions, images = make_karpathy(empty / "source", {"train": 48})
     assert dove("shard", "--captions", str(captions), "--images", str(images), "--name", "s")[0] == 0

@@ -30,7 +30,7 @@ def many(tmp_path_factory):
     return folder / "shards" / "test"
 
 
-@pytest.mark.parametrize("pairwise", [True, False])
+@pytest.mark.parametrize("pairwise", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_three_processes_give_the_numbers_of_one(trained, many, pairwise):
     settings = EvalConfig(batch_size=32, pairwise=pairwise)
     alone = evaluate(trained / "best", many, settings, RankConfig(), ALONE)

@@ -94,6 +94,7 @@ def test_other_numbers_of_processes_neither_repeat_nor_skip_a_sample(shapes, tmp
     assert sorted(seen) == list(range(len(shards)))
 
 
+@pytest.mark.slow
 def test_processes_are_started_again_after_one_was_killed_and_go_on_from_last(shapes, tmp_path):
     training = TrainConfig(weights="none", epochs=1, batch_size=4, save_steps=2, max_steps=5)
     data = Shards(shapes / "train").manifest.fingerprint
