@@ -2,8 +2,8 @@
 
 Codes only estimate a cosine. How far they can be trusted is seen in every query: the estimates of the candidates differ
 from their exact cosines by some spread. Candidates are taken until the last estimate lies below the worst exact cosine
-found by several spreads, so that hardly any row behind it can belong to the answer; where that takes too many (queries
-far from all data), everything is compared.
+found by several spreads, so that hardly any row behind it can belong to the answer. How many that takes is foretold
+from the first ones; where it is too many (queries far from all data), everything is compared at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 FIRST = 512
 """Candidates at first."""
 
-_GROWTH, _STEPS = 6, 3
+_GROWTH, _STEPS, _SHARE = 4, 3, 32
+"""About so many times the candidates bring one spread more (measured); so often more are taken, up to such a share."""
+
 SURE = 3.0
 """Spreads between the last candidate's estimate and the worst of the answer: measured in docs/results.md."""
 
@@ -80,8 +82,8 @@ def nearest_many(
     candidates = zip(*codes().nearest(queries, _candidates(count)), strict=True)
     found = []
     for query, (rows, estimates) in zip(queries, candidates, strict=True):
-        sure = _if_sure(vectors, query, count, rows, estimates, estimates[-1])
-        found.append(sure or nearest(vectors, query, count, codes))
+        answer, margin = _compared(vectors, query, count, rows, estimates, float(estimates[-1]))
+        found.append(answer if margin >= SURE else nearest(vectors, query, count, codes))
     return found
 
 
@@ -108,18 +110,19 @@ def _by_codes(
     vectors: np.ndarray, query: np.ndarray, count: int, codes: Codes, keep: np.ndarray | None, kept: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the answer, or None where the codes cannot tell it with few candidates."""
-    wanted = _candidates(count) * len(vectors) // kept
+    wanted, most = _candidates(count) * len(vectors) // kept, len(vectors) // _SHARE
     for _ in range(_STEPS):
-        if wanted > len(vectors) // 4:
+        if wanted > most:
             return None
         rows, estimates = (part[0] for part in codes.nearest(query[None], wanted))
-        last = estimates[-1]
+        last = float(estimates[-1])
         if keep is not None:
             allowed = keep[rows]
             rows, estimates = rows[allowed], estimates[allowed]
-        if found := _if_sure(vectors, query, count, rows, estimates, last):
+        found, margin = _compared(vectors, query, count, rows, estimates, last)
+        if margin >= SURE:
             return found
-        wanted *= _GROWTH
+        wanted = int(min(1.5 * wanted * _GROWTH ** min(SURE - margin, 9.0), 2 * most))
     return None
 
 
@@ -127,14 +130,14 @@ def _candidates(count: int) -> int:
     return max(FIRST, 4 * count)
 
 
-def _if_sure(
+def _compared(
     vectors: np.ndarray, query: np.ndarray, count: int, rows: np.ndarray, estimates: np.ndarray, last: float
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the best of some candidates, or None if rows whose estimate is below `last` may be better."""
-    if len(rows) < count:
-        return None
+) -> tuple[tuple[np.ndarray, np.ndarray], float]:
+    """Return the best of some candidates, and by how many spreads the last estimate lies below the worst of them."""
     order = np.argsort(rows)  # files are read in one direction
     rows, estimates = rows[order], estimates[order]
     scores = exactly(vectors, rows, query)
-    found = best(rows, scores, count)
-    return found if found[1][-1] - last >= SURE * float((estimates - scores).std()) else None
+    found = best(rows, scores, min(count, len(rows)))
+    if len(rows) < count:
+        return found, 0.0
+    return found, (float(found[1][-1]) - last) / max(float((estimates - scores).std()), 1e-12)
