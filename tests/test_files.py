@@ -135,3 +135,14 @@ def test_what_a_dead_process_has_half_written_is_known_and_what_a_living_one_wri
     os.utime(other, (0, 0))
     assert is_left_over(other)
     assert not is_left_over(tmp_path / "notes.tmp")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_plain_file_is_not_replaced(tmp_path, kind):
+    path = tmp_path / "there"
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    mode = path.stat().st_mode
+    with pytest.raises(UsageError, match="there is"), atomic_file(path) as stream:
+        stream.write(b"x")
+    assert path.stat().st_mode == mode
+    assert [one.name for one in tmp_path.iterdir()] == ["there"]
