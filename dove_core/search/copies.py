@@ -8,9 +8,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from dove_core.errors import SearchIndexError, UsageError
+from dove_core.errors import UsageError
 from dove_core.files import atomic_file, make_folder, space_checked
 from dove_core.search.index import SearchIndex
+from dove_core.search.pictures import not_there
 from dove_core.search.query import Hit
 from dove_core.search.rows import Row
 
@@ -67,8 +68,7 @@ def _ending(picture: bytes, row: Row) -> str:
     for ending, mark in _MARKS.items():
         if mark.match(picture):
             return ending
-    message = f"{row.shard} does not hold the picture {row.key} any more"
-    raise SearchIndexError(message, hint="the shards were made again? Run `dove embed` again")
+    raise not_there(row.shard, row.key)
 
 
 def _table(hits: Sequence[Hit], paths: Sequence[Path]) -> bytes:

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from dove_core.errors import SearchIndexError, UsageError
+from dove_core.errors import UsageError
 from dove_core.files import atomic_file
 from dove_core.model.tokenizer import split_words
+from dove_core.search.pictures import not_there
 from dove_core.search.query import Hit, Searcher
 
 _SIDE, _GAP, _LINE, _FONT = 200, 12, 18, 13
@@ -113,5 +114,4 @@ def _square(data: bytes, hit: Hit) -> Image.Image:
         with Image.open(io.BytesIO(data)) as picture:
             return ImageOps.fit(picture.convert("RGB"), (_SIDE, _SIDE))
     except OSError as error:
-        message = f"{hit.row.shard} does not hold the picture {hit.row.key} any more"
-        raise SearchIndexError(message, hint="the shards were made again? Run `dove embed` again") from error
+        raise not_there(hit.row.shard, hit.row.key) from error

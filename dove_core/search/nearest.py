@@ -53,19 +53,18 @@ def nearest(
     count = min(count, kept)
     if not count:
         return np.zeros(0, np.int64), np.zeros(0, np.float32)
-    if kept <= FEW or (keep is not None and codes is None):
-        rows = np.arange(len(vectors)) if keep is None else np.flatnonzero(keep)
-        return best(rows, exactly(vectors, rows, query), count)
-    if codes is not None:
+    if kept > FEW and codes is not None:
         found = _by_codes(vectors, query, count, codes(), keep, kept)
         if found is not None:
             return found
     if keep is not None:
         rows = np.flatnonzero(keep)
-        return best(rows, exactly(vectors, rows, query), count)
-    from dove_core.search.codes import scan  # faiss is imported where it is used
+    elif kept <= FEW:
+        rows = np.arange(kept)
+    else:
+        from dove_core.search.codes import scan  # faiss is imported where it is used
 
-    rows = np.sort(scan(vectors, query[None], count + _TIES)[0][0])
+        rows = np.sort(scan(vectors, query[None], count + _TIES)[0][0])
     return best(rows, exactly(vectors, rows, query), count)
 
 

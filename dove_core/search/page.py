@@ -12,10 +12,10 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
-from dove_core.errors import SearchIndexError
 from dove_core.files import atomic_file
 from dove_core.search.index import SearchIndex
 from dove_core.search.map import NARROW, WIDE, markers_of, view_of
+from dove_core.search.pictures import not_there
 from dove_core.search.query import Hit
 from dove_core.search.rows import Row
 
@@ -76,8 +76,7 @@ def _thumbnail(data: bytes, row: Row) -> str:
             picture.draft("RGB", (_SIDE, _SIDE))
             small = picture.convert("RGB")
     except (OSError, Image.DecompressionBombError) as error:
-        message = f"{row.shard} does not hold the picture {row.key} any more"
-        raise SearchIndexError(message, hint="the shards were made again? Run `dove embed` again") from error
+        raise not_there(row.shard, row.key) from error
     small.thumbnail((_SIDE, _SIDE))
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=85)

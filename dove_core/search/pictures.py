@@ -46,3 +46,9 @@ def _read_tile(root: Path, address: str) -> bytes:
         return read_window(root / found[0], found[1])
     except DataError as error:
         raise SearchIndexError(error.message, hint=_HINT) from error
+
+
+def not_there(shard: str, key: str) -> SearchIndexError:
+    """Return the error for bytes that are no picture any more."""
+    message = f"{shard} does not hold the picture {key} any more"
+    return SearchIndexError(message, hint="the shards were made again? Run `dove embed` again")

@@ -136,12 +136,10 @@ class Searcher:
             DataError: the picture cannot be decoded.
             SearchIndexError: re-ranking needs pictures that are not there any more.
         """
-        for config in (query, rank, filters):
-            check(config)
         if query.rerank and not question.text:
             raise UsageError("--rerank ranks by the words of a query, and this one has none", hint="leave it out")
+        keep = self._kept(query, rank, filters)
         vector = self._vector(question, report)
-        keep = kept_rows(self.index.table, filters) if filters != _NO_FILTER else None
         numbers, scores = self.index.search(vector, _wanted(query), keep=keep, exact=query.exact)
         return self._finished(question.text, numbers, scores, query, rank)
 
@@ -155,15 +153,19 @@ class Searcher:
         report: Report = silent,
     ) -> Iterator[tuple[str, list[Hit]]]:
         """Yield each text with its answer, as `answer`; codes are scanned once for many of them."""
-        for config in (query, rank, filters):
-            check(config)
-        keep = kept_rows(self.index.table, filters) if filters != _NO_FILTER else None
+        keep = self._kept(query, rank, filters)
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             block = texts[start : start + _TEXTS_AT_ONCE]
             vectors = np.stack([self._vector(Question(text), report) for text in block])
             found = self.index.search_many(vectors, _wanted(query), keep=keep, exact=query.exact)
             for text, (numbers, scores) in zip(block, found, strict=True):
                 yield text, self._finished(text, numbers, scores, query, rank)
+
+    def _kept(self, query: QueryConfig, rank: RankConfig, filters: FilterConfig) -> np.ndarray | None:
+        """Hold the settings to their bounds; return which rows pass the filters, None for all."""
+        for config in (query, rank, filters):
+            check(config)
+        return kept_rows(self.index.table, filters) if filters != _NO_FILTER else None
 
     def _vector(self, question: Question, report: Report) -> np.ndarray:
         """Return the direction `(D,)` of a question."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from dove_core.errors import SearchIndexError
 from dove_core.files import atomic_file
 from dove_core.search.index import SearchIndex
+from dove_core.search.pictures import not_there
 from dove_core.search.query import Hit
 from dove_core.search.rows import Row
 
@@ -23,8 +23,7 @@ def _open(data: bytes, row: Row) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data)).convert("RGB")
     except OSError as error:
-        message = f"{row.shard} does not hold the picture {row.key} any more"
-        raise SearchIndexError(message, hint="the shards were made again? Run `dove embed` again") from error
+        raise not_there(row.shard, row.key) from error
 
 
 def write_sheet(path: Path, title: str, hits: Sequence[Hit], index: SearchIndex, *, columns: int = 5) -> None:
