@@ -23,7 +23,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dove_core.config import ComputeConfig, ModelConfig, TrainConfig
@@ -31,7 +30,7 @@ from dove_core.data.reader import Shards
 from dove_core.evaluation.encode import encode_split
 from dove_core.evaluation.retrieval import recall
 from dove_core.events import Measured
-from dove_core.model.attention import GatedSelfAttention, InterModalGuidance, IntraModalFusion, split_heads
+from dove_core.model.attention import GatedSelfAttention, InterModalGuidance, IntraModalFusion, attend_to, split_heads
 from dove_core.model.backbone import Trunk
 from dove_core.model.checkpoint import load_checkpoint
 from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures, _unit
@@ -93,7 +92,7 @@ def without_gates(self: GatedSelfAttention, x: Tensor, mask: Tensor | None = Non
     """Self-attention as everybody has it."""
     query, key, value = (split_heads(part, self.heads) for part in self.project(x).chunk(3, dim=-1))
     attend = None if mask is None else mask[:, None, None, :]
-    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attend)
+    mixed = attend_to(query, key, value, attend)
     return self.norm(x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2))))
 
 
