@@ -26,7 +26,8 @@ def attend_to(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) ->
     scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(dim=-1) @ value
+    result: Tensor = scores.softmax(dim=-1) @ value
+    return result
 
 
 class GatedSelfAttention(nn.Module):
