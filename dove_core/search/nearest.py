@@ -28,7 +28,11 @@ SURE = 3.0
 FEW = 1 << 15
 """So many rows are compared exactly at once: that takes no longer than scanning codes."""
 
-_BLOCK = 1 << 12
+_DENSE = 2
+"""Where a filter leaves less than this share of the rows, reading those is no slower than scanning all codes."""
+
+_BLOCK = 1 << 8
+"""Rows turned into float32 at once: they stay in a core's cache."""
 _TIES = 64
 """Rows more than wanted, so that of those that equal the last the first are known."""
 
@@ -53,18 +57,16 @@ def nearest(
     count = min(count, kept)
     if not count:
         return np.zeros(0, np.int64), np.zeros(0, np.float32)
-    if kept > FEW and codes is not None:
+    if kept > FEW and codes is not None and (keep is None or kept > len(vectors) // _DENSE):
         found = _by_codes(vectors, query, count, codes(), keep, kept)
         if found is not None:
             return found
-    if keep is not None:
-        rows = np.flatnonzero(keep)
-    elif kept <= FEW:
-        rows = np.arange(kept)
-    else:
+    if kept > FEW:
         from dove_core.search.codes import scan  # faiss is imported where it is used
 
-        rows = np.sort(scan(vectors, query[None], count + _TIES)[0][0])
+        rows = np.sort(scan(vectors, query[None], count + _TIES, keep)[0])
+    else:
+        rows = np.arange(kept) if keep is None else np.flatnonzero(keep)
     return best(rows, exactly(vectors, rows, query), count)
 
 
@@ -75,14 +77,22 @@ def nearest_many(
     codes: Callable[[], Codes] | None,
     keep: np.ndarray | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return for each of several queries `(Q, D)` what `nearest` does; codes are scanned once for all of them."""
+    """Return for each of several queries `(Q, D)` what `nearest` does; codes, and vectors where need be, are scanned once for all."""
     if codes is None or keep is not None or len(vectors) <= FEW:
         return [nearest(vectors, query, count, codes, keep) for query in queries]
     candidates = zip(*codes().nearest(queries, _candidates(count)), strict=True)
-    found = []
-    for query, (rows, estimates) in zip(queries, candidates, strict=True):
+    found, unsure = [], []
+    for place, (query, (rows, estimates)) in enumerate(zip(queries, candidates, strict=True)):
         answer, margin = _compared(vectors, query, count, rows, estimates, float(estimates[-1]))
-        found.append(answer if margin >= SURE else nearest(vectors, query, count, codes))
+        found.append(answer)
+        if margin < SURE:
+            unsure.append(place)
+    if unsure:
+        from dove_core.search.codes import scan  # faiss is imported where it is used
+
+        for place, rows in zip(unsure, scan(vectors, queries[unsure], count + _TIES), strict=True):
+            rows.sort()
+            found[place] = best(rows, exactly(vectors, rows, queries[place]), count)
     return found
 
 

@@ -118,14 +118,25 @@ def test_few_rows_need_no_codes(vectors):
     assert nearest(vectors, query, 5, refuse, np.zeros(COUNT, bool))[0].tolist() == []
 
 
-def test_scanning_is_exact_for_any_number_of_queries_and_blocks(vectors, monkeypatch):
-    monkeypatch.setattr("dove_core.search.codes._SCANNED", 777)
+@pytest.mark.parametrize("share", [100, 777, 10_000])
+@pytest.mark.parametrize("kept", [1.0, 0.3, 0.001])
+def test_scanning_is_exact_for_any_number_of_threads_and_any_filter(vectors, monkeypatch, share, kept):
+    monkeypatch.setattr("dove_core.search.codes._SHARE", share)
+    monkeypatch.setattr("faiss.omp_get_max_threads", lambda: 7)
+    keep = np.random.default_rng(8).random(5000) < kept
+    monkeypatch.setattr("dove_core.search.codes._BLOCK", 300)
     asked = queries(vectors, "near", 5)
-    rows, scores = scan(vectors[:5000], asked, 9)
-    for query, own, found in zip(asked, rows, scores, strict=True):
-        expected = naive(vectors[:5000], query, 9)
-        assert set(own.tolist()) == set(expected)
-        assert np.allclose(found, exactly(vectors, own, query), atol=1e-3)
+    alone = [scan(vectors[:5000], query[None], 9, keep)[0] for query in asked]
+    for query, own, together in zip(asked, alone, scan(vectors[:5000], asked, 9, keep), strict=True):
+        assert set(own.tolist()) == set(together.tolist()) == set(naive(vectors[:5000], query, 9, keep))
+    for query, own in zip(asked, scan(vectors[:5000], asked, 9), strict=True):
+        assert set(own.tolist()) == set(naive(vectors[:5000], query, 9))
+
+
+def test_a_scan_of_fewer_rows_than_wanted_finds_all_of_them(vectors):
+    keep = np.zeros(5000, bool)
+    keep[[3, 4999]] = True
+    assert set(scan(vectors[:5000], vectors[:1].astype(np.float32), 9, keep)[0].tolist()) == {3, 4999}
 
 
 def test_of_equal_scores_the_first_rows_are_taken():
