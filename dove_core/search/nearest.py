@@ -77,7 +77,7 @@ def nearest_many(
     codes: Callable[[], Codes] | None,
     keep: np.ndarray | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return for each of several queries `(Q, D)` what `nearest` does; codes, and vectors where need be, are scanned once for all."""
+    """Return for each of several queries `(Q, D)` what `nearest` does: all are scanned for at once."""
     if codes is None or keep is not None or len(vectors) <= FEW:
         return [nearest(vectors, query, count, codes, keep) for query in queries]
     candidates = zip(*codes().nearest(queries, _candidates(count)), strict=True)
