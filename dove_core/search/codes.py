@@ -9,12 +9,16 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
 
 from dove_core.errors import SearchIndexError
 from dove_core.files import atomic_file, space_checked
+
+_FAISS: Any = faiss
+"""For its lower half, which its types do not tell of."""
 
 _ADDED = 1 << 16
 _BLOCK = 1 << 11
@@ -94,9 +98,9 @@ def _scan_share(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return rows (-1 for none) and cosines, `(Q, count)` each, of the best between two rows."""
     dim, pointer = vectors.shape[1], faiss.swig_ptr
-    halves, origin = faiss.ScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16), faiss.IndexFlatIP(dim)
+    halves, origin = _FAISS.ScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16), faiss.IndexFlatIP(dim)
     bits = None if keep is None else np.packbits(keep[start:stop], bitorder="little")
-    allowed = None if bits is None else faiss.IDSelectorBitmap(bits)
+    allowed = None if bits is None else _FAISS.IDSelectorBitmap(bits)
     scores = np.full((len(queries), count), -np.inf, np.float32)
     found = np.full((len(queries), count), -1, np.int64)
     # One query takes all at once; several take a block after another, which stays in a core's cache.
@@ -113,7 +117,7 @@ def _scan_share(
             scanner.set_list(number, 0.0)
             scanner.scan_codes(len(block), data, None, pointer(own_scores), pointer(own), count)
     for scanner in scanners:
-        faiss.InvertedListScanner.__swig_destroy__(scanner)  # faiss leaves that to the caller
+        _FAISS.InvertedListScanner.__swig_destroy__(scanner)  # faiss leaves that to the caller
     rows = np.where(found < 0, -1, start + (found >> 32) * size + (found & 0xFFFFFFFF))
     return rows, scores
 
