@@ -60,7 +60,7 @@ def our_step(batch: int, size: int, device: torch.device, compiled: bool, run: P
     """Return one step of `dove train` with the mission's settings."""
     model, training = ModelConfig(image_size=size), TrainConfig(weights="none", batch_size=batch)
     checkpoint = build(model, Tokenizer([f"w{k}" for k in range(WORDS)], model.max_tokens))
-    settings, compute = RunSettings("", "", None, model, training), ComputeConfig(compile=compiled)
+    settings, compute = RunSettings("", "", None, model, training), ComputeConfig(compile="on" if compiled else "off")
     world = World(0, 1, device)
     trainer = Trainer(world, silent, run, settings, compute, None, "", checkpoint, False)  # type: ignore[arg-type]
     examples = make_batch(batch, size).to(device)

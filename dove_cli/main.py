@@ -37,9 +37,9 @@ def _add(name: str, command: Command, *, without: frozenset[str] = frozenset()) 
 _add("fetch", fetch)
 _add("shard", shard)
 _add("train", train)
-_add("eval", evaluate)
-_add("embed", embed, without=frozenset({"decode", "compile"}))
-_add("query", query, without=frozenset({"workers"}))
+_add("eval", evaluate, without=frozenset({"decode", "compile"}))
+_add("embed", embed, without=frozenset({"decode"}))
+_add("query", query, without=frozenset({"workers", "decode", "compile"}))
 
 
 def run() -> None:

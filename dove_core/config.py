@@ -124,7 +124,9 @@ class ComputeConfig:
     decode: Literal["auto", "cpu", "gpu"] = _setting(
         "auto", "Where training decodes JPEGs; auto: on the GPU, if it can and there are few cores beside it."
     )
-    compile: bool = _setting(False, "Compile the image trunk for training: a slow start, then faster steps.")
+    compile: Literal["auto", "on", "off"] = _setting(
+        "auto", "Compile the image side: a slow start, then faster; auto: to embed many pictures."
+    )
     workers: int = _setting(
         -1, "Processes that read and decode pictures; 0: none besides the main one; -1: as the cores allow.", low=-1
     )

@@ -72,7 +72,8 @@ def embed(
             (out / stale).unlink(missing_ok=True)
         report(_started([inputs[number] for number in own], [kept[number] for number in own if number in kept]))
         to_do = [number for number in own if number not in kept]
-        embed_parts(Job(checkpoint, opened, plan, embedding, compute), model, to_do, report)
+        pictures = sum(one.count or 0 for one in inputs)
+        embed_parts(Job(checkpoint, opened, plan, embedding, compute, pictures), model, to_do, report)
     facts = plan.all()
     _say_what_was_left_out(facts, own, report)
     try:

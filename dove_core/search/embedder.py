@@ -25,6 +25,7 @@ from dove_core.model.tokens import padded
 from dove_core.search.source import Samples, Unusable
 
 _CAPTIONS_AT_ONCE = 512
+Encode = Callable[[Tensor], tuple[ImageFeatures, Tensor]]
 UNDECODABLE = "no picture that can be decoded"
 
 
@@ -49,6 +50,32 @@ class Embedder:
         self.device = choose_device(compute.device)
         self.model = checkpoint.model.to(self.device)
         self._compute = compute
+        self._encode: Encode = self.model.encode_regions
+
+    def compile(self, batch_size: int) -> None:
+        """Compile the image side for batches of one size; smaller ones are filled up. Takes from seconds to minutes.
+
+        Raises:
+            UsageError: it cannot be compiled here.
+        """
+        size, compiled = self.checkpoint.config.image_size, torch.compile(self.model.encode_regions)
+
+        def encode(pixels: Tensor) -> tuple[ImageFeatures, Tensor]:
+            count = len(pixels)
+            filled = torch.cat((pixels, pixels.new_zeros(batch_size - count, *pixels.shape[1:])))
+            images, regions = compiled(filled.contiguous(memory_format=torch.channels_last))
+            return images.rows(slice(count)), regions[:count]
+
+        try:
+            with self._inference():
+                encode(self._normalised(torch.zeros(1, 3, size, size, dtype=torch.uint8)))
+        except UsageError:
+            raise
+        except Exception as error:  # a compiler that is not there, or that fails, in many ways
+            reason = str(error).strip().splitlines()[0]
+            hint = "is there a C++ compiler? --compile off does without"
+            raise UsageError(f"the model cannot be compiled here: {reason}", hint=hint) from error
+        self._encode = encode
 
     def embed_pictures(self, pictures: Sequence[tuple[bytes, str]]) -> ImageFeatures:
         """Encode pictures given as (bytes, name).
@@ -68,7 +95,7 @@ class Embedder:
         size = self.checkpoint.config.image_size
         with self._inference():
             pixels = torch.stack([fit(data, name, size) for data, name in pictures])
-            return _floats(self.model.encode_regions(self._normalised(pixels))[1])
+            return _floats(self._encode(self._normalised(pixels))[1])
 
     def embed_shards(
         self, shards: Shards, *, batch_size: int, start: int = 0, stop: int | None = None
@@ -103,7 +130,7 @@ class Embedder:
                 yield Embedded(records, np.zeros((0, config.embed_dim), np.float32), unusable)
             elif regions:
                 with self._inference():
-                    images, found = self.model.encode_regions(self._normalised(pixels))
+                    images, found = self._encode(self._normalised(pixels))
                 yield Embedded(records, _floats(images.embedding), unusable, _floats(found), _floats(images.fused))
             else:
                 yield Embedded(records, _floats(self._encode_images(pixels).embedding), unusable)
@@ -134,7 +161,7 @@ class Embedder:
 
     def _encode_images(self, pixels: Tensor) -> ImageFeatures:
         with self._inference():
-            return self.model.encode_images(self._normalised(pixels))
+            return self._encode(self._normalised(pixels))[0]
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         return normalise(pixels.to(self.device, non_blocking=True))

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from dove_core.config import ComputeConfig, EmbedConfig
-from dove_core.errors import CheckpointError
-from dove_core.events import Advanced, Event, Report
+from dove_core.errors import CheckpointError, UsageError
+from dove_core.events import Advanced, Event, Noted, Report
 from dove_core.model.checkpoint import Checkpoint, load_checkpoint
 from dove_core.model.compute import choose_device, take_share, worker_count
 from dove_core.processes import Ear, each
@@ -27,17 +27,39 @@ from dove_core.search.regions import regions_name, write_regions
 from dove_core.search.source import Source
 
 TASK = "embedding"
+MANY = 10_000
+"""Pictures of a source from which on compiling the model, a minute, is won back."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all parts have in common; `checkpoint` is the model's folder."""
+    """What all parts have in common; `checkpoint` is the model's folder, `pictures` how many the source has, if known.
+
+    The whole source decides whether the model is compiled, so that all parts are made alike.
+    """
 
     checkpoint: Path
     source: Source
     plan: PartPlan
     embedding: EmbedConfig
     compute: ComputeConfig
+    pictures: int = 0
+
+    def embedder(self, model: Checkpoint, report: Report) -> Embedder:
+        """Return the model ready to embed, compiled where that is wanted or, with `auto`, worth its while.
+
+        Raises:
+            UsageError: it is to be compiled, and cannot be here.
+        """
+        embedder, wanted = Embedder(model, self.compute), self.compute.compile
+        if wanted == "on" or (wanted == "auto" and self.pictures >= MANY):
+            try:
+                embedder.compile(self.embedding.batch_size)
+            except UsageError as error:
+                if wanted == "on":
+                    raise
+                report(Noted(f"{error.message}; embedding goes on without, and takes longer"))
+        return embedder
 
 
 def embed_parts(job: Job, model: Checkpoint, parts: Sequence[int], report: Report) -> None:
@@ -50,7 +72,7 @@ def embed_parts(job: Job, model: Checkpoint, parts: Sequence[int], report: Repor
     """
     count = min(job.embedding.gpus, len(parts))
     if count <= 1:
-        embedder = Embedder(model, job.compute)
+        embedder = job.embedder(model, report)
         for number in parts:
             _embed_part(job, embedder, number, report)
         return
@@ -73,9 +95,10 @@ def _embed_share(job: Job, processes: int, ear: Path, share: tuple[int, list[int
     if model.fingerprint != job.plan.marks[0].fingerprint:
         message = f"{job.checkpoint} was replaced while it was embedding"
         raise CheckpointError(message, hint="run the same command again, with a checkpoint that stays as it is")
-    embedder = Embedder(model, job.compute)
+    report = partial(_tell, str(ear))
+    embedder = job.embedder(model, report)
     for part in parts:
-        _embed_part(job, embedder, part, partial(_tell, str(ear)))
+        _embed_part(job, embedder, part, report)
 
 
 def _tell(ear: str, event: Event) -> None:

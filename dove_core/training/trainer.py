@@ -73,7 +73,7 @@ class Trainer:
         if self.training.freeze_backbone:
             model.trunk.freeze()
         self.objective = Objective(model, self.training, world.gather).to(world.device)
-        if compute.compile:
+        if compute.compile == "on":
             model.trunk.compile()
         self.optimizer = make_optimizer(
             self.objective, learning_rate=self.training.learning_rate, weight_decay=self.training.weight_decay

@@ -330,3 +330,32 @@ def test_regions_are_kept_beside_each_part_if_they_are_wanted(trained, photos, t
     os.utime(moved / "00.jpg")
     assert 0 in parts_made_anew(trained, moved, out, SETTINGS)
     assert not (out / "regions-00000.npy").exists(), "those of another part would rank wrongly"
+
+
+@pytest.mark.slow
+def test_a_compiled_model_embeds_the_same_and_last_batches_are_filled_up(trained, photos, whole, tmp_path):
+    found = embed(trained / "best", photos, tmp_path / "index", SETTINGS, dataclasses.replace(ALONE, compile="on"))
+    assert np.allclose(found.vectors, SearchIndex(whole).vectors, atol=2e-3)
+    assert found.rows(range(59)) == SearchIndex(whole).rows(range(59))
+
+
+def test_many_pictures_are_worth_compiling_and_where_that_fails_embedding_goes_on(
+    trained, photos, whole, tmp_path, monkeypatch
+):
+    def fail(*_):
+        raise RuntimeError("no compiler\nat all")
+
+    monkeypatch.setattr("dove_core.search.embedder.torch.compile", lambda encode: fail)
+    events = []
+    embed(trained / "best", photos, tmp_path / "few", SETTINGS, ALONE, report=events.append)
+    assert not any(isinstance(event, Noted) and "compiled" in event.message for event in events)
+    monkeypatch.setattr("dove_core.search.work.MANY", 60)
+    found = embed(trained / "best", photos, tmp_path / "many", SETTINGS, ALONE, report=events.append)
+    assert "cannot be compiled here: no compiler; " in " ".join(e.message for e in events if isinstance(e, Noted))
+    assert contents(found.folder) == contents(whole)
+    off = dataclasses.replace(ALONE, compile="off")
+    with pytest.raises(UsageError, match="cannot be compiled here: no compiler"):
+        embed(trained / "best", photos, tmp_path / "on", SETTINGS, dataclasses.replace(off, compile="on"))
+    events.clear()
+    embed(trained / "best", photos, tmp_path / "off", SETTINGS, off, report=events.append)
+    assert not any(isinstance(event, Noted) and "compiled" in event.message for event in events)

@@ -321,7 +321,7 @@ def test_a_wish_to_end_saves_the_step_that_was_reached(shapes, tmp_path):
 def test_a_compiled_trunk_learns_the_same(shapes, tmp_path):
     training = dataclasses.replace(QUICK, epochs=1, max_steps=2)
     plain = train(shapes / "train", tmp_path / "plain", SMALL, training, ALONE)
-    compiled = train(shapes / "train", tmp_path / "fast", SMALL, training, dataclasses.replace(ALONE, compile=True))
+    compiled = train(shapes / "train", tmp_path / "fast", SMALL, training, dataclasses.replace(ALONE, compile="on"))
     assert plain is not None and compiled is not None
     one, other = weights(tmp_path / "plain" / "last"), weights(tmp_path / "fast" / "last")
     assert all(torch.allclose(value.float(), other[name].float(), atol=1e-3) for name, value in one.items())

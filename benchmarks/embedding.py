@@ -1,0 +1,94 @@
+"""Embedding from shards beside the bare forward pass of its backbone, in one run.
+
+    dove shard --captions dataset_rsicd.json --images RSICD_images.zip --name rsicd
+    python -m benchmarks.embedding --shards shards/rsicd/val
+
+The model is the mission's (ResNet-50, 256 pixels, D 512), untrained. `embed` is what `dove embed` does for each part:
+read tars, decode, fit, encode, bring vectors back; `eager` and `compiled` are torchvision's ResNet-50 with its
+classifier alone, batch after batch of the same pixels in memory, channels last, in the precision that `dove` uses here.
+The baseline is the faster of the two. Ways take turns, part by part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torchvision
+
+from dove_core.config import ComputeConfig, ModelConfig
+from dove_core.data.reader import Shards
+from dove_core.model.checkpoint import build
+from dove_core.model.compute import choose_device, mixed, mixed_dtype
+from dove_core.model.tokenizer import Tokenizer
+from dove_core.search.embedder import Embedder
+
+
+def bare(batch: int, compiled: bool, compute: ComputeConfig) -> Callable[[int], None]:
+    """Return what runs the bare ResNet-50 over so many pictures."""
+    device = choose_device(compute.device)
+    model = torchvision.models.resnet50(weights=None).eval().to(device, memory_format=torch.channels_last)
+    if compiled:
+        model.compile()
+    pixels = torch.randn(batch, 3, 256, 256, device=device).contiguous(memory_format=torch.channels_last)
+
+    def run(pictures: int) -> None:
+        with torch.no_grad(), mixed(device, compute.amp):
+            for _ in range(0, pictures, batch):
+                model(pixels)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def ours(shards: Shards, batch: int, compiled: bool, compute: ComputeConfig) -> Callable[[int], None]:
+    """Return what embeds so many pictures of a split, from its tars."""
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.learn(["one word"], min_count=1, max_tokens=8)
+    embedder = Embedder(build(ModelConfig(), tokenizer), compute)
+    if compiled:
+        embedder.compile(batch)
+
+    def run(pictures: int) -> None:
+        for _, images in embedder.embed_shards(shards, batch_size=batch, stop=pictures):
+            images.embedding.cpu()
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shards", type=Path, default=Path("shards/rsicd/val"))
+    parser.add_argument("--pictures", type=int, default=512)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    compute, batch, shards = ComputeConfig(), arguments.batch_size, Shards(arguments.shards)
+    pictures = min(arguments.pictures, len(shards)) // batch * batch
+    ways: dict[str, Callable[[int], None]] = {}
+    for name, compiled in (("eager", False), ("compiled", True)):
+        ways[f"bare ResNet-50, {name}"] = bare(batch, compiled, compute)
+        ways[f"embed, {name}"] = ours(shards, batch, compiled, compute)
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for way in ways.values():
+        way(batch)  # compiles, warms up
+    for _ in range(arguments.rounds):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way(pictures)
+            taken[name].append(time.perf_counter() - began)
+    speed = {name: pictures / statistics.median(times) for name, times in taken.items()}
+    fastest = max(value for name, value in speed.items() if name.startswith("bare"))
+    print(f"{pictures} pictures, batch {batch}, {mixed_dtype(choose_device(compute.device), compute.amp)}")
+    print("| way | pictures/s | ratio to the fastest bare |\n| --- | --- | --- |")
+    for name, value in speed.items():
+        print(f"| {name} | {value:.1f} | {value / fastest:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
