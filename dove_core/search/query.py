@@ -152,14 +152,30 @@ class Searcher:
         *,
         report: Report = silent,
     ) -> Iterator[tuple[str, list[Hit]]]:
-        """Yield each text with its answer, as `answer`; codes are scanned once for many of them."""
+        """Yield each text with its answer, as `answer`; codes are scanned once for many of them.
+
+        A text without a word that the model knows has no answer, which is reported, and the others go on.
+        """
         keep = self._kept(query, rank, filters)
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             block = texts[start : start + _TEXTS_AT_ONCE]
-            vectors = np.stack([self._vector(Question(text), report) for text in block])
-            found = self.index.search_many(vectors, _wanted(query), keep=keep, exact=query.exact)
-            for text, (numbers, scores) in zip(block, found, strict=True):
-                yield text, self._finished(text, numbers, scores, query, rank)
+            vectors = {place: self._known(text, report) for place, text in enumerate(block)}
+            known = {place: vector for place, vector in vectors.items() if vector is not None}
+            answers = dict[int, tuple[np.ndarray, np.ndarray]]()
+            if known:
+                stacked = np.stack(list(known.values()))
+                found = self.index.search_many(stacked, _wanted(query), keep=keep, exact=query.exact)
+                answers = dict(zip(known, found, strict=True))
+            for place, text in enumerate(block):
+                yield text, self._finished(text, *answers[place], query, rank) if place in answers else []
+
+    def _known(self, text: str, report: Report) -> np.ndarray | None:
+        """Return the direction of a text, or None, which is reported, if no word of it is known."""
+        try:
+            return self._vector(Question(text), report)
+        except UsageError as error:
+            report(Noted(error.message))
+            return None
 
     def _kept(self, query: QueryConfig, rank: RankConfig, filters: FilterConfig) -> np.ndarray | None:
         """Hold the settings to their bounds; return which rows pass the filters, None for all."""

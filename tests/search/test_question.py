@@ -131,13 +131,14 @@ def test_words_are_answered_without_torch(index):
 
 
 def test_a_file_of_queries_is_answered_line_by_line(index, tmp_path):
-    (tmp_path / "queries.txt").write_text("a red circle\n\na blue square\n")
+    (tmp_path / "queries.txt").write_text("a red circle\n\nxyzzy\na blue square\n")
     words = ("query", "--index", str(index.folder), "--queries", str(tmp_path / "queries.txt"), "--top", "3")
     code, out, err = dove(*words, "--json")
     assert code == 0, err
     lines = [json.loads(line) for line in out.splitlines()]
-    assert [line["query"] for line in lines] == ["a red circle", "a blue square"]
-    assert all(len(line["hits"]) == 3 for line in lines)
+    assert [line["query"] for line in lines] == ["a red circle", "xyzzy", "a blue square"]
+    assert [len(line["hits"]) for line in lines] == [3, 0, 3]
+    assert "no word of 'xyzzy' is known" in err
     code, out, _ = dove(*words)
     assert code == 0
     assert out.index("a red circle") < out.index("a blue square")
