@@ -11,19 +11,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import torch
 
-from dove_core.config import EmbedConfig, EvalConfig, ExecutorConfig, RankConfig, ShardConfig, check
+from dove_core.config import EmbedConfig, EvalConfig, ExecutorConfig, RankConfig, ShardConfig
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.data.sharding.verify import verify_shards
 from dove_core.errors import DataError, UsageError
 from dove_core.evaluation.evaluate import evaluate
 from dove_core.events import Advanced, Event, Report, Saved, Started
 from dove_core.executors import executing
+from dove_core.on_ray import _left_here
+from dove_core.places import place_of
 from dove_core.search.embed import embed
 from tests.conftest import ALONE
 from tests.made import COLOURS, draw_shape, make_karpathy
@@ -33,7 +35,20 @@ RAY = Path(sys.executable).with_name("ray")
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 """Both sides of our own clusters know it; a process that has read one keeps it."""
 
-ENVIRONMENT = {**os.environ, **TOKEN, "PYTHONPATH": str(ROOT)}
+MARK = f"DOVE_TEST_MARK={secrets.token_hex(8)}"
+"""Whoever we or a process of ours started has it in its environment."""
+
+ENVIRONMENT = {**os.environ, **TOKEN, "PYTHONPATH": str(ROOT), **dict([MARK.split("=")])}
+
+
+def living(mark: str) -> dict[int, str]:
+    """Return the command lines of processes that live and have a mark in their environment, by their numbers."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile, or is not ours
+            if mark.encode() in (folder / "environ").read_bytes():
+                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+    return found
 
 
 @contextmanager
@@ -237,3 +252,183 @@ def test_relative_paths_mean_the_same_to_a_worker(cluster, tmp_path, monkeypatch
     import ray
 
     assert not ray.is_initialized()
+
+
+def test_shards_are_the_same_bytes_after_workers_were_killed(cluster, tmp_path):
+    captions, images = make_karpathy(tmp_path / "source", {"train": 400})
+    shard_captions(captions, images, tmp_path / "a" / "x", ShardConfig(shard_size=20, workers=1))
+    killed = []
+
+    def kill(event: Event) -> None:
+        at_work = [pid for pid, command in living(MARK).items() if command.startswith("ray::work")]
+        if isinstance(event, Saved) and at_work and len(killed) < 2:
+            os.kill(at_work[0], signal.SIGKILL)
+            killed.append(at_work[0])
+
+    shard_captions(
+        captions, images, tmp_path / "b" / "x", ShardConfig(shard_size=20, workers=2), execution=cluster, report=kill
+    )
+    assert len(killed) == 2
+    assert contents(tmp_path / "b") == contents(tmp_path / "a")
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from functools import partial
+from dove_core.config import ExecutorConfig
+from dove_core.executors import executing
+from tests.test_executors import dawdle
+try:
+    with executing(ExecutorConfig("ray", sys.argv[1])) as executor:
+        list(executor.each(partial(dawdle, Path(sys.argv[2])), range(8), 2, lost=""))
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def dawdle(folder: Path, number: int) -> None:
+    """Say that this began, and sleep."""
+    (folder / str(number)).write_text(str(os.getpid()))
+    time.sleep(300)
+
+
+def gone(find: Callable[[], object]) -> bool:
+    """Tell whether nothing is found any more, waiting a while for that."""
+    deadline = time.monotonic() + 30
+    while find() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not find()
+
+
+@pytest.mark.parametrize("where", ["there", "local"])
+def test_ctrl_c_ends_the_tasks_and_only_a_cluster_of_our_own(cluster, tmp_path, where):
+    mark = f"DOVE_OTHER_MARK={secrets.token_hex(8)}"
+    address = cluster.ray_address if where == "there" else "local"
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, address, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, cwd=ROOT, env={**ENVIRONMENT, **dict([mark.split("=")])}, start_new_session=True,
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + 120
+        while len([path for path in tmp_path.iterdir() if path.read_text()]) < 2:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        at_work = {int(path.read_text()) for path in tmp_path.iterdir()}
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=120)  # the tasks alone would take minutes
+    assert (out, err) == ("interrupted\n", "")
+    assert gone(lambda: [pid for pid in at_work if pid in living(MARK) and "dawdle" in living(MARK)[pid]])
+    assert gone(lambda: living(mark))
+    with executing(cluster) as executor:
+        assert executor.device("auto") == "cpu"
+    assert len(list(tmp_path.iterdir())) == 2, "the others never began"
+
+
+def dove(*words: str, environment: dict[str, str] | None = None, folder: Path = ROOT) -> tuple[int, str, str]:
+    """Run `dove` as a process of its own; return its exit code and what it wrote to both streams."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dove_cli", *words], capture_output=True, text=True, cwd=folder, timeout=300,
+        env=environment or ENVIRONMENT, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_command_says_what_it_says_alone_and_its_own_cluster_ends_with_it(source, cluster, tmp_path):
+    mark = f"DOVE_OTHER_MARK={secrets.token_hex(8)}"
+    environment = {**ENVIRONMENT, **dict([mark.split("=")])}
+    words = ["shard", "--captions", str(source[0]), "--images", str(source[1]), "--name", "x", "--shard-size", "20"]
+    words += ["--workers", "1", "--json", "--out"]
+    said = [
+        dove(*words, str(tmp_path / "a"), folder=tmp_path, environment=environment),
+        dove(*words, str(tmp_path / "b"), "--executor", "ray", "--ray-address", "local", folder=tmp_path,
+             environment=environment),
+        dove(*words, str(tmp_path / "c"), "--executor", "ray", folder=tmp_path,
+             environment={**environment, "RAY_ADDRESS": cluster.ray_address}),
+    ]  # fmt: skip
+    plain = [(code, out.replace(str(tmp_path / name), ""), err.replace(str(tmp_path / name), ""))
+             for (code, out, err), name in zip(said, "abc", strict=True)]  # fmt: skip
+    assert plain[0][0] == 0
+    assert plain[1] == plain[2] == plain[0]
+    assert contents(tmp_path / "a") == contents(tmp_path / "b") == contents(tmp_path / "c")
+    assert gone(lambda: living(mark))
+
+
+def test_processes_of_this_machine_need_no_ray(source, tmp_path):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from dove_core.config import ShardConfig\n"
+        "from dove_core.data.sharding.shards import shard_captions\n"
+        "shard_captions(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), ShardConfig(workers=1))\n"
+        "sys.exit('ray' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(source[0]), str(source[1]), str(tmp_path)]
+    assert subprocess.run(command, cwd=ROOT).returncode == 0
+
+
+def test_without_ray_the_extra_is_named(source, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match="needs a package that is not installed: ray") as caught:
+        shard_captions(*source, tmp_path / "x", ShardConfig(), execution=ExecutorConfig("ray"))
+    assert caught.value.hint == "pip install 'dove[ray]'"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "nowhere", "127.0.0.1:99999"])
+def test_a_cluster_that_does_not_answer_is_named_at_once(address):
+    with (
+        pytest.raises(UsageError, match=f"no Ray cluster answers at {address}"),
+        executing(ExecutorConfig("ray", address)),
+    ):
+        pass
+
+
+def test_what_ray_start_left_here_is_found_if_it_answers(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert _left_here() == ""
+    (tmp_path / "ray").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        (tmp_path / "ray" / "ray_current_cluster").write_text(address)
+        assert _left_here() == address
+    assert _left_here() == "", "it was killed, and its note is still there"
+
+
+HIDDEN = """
+import sys
+
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "dove_core":
+            raise ModuleNotFoundError(f"No module named {name!r}", name="dove_core")
+
+sys.meta_path.insert(0, Hide())
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_without_dove_says_so(cluster, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(HIDDEN)
+    with (
+        started(tmp_path, {**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}) as address,
+        executing(ExecutorConfig("ray", address)) as executor,
+        pytest.raises(UsageError, match="has no package dove_core") as caught,
+    ):
+        list(executor.each(die, range(2), 2, lost=""))
+    assert "dove[ray]" in caught.value.hint
+
+
+@pytest.mark.slow
+def test_shards_in_a_bucket_need_no_file_of_the_machine_that_asks(source, tmp_path):
+    from tests.s3_server import BUCKET, s3_environment, s3_serving
+
+    with s3_serving() as address, s3_environment(address):
+        shard_captions(*source, f"s3://{BUCKET}/a/x", SHARDING)
+        environment = {name: value for name, value in os.environ.items() if name.startswith(("AWS", "NO_PROXY"))}
+        with pytest.MonkeyPatch.context() as patch, started(tmp_path, {**ENVIRONMENT, **environment}) as cluster:
+            for name, value in TOKEN.items():
+                patch.setenv(name, value)
+            shard_captions(*source, f"s3://{BUCKET}/b/x", SHARDING, execution=ExecutorConfig("ray", cluster))
+        for split in ("train", "test"):
+            one, two = (place_of(f"s3://{BUCKET}/{name}/x/{split}") for name in "ab")
+            assert one.sizes().keys() == two.sizes().keys()
+            assert all(one.read(name) == two.read(name) for name in one.sizes())

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -172,11 +172,27 @@ def _make(job: ShardJob, to_do: list[tuple[int, bool]], run: _Run) -> None:
     """Make the shards that are left to do; those with True are gone on from."""
     lost = "out of memory? Try fewer --workers: finished shards are kept"
     try:
-        for (shard, _), marker in run.executor.each(partial(task.do, job), to_do, run.config.workers, lost=lost):
-            run.report(Advanced(f"shard {job.place.name}", marker.rows))
-            run.report(Saved(job.place.at(tar_name(shard))))
+        with _plan_at_hand(job, run) as told:
+            for (shard, _), marker in run.executor.each(partial(task.do, told), to_do, run.config.workers, lost=lost):
+                run.report(Advanced(f"shard {job.place.name}", marker.rows))
+                run.report(Saved(job.place.at(tar_name(shard))))
     finally:
         task.close()
+
+
+@contextmanager
+def _plan_at_hand(job: ShardJob, run: _Run) -> Iterator[ShardJob]:
+    """Give the job with a plan that its tasks can read: for other machines, one beside a bucket lies in the bucket."""
+    if isinstance(job.place, Folder) or not run.executor.is_remote or isinstance(job.plan, str):
+        yield job
+        return
+    name = f".plan-{job.fingerprint[:16]}-{run.part.number}.parquet"
+    with job.plan.open("rb") as plan, job.place.writing(name) as stream:
+        shutil.copyfileobj(plan, stream)
+    try:
+        yield replace(job, plan=job.place.where(name))
+    finally:
+        job.place.remove(name)
 
 
 def _say_what_is_missing(missing: list[int], plan: ShardPlan, place: Place, part: Part, report: Report) -> None:
