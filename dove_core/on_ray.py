@@ -39,8 +39,8 @@ _PATIENCE = 5.0
 _GPU_TASKS = 4
 """Tasks for each GPU: each loads the model anew, since Ray ends a worker that had a GPU, and few balance badly."""
 
-_OWN = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
-"""What a cluster of our own is started with: it tells nobody, and does what is told with a token only."""
+_OWN = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_raylet_start_wait_time_s": "120"}
+"""What a cluster of our own is started with: it tells nobody, takes orders with a token only, and may be slow."""
 
 _QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """What keeps Ray from speaking of GPUs that a task does not use."""
@@ -214,7 +214,11 @@ def cluster(address: str) -> Iterator[Cluster]:
 def _connect(ray: Any, address: str) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if not address:
-        ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
+        try:
+            ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
+        except Exception as error:  # Ray raises nothing more special
+            hint = "has the machine memory, and room in the folder for temporary files?"
+            raise UsageError(f"no Ray cluster can be started here: {error}", hint=hint) from error
         return
     hint = "`ray status` says whether it runs; one with tokens needs RAY_AUTH_MODE=token; `local` starts one here"
     if not _answers(address):

@@ -26,7 +26,9 @@ TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 MARK = f"DOVE_TEST_MARK={secrets.token_hex(8)}"
 """Whoever we or a process of ours started has it in its environment."""
 
-ENVIRONMENT = {**os.environ, **TOKEN, "PYTHONPATH": str(ROOT), **dict([MARK.split("=")])}
+ENVIRONMENT = {
+    **os.environ, **TOKEN, "PYTHONPATH": str(ROOT), "RAY_raylet_start_wait_time_s": "120", **dict([MARK.split("=")]),
+}  # fmt: skip
 
 
 def living(mark: str) -> dict[int, str]:
