@@ -157,8 +157,8 @@ def test_relative_paths_mean_the_same_to_a_worker(cluster, tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_shards_are_the_same_bytes_after_workers_were_killed(cluster, tmp_path):
-    captions, images = make_karpathy(tmp_path / "source", {"train": 400})
-    shard_captions(captions, images, tmp_path / "a" / "x", ShardConfig(shard_size=20, workers=1))
+    captions, images = make_karpathy(tmp_path / "source", {"train": 200})
+    shard_captions(captions, images, tmp_path / "a" / "x", ShardConfig(shard_size=10, workers=1))
     killed = []
 
     def kill(event: Event) -> None:
@@ -168,7 +168,7 @@ def test_shards_are_the_same_bytes_after_workers_were_killed(cluster, tmp_path):
             killed.append(at_work[0])
 
     shard_captions(
-        captions, images, tmp_path / "b" / "x", ShardConfig(shard_size=20, workers=2), execution=cluster, report=kill
+        captions, images, tmp_path / "b" / "x", ShardConfig(shard_size=10, workers=2), execution=cluster, report=kill
     )
     assert len(killed) == 2
     assert contents(tmp_path / "b") == contents(tmp_path / "a")
