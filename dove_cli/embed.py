@@ -11,13 +11,14 @@ from dove_cli.defaults import INDEX, named, only_checkpoint, only_index, only_sp
 from dove_cli.options import JsonOption
 from dove_cli.render import note, print_json, reporting
 from dove_cli.tasks import TASKS, part_of
-from dove_core.config import ComputeConfig, EmbedConfig
+from dove_core.config import ComputeConfig, EmbedConfig, ExecutorConfig
 from dove_core.errors import SearchIndexError, UsageError
 
 
 def embed(
     embedding: EmbedConfig,
     compute: ComputeConfig,
+    execution: ExecutorConfig,
     source: Annotated[
         list[Path] | None,
         typer.Argument(help="Shards, .tar files, GeoTIFFs, or a folder of pictures, tars or GeoTIFFs. "
@@ -58,6 +59,7 @@ def embed(
     - `dove embed laion/*.tar --gpus 8`
     - `dove embed scene.tif --tile 256 --stride 128`
     - `dove embed tars/ --out all --task-id 3 --num-tasks 16`
+    - `dove embed laion/*.tar --gpus 16 --executor ray`
     - `dove embed --verify-only --out everything`
     """
     if verify_only:
@@ -81,7 +83,7 @@ def embed(
     with reporting() as report:
         index = make(
             checkpoint, source or [shards or Path()], folder, embedding, compute,
-            part=part, overwrite=overwrite, report=report,
+            part=part, overwrite=overwrite, execution=execution, report=report,
         )  # fmt: skip
     if as_json and index is not None:
         print_json({"index": str(folder), "pictures": len(index), "model": index.manifest.fingerprint})

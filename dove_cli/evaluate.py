@@ -15,7 +15,7 @@ from dove_cli.defaults import only_checkpoint, only_split
 from dove_cli.options import JsonOption
 from dove_cli.render import note, print_json, reporting
 from dove_cli.tables import show_differences, show_result, show_suite, warn
-from dove_core.config import ComputeConfig, EvalConfig, RankConfig, ZeroShotConfig
+from dove_core.config import ComputeConfig, EvalConfig, ExecutorConfig, RankConfig, ZeroShotConfig
 from dove_core.errors import UsageError
 from dove_core.files import make_folder
 
@@ -30,6 +30,7 @@ def evaluate(
     zero_shot: ZeroShotConfig,
     rank: RankConfig,
     compute: ComputeConfig,
+    execution: ExecutorConfig,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint. [default: best/ of the only run]")] = None,
     shards: Annotated[Path | None, typer.Option(help="Split to evaluate on. [default: the only test split]")] = None,
     images: Annotated[
@@ -86,7 +87,9 @@ def evaluate(
         if report.is_dir() or (report.exists() and not report.is_file()):
             raise UsageError(f"--report {report} is no file", hint="name a file to write: --report page.html")
         make_folder(report.absolute().parent)
-    request = Request(chosen, evaluation, zero_shot, rank, compute, command, force, with_section=report is not None)
+    request = Request(
+        chosen, evaluation, zero_shot, rank, compute, execution, command, force, with_section=report is not None
+    )
     with reporting() as tell:
         measured = measure(request, source, report=tell)
     _say(measured, report)

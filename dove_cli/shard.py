@@ -12,7 +12,7 @@ from dove_cli.defaults import DATA, SHARDS, only_release
 from dove_cli.options import JsonOption
 from dove_cli.render import note, print_json, reporting
 from dove_cli.tasks import TASKS, part_of
-from dove_core.config import ShardConfig
+from dove_core.config import ExecutorConfig, ShardConfig
 from dove_core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 def shard(
     settings: ShardConfig,
+    execution: ExecutorConfig,
     release: Annotated[str | None, typer.Argument(help="A release below data/. [default: the only one]")] = None,
     captions: Annotated[
         Path | None, typer.Option(help="Captions of your own: SkyScript-style CSV, Karpathy JSON.")
@@ -61,6 +62,7 @@ def shard(
     - `dove shard --captions dataset_rsicd.json --images RSICD_images.zip --name rsicd`
     - `dove shard --image-size 256 --quality 90`
     - `dove shard --task-id 3 --num-tasks 16`
+    - `dove shard --executor ray`
     - `dove shard --verify-only`
     """
     own = (captions, images, name)
@@ -71,7 +73,7 @@ def shard(
         from dove_core.data.sharding.verify import verify_shards
 
         with reporting() as report:
-            faults = verify_shards(target, settings, report=report)
+            faults = verify_shards(target, settings, execution=execution, report=report)
         _show_faults(faults, target, as_json)
         return
     from dove_core.data.sharding.shards import shard_captions, shard_release
@@ -80,12 +82,14 @@ def shard(
     with reporting() as report:
         if captions and images:
             manifests = shard_captions(
-                captions, images, target, settings, split=split, part=part, retry_failed=retry_failed, report=report
-            )
+                captions, images, target, settings, split=split, part=part, retry_failed=retry_failed,
+                execution=execution, report=report,
+            )  # fmt: skip
         else:
             manifests = shard_release(
-                folder or DATA, target, settings, part=part, retry_failed=retry_failed, report=report
-            )
+                folder or DATA, target, settings, part=part, retry_failed=retry_failed,
+                execution=execution, report=report,
+            )  # fmt: skip
     _show(manifests, target.rstrip("/"), as_json)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         ComputeConfig as ComputeConfig,
         EmbedConfig as EmbedConfig,
         EvalConfig as EvalConfig,
+        ExecutorConfig as ExecutorConfig,
         FetchConfig as FetchConfig,
         FilterConfig as FilterConfig,
         LaunchConfig as LaunchConfig,
@@ -55,8 +56,8 @@ if TYPE_CHECKING:
     from dove_core.training.trainer import TrainResult as TrainResult
 
 _HOMES = {
-    "config": "ComputeConfig EmbedConfig EvalConfig FetchConfig FilterConfig LaunchConfig ModelConfig QueryConfig "
-    "RankConfig ShardConfig TrainConfig ZeroShotConfig",
+    "config": "ComputeConfig EmbedConfig EvalConfig ExecutorConfig FetchConfig FilterConfig LaunchConfig ModelConfig "
+    "QueryConfig RankConfig ShardConfig TrainConfig ZeroShotConfig",
     "data.fetching.catalog": "RELEASES",
     "data.fetching.fetch": "fetch",
     "data.fetching.plan": "FetchPlan plan_fetch",

@@ -16,6 +16,7 @@ from dove_core.bounds import hold_value, option_name, setting as _setting
 from dove_core.errors import UsageError
 
 CAPTION_FIELD = "title_multi_objects"
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,16 @@ class ShardConfig:
     quality: int = _setting(95, "Their quality: of those made smaller, and of those that are no RGB or grey JPEGs.",
                             low=1, high=100)  # fmt: skip
     workers: int = _setting(0, "Processes that make shards; 0: one for each processor core.", low=0)
+
+
+@dataclass(frozen=True)
+class ExecutorConfig:
+    """Who shares the work."""
+
+    executor: Literal["local", "ray"] = _setting("local", "Processes of this machine, or tasks on a Ray cluster.")
+    ray_address: str = _setting(
+        "", "HOST:PORT of the cluster, or local; none: RAY_ADDRESS, or the one that runs here, or one for this call."
+    )
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,7 @@ class TrainConfig:
 class ComputeConfig:
     """Where to compute, and how precisely."""
 
-    device: Literal["auto", "cpu", "cuda"] = _setting("auto", "Where to compute; auto takes a GPU if there is one.")
+    device: Device = _setting("auto", "Where to compute; auto takes a GPU if there is one.")  # noqa: RUF009
     amp: bool = _setting(True, "Mixed precision, where the device gains from it.")
     decode: Literal["auto", "cpu", "gpu"] = _setting(
         "auto", "Where training decodes JPEGs; auto: on the GPU, if it can and there are few cores beside it."
@@ -288,6 +299,8 @@ def check(config: Any) -> None:
         hold_value(option_name(item.name), value, hints[item.name], item.metadata)
     if isinstance(config, EmbedConfig):
         _check_tiles(config)
+    if isinstance(config, ExecutorConfig) and config.ray_address and config.executor != "ray":
+        raise UsageError("--ray-address goes with --executor ray", hint="give both, or leave it out")
     if isinstance(config, LaunchConfig) and config.node_range and config.rendezvous:
         config.meeting_point  # noqa: B018  # it raises
     if isinstance(config, ModelConfig) and config.embed_dim % config.heads:

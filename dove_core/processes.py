@@ -51,6 +51,26 @@ class Part:
 ALL = Part()
 
 
+@dataclass(frozen=True)
+class Share:
+    """What a task has of its machine: `tasks` like it are at work there.
+
+    `cpus` and `gpus` are what the executor keeps for it alone; 0 `cpus`: nothing, it has to take its share by itself.
+    """
+
+    tasks: int = 1
+    cpus: int = 0
+    gpus: int = 0
+
+
+ONE = Share()
+
+
+def cores() -> int:
+    """Count the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def each(
     task: Callable[[Item], Result], items: Sequence[Item], workers: int, *, lost: str
 ) -> Iterator[tuple[Item, Result]]:
@@ -76,24 +96,24 @@ def each(
     context, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=begin)
     try:
-        with _without_interrupts():
+        with without_interrupts():
             futures = {pool.submit(task, item): item for item in items}
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BrokenProcessPool as error:
         raise DataError("a worker process died", hint=lost) from error
     except KeyboardInterrupt:
-        with _without_interrupts():
+        with without_interrupts():
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
         raise
     finally:
-        with _without_interrupts():
+        with without_interrupts():
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
+def without_interrupts() -> Iterator[None]:
     """Hold Ctrl-C back; processes that are started meanwhile never get it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

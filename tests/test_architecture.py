@@ -12,7 +12,7 @@ import pytest
 import dove_core
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"errors", "events", "config", "bounds", "files", "places", "processes"}
+GROUND = {"errors", "events", "config", "bounds", "files", "places", "processes", "executors"}
 MAY_IMPORT = {
     "errors": set(),
     "events": set(),
@@ -21,6 +21,8 @@ MAY_IMPORT = {
     "files": {"errors"},
     "places": {"errors", "files"},
     "processes": {"errors"},
+    "on_ray": {"config", "errors", "events", "processes"},
+    "executors": {"config", "events", "on_ray", "processes"},
     "recipes": {"config", "errors"},
     "data": GROUND | {"data"},
     "model": GROUND | {"model"},

@@ -8,7 +8,7 @@ from typing import get_type_hints
 import pytest
 
 from dove_core import config
-from dove_core.config import FetchConfig, LaunchConfig, ModelConfig, ShardConfig, TrainConfig, check
+from dove_core.config import ExecutorConfig, FetchConfig, LaunchConfig, ModelConfig, ShardConfig, TrainConfig, check
 from dove_core.errors import UsageError
 from dove_core.recipes import read_recipe, recipe_names
 
@@ -42,6 +42,8 @@ def test_the_defaults_are_the_missions():
         (LaunchConfig(nodes="1:2"), "--nodes 1:2: several machines need a place to meet"),
         (LaunchConfig(rendezvous="here"), "--rendezvous 'here' is no HOST:PORT"),
         (LaunchConfig(rendezvous="here:99999"), "--rendezvous 'here:99999' is no HOST:PORT"),
+        (ExecutorConfig(executor="slurm"), "--executor 'slurm' is not a choice"),
+        (ExecutorConfig(ray_address="host:6379"), "--ray-address goes with --executor ray"),
         (ModelConfig(embed_dim=100), "--embed-dim 100 is not a multiple of --heads 8"),
         (ModelConfig(center_box_frac=1.5), "--center-box-frac 1.5 is out of range"),
         (FetchConfig(limit=-1), "--limit -1 is out of range"),
@@ -57,8 +59,13 @@ def test_a_setting_out_of_bounds_is_named_with_its_value(settings, words):
 
 
 def test_no_command_gives_two_settings_one_name():
-    for kinds in (("ModelConfig", "TrainConfig", "ComputeConfig"), ("EvalConfig", "RankConfig", "ComputeConfig"),
-                  ("QueryConfig", "RankConfig", "ComputeConfig"), ("EmbedConfig", "ComputeConfig")):  # fmt: skip
+    for kinds in (
+        ("ModelConfig", "TrainConfig", "ComputeConfig"),
+        ("ShardConfig", "ExecutorConfig"),
+        ("EvalConfig", "ZeroShotConfig", "RankConfig", "ComputeConfig", "ExecutorConfig"),
+        ("QueryConfig", "RankConfig", "ComputeConfig"),
+        ("EmbedConfig", "ComputeConfig", "ExecutorConfig"),
+    ):
         names = [name for kind in kinds for name in get_type_hints(getattr(config, kind))]
         assert len(names) == len(set(names))
 

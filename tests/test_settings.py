@@ -17,6 +17,7 @@ from dove_core.config import (
     ComputeConfig,
     EmbedConfig,
     EvalConfig,
+    ExecutorConfig,
     FetchConfig,
     FilterConfig,
     LaunchConfig,
@@ -320,6 +321,7 @@ def test_no_setting_is_left_out_here():
             "caption_field",
         },  # test_encode.py
         LaunchConfig: {"gpus", "nodes", "rendezvous", "restarts"},  # tests/training/test_world.py and test_kills.py
+        ExecutorConfig: {"executor", "ray_address"},  # tests/test_executors.py
         RankConfig: {"rank_by"},
         ZeroShotConfig: {"label_field", "templates", "class_names"},  # test_zero_shot.py, test_material.py
         EmbedConfig: {

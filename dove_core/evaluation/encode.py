@@ -19,10 +19,11 @@ from dove_core.data.reader import Shards
 from dove_core.errors import DataError
 from dove_core.evaluation.rows import EncodedSplit
 from dove_core.events import Advanced, Report, Started, silent
+from dove_core.executors import Executor
 from dove_core.model.checkpoint import load_checkpoint
-from dove_core.model.compute import hold_to_gpus, take_share
+from dove_core.model.compute import hold_tasks, hold_to_gpus, in_task
 from dove_core.model.dove import ImageFeatures
-from dove_core.processes import each
+from dove_core.processes import Share
 from dove_core.search.embedder import Embedder, concatenated
 
 _ROWS = 64
@@ -61,33 +62,38 @@ class _Job:
     shards: Path
     evaluation: EvalConfig
     compute: ComputeConfig
-    processes: int
+    share: Share
 
 
-def encode_in_processes(
+def encode_in_tasks(
     checkpoint: Path,
     embedder: Embedder,
     shards: Shards,
     evaluation: EvalConfig,
     compute: ComputeConfig,
+    executor: Executor,
     *,
     report: Report = silent,
 ) -> tuple[EncodedSplit, np.ndarray | None]:
-    """Do the same in `evaluation.gpus` processes, a GPU each; return ROAM's scores of all pairs too if they are wanted.
+    """Do the same in `evaluation.gpus` tasks, a GPU each; return ROAM's scores of all pairs too if they are wanted.
 
     Raises:
         DataError: no sample has a caption in the model's field, or a process died.
         UsageError: there are fewer GPUs than processes.
     """
     count = evaluation.gpus
-    hold_to_gpus(embedder.device, count)
+    if executor.is_remote:
+        compute = hold_tasks(executor, compute, count)
+    else:
+        hold_to_gpus(embedder.device, count)
+    share = executor.share(compute.device, count)
     texts, distinct, owners = _texts(embedder, shards, evaluation.caption_field)
     report(Started("encoding and scoring" if evaluation.pairwise else "encoding", len(shards), "pictures"))
-    job = _Job(checkpoint, shards.folder, evaluation, compute, count)
+    job = _Job(checkpoint, shards.folder, evaluation, compute, share)
     parts: dict[int, tuple[list[np.ndarray], np.ndarray | None]] = {}
     lost = "out of memory? Try fewer --gpus, or a smaller --batch-size"
-    for (number, start, stop), part in each(
-        partial(_do_share, job), shares_of(len(shards), evaluation.batch_size, count), count, lost=lost
+    for (number, start, stop), part in executor.each(
+        partial(_do_share, job), shares_of(len(shards), evaluation.batch_size, count), count, lost=lost, share=share
     ):
         parts[number] = part
         report(Advanced("encoding and scoring" if evaluation.pairwise else "encoding", stop - start))
@@ -114,8 +120,8 @@ def shares_of(pictures: int, batch_size: int, count: int) -> list[tuple[int, int
 def _do_share(job: _Job, share: tuple[int, int, int]) -> tuple[list[np.ndarray], np.ndarray | None]:
     """Encode the pictures of one share, and score them with all captions if pairs are wanted."""
     number, start, stop = share
-    take_share(job.compute.device, number, job.processes)
-    embedder, shards = Embedder(load_checkpoint(job.checkpoint), job.compute), Shards(job.shards)
+    compute = in_task(job.compute, job.share, number)
+    embedder, shards = Embedder(load_checkpoint(job.checkpoint), compute), Shards(job.shards)
     images = _encode_pictures(embedder, shards, job.evaluation.batch_size, start, stop, False, silent)
     scores = None
     if job.evaluation.pairwise:

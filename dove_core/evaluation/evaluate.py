@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dove_core.config import ComputeConfig, EvalConfig, RankConfig, check
+from dove_core.config import ComputeConfig, EvalConfig, ExecutorConfig, RankConfig, check
 from dove_core.data.reader import Shards
-from dove_core.evaluation.encode import encode_in_processes, encode_split
+from dove_core.evaluation.encode import encode_in_tasks, encode_split
 from dove_core.evaluation.provenance import provenance_of
 from dove_core.evaluation.retrieval import RetrievalScores
 from dove_core.evaluation.rows import EncodedSplit, RankedRow, rank_rows, scores_of
 from dove_core.events import Report, silent
+from dove_core.executors import LOCAL, executing
 from dove_core.model.checkpoint import load_checkpoint
 from dove_core.search.embedder import Embedder
 
@@ -66,10 +67,11 @@ def evaluate(
     rank: RankConfig,
     compute: ComputeConfig,
     *,
+    execution: ExecutorConfig = LOCAL,
     command: str = "",
     report: Report = silent,
 ) -> Evaluation:
-    """Score a checkpoint on a split; `command` says what asked for it, for the record.
+    """Score a checkpoint on a split; `execution` says who encodes it, `command` what asked for it, for the record.
 
     Raises:
         UsageError: a setting is out of bounds.
@@ -78,8 +80,9 @@ def evaluate(
     """
     for config in (evaluation, rank, compute):
         check(config)
-    embedder, split = Embedder(load_checkpoint(checkpoint), compute), Shards(shards)
-    encoded, exact = _encode(checkpoint, embedder, split, evaluation, compute, report)
+    here = compute if execution.executor == "local" or compute.device == "cpu" else replace(compute, device="auto")
+    embedder, split = Embedder(load_checkpoint(checkpoint), here), Shards(shards)
+    encoded, exact = _encode(checkpoint, embedder, split, evaluation, compute, execution, report)
     ranked = rank_rows(embedder, encoded, evaluation, rank, exact=exact, report=report)
     protocol = encoded.protocol(evaluation.protocol)
     return Evaluation(
@@ -106,10 +109,12 @@ def _encode(
     split: Shards,
     evaluation: EvalConfig,
     compute: ComputeConfig,
+    execution: ExecutorConfig,
     report: Report,
 ) -> tuple[EncodedSplit, np.ndarray | None]:
-    if evaluation.gpus > 1:
-        return encode_in_processes(checkpoint, embedder, split, evaluation, compute, report=report)
+    with executing(execution) as executor:
+        if evaluation.gpus > 1 or executor.is_remote:
+            return encode_in_tasks(checkpoint, embedder, split, evaluation, compute, executor, report=report)
     lean = not (evaluation.pairwise or evaluation.rerank)
     size, prefix, field = evaluation.batch_size, evaluation.prefix, evaluation.caption_field
     return encode_split(embedder, split, batch_size=size, prefix=prefix, field=field, lean=lean, report=report), None

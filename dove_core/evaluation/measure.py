@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dove_core.config import ComputeConfig, EvalConfig, RankConfig, ZeroShotConfig, check
+from dove_core.config import ComputeConfig, EvalConfig, ExecutorConfig, RankConfig, ZeroShotConfig, check
 from dove_core.data.reader import Shards
 from dove_core.errors import UsageError
 from dove_core.evaluation.evaluate import Evaluation, evaluate
@@ -16,6 +16,7 @@ from dove_core.evaluation.report import Section, section_of
 from dove_core.evaluation.suite import find_sets, settings_for
 from dove_core.evaluation.zero_shot import ZeroShot, classify_split
 from dove_core.events import Report, silent
+from dove_core.executors import executing
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Request:
     zero_shot: ZeroShotConfig = field(default_factory=ZeroShotConfig)
     ranking: RankConfig = field(default_factory=RankConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    execution: ExecutorConfig = field(default_factory=ExecutorConfig)
     command: str = ""
     force: bool = False
     with_section: bool = False
@@ -40,7 +42,7 @@ class Request:
         Raises:
             UsageError: one is out of bounds.
         """
-        for config in (self.evaluation, self.zero_shot, self.ranking, self.compute):
+        for config in (self.evaluation, self.zero_shot, self.ranking, self.compute, self.execution):
             check(config)
 
 
@@ -128,12 +130,13 @@ def measure_suite(request: Request, folder: Path, *, report: Report = silent) ->
         DoveError: as in `find_sets` and `measure_images`.
     """
     found = []
-    for name, place in find_sets(folder).items():
-        evaluation, zero_shot = settings_for(name, request.evaluation, request.zero_shot)
-        own = replace(request, evaluation=evaluation, zero_shot=zero_shot)
-        measured = measure_images(own, place, report=report)
-        measured.result["dataset"] = name  # whatever a link leads to
-        found.append(measured)
+    with executing(request.execution):  # one cluster for all
+        for name, place in find_sets(folder).items():
+            evaluation, zero_shot = settings_for(name, request.evaluation, request.zero_shot)
+            own = replace(request, evaluation=evaluation, zero_shot=zero_shot)
+            measured = measure_images(own, place, report=report)
+            measured.result["dataset"] = name  # whatever a link leads to
+            found.append(measured)
     return found
 
 
@@ -150,7 +153,10 @@ def _measure(request: Request, shards: Path, report: Report) -> Evaluation | Zer
             checkpoint, shards, request.zero_shot, ranking, compute, batch_size=evaluation.batch_size,
             pairwise=evaluation.pairwise, command=request.command, report=report,
         )  # fmt: skip
-    return evaluate(checkpoint, shards, evaluation, ranking, compute, command=request.command, report=report)
+    return evaluate(
+        checkpoint, shards, evaluation, ranking, compute,
+        execution=request.execution, command=request.command, report=report,
+    )  # fmt: skip
 
 
 def _settings(request: Request) -> list[Any]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import simplejpeg
 import torch
 
+from dove_core.config import ComputeConfig
 from dove_core.errors import UsageError
+from dove_core.executors import Executor
 from dove_core.model.preprocess import decode_jpegs
+from dove_core.processes import Share
 
 _MOST_WORKERS = 16
 _CORES_FOR_A_GPU = 8
@@ -73,6 +77,31 @@ def hold_to_gpus(device: torch.device, count: int, *, asked: str = "") -> None:
     found = torch.cuda.device_count()
     if device.type == "cuda" and count > found:
         raise UsageError(f"--gpus {count}: this machine has {found}", hint=f"use at most --gpus {found}")
+
+
+def hold_tasks(executor: Executor, compute: ComputeConfig, count: int) -> ComputeConfig:
+    """Return how `count` tasks that are at work at once compute.
+
+    Raises:
+        UsageError: there are fewer GPUs, or none where one is asked for.
+    """
+    if not executor.is_remote:
+        hold_to_gpus(choose_device(compute.device), count, asked=compute.device)
+    return replace(compute, device=executor.device(compute.device))
+
+
+def in_task(compute: ComputeConfig, share: Share, number: int) -> ComputeConfig:
+    """Take a task's share of the machine it is on, unless it was given one; return how it computes there.
+
+    Args:
+        compute: as `hold_tasks` returns it.
+        share: what it has.
+        number: which of the tasks that are at work at once it is.
+    """
+    if not share.cpus:
+        take_share(compute.device, number, share.tasks)
+    readers = worker_count(compute.workers, choose_device(compute.device), share.tasks)
+    return replace(compute, workers=readers)
 
 
 def take_share(device: str, number: int, processes: int) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dove_core.config import ComputeConfig, EmbedConfig, check
+from dove_core.config import ComputeConfig, EmbedConfig, ExecutorConfig, check
 from dove_core.errors import DataError
 from dove_core.events import Noted, Report, Saved, Skipped, Started, silent
+from dove_core.executors import LOCAL, Executor, executing
 from dove_core.model.checkpoint import load_checkpoint
-from dove_core.model.compute import choose_device, hold_to_gpus
+from dove_core.model.compute import hold_tasks
 from dove_core.places import Folder
 from dove_core.processes import ALL, Part
 from dove_core.search.earlier import PartPlan, left_out
@@ -31,6 +32,7 @@ def embed(
     *,
     part: Part = ALL,
     overwrite: bool = False,
+    execution: ExecutorConfig = LOCAL,
     report: Report = silent,
 ) -> SearchIndex | None:
     """Embed every picture and make the index. What an earlier, broken-off call finished is kept.
@@ -43,6 +45,7 @@ def embed(
         compute: where, and how precisely.
         part: which parts this call makes, of those that several machines share.
         overwrite: replace the parts of another model instead of refusing.
+        execution: who embeds.
         report: receives progress.
 
     Returns:
@@ -57,9 +60,24 @@ def embed(
     """
     for config in (embedding, compute):
         check(config)
-    hold_to_gpus(choose_device(compute.device), embedding.gpus, asked=compute.device)
-    model = load_checkpoint(checkpoint)
     places = [source] if isinstance(source, Path) else list(source)
+    with executing(execution) as executor:
+        compute = hold_tasks(executor, compute, embedding.gpus)
+        return _embed(checkpoint, places, out, embedding, compute, part, overwrite, executor, report)
+
+
+def _embed(
+    checkpoint: Path,
+    places: Sequence[Path],
+    out: Path,
+    embedding: EmbedConfig,
+    compute: ComputeConfig,
+    part: Part,
+    overwrite: bool,
+    executor: Executor,
+    report: Report,
+) -> SearchIndex | None:
+    model = load_checkpoint(checkpoint)
     opened = open_source(places, embedding, model.config.caption_field, report)
     inputs = opened.inputs()
     plan = PartPlan(out, [PartMark(model.fingerprint, one.name, one.digest) for one in inputs], embedding.regions)
@@ -73,7 +91,8 @@ def embed(
         report(_started([inputs[number] for number in own], [kept[number] for number in own if number in kept]))
         to_do = [number for number in own if number not in kept]
         pictures = sum(one.count or 0 for one in inputs)
-        embed_parts(Job(checkpoint, opened, plan, embedding, compute, pictures), model, to_do, report)
+        embed_parts(Job(checkpoint, opened, plan, embedding, compute, pictures), model, to_do, executor, report)
+        Folder(out).sweep()  # of workers that were killed
     facts = plan.all()
     _say_what_was_left_out(facts, own, report)
     try:

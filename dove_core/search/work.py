@@ -1,28 +1,27 @@
-"""Making embedding parts: in this process, or in several that share them, a GPU each.
+"""Making embedding parts: in this process, or in tasks that share them, a GPU each.
 
 A part's batches are cut where the part begins and ends, so its bytes are the same whoever makes it.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from multiprocessing.connection import Client
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from dove_core.config import ComputeConfig, EmbedConfig
 from dove_core.errors import CheckpointError, UsageError
-from dove_core.events import Advanced, Event, Noted, Report
+from dove_core.events import Advanced, Noted, Report
+from dove_core.executors import Executor
 from dove_core.model.checkpoint import Checkpoint, load_checkpoint
-from dove_core.model.compute import choose_device, take_share, worker_count
-from dove_core.processes import Ear, each
+from dove_core.model.compute import in_task
+from dove_core.processes import Share
 from dove_core.search.earlier import PartPlan
 from dove_core.search.embedder import Embedded, Embedder
-from dove_core.search.parts import part_name, write_part
+from dove_core.search.parts import part_name, read_facts, write_part
 from dove_core.search.regions import regions_name, write_regions
 from dove_core.search.source import Source
 
@@ -45,25 +44,9 @@ class Job:
     compute: ComputeConfig
     pictures: int = 0
 
-    def embedder(self, model: Checkpoint, report: Report) -> Embedder:
-        """Return the model ready to embed, compiled where that is wanted or, with `auto`, worth its while.
 
-        Raises:
-            UsageError: it is to be compiled, and cannot be here.
-        """
-        embedder, wanted = Embedder(model, self.compute), self.compute.compile
-        if wanted == "on" or (wanted == "auto" and self.pictures >= MANY):
-            try:
-                embedder.compile(self.embedding.batch_size)
-            except UsageError as error:
-                if wanted == "on":
-                    raise
-                report(Noted(f"{error.message}; embedding goes on without, and takes longer"))
-        return embedder
-
-
-def embed_parts(job: Job, model: Checkpoint, parts: Sequence[int], report: Report) -> None:
-    """Make some parts, in `job.embedding.gpus` processes.
+def embed_parts(job: Job, model: Checkpoint, parts: Sequence[int], executor: Executor, report: Report) -> None:
+    """Make some parts, in `job.embedding.gpus` tasks at once.
 
     Raises:
         DataError: a shard is damaged, or a process died.
@@ -71,39 +54,78 @@ def embed_parts(job: Job, model: Checkpoint, parts: Sequence[int], report: Repor
         SpaceError: the disk is full.
     """
     count = min(job.embedding.gpus, len(parts))
-    if count <= 1:
-        embedder = job.embedder(model, report)
+    if count <= 1 and not executor.is_remote:
+        embedder, reason = _ready(model, job.compute, job.embedding.batch_size, job.pictures)
+        if reason:
+            report(Noted(reason))
         for number in parts:
             _embed_part(job, embedder, number, report)
         return
-    readers = worker_count(job.compute.workers, choose_device(job.compute.device), count)
-    job = replace(job, compute=replace(job.compute, workers=readers))
-    shares = [(k, list(parts[k::count])) for k in range(count)]
+    share = executor.share(job.compute.device, count)
+    pieces = executor.pieces(len(parts), count, share)
+    numbered = [(k, list(parts[k::pieces])) for k in range(pieces)]
     lost = "out of memory? Try fewer --gpus, or a smaller --batch-size: finished parts are kept"
-    with tempfile.TemporaryDirectory(prefix="dove-") as folder:
-        ear = Path(folder) / "events"
-        with Ear(ear, report):
-            for _ in each(partial(_embed_share, job, count, ear), shares, count, lost=lost):
-                pass
+    for _ in executor.each(partial(embed_share, job, share), numbered, count, lost=lost, report=report, share=share):
+        pass
 
 
-def _embed_share(job: Job, processes: int, ear: Path, share: tuple[int, list[int]]) -> None:
-    """Make the parts of one process, in it."""
-    number, parts = share
-    take_share(job.compute.device, number, processes)
-    model = load_checkpoint(job.checkpoint)
-    if model.fingerprint != job.plan.marks[0].fingerprint:
-        message = f"{job.checkpoint} was replaced while it was embedding"
-        raise CheckpointError(message, hint="run the same command again, with a checkpoint that stays as it is")
-    report = partial(_tell, str(ear))
-    embedder = job.embedder(model, report)
+def embed_share(job: Job, share: Share, piece: tuple[int, list[int]], *, report: Report) -> None:
+    """Make the parts of one task; those that a killed worker finished are kept.
+
+    Raises:
+        DataError: a shard is damaged.
+        CheckpointError: the checkpoint was replaced meanwhile.
+        SpaceError: the disk is full.
+    """
+    number, parts = piece
+    embedder, reason = _embedder(
+        job.checkpoint, job.plan.marks[0].fingerprint, job.compute, job.embedding.batch_size, job.pictures,
+        share, 0 if share.cpus else number,
+    )  # fmt: skip
+    if reason and not number:
+        report(Noted(reason))
     for part in parts:
-        _embed_part(job, embedder, part, report)
+        facts = job.plan.finished(part, read_facts(job.plan.out / part_name(part)))
+        if facts is None:
+            _embed_part(job, embedder, part, report)
+        else:
+            report(Advanced(TASK, facts.rows + sum(count for count, _ in facts.skipped.values())))
 
 
-def _tell(ear: str, event: Event) -> None:
-    with Client(ear) as end:  # a connection for each event: the ear hears one after another
-        end.send(event)
+@lru_cache(maxsize=1)
+def _embedder(
+    checkpoint: Path,
+    fingerprint: str,
+    compute: ComputeConfig,
+    batch_size: int,
+    pictures: int,
+    share: Share,
+    number: int,
+) -> tuple[Embedder, str]:
+    """Return what `_ready` does for this process, which may do several tasks."""
+    compute = in_task(compute, share, number)
+    model = load_checkpoint(checkpoint)
+    if model.fingerprint != fingerprint:
+        message = f"{checkpoint} was replaced while it was embedding"
+        raise CheckpointError(message, hint="run the same command again, with a checkpoint that stays as it is")
+    return _ready(model, compute, batch_size, pictures)
+
+
+def _ready(model: Checkpoint, compute: ComputeConfig, batch_size: int, pictures: int) -> tuple[Embedder, str]:
+    """Return the model ready to embed, compiled where that is wanted or worth its while, or why it could not be.
+
+    Raises:
+        UsageError: it is to be compiled, and cannot be here.
+    """
+    embedder, wanted = Embedder(model, compute), compute.compile
+    if wanted == "on" or (wanted == "auto" and pictures >= MANY):
+        try:
+            embedder.compile(batch_size)
+        except UsageError as error:
+            if wanted == "on":
+                raise
+            return embedder, f"{error.message}; embedding goes on without, and takes longer"
+    return embedder, ""
 
 
 def _embed_part(job: Job, embedder: Embedder, number: int, report: Report) -> None:

@@ -12,9 +12,10 @@ from dove_core.config import EvalConfig, RankConfig, ShardConfig
 from dove_core.data.reader import Shards
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.errors import DataError, UsageError
-from dove_core.evaluation.encode import encode_in_processes, encode_split, shares_of
+from dove_core.evaluation.encode import encode_in_tasks, encode_split, shares_of
 from dove_core.evaluation.evaluate import evaluate
 from dove_core.evaluation.rows import score_rows
+from dove_core.executors import Local
 from dove_core.model.checkpoint import load_checkpoint
 from dove_core.search.embedder import Embedder
 from tests.conftest import ALONE
@@ -54,7 +55,7 @@ def test_more_processes_than_gpus_is_an_error_that_says_how_many_there_are(train
     embedder.device = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UsageError, match="--gpus 3: this machine has 2"):
-        encode_in_processes(trained / "best", embedder, Shards(shapes / "val"), EvalConfig(gpus=3), ALONE)
+        encode_in_tasks(trained / "best", embedder, Shards(shapes / "val"), EvalConfig(gpus=3), ALONE, Local())
 
 
 def test_what_only_the_global_row_needs_is_small_and_gives_the_same_row(trained, shapes):

@@ -21,18 +21,18 @@ from rasterio.transform import from_origin
 
 from dove_core.config import ComputeConfig, EmbedConfig
 from dove_core.errors import CheckpointError, DataError, SearchIndexError, UsageError
-from dove_core.events import Advanced, Noted, Saved, Skipped, Started
+from dove_core.events import Advanced, Noted, Saved, Skipped, Started, silent
 from dove_core.model.checkpoint import load_checkpoint
 from dove_core.model.compute import take_share, worker_count
 from dove_core.model.preprocess import fit, normalise
-from dove_core.processes import Part
+from dove_core.processes import Part, Share
 from dove_core.search.earlier import PartPlan
 from dove_core.search.embed import embed
 from dove_core.search.embedder import Embedder
 from dove_core.search.folders import PictureFolder
 from dove_core.search.index import SearchIndex
 from dove_core.search.parts import PartMark
-from dove_core.search.work import Job, _embed_share
+from dove_core.search.work import Job, embed_share
 from tests.conftest import ALONE
 from tests.made import COLOURS, draw_shape
 from tests.search.test_embed_inputs import encoded, make_tar
@@ -304,7 +304,7 @@ def test_a_checkpoint_that_is_replaced_meanwhile_ends_the_process(trained, photo
     threads = torch.get_num_threads()
     try:
         with pytest.raises(CheckpointError, match="was replaced while it was embedding"):
-            _embed_share(job, 1, tmp_path / "ear", (0, [0]))
+            embed_share(job, Share(), (0, [0]), report=silent)
     finally:
         torch.set_num_threads(threads)
     assert not list(tmp_path.iterdir())

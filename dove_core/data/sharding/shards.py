@@ -6,15 +6,15 @@ several processes or machines share the work, and equal input gives equal bytes.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from dove_core.config import ShardConfig, check
+from dove_core.config import ExecutorConfig, ShardConfig, check
 from dove_core.data.manifest import OK, STATUSES, ShardEntry, ShardManifest, read_manifest
 from dove_core.data.sharding import task
 from dove_core.data.sharding.captions import CaptionTable
@@ -27,8 +27,9 @@ from dove_core.data.sharding.skyscript import read_csv, release_tables
 from dove_core.data.sharding.task import ShardJob, tar_name
 from dove_core.errors import DataError
 from dove_core.events import Advanced, Noted, Report, Saved, Started, silent
+from dove_core.executors import LOCAL, Executor, executing
 from dove_core.places import Folder, Place, place_of
-from dove_core.processes import ALL, Part, each
+from dove_core.processes import ALL, Part
 
 __all__ = [
     "ALL", "OK", "STATUSES", "Part", "ShardEntry", "ShardManifest", "read_manifest", "shard_captions", "shard_release"
@@ -45,13 +46,14 @@ def shard_release(
     *,
     part: Part = ALL,
     retry_failed: bool = False,
+    execution: ExecutorConfig = LOCAL,
     report: Report = silent,
 ) -> list[ShardManifest]:
     """Make shards of a release as fetched: `images*.zip` or `images*/`, `meta*.zip`, `dataframe/*.csv`.
 
     Each split goes into a folder of its name below `out`, a folder or an address such as `s3://bucket/shards`; finished
     shards of the same plan are kept. With `retry_failed` shards of the same rows are kept whatever became of the zips
-    since, and only pictures that were missing or damaged are tried again.
+    since, and only pictures that were missing or damaged are tried again. `execution` says who makes them.
 
     Returns:
         The manifest of each split whose shards are all done.
@@ -63,7 +65,8 @@ def shard_release(
     """
     check(config)
     tables = [read_csv(file) for file in release_tables(release_folder)]
-    return _shard_tables(tables, release_folder, out, config, part, retry_failed, report)
+    with executing(execution) as executor:
+        return _shard_tables(tables, release_folder, out, _Run(config, part, retry_failed, executor, report))
 
 
 def shard_captions(
@@ -75,6 +78,7 @@ def shard_captions(
     split: str | None = None,
     part: Part = ALL,
     retry_failed: bool = False,
+    execution: ExecutorConfig = LOCAL,
     report: Report = silent,
 ) -> list[ShardManifest]:
     """Make shards of one caption file, a CSV or a JSON in the Karpathy form, and the pictures in a zip or folder.
@@ -94,25 +98,29 @@ def shard_captions(
         tables = [read_csv(captions, split)]
     else:
         raise DataError(f"{captions} is neither a .csv nor a .json", hint="see docs/formats.md for both forms")
-    return _shard_tables(tables, images, out, config, part, retry_failed, report)
+    with executing(execution) as executor:
+        return _shard_tables(tables, images, out, _Run(config, part, retry_failed, executor, report))
 
 
-def _shard_tables(
-    tables: Sequence[CaptionTable],
-    images: Path,
-    out: Path | str,
-    config: ShardConfig,
-    part: Part,
-    retry_failed: bool,
-    report: Report,
-) -> list[ShardManifest]:
+@dataclass(frozen=True)
+class _Run:
+    """How shards are made: the settings, which of them, by whom, and who hears of it."""
+
+    config: ShardConfig
+    part: Part
+    retry_failed: bool
+    executor: Executor
+    report: Report
+
+
+def _shard_tables(tables: Sequence[CaptionTable], images: Path, out: Path | str, run: _Run) -> list[ShardManifest]:
     """Make every split; one that has too many bad rows is an error when the others are done."""
     sources, root = Sources(images), place_of(out)
     manifests: list[ShardManifest] = []
     failed: list[BadRowsError] = []
     for table in tables:
         try:
-            manifest = _shard_split(table, sources, root, config, part, retry_failed, report)
+            manifest = _shard_split(table, sources, root, run)
         except BadRowsError as error:
             failed.append(error)
         else:
@@ -123,23 +131,17 @@ def _shard_tables(
     return manifests
 
 
-def _shard_split(
-    table: CaptionTable,
-    sources: Sources,
-    root: Place,
-    config: ShardConfig,
-    part: Part,
-    retry_failed: bool,
-    report: Report,
-) -> ShardManifest | None:
-    place = root / table.split
+def _shard_split(table: CaptionTable, sources: Sources, root: Place, run: _Run) -> ShardManifest | None:
+    place, config, part, report = root / table.split, run.config, run.part, run.report
     hold_own(place)
     place.make()
     place.sweep()
     with _plan_folder(place) as folder:
         plan = make_plan(table, sources, config, folder)
         job = _job(plan, sources, place, config)
-        kept, again = earlier_shards(place, plan, strict=retry_failed or part.none, retry=retry_failed, report=report)
+        kept, again = earlier_shards(
+            place, plan, strict=run.retry_failed or part.none, retry=run.retry_failed, report=report
+        )
         own = part.of(len(plan))
         to_do = [(shard, shard in again) for shard in own if shard not in kept]
         if to_do:
@@ -148,7 +150,8 @@ def _shard_split(
         done = sum(kept[shard].rows for shard in own if shard in kept)
         rows = sum(min(config.shard_size, plan.rows - shard * config.shard_size) for shard in own)
         report(Started(f"shard {plan.split}", rows, "pictures", done))
-        _make(job, to_do, config.workers, report)
+        _make(job, to_do, run)
+        place.sweep()  # of workers that were killed
         markers = finished_shards(place, plan)  # read anew: others may have written meanwhile
         if missing := sorted(set(range(len(plan))) - set(markers)):
             _say_what_is_missing(missing, plan, place, part, report)
@@ -165,15 +168,31 @@ def _job(plan: ShardPlan, sources: Sources, place: Place, config: ShardConfig) -
     return ShardJob(plan.file, pictures, metas, place, look, plan.fingerprint, plan.rows_fingerprint)
 
 
-def _make(job: ShardJob, to_do: list[tuple[int, bool]], workers: int, report: Report) -> None:
+def _make(job: ShardJob, to_do: list[tuple[int, bool]], run: _Run) -> None:
     """Make the shards that are left to do; those with True are gone on from."""
     lost = "out of memory? Try fewer --workers: finished shards are kept"
     try:
-        for (shard, _), marker in each(partial(task.do, job), to_do, workers or cores(), lost=lost):
-            report(Advanced(f"shard {job.place.name}", marker.rows))
-            report(Saved(job.place.at(tar_name(shard))))
+        with _plan_at_hand(job, run) as told:
+            for (shard, _), marker in run.executor.each(partial(task.do, told), to_do, run.config.workers, lost=lost):
+                run.report(Advanced(f"shard {job.place.name}", marker.rows))
+                run.report(Saved(job.place.at(tar_name(shard))))
     finally:
         task.close()
+
+
+@contextmanager
+def _plan_at_hand(job: ShardJob, run: _Run) -> Iterator[ShardJob]:
+    """Give the job with a plan that its tasks can read: for other machines, one beside a bucket lies in the bucket."""
+    if isinstance(job.place, Folder) or not run.executor.is_remote or isinstance(job.plan, str):
+        yield job
+        return
+    name = f".plan-{job.fingerprint[:16]}-{run.part.number}.parquet"
+    with job.plan.open("rb") as plan, job.place.writing(name) as stream:
+        shutil.copyfileobj(plan, stream)
+    try:
+        yield replace(job, plan=job.place.where(name))
+    finally:
+        job.place.remove(name)
 
 
 def _say_what_is_missing(missing: list[int], plan: ShardPlan, place: Place, part: Part, report: Report) -> None:
@@ -193,8 +212,3 @@ def _plan_folder(place: Place) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="dove-") as folder:
         yield Path(folder)
-
-
-def cores() -> int:
-    """Count the processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

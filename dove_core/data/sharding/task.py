@@ -34,9 +34,9 @@ SIGN = ".dove"
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What the shards of a split have in common; it travels to other processes."""
+    """What the shards of a split have in common; it travels to other processes. The plan may lie in a bucket."""
 
-    plan: Path
+    plan: Path | str
     pictures: tuple[Path, ...]
     metas: tuple[Path, ...]
     place: Place
@@ -193,6 +193,6 @@ def _lasting(examples: Mapping[str, str]) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _opened(
-    plan: Path, pictures: tuple[Path, ...], metas: tuple[Path, ...]
+    plan: Path | str, pictures: tuple[Path, ...], metas: tuple[Path, ...]
 ) -> tuple[PlannedRows, Members, Members | None]:
     return PlannedRows(plan), Members(pictures), Members(metas) if metas else None

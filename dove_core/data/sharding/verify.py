@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from dove_core.config import ShardConfig
+from dove_core.config import ExecutorConfig, ShardConfig
 from dove_core.data.manifest import (
     MANIFEST,
     SIZES,
@@ -20,14 +20,14 @@ from dove_core.data.manifest import (
     read_manifest,
     read_marker,
 )
-from dove_core.data.sharding.shards import PLANS, cores
+from dove_core.data.sharding.shards import PLANS
 from dove_core.data.sharding.sidecar import read_sidecar
 from dove_core.data.sharding.task import OUTPUT, marker_name, sidecar_name, tar_name
 from dove_core.errors import DataError
 from dove_core.events import Advanced, Report, Started, silent
+from dove_core.executors import LOCAL, Executor, executing
 from dove_core.files import sha256_of_stream
 from dove_core.places import Folder, Place, place_of
-from dove_core.processes import each
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,15 @@ class Fault:
     reason: str
 
 
-def verify_shards(shards: Path | str, config: ShardConfig, *, report: Report = silent) -> list[Fault]:
+def verify_shards(
+    shards: Path | str, config: ShardConfig, *, execution: ExecutorConfig = LOCAL, report: Report = silent
+) -> list[Fault]:
     """Read every byte of a split, or of all splits of a release, and hold it to manifest and markers.
 
     Args:
         shards: a split's folder, a release's folder, or such a place in a bucket.
         config: `workers` says how many processes read.
+        execution: who reads.
         report: receives Started and Advanced.
 
     Returns:
@@ -52,9 +55,13 @@ def verify_shards(shards: Path | str, config: ShardConfig, *, report: Report = s
     Raises:
         DataError: there is no manifest, or it is damaged.
     """
-    place = place_of(shards)
+    with executing(execution) as executor:
+        return _verify(place_of(shards), config.workers, executor, report)
+
+
+def _verify(place: Place, workers: int, executor: Executor, report: Report) -> list[Fault]:
     if MANIFEST in place.sizes():
-        return _verify_split(place, config.workers, report)
+        return _verify_split(place, workers, executor, report)
     splits = [place / name for name in place.folders()]
     is_whole = [MANIFEST in split.sizes() for split in splits]
     if not any(is_whole):
@@ -62,13 +69,13 @@ def verify_shards(shards: Path | str, config: ShardConfig, *, report: Report = s
     faults = [Fault(place.where(name), "it is no part of a release's shards") for name in place.sizes()]
     for split, has_manifest in zip(splits, is_whole, strict=True):
         if has_manifest:
-            faults += _verify_split(split, config.workers, report)
+            faults += _verify_split(split, workers, executor, report)
         else:
             faults.append(Fault(split.url, "it has no manifest.json: its shards are not all done, or it is no split"))
     return faults
 
 
-def _verify_split(place: Place, workers: int, report: Report) -> list[Fault]:
+def _verify_split(place: Place, workers: int, executor: Executor, report: Report) -> list[Fault]:
     manifest, name = read_manifest(place), f"verify {place.name}"
     report(Started(name, len(manifest.shards), "shards"))
     faults: list[Fault] = []
@@ -76,9 +83,9 @@ def _verify_split(place: Place, workers: int, report: Report) -> list[Fault]:
     numbered = list(enumerate(manifest.shards))
     lost = "out of memory? Try fewer --workers"
     task = partial(_verify_shard, place, manifest.fingerprint)
-    for _, (marker, found) in each(task, numbered, workers or cores(), lost=lost):
+    for _, (marker, found) in executor.each(task, numbered, workers, lost=lost):
         markers += [marker] if marker is not None else []
-        faults += found
+        faults += [replace(fault, file=place.where(fault.file)) for fault in found]
         report(Advanced(name))
     faults += _verify_sums(place, manifest, markers)
     return sorted([*faults, *_foreign(place, len(numbered))], key=lambda fault: fault.file)
@@ -104,19 +111,20 @@ def _verify_sums(place: Place, manifest: ShardManifest, markers: list[ShardMarke
 def _verify_shard(
     place: Place, fingerprint: str, numbered: tuple[int, ShardEntry]
 ) -> tuple[ShardMarker | None, list[Fault]]:
+    """Return a shard's marker, if it can be read, and its faults, whose files are named without their folder."""
     shard, entry = numbered
     faults = list(_differs(place, entry.name, entry.sha256))
     try:
         marker = read_marker(place, marker_name(shard))
     except DataError as error:
-        return None, [Fault(place.where(marker_name(shard)), error.message), *faults]
+        return None, [Fault(marker_name(shard), error.message), *faults]
     if (marker.sha256, marker.samples, marker.fingerprint) != (entry.sha256, entry.samples, fingerprint):
-        faults.append(Fault(place.where(marker_name(shard)), "it does not belong to the manifest"))
+        faults.append(Fault(marker_name(shard), "it does not belong to the manifest"))
     broken = list(_differs(place, sidecar_name(shard), marker.sidecar_sha256))
     if not broken:
         found = Counter(row["status"] for row in read_sidecar(place.read(sidecar_name(shard))))
         if any(found[status] != marker.counts[status] for status in STATUSES):
-            broken = [Fault(place.where(sidecar_name(shard)), "its rows are not those its done-marker counts")]
+            broken = [Fault(sidecar_name(shard), "its rows are not those its done-marker counts")]
     return marker, faults + broken
 
 
@@ -126,12 +134,12 @@ def _differs(place: Place, name: str, sha256: str) -> Iterator[Fault]:
         with place.open(name) as stream:
             found = sha256_of_stream(stream)
     except FileNotFoundError:
-        yield Fault(place.where(name), "it is missing")
+        yield Fault(name, "it is missing")
     except OSError as error:
-        yield Fault(place.where(name), f"it cannot be read: {error.strerror or error}")
+        yield Fault(name, f"it cannot be read: {error.strerror or error}")
     else:
         if found != sha256:
-            yield Fault(place.where(name), "its bytes have changed: its SHA-256 is not the one it was written with")
+            yield Fault(name, "its bytes have changed: its SHA-256 is not the one it was written with")
 
 
 def _foreign(place: Place, shards: int) -> Iterator[Fault]:

@@ -1,0 +1,125 @@
+"""`dove shard` on a Ray cluster of one machine beside its own processes, whole commands, all in one run.
+
+    python -m benchmarks.executors --pictures 20000 --kilobytes 30 --workers 2 --runs 5
+
+A release of JPEGs is made once, as in benchmarks/shard_zip.py. Then, in turn:
+
+    local        `dove shard --workers N`
+    ray          the same with `--executor ray` on a cluster that runs already, started with N cores
+    ray, local   the same on a cluster that is started for the command, and ended with it
+
+Printed: medians of seconds; the median of each round's ratio to `local`; what starting and ending a cluster costs, the
+difference between the last two. Shards are held to be the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import secrets
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.shard_zip import make_release
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {
+    **os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+}  # fmt: skip
+
+
+@contextmanager
+def cluster(cores: int, folder: Path) -> Iterator[str]:
+    """Run a cluster of one machine for as long as the block runs; give its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [
+        Path(sys.executable).with_name("ray"), "start", "--head", "--block", f"--port={address.rpartition(':')[2]}",
+        "--node-ip-address=127.0.0.1", f"--num-cpus={cores}", "--include-dashboard=false",
+    ]  # fmt: skip
+    log = folder / "ray.log"
+    with log.open("wb") as stream, subprocess.Popen(command, stdout=stream, stderr=stream, env=ENVIRONMENT) as process:
+        while "Ray runtime started" not in log.read_text():
+            if process.poll() is not None:
+                sys.exit(log.read_text())
+            time.sleep(0.1)
+        try:
+            yield address
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def shard(table: Path, archive: Path, out: Path, options: list[str]) -> tuple[float, str]:
+    """Shard a release from nothing; return the seconds that took, and a digest of all tars."""
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, "-m", "dove_cli", "shard", "--captions", str(table), "--images", str(archive)]
+    command += ["--name", "bench", "--out", str(out), *options]
+    begin = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, check=False)
+    seconds = time.perf_counter() - begin
+    if done.returncode:
+        sys.exit(f"{command}: {done.stderr[-2000:]}")
+    digest = hashlib.sha256()
+    for tar in sorted(out.rglob("*.tar")):
+        digest.update(tar.read_bytes())
+    return seconds, digest.hexdigest()
+
+
+def measure(table: Path, archive: Path, folder: Path, options: argparse.Namespace) -> dict[str, list[float]]:
+    """Return the seconds of every way in every round."""
+    seconds: dict[str, list[float]] = {}
+    digests = set()
+    workers = ["--workers", str(options.workers), "--shard-size", str(options.shard_size)]
+    with cluster(options.workers, folder) as address:
+        ways = {
+            "local": workers,
+            "ray": [*workers, "--executor", "ray", "--ray-address", address],
+            "ray, local": [*workers, "--executor", "ray", "--ray-address", "local"],
+        }
+        for _ in range(options.runs):
+            for way, words in ways.items():
+                os.sync()
+                took, digest = shard(table, archive, folder / "out", words)
+                seconds.setdefault(way, []).append(took)
+                digests.add(digest)
+    if len(digests) != 1:
+        sys.exit("the shards differ")
+    return seconds
+
+
+def main() -> None:
+    """Read the options, measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=20_000)
+    parser.add_argument("--kilobytes", type=int, default=30, help="size of a JPEG")
+    parser.add_argument("--shard-size", type=int, default=500, help="pictures in a shard, which is a task")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--folder", type=Path, help="where to work; the fastest disk there is")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder, prefix="dove-bench-") as name:
+        folder = Path(name)
+        table, archive = make_release(folder / "release", options.pictures, options.kilobytes, zipfile.ZIP_STORED)
+        seconds = measure(table, archive, folder, options)
+    print(f"{options.pictures} JPEGs of {options.kilobytes} kB, {options.workers} workers, {options.runs} rounds")
+    for way, times in seconds.items():
+        ratio = statistics.median(own / base for own, base in zip(times, seconds["local"], strict=True))
+        print(f"{way:12} {statistics.median(times):7.2f} s  x {ratio:.3f}")
+    start = statistics.median(own - base for own, base in zip(seconds["ray, local"], seconds["ray"], strict=True))
+    print(f"starting and ending a cluster: {start:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
