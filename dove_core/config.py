@@ -253,7 +253,7 @@ class PushConfig:
     """How a collection in Milvus is searched."""
 
     vector_index: Literal["flat", "hnsw"] = _setting(
-        "flat", "How Milvus searches: flat compares with every vector; hnsw is faster from millions on, and may miss."
+        "flat", "How Milvus searches: flat compares with every vector; hnsw with few of them, and may miss some."
     )
 
 
