@@ -11,7 +11,7 @@ from dove_cli.defaults import INDEX, named, only_index
 from dove_cli.options import JsonOption
 from dove_cli.render import note, output, print_json, reporting
 from dove_core.config import ComputeConfig, PushConfig, VerifyConfig
-from dove_core.errors import SearchIndexError
+from dove_core.errors import SearchIndexError, UsageError
 
 if TYPE_CHECKING:
     from dove_core.search.milvus.agreement import Agreement
@@ -76,6 +76,10 @@ def verify(
     """
     folder = named(INDEX, name) if name else only_index()
     if against:
+        if checkpoint:
+            raise UsageError(
+                "--against compares stored vectors and needs no --checkpoint", hint="leave one of them out"
+            )
         _compare(folder, against, settings, as_json)
         return
     from dove_core.search.verify import verify_index

@@ -215,11 +215,10 @@ def _with_tags(table: RowTable, text: str) -> np.ndarray:
     """Return which pictures have every tag of `highway=motorway,bridge` (a key alone takes any value)."""
     found = np.ones(len(table), bool)
     for key, value in parse_tags(text):
-        # Tags are stored as JSON, whose spelling of a string is one only.
-        wanted = pc.match_substring(
-            table.column("tags"), f"{_quoted(key)}: " + (_quoted(value) if value is not None else '"')
-        )
-        found &= truths(wanted)
+        # Tags are stored as JSON, whose spelling of a string is one only; what is before it tells where a key begins.
+        tag = f"{_quoted(key)}: " + (_quoted(value) if value is not None else '"')
+        first, later = (truths(pc.match_substring(table.column("tags"), before + tag)) for before in ("{", ", "))
+        found &= first | later
     return found
 
 

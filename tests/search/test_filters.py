@@ -18,7 +18,18 @@ ROWS = [
     Row("suva", "", "", 0, 0, (179.9, -18.1, -179.9, -18.0), "2020", "US", 0.6, {"bridge": "yes", "highway": "path"}),
     Row("nowhere", "", "", 0, 0, None, None, None, None, {}),
     Row("pole", "", "", 0, 0, (-10.0, 89.0, 10.0, 90.0), "2018-12", "S2", 10.0, {"old_highway": "motorway"}),
-    Row("quote", "", "", 0, 0, (2.39, 48.89, 2.5, 49.0), "2021-01-01", "CH", 0.2, {"name": 'x "highway": "motorway"'}),
+    Row(
+        "quote",
+        "",
+        "",
+        0,
+        0,
+        (2.39, 48.89, 2.5, 49.0),
+        "2021-01-01",
+        "CH",
+        0.2,
+        {"name": 'x "highway": "motorway"', 'old"highway': "path"},
+    ),
 ]
 
 
@@ -134,6 +145,7 @@ def test_sources_resolution_and_tags_are_exact(table):
     assert found(table, tag="highway=motorway") == ["paris"]  # neither another key's value nor a text that looks so
     assert found(table, tag="highway") == ["paris", "suva"]
     assert found(table, tag="highway=path,bridge") == ["suva"]
+    assert found(table, tag='old"highway=path') == ["quote"]
     assert found(table, source="CH", datetime="2021") == ["quote"]
     assert found(table, bbox="2,48,3,49", tag="bridge") == []
 

@@ -142,7 +142,8 @@ FILTERS = [
     {"max_gsd": 0.6}, {"max_gsd": 0.05}, {"max_gsd": float("inf")},
     {"tag": "highway=motorway"}, {"tag": "highway"}, {"tag": "bridge,highway"},
     {"tag": 'highway=x "highway": "motorway"'},
-    {"tag": "na=me"}, {"tag": "%3D"}, {"tag": "%3D=a=b"}, {"tag": 'q"uote=back\\'}, {"tag": "\u8def=\u00e9t\u00e9"},
+    {"tag": "uote"}, {"tag": "na=me"}, {"tag": "%3D"},
+    {"tag": "%3D=a=b"}, {"tag": 'q"uote=back\\'}, {"tag": "\u8def=\u00e9t\u00e9"},
     {"tag": "a\\b"}, {"tag": "highway=it's"}, {"tag": ","},
     {"bbox": "-90,-60,90,60", "datetime": "2019", "source": "CH,US", "tag": "highway"},
 ]  # fmt: skip
@@ -466,6 +467,8 @@ def test_addresses_and_names():
         "http://h:1/a-b",
         "http://h:1/1a",
         "http:///x",
+        "http://h:99999/x",
+        "http://h:/x",
         "file:///a/b",
         "a.db/b/c",
         "http://h:1",

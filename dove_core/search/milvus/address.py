@@ -41,7 +41,8 @@ def parse_address(text: str, *, collection: str = "") -> Address:
         UsageError: it is no address, or its collection has no name that Milvus allows.
     """
     match = _SERVER.fullmatch(text) or _LITE.fullmatch(text)
-    if match is None:
+    port = match and re.search(r":(\d*)$", match[1])
+    if match is None or (port and not 0 < int(port[1] or 0) < 65536):
         raise UsageError(f"{text} is no address of Milvus", hint=_HINT)
     server, name = match[1], match[2] or collection
     if not _NAME.fullmatch(name):
