@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from typer.main import get_command
 
@@ -15,10 +17,9 @@ TARGET = Path(__file__).with_name("commands.md")
 def reference() -> str:
     """Return the page: a section for each command, a row for each option."""
     lines = ["# Commands", "", "Written by `make docs` from the code; every option says its default.", ""]
-    group = get_command(app)
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
+    for name, command in _commands(get_command(app), "dove"):
         lines += [
-            f"## dove {name}",
+            f"## {name}",
             "",
             (command.help or "").strip(),
             "",
@@ -35,6 +36,15 @@ def reference() -> str:
             lines.append(f"| {flags} | {text.replace('|', '&#124;')} | {default} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _commands(group: Any, above: str) -> Iterator[tuple[str, Any]]:
+    """Yield every command with its whole name, those of groups in the groups' places."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{above} {name}")
+        else:
+            yield f"{above} {name}", command
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from dove_cli.defaults import INDEX, named, only_checkpoint, only_index, only_split
+from dove_cli.defaults import INDEX, named, only_checkpoint, only_split
 from dove_cli.options import JsonOption
-from dove_cli.render import note, print_json, reporting
+from dove_cli.render import print_json, reporting
 from dove_cli.tasks import TASKS, part_of
 from dove_core.config import ComputeConfig, EmbedConfig, ExecutorConfig
-from dove_core.errors import SearchIndexError, UsageError
+from dove_core.errors import UsageError
 
 
 def embed(
@@ -40,9 +40,6 @@ def embed(
     num_tasks: Annotated[
         int | None, typer.Option(min=1, help="Number of tasks. [default: the SLURM array's]", rich_help_panel=TASKS)
     ] = None,
-    verify_only: Annotated[
-        bool, typer.Option("--verify-only", help="Make nothing: hold a sample of an index to its parts and pictures.")
-    ] = False,
     finish: Annotated[
         bool, typer.Option("--finish", help="Make no part; make the index of those there.", rich_help_panel=TASKS)
     ] = False,
@@ -60,11 +57,7 @@ def embed(
     - `dove embed scene.tif --tile 256 --stride 128`
     - `dove embed tars/ --out all --task-id 3 --num-tasks 16`
     - `dove embed laion/*.tar --gpus 16 --executor ray`
-    - `dove embed --verify-only --out everything`
     """
-    if verify_only:
-        _verify(named(INDEX, out) if out else only_index(), checkpoint, compute, as_json)
-        return
     if source and shards:
         raise UsageError("both SOURCE and --shards are given", hint="leave one of them out")
     part = part_of(task_id, num_tasks, finish, makes="part")
@@ -87,23 +80,6 @@ def embed(
         )  # fmt: skip
     if as_json and index is not None:
         print_json({"index": str(folder), "pictures": len(index), "model": index.manifest.fingerprint})
-
-
-def _verify(folder: Path, checkpoint: Path | None, compute: ComputeConfig, as_json: bool) -> None:
-    from dove_core.search.verify import verify_index
-
-    with reporting() as report:
-        count, faults = verify_index(folder, compute, checkpoint=checkpoint, report=report)
-    if as_json:
-        found = [{"row": fault.row, "key": fault.key, "reason": fault.reason} for fault in faults]
-        print_json({"index": str(folder), "rows": count, "faults": found})
-    else:
-        for fault in faults:
-            note(f"row {fault.row}, {fault.key}: {fault.reason}")
-    if faults:
-        hint = "were the shards made again? Run `dove embed` again; parts that do not fit are made anew"
-        raise SearchIndexError(f"{len(faults)} of {count} rows of {folder} are not what they say", hint=hint)
-    note(f"{folder}: {count} rows, drawn at random, are what they say")
 
 
 def _name_of(source: list[Path]) -> str:

@@ -1,4 +1,4 @@
-"""`dove`: one entry, six commands."""
+"""`dove`: one entry, all commands."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from dove_cli.embed import embed
 from dove_cli.evaluate import evaluate
 from dove_cli.fetch import fetch
+from dove_cli.index import push, verify
 from dove_cli.options import Command, ends_well, with_settings
 from dove_cli.query import query
 from dove_cli.render import fail, interrupted
@@ -30,8 +31,11 @@ app = typer.Typer(
 )
 
 
-def _add(name: str, command: Command, *, without: frozenset[str] = frozenset()) -> None:
-    app.command(name, epilog=_EPILOG)(ends_well(with_settings(command, without=without), fail, interrupted))
+index = typer.Typer(help="Push an index to Milvus; hold one to the truth.", no_args_is_help=True)
+
+
+def _add(name: str, command: Command, *, to: typer.Typer = app, without: frozenset[str] = frozenset()) -> None:
+    to.command(name, epilog=_EPILOG)(ends_well(with_settings(command, without=without), fail, interrupted))
 
 
 _add("fetch", fetch)
@@ -40,6 +44,9 @@ _add("train", train)
 _add("eval", evaluate, without=frozenset({"decode", "compile"}))
 _add("embed", embed, without=frozenset({"decode"}))
 _add("query", query, without=frozenset({"workers", "decode", "compile"}))
+_add("push", push, to=index)
+_add("verify", verify, to=index, without=frozenset({"decode", "compile", "workers"}))
+app.add_typer(index, name="index")
 
 
 def run() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dove_cli.answers import Outputs, show
-from dove_cli.defaults import INDEX, named, only_index
+from dove_cli.defaults import INDEX, named, only_checkpoint, only_index
 from dove_cli.render import print_json, reporting
 from dove_core.config import ComputeConfig, FilterConfig, QueryConfig, RankConfig
 from dove_core.errors import UsageError
@@ -39,9 +39,16 @@ def query(
     queries: Annotated[
         Path | None, typer.Option(help="File with a query in each line; all are answered.", rich_help_panel=_EXAMPLES)
     ] = None,
-    index: Annotated[str | None, typer.Option(help="Name below index/, or a folder. [default: the only index]")] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(help="Name below index/, a folder, or a collection in Milvus: http://HOST:19530/NAME, "
+                     "FILE.db/NAME. [default: the only index]"),
+    ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="The model that made the index, if it was moved. [default: where it was]")
+    ] = None,
+    shards: Annotated[
+        Path | None, typer.Option(help="What was embedded, if it was moved. [default: where it was]")
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Contact sheet, PNG.", rich_help_panel=_OUTPUT)] = None,
     html: Annotated[
@@ -57,7 +64,7 @@ def query(
         typer.Option(help="PNG of where the words lie on the first six pictures.", rich_help_panel=_OUTPUT),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a hit to standard output.")] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Find the pictures that fit words, look like a picture, or resemble examples. Alone on a terminal: ask and refine.
 
     Words need no picture side of the model, so an answer does not wait for it; --image does, and --rerank unless the
@@ -68,6 +75,7 @@ def query(
     - `dove query --image field.jpg --json`
     - `dove query "solar panels" --bbox 5.9,45.8,10.5,47.8 --datetime 2018/2020 --html solar.html`
     - `dove query "parking lot" --unlike w123_US_19 --geojson parking.geojson`
+    - `dove query "airport runway" --index http://milvus:19530/skyscript --checkpoint runs/skyscript/best`
     """
     if queries and (text or image or like or unlike):
         raise UsageError("--queries brings its own questions", hint="leave the others out")
@@ -81,11 +89,10 @@ def query(
         raise UsageError(
             "files can be written of one query's answer only", hint="ask for --json, or one query at a time"
         )
-    folder = named(INDEX, index) if index else only_index()
     lines = _lines(queries) if queries else []
-    from dove_core.search.query import Question, Searcher
+    searcher = _opened(index, compute, checkpoint, shards)
+    from dove_core.search.query import Question
 
-    searcher = Searcher.open(folder, compute, checkpoint=checkpoint)
     if not asked:
         from dove_cli.conversation import converse
 
@@ -99,6 +106,20 @@ def query(
             hits = searcher.answer(question, settings, rank, filters, report=report)
         show(hits, as_json)
         outputs.write(_title(question), hits, searcher, question.text)
+
+
+def _opened(index: str | None, compute: ComputeConfig, checkpoint: Path | None, shards: Path | None) -> Searcher:
+    from dove_core.search.milvus.address import is_address
+    from dove_core.search.query import Searcher
+
+    if not (index and is_address(index)):
+        return Searcher.open(
+            named(INDEX, index) if index else only_index(), compute, checkpoint=checkpoint, shards=shards
+        )
+    searcher = Searcher.open(index, compute, checkpoint=checkpoint, shards=shards)
+    if checkpoint is None and not searcher.index.checkpoint.is_dir():  # pushed from another machine
+        searcher = Searcher.open(index, compute, checkpoint=only_checkpoint(), shards=shards)
+    return searcher
 
 
 def _answer_all(

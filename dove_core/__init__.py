@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         FilterConfig as FilterConfig,
         LaunchConfig as LaunchConfig,
         ModelConfig as ModelConfig,
+        PushConfig as PushConfig,
         QueryConfig as QueryConfig,
         RankConfig as RankConfig,
         ShardConfig as ShardConfig,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from dove_core.search.embed import embed as embed
     from dove_core.search.embedder import Embedder as Embedder
     from dove_core.search.index import SearchIndex as SearchIndex
+    from dove_core.search.milvus.push import push_index as push_index
     from dove_core.search.query import Hit as Hit, Question as Question, Searcher as Searcher
     from dove_core.search.sheet import write_sheet as write_sheet
     from dove_core.training.loop import resume as resume, train as train
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "config": "ComputeConfig EmbedConfig EvalConfig ExecutorConfig FetchConfig FilterConfig LaunchConfig ModelConfig "
-    "QueryConfig RankConfig ShardConfig TrainConfig ZeroShotConfig",
+    "PushConfig QueryConfig RankConfig ShardConfig TrainConfig ZeroShotConfig",
     "data.fetching.catalog": "RELEASES",
     "data.fetching.fetch": "fetch",
     "data.fetching.plan": "FetchPlan plan_fetch",
@@ -79,6 +81,7 @@ _HOMES = {
     "search.embed": "embed",
     "search.embedder": "Embedder",
     "search.index": "SearchIndex",
+    "search.milvus.push": "push_index",
     "search.query": "Hit Question Searcher",
     "search.sheet": "write_sheet",
     "training.loop": "resume train",

@@ -262,6 +262,24 @@ class EmbedConfig:
 
 
 @dataclass(frozen=True)
+class PushConfig:
+    """How a collection in Milvus is searched."""
+
+    vector_index: Literal["flat", "hnsw"] = _setting(
+        "flat", "How Milvus searches: flat compares with every vector; hnsw with few of them, and may miss some."
+    )
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """How much of an index is held to the truth."""
+
+    sample: int = _setting(64, "Rows looked at; with --against, queries for each kind of filter.", low=1)
+    top: int = _setting(10, "With --against: hits of each query that are compared.", low=1, high=1000)
+    seed: int = _setting(0, "Seed of what is drawn.", low=0)
+
+
+@dataclass(frozen=True)
 class QueryConfig:
     """How a query is answered."""
 

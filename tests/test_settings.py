@@ -22,10 +22,12 @@ from dove_core.config import (
     FilterConfig,
     LaunchConfig,
     ModelConfig,
+    PushConfig,
     QueryConfig,
     RankConfig,
     ShardConfig,
     TrainConfig,
+    VerifyConfig,
     ZeroShotConfig,
 )
 from dove_core.data.fetching.fetch import fetch
@@ -334,6 +336,8 @@ def test_no_setting_is_left_out_here():
             "bands",
             "layout",
         },  # test_verify.py
+        PushConfig: {"vector_index"},  # tests/search/test_milvus.py
+        VerifyConfig: {"sample", "top", "seed"},  # tests/search/test_verify.py, test_milvus.py
         QueryConfig: {"top", "rerank", "exact", "min_score", "dedup"},  # test_question.py, test_nearest.py
         FilterConfig: {"bbox", "near", "within", "datetime", "source", "max_gsd", "tag"},  # test_filters.py
     }

@@ -8,10 +8,11 @@ Letters: T words, R regions, K pictures, D embedding width, h heads, d = D / h.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,15 @@ class PlainText:
             return cls(config, Tokenizer(content["words"], config.max_tokens), _read(folder / WEIGHTS))
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{folder / VOCABULARY} is not a vocabulary: {error}", hint=_HINT) from error
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that are the same for a checkpoint and for the copy of its text side."""
+        digest = hashlib.sha256(json.dumps([asdict(self.config), list(self.tokenizer.words)]).encode())
+        for name in sorted(self._weights):
+            values = np.ascontiguousarray(self._weights[name])
+            digest.update(f"{name}{values.dtype}{values.shape}".encode())
+            digest.update(values.tobytes())
+        return digest.hexdigest()[:16]
 
     def embed(self, text: str) -> PlainCaption:
         """Encode one caption.

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from dove_core.errors import UsageError
 from dove_core.files import atomic_file, make_folder, space_checked
-from dove_core.search.index import SearchIndex
 from dove_core.search.pictures import not_there
 from dove_core.search.query import Hit
 from dove_core.search.rows import Row
+from dove_core.search.searchable import Searchable
 
 TABLE = "hits.csv"
 _COLUMNS = ("rank", "score", "key", "caption", "file", "lon", "lat", "time", "source")
@@ -29,7 +29,7 @@ _MARKS = {
 }
 
 
-def copy_pictures(folder: Path, hits: Sequence[Hit], index: SearchIndex) -> list[Path]:
+def copy_pictures(folder: Path, hits: Sequence[Hit], index: Searchable) -> list[Path]:
     """Write the hits' pictures, byte for byte, into a folder as `001_KEY.jpg` and return their paths, best first.
 
     The ending is that of the picture's real format. `hits.csv` beside them tells rank, score, key, caption, file,

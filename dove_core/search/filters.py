@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -40,7 +42,8 @@ def kept_rows(table: RowTable, filters: FilterConfig) -> np.ndarray | None:
         if value
     ]
     if filters.near or filters.within:
-        masks.append(_near(table, filters.near, filters.within))
+        circle = parse_circle(filters.near, filters.within)
+        masks.append(circle.holds(*(table.numbers(name) for name in ("xmin", "ymin", "xmax", "ymax"))))
     if filters.max_gsd:
         masks.append(table.numbers("gsd") <= filters.max_gsd)  # NaN never is
     if not masks:
@@ -106,25 +109,86 @@ def _in_box(table: RowTable, text: str) -> np.ndarray:
     return found
 
 
-def _near(table: RowTable, near: str, within: str) -> np.ndarray:
-    """Return which footprints have their middle within a distance of a point on the sphere (haversine)."""
+@dataclass(frozen=True)
+class Circle:
+    """The points within `metres` of a point on the sphere, in degrees."""
+
+    latitude: float
+    longitude: float
+    metres: float
+
+    def holds(self, xmin: np.ndarray, ymin: np.ndarray, xmax: np.ndarray, ymax: np.ndarray) -> np.ndarray:
+        """Return which footprints `(N,)` have their middle in the circle (haversine); none where a corner is NaN."""
+        across = np.where(xmin > xmax, 360.0, 0.0)
+        there = np.radians((ymin + ymax) / 2), np.radians((xmin + xmax + across) / 2)
+        here = math.radians(self.latitude), math.radians(self.longitude)
+        half = (
+            np.sin((there[0] - here[0]) / 2) ** 2
+            + math.cos(here[0]) * np.cos(there[0]) * np.sin((there[1] - here[1]) / 2) ** 2
+        )
+        metres = 2 * _EARTH * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
+        held: np.ndarray = metres <= self.metres
+        return held
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Return west, south, east, north of a box, a little too large, that all of the circle lies in."""
+        angle = self.metres / _EARTH * (1 + 1e-6) + 1e-7
+        south, north = self.latitude - math.degrees(angle), self.latitude + math.degrees(angle)
+        if south <= -90 or north >= 90:  # a pole is in it
+            return -180.0, south, 180.0, north
+        across = math.degrees(math.asin(math.sin(angle) / math.cos(math.radians(self.latitude)))) + 1e-6
+        west, east = self.longitude - across, self.longitude + across
+        return west + 360 * (west < -180), south, east - 360 * (east > 180), north
+
+
+def parse_circle(near: str, within: str) -> Circle:
+    """Return the circle of `LAT,LON` and a distance.
+
+    Raises:
+        UsageError: one of them is missing, or cannot be understood.
+    """
     hint = "--near LAT,LON --within 25km: latitude first, in degrees"
     if not (near and within):
         raise UsageError("--near and --within belong together", hint=hint)
     latitude, longitude = _numbers("--near", near, 2, hint)
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
         raise UsageError(f"--near {near}: it is not on the globe", hint=hint)
-    xmin, ymin, xmax, ymax = (table.numbers(name) for name in ("xmin", "ymin", "xmax", "ymax"))
-    across = np.where(xmin > xmax, 360.0, 0.0)
-    there = np.radians((ymin + ymax) / 2), np.radians((xmin + xmax + across) / 2)
-    here = math.radians(latitude), math.radians(longitude)
-    half = (
-        np.sin((there[0] - here[0]) / 2) ** 2
-        + math.cos(here[0]) * np.cos(there[0]) * np.sin((there[1] - here[1]) / 2) ** 2
-    )
-    metres = 2 * _EARTH * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
-    found: np.ndarray = metres <= parse_distance(within)
+    return Circle(latitude, longitude, parse_distance(within))
+
+
+def parse_sources(text: str) -> list[str]:
+    """Return the names of `CH,US`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UsageError(f"--source {text!r} names none", hint="such as CH,US")
+    return names
+
+
+def parse_tags(text: str) -> list[tuple[str, str | None]]:
+    """Return keys and values of `highway=motorway,bridge`; a key alone has None and takes any value.
+
+    Raises:
+        UsageError: a key is missing.
+    """
+    found = []
+    for tag in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = tag.partition("=")
+        if not key:
+            raise UsageError(f"--tag {text!r}: {tag!r} has no key", hint="such as highway=motorway, or highway")
+        found.append((key, value if equals else None))
     return found
+
+
+def no_such_source(text: str, there: Iterable[str]) -> UsageError:
+    """Return the error for a source that no picture has, naming those that are there."""
+    names = sorted(filter(None, there))
+    hint = f"it has {', '.join(names[:20])}" if names else "none of its pictures says its source"
+    return UsageError(f"--source {text}: the index has no picture of it", hint=hint)
 
 
 def _at_time(table: RowTable, text: str) -> np.ndarray:
@@ -140,33 +204,25 @@ def _at_time(table: RowTable, text: str) -> np.ndarray:
 
 
 def _of_source(table: RowTable, text: str) -> np.ndarray:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise UsageError(f"--source {text!r} names none", hint="such as CH,US")
-    pattern = f"^(?:{'|'.join(map(re.escape, names))})$"
+    pattern = f"^(?:{'|'.join(map(re.escape, parse_sources(text)))})$"
     found = truths(pc.match_substring_regex(table.column("source"), pattern))
     if not found.any():
-        there = sorted(filter(None, pc.unique(table.column("source")).to_pylist()))
-        hint = f"it has {', '.join(there[:20])}" if there else "none of its pictures says its source"
-        raise UsageError(f"--source {text}: the index has no picture of it", hint=hint)
+        raise no_such_source(text, pc.unique(table.column("source")).to_pylist())
     return found
 
 
 def _with_tags(table: RowTable, text: str) -> np.ndarray:
     """Return which pictures have every tag of `highway=motorway,bridge` (a key alone takes any value)."""
     found = np.ones(len(table), bool)
-    for tag in filter(None, (part.strip() for part in text.split(","))):
-        key, equals, value = tag.partition("=")
-        if not key:
-            raise UsageError(f"--tag {text!r}: {tag!r} has no key", hint="such as highway=motorway, or highway")
-        # Tags are stored as JSON, whose spelling of a string is one only.
-        wanted = pc.match_substring(table.column("tags"), f"{_quoted(key)}: " + (_quoted(value) if equals else '"'))
-        found &= truths(wanted)
+    for key, value in parse_tags(text):
+        # Tags are stored as JSON, whose spelling of a string is one only; what is before it tells where a key begins.
+        tag = f"{_quoted(key)}: " + (_quoted(value) if value is not None else '"')
+        first, later = (truths(pc.match_substring(table.column("tags"), before + tag)) for before in ("{", ", "))
+        found &= first | later
     return found
 
 
 def _quoted(text: str) -> str:
-
     return json.dumps(text, ensure_ascii=False)
 
 

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dove_core.config import FilterConfig
 from dove_core.errors import SearchIndexError
 from dove_core.files import atomic_file, atomic_folder, read_record, write_record
 from dove_core.model.plain import PlainText, copy_text_side
+from dove_core.search.filters import kept_rows
 from dove_core.search.nearest import FEW, nearest, nearest_many
 from dove_core.search.pictures import read_picture
 from dove_core.search.regions import Regions, has_regions
@@ -50,13 +52,13 @@ class IndexManifest:
 class SearchIndex:
     """An opened index; rows are numbered through all parts."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open an index.
+    def __init__(self, folder: Path, *, shards: Path | None = None) -> None:
+        """Open an index; `shards` is the folder of what was embedded, where it was moved.
 
         Raises:
             SearchIndexError: there is none, or its files do not fit together.
         """
-        self.folder = folder
+        self.folder, self._shards = folder, shards
         self.manifest = read_record(folder / MANIFEST, IndexManifest, FORMAT, SearchIndexError, hint=_HINT)
         try:
             self.vectors: np.ndarray = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
@@ -71,6 +73,16 @@ class SearchIndex:
         return len(self.vectors)
 
     @property
+    def name(self) -> str:
+        """Return the folder, as messages call it."""
+        return str(self.folder)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the model that made the index."""
+        return self.manifest.fingerprint
+
+    @property
     def checkpoint(self) -> Path:
         """Return the folder of the checkpoint that made the index."""
         return Path(os.path.normpath(self.folder / self.manifest.checkpoint))
@@ -78,7 +90,7 @@ class SearchIndex:
     @property
     def shards(self) -> Path:
         """Return the folder below which the rows' shards lie."""
-        return Path(os.path.normpath(self.folder / self.manifest.shards))
+        return self._shards or Path(os.path.normpath(self.folder / self.manifest.shards))
 
     @cached_property
     def table(self) -> RowTable:
@@ -106,6 +118,14 @@ class SearchIndex:
         """The pictures' regions, None if they were not kept."""
         counts = self.manifest.counts
         return Regions(self.folder, counts) if has_regions(self.folder, len(counts)) else None
+
+    def kept(self, filters: FilterConfig) -> np.ndarray | None:
+        """Return `(N,)` bool, the rows that pass every filter; None where there is no filter.
+
+        Raises:
+            UsageError: a filter cannot be understood.
+        """
+        return kept_rows(self.table, filters) if filters != FilterConfig() else None
 
     def search(
         self, vector: np.ndarray, top: int, *, keep: np.ndarray | None = None, exact: bool = False
@@ -138,6 +158,15 @@ class SearchIndex:
             SearchIndexError: the file of rows is missing or damaged.
         """
         return self.table.rows(numbers)
+
+    def find(self, keys: Sequence[str]) -> dict[str, int]:
+        """Return the first row of each key that is there."""
+        return self.table.find(keys)
+
+    def vectors_of(self, numbers: Sequence[int]) -> np.ndarray:
+        """Return the vectors `(K, D)` float16 of some rows."""
+        vectors: np.ndarray = self.vectors[np.asarray(numbers, np.int64)]
+        return vectors
 
     def picture(self, row: Row) -> bytes:
         """Read a row's picture straight from its tar.

@@ -13,11 +13,11 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from dove_core.files import atomic_file
-from dove_core.search.index import SearchIndex
 from dove_core.search.map import NARROW, WIDE, markers_of, view_of
 from dove_core.search.pictures import not_there
 from dove_core.search.query import Hit
 from dove_core.search.rows import Row
+from dove_core.search.searchable import Searchable
 
 _SIDE = 400
 _ZOOM = 15
@@ -33,7 +33,7 @@ class _Card:
     address: str
 
 
-def write_page(path: Path, title: str, hits: Sequence[Hit], index: SearchIndex) -> None:
+def write_page(path: Path, title: str, hits: Sequence[Hit], index: Searchable) -> None:
     """Write one page with the pictures of all hits, and a map if any of them has a place.
 
     The page loads nothing. Pictures are JPEGs of at most 400 pixels a side. A marker and its pictures' cards light up
@@ -52,13 +52,13 @@ def write_page(path: Path, title: str, hits: Sequence[Hit], index: SearchIndex) 
     }
     environment = Environment(loader=PackageLoader("dove_core.search", "."), autoescape=True, trim_blocks=True)
     page = environment.get_template("page.html.j2").render(
-        title=title, cards=cards, index=index.folder.name, size=len(index), view=view, spots=spots, markers=markers
+        title=title, cards=cards, index=Path(index.name).name, size=len(index), view=view, spots=spots, markers=markers
     )
     with atomic_file(path) as stream:
         stream.write(page.encode())
 
 
-def _card(hit: Hit, index: SearchIndex) -> _Card:
+def _card(hit: Hit, index: Searchable) -> _Card:
     picture = _thumbnail(index.picture(hit.row), hit.row)
     if hit.row.place is None:
         return _Card(hit, picture, "", "")

@@ -15,9 +15,10 @@ from dove_core.errors import SearchIndexError, UsageError
 from dove_core.events import Noted, Report, silent
 from dove_core.model.tokenizer import split_words
 from dove_core.search.dedup import distinct
-from dove_core.search.filters import kept_rows
 from dove_core.search.index import SearchIndex
+from dove_core.search.milvus.address import is_address
 from dove_core.search.rows import Row
+from dove_core.search.searchable import Searchable
 
 if TYPE_CHECKING:
     from dove_core.search.embedder import Embedder
@@ -65,19 +66,38 @@ class Hit:
 class Searcher:
     """An index, ready for queries. The model that made it is loaded when a query needs its picture side."""
 
-    def __init__(self, index: SearchIndex, compute: ComputeConfig, checkpoint: Path | None = None) -> None:
+    def __init__(self, index: Searchable, compute: ComputeConfig, checkpoint: Path | None = None) -> None:
         self.index, self._compute, self._checkpoint = index, compute, checkpoint
 
     @classmethod
-    def open(cls, index: Path, compute: ComputeConfig, *, checkpoint: Path | None = None) -> Searcher:
-        """Open an index; `checkpoint` is the model that made it, where it was moved.
+    def open(
+        cls,
+        index: Path | str,
+        compute: ComputeConfig,
+        *,
+        checkpoint: Path | None = None,
+        shards: Path | None = None,
+    ) -> Searcher:
+        """Open an index.
+
+        Args:
+            index: its folder, or the address of a collection in Milvus: `http://HOST:19530/NAME`, `FILE.db/NAME`.
+            compute: where, and how precisely.
+            checkpoint: the model that made it, where it was moved. Of a collection its words alone will do, if no
+                question needs pictures: the folder `words/` of the index that was pushed.
+            shards: what was embedded, where it was moved.
 
         Raises:
-            SearchIndexError: there is no such index, or the checkpoint is another than the one that made it.
+            SearchIndexError: there is no such index, it cannot be reached, or another model made it.
             CheckpointError: the checkpoint given is missing or damaged.
+            UsageError: the address cannot be read, or pymilvus is not installed.
         """
         check(compute)
-        searcher = cls(SearchIndex(index), compute, checkpoint)
+        if is_address(str(index)):
+            from dove_core.search.milvus.remote import RemoteIndex
+
+            return cls(RemoteIndex.open(str(index), checkpoint=checkpoint, shards=shards), compute)
+        searcher = cls(SearchIndex(Path(index), shards=shards), compute, checkpoint)
         if checkpoint is not None:
             searcher.embedder  # noqa: B018  # is it the right one?
         return searcher
@@ -94,9 +114,9 @@ class Searcher:
         from dove_core.search.embedder import Embedder
 
         folder = self._checkpoint or self.index.checkpoint
-        loaded, wanted = load_checkpoint(folder), self.index.manifest.fingerprint
+        loaded, wanted = load_checkpoint(folder), self.index.fingerprint
         if loaded.fingerprint != wanted:
-            message = f"{self.index.folder} was made by the model {wanted}; {folder} is {loaded.fingerprint}"
+            message = f"{self.index.name} was made by the model {wanted}; {folder} is {loaded.fingerprint}"
             hint = "embed again with this model (`dove embed --overwrite`), or give the one of before with --checkpoint"
             raise SearchIndexError(message, hint=hint)
         return Embedder(loaded, self._compute)
@@ -177,11 +197,11 @@ class Searcher:
             report(Noted(error.message))
             return None
 
-    def _kept(self, query: QueryConfig, rank: RankConfig, filters: FilterConfig) -> np.ndarray | None:
-        """Hold the settings to their bounds; return which rows pass the filters, None for all."""
+    def _kept(self, query: QueryConfig, rank: RankConfig, filters: FilterConfig) -> Any:
+        """Hold the settings to their bounds; return which rows pass the filters, as the index says it; None for all."""
         for config in (query, rank, filters):
             check(config)
-        return kept_rows(self.index.table, filters) if filters != _NO_FILTER else None
+        return self.index.kept(filters)
 
     def _vector(self, question: Question, report: Report) -> np.ndarray:
         """Return the direction `(D,)` of a question."""
@@ -203,13 +223,13 @@ class Searcher:
         return direction
 
     def _mean_of(self, keys: Sequence[str], option: str) -> np.ndarray:
-        places = self.index.table.find(keys)
+        places = self.index.find(keys)
         if missing := [key for key in keys if key not in places]:
             example = self.index.rows([0])[0].key if len(self.index) else "none"
             raise UsageError(
                 f"{option}: the index has no picture {', '.join(missing)}", hint=f"keys are such as {example}"
             )
-        mean = self.index.vectors[sorted(places.values())].astype(np.float32).mean(axis=0)
+        mean = self.index.vectors_of(sorted(places.values())).astype(np.float32).mean(axis=0)
         found: np.ndarray = mean / np.linalg.norm(mean)
         return found
 
@@ -246,7 +266,7 @@ class Searcher:
 
     def _hits(self, numbers: np.ndarray, scores: np.ndarray, query: QueryConfig) -> list[Hit]:
         rows = self.index.rows(numbers.tolist())
-        places = distinct(rows, self.index.vectors[numbers], query.top) if query.dedup else range(len(rows))
+        places = distinct(rows, self.index.vectors_of(numbers.tolist()), query.top) if query.dedup else range(len(rows))
         chosen = list(places)[: query.top]
         return [Hit(rank, float(scores[place]), rows[place]) for rank, place in enumerate(chosen, start=1)]
 

@@ -139,17 +139,22 @@ def write_rows(path: Path, parts: Iterable[Any]) -> int:
     count = 0
     with atomic_file(path) as stream, space_checked(path), pa.ipc.new_file(stream, _SCHEMA) as writer:
         for part in parts:
-            box = part["bbox"].combine_chunks()
-            columns = {name: part[name] for name in PART_COLUMNS if name != "bbox"}
-            columns |= {name: pc.struct_field(box, name) for name in _BOX}
-            first, last = seconds_of(part["time"].to_pylist())
-            columns |= {"first_second": pa.array(first), "last_second": pa.array(last)}
-            columns = {name: pc.cast(values, _SCHEMA.field(name).type) for name, values in columns.items()}
-            columns |= {name: pc.fill_null(columns[name], float("nan")) for name in (*_BOX, "gsd")}
-            columns |= {name: pc.fill_null(columns[name], text) for name, text in (("source", ""), ("tags", "{}"))}
-            writer.write_table(pa.table({name: columns[name] for name in _SCHEMA.names}, schema=_SCHEMA))
+            writer.write_table(pa.table(part_columns(part), schema=_SCHEMA))
             count += len(part)
     return count
+
+
+def part_columns(part: Any) -> dict[str, Any]:
+    """Return the columns of the file of rows, as Arrow arrays, of a part read as a table with `PART_COLUMNS`."""
+    box = part["bbox"].combine_chunks()
+    columns = {name: part[name] for name in PART_COLUMNS if name != "bbox"}
+    columns |= {name: pc.struct_field(box, name) for name in _BOX}
+    first, last = seconds_of(part["time"].to_pylist())
+    columns |= {"first_second": pa.array(first), "last_second": pa.array(last)}
+    columns = {name: pc.cast(values, _SCHEMA.field(name).type) for name, values in columns.items()}
+    columns |= {name: pc.fill_null(columns[name], float("nan")) for name in (*_BOX, "gsd")}
+    columns |= {name: pc.fill_null(columns[name], text) for name, text in (("source", ""), ("tags", "{}"))}
+    return {name: columns[name] for name in _SCHEMA.names}
 
 
 def seconds_of(times: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:

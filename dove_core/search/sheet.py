@@ -10,10 +10,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from dove_core.files import atomic_file
-from dove_core.search.index import SearchIndex
 from dove_core.search.pictures import not_there
 from dove_core.search.query import Hit
 from dove_core.search.rows import Row
+from dove_core.search.searchable import Searchable
 
 _SIDE, _GAP, _TEXT_LINES, _FONT_SIZE = 240, 12, 4, 13
 _PAPER, _INK, _FAINT = "white", "#1a1a1a", "#666666"
@@ -26,7 +26,7 @@ def _open(data: bytes, row: Row) -> Image.Image:
         raise not_there(row.shard, row.key) from error
 
 
-def write_sheet(path: Path, title: str, hits: Sequence[Hit], index: SearchIndex, *, columns: int = 5) -> None:
+def write_sheet(path: Path, title: str, hits: Sequence[Hit], index: Searchable, *, columns: int = 5) -> None:
     """Draw hits row by row, each with rank, score and caption under its picture, as a PNG.
 
     Raises:

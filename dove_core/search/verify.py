@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dove_core.config import ComputeConfig
+from dove_core.config import ComputeConfig, VerifyConfig, check
 from dove_core.errors import DataError, SearchIndexError
 from dove_core.events import Advanced, Report, Started, silent
 from dove_core.search.embedder import Embedder
@@ -15,9 +15,6 @@ from dove_core.search.index import SearchIndex
 from dove_core.search.parts import part_name, read_part, read_vectors
 from dove_core.search.query import Searcher
 from dove_core.search.rows import Row
-
-SAMPLE = 64
-"""Rows that are looked at."""
 
 ALIKE = 0.99
 """Least cosine of a vector and its picture embedded again: halves and mixed precision stay far above it."""
@@ -37,10 +34,9 @@ class Fault:
 def verify_index(
     folder: Path,
     compute: ComputeConfig,
+    config: VerifyConfig,
     *,
     checkpoint: Path | None = None,
-    sample: int = SAMPLE,
-    seed: int = 0,
     report: Report = silent,
 ) -> tuple[int, list[Fault]]:
     """Return how many rows of an index were looked at, and what is wrong with them.
@@ -48,18 +44,19 @@ def verify_index(
     Args:
         folder: of the index.
         compute: where, and how precisely.
+        config: how many rows, drawn at random, and the seed of the draw.
         checkpoint: the model that made it, where it was moved.
-        sample: how many rows, drawn at random.
-        seed: of the draw.
         report: receives progress.
 
     Raises:
         SearchIndexError: the index is damaged as a whole, or of another model than the checkpoint.
         CheckpointError: the checkpoint is missing or damaged.
     """
-    searcher = Searcher.open(folder, compute, checkpoint=checkpoint)
-    index, embedder = searcher.index, searcher.embedder
-    chosen = np.sort(np.random.default_rng(seed).choice(len(index), min(sample, len(index)), replace=False))
+    check(config)
+    index = SearchIndex(folder)
+    embedder = Searcher(index, compute, checkpoint).embedder
+    size = min(config.sample, len(index))
+    chosen = np.sort(np.random.default_rng(config.seed).choice(len(index), size, replace=False))
     report(Started(_TASK, len(chosen), "rows"))
     starts = np.cumsum([0, *index.manifest.counts])
     parts = np.searchsorted(starts, chosen, side="right") - 1

@@ -1,4 +1,4 @@
-"""The six commands as a user runs them: right input, wrong input, exit codes, what goes where."""
+"""The commands as a user runs them: right input, wrong input, exit codes, what goes where."""
 
 from __future__ import annotations
 
@@ -263,11 +263,20 @@ def test_every_kind_of_error_has_its_own_exit_code_and_the_help_and_readme_name_
         assert re.search(rf"^\| {number} \|", readme, re.M), number
 
 
-@pytest.mark.parametrize("command", ["fetch", "shard", "train", "eval", "embed", "query"])
+COMMANDS = ["fetch", "shard", "train", "eval", "embed", "query", "index push", "index verify"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_examples(command):
-    code, out, _ = dove(command, "--help")
+    code, out, _ = dove(*command.split(), "--help")
     assert code == 0
-    assert f"dove {command}" in re.sub(r"Usage: dove \w+", "", out)
+    assert f"dove {command}" in re.sub(r"Usage: dove \w+( \w+)?", "", out)
+
+
+def test_the_help_lists_the_commands_in_the_order_of_work():
+    out = dove("--help")[1] + dove("index", "--help")[1]
+    listed = re.findall(r"^│ (\w+) {2,}\w", out, re.M)
+    assert listed == [*(name for name in COMMANDS if " " not in name), "index", "push", "verify"]
 
 
 def test_ctrl_c_ends_with_130(at_home, monkeypatch):

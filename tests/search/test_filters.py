@@ -10,7 +10,7 @@ import pytest
 
 from dove_core.config import FilterConfig
 from dove_core.errors import UsageError
-from dove_core.search.filters import kept_rows, parse_distance, parse_interval
+from dove_core.search.filters import Circle, kept_rows, parse_distance, parse_interval
 from dove_core.search.rows import PART_COLUMNS, UNKNOWN_SECOND, Row, RowTable, seconds_of, write_rows
 
 ROWS = [
@@ -18,7 +18,18 @@ ROWS = [
     Row("suva", "", "", 0, 0, (179.9, -18.1, -179.9, -18.0), "2020", "US", 0.6, {"bridge": "yes", "highway": "path"}),
     Row("nowhere", "", "", 0, 0, None, None, None, None, {}),
     Row("pole", "", "", 0, 0, (-10.0, 89.0, 10.0, 90.0), "2018-12", "S2", 10.0, {"old_highway": "motorway"}),
-    Row("quote", "", "", 0, 0, (2.39, 48.89, 2.5, 49.0), "2021-01-01", "CH", 0.2, {"name": 'x "highway": "motorway"'}),
+    Row(
+        "quote",
+        "",
+        "",
+        0,
+        0,
+        (2.39, 48.89, 2.5, 49.0),
+        "2021-01-01",
+        "CH",
+        0.2,
+        {"name": 'x "highway": "motorway"', 'old"highway': "path"},
+    ),
 ]
 
 
@@ -95,6 +106,22 @@ def test_distances_agree_with_the_law_of_cosines(tmp_path):
     assert 0 < keep.sum() < 300
 
 
+def test_the_box_around_a_circle_holds_all_of_it():
+    random = np.random.default_rng(0)
+    for latitude, longitude, metres in [(90, 0, 1), (-90, 5, 1e6), (0, 180, 1e5), (0, 0, 2e7), (0, 0, 1e8)] + [
+        (random.uniform(-90, 90), random.uniform(-180, 180), 10 ** random.uniform(0, 7.3)) for _ in range(200)
+    ]:
+        circle = Circle(latitude, longitude, metres)
+        y = np.clip(latitude + random.uniform(-1, 1, 500) * np.degrees(metres / 6.37e6), -90, 90)
+        x = random.uniform(-180, 180, 500)
+        x[::2] = (longitude + random.normal(size=250) * np.degrees(metres / 6.37e6) + 180) % 360 - 180
+        west, south, east, north = circle.box
+        across = (x >= west) & (x <= east) if west <= east else (x >= west) | (x <= east)
+        assert -180 <= west <= 180
+        assert (~circle.holds(x, y, x, y) | (across & (y >= south) & (y <= north))).all()
+    assert Circle(60, 179, 111_195).box == pytest.approx((177, 59, -179, 61), abs=1e-2)
+
+
 @pytest.mark.parametrize(
     ("interval", "keys"),
     [
@@ -118,6 +145,7 @@ def test_sources_resolution_and_tags_are_exact(table):
     assert found(table, tag="highway=motorway") == ["paris"]  # neither another key's value nor a text that looks so
     assert found(table, tag="highway") == ["paris", "suva"]
     assert found(table, tag="highway=path,bridge") == ["suva"]
+    assert found(table, tag='old"highway=path') == ["quote"]
     assert found(table, source="CH", datetime="2021") == ["quote"]
     assert found(table, bbox="2,48,3,49", tag="bridge") == []
 

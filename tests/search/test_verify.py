@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from dove_core.config import EmbedConfig
+from dove_core.config import EmbedConfig, VerifyConfig
 from dove_core.search.embed import embed
 from dove_core.search.index import SearchIndex
 from dove_core.search.parts import read_vectors
@@ -35,19 +35,30 @@ def copied(index, shapes, tmp_path):
 
 
 def test_a_true_index_has_no_faults(index):
-    assert verify_index(index.folder, ALONE, sample=20) == (20, [])
-    assert verify_index(index.folder, ALONE, sample=1000) == (72, [])
-    assert verify_index(index.folder, dataclasses.replace(ALONE, amp=True), sample=5)[1] == []
+    assert verify_index(index.folder, ALONE, VerifyConfig(sample=20)) == (20, [])
+    assert verify_index(index.folder, ALONE, VerifyConfig(sample=1000)) == (72, [])
+    assert verify_index(index.folder, dataclasses.replace(ALONE, amp=True), VerifyConfig(sample=5))[1] == []
 
 
 def test_vectors_that_drifted_from_the_parts_are_found(copied):
     vectors = np.load(copied / "vectors.npy", mmap_mode="r+")
     vectors[[3, 4]] = vectors[[4, 3]]
     vectors.flush()
-    count, faults = verify_index(copied, ALONE, sample=100)
+    count, faults = verify_index(copied, ALONE, VerifyConfig(sample=100))
     assert count == 72
     assert [fault.row for fault in faults] == [3, 4]
     assert "not the part's" in faults[0].reason
+
+
+def test_the_seed_says_which_rows_are_looked_at(copied):
+    vectors = np.load(copied / "vectors.npy", mmap_mode="r+")
+    vectors[:] = np.roll(vectors, 1, axis=0)
+    vectors.flush()
+    looked_at = [
+        [fault.row for fault in verify_index(copied, ALONE, VerifyConfig(sample=6, seed=seed))[1]] for seed in (0, 0, 1)
+    ]
+    assert len(looked_at[0]) == 6
+    assert looked_at[0] == looked_at[1] != looked_at[2]
 
 
 def test_pictures_that_are_others_or_gone_are_found(copied, shapes, tmp_path):
@@ -62,18 +73,18 @@ def test_pictures_that_are_others_or_gone_are_found(copied, shapes, tmp_path):
     content[rows[0].offset : rows[0].offset + len(taken)] = taken
     tar.write_bytes(bytes(content))
     (moved / rows[-1].shard).unlink()
-    faults = verify_index(copied, ALONE, sample=100)[1]
+    faults = verify_index(copied, ALONE, VerifyConfig(sample=100))[1]
     assert faults[0].row == 0
     assert "cosine" in faults[0].reason or "decoded" in faults[0].reason
     assert {row.key for row in rows if row.shard == rows[-1].shard} == {fault.key for fault in faults[1:]}
-    code, out, err = dove("embed", "--verify-only", "--out", str(copied), "--device", "cpu", "--workers", "0", "--json")
+    code, out, err = dove("index", "verify", str(copied), "--device", "cpu", "--sample", "72", "--json")
     assert code == 6
     assert json.loads(out)["faults"]
     assert "not what they say" in err
 
 
 def test_the_command_says_that_all_is_well(index):
-    code, out, err = dove("embed", "--verify-only", "--out", str(index.folder), "--device", "cpu", "--workers", "0")
+    code, out, err = dove("index", "verify", str(index.folder), "--device", "cpu")
     assert (code, out) == (0, "")
     assert "64 rows, drawn at random, are what they say" in err
 

@@ -1,0 +1,1 @@
+"""An index served by Milvus: pushed there, asked there, held to the local one."""
