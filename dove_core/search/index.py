@@ -20,11 +20,10 @@ from dove_core.config import FilterConfig
 from dove_core.errors import SearchIndexError
 from dove_core.files import atomic_file, atomic_folder, read_record, write_record
 from dove_core.model.plain import PlainText, copy_text_side
-from dove_core.search.filters import kept_rows
 from dove_core.search.nearest import FEW, nearest, nearest_many
 from dove_core.search.pictures import read_picture
 from dove_core.search.regions import Regions, has_regions
-from dove_core.search.rows import PART_COLUMNS, Row, RowTable, write_rows
+from dove_core.search.rows import PART_COLUMNS, Row, RowTable
 
 if TYPE_CHECKING:
     from dove_core.search.codes import Codes
@@ -125,7 +124,11 @@ class SearchIndex:
         Raises:
             UsageError: a filter cannot be understood.
         """
-        return kept_rows(self.table, filters) if filters != FilterConfig() else None
+        if filters == FilterConfig():
+            return None
+        from dove_core.search.filters import kept_rows
+
+        return kept_rows(self.table, filters)
 
     def search(
         self, vector: np.ndarray, top: int, *, keep: np.ndarray | None = None, exact: bool = False
@@ -199,6 +202,7 @@ def build_index(folder: Path, *, fingerprint: str, counts: list[int], dim: int, 
         CheckpointError: the checkpoint cannot be read.
         SpaceError: the disk is full.
     """
+    from dove_core.search.columns import write_rows
     from dove_core.search.parts import part_name, read_part, read_vectors  # Parquet is not needed to search
 
     (folder / MANIFEST).unlink(missing_ok=True)

@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dove_core.errors import SearchIndexError
-from dove_core.files import atomic_file, space_checked
 
 _HINT = "run `dove embed` again to make it from the parts"
-_BOX = ("xmin", "ymin", "xmax", "ymax")
+BOX = ("xmin", "ymin", "xmax", "ymax")
 PART_COLUMNS = ["key", "caption", "bbox", "time", "source", "gsd", "tags", "shard", "offset", "size"]
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         ("key", pa.string()),
         ("caption", pa.string()),
-        *((name, pa.float64()) for name in _BOX),
+        *((name, pa.float64()) for name in BOX),
         ("time", pa.string()),
         ("first_second", pa.int64()),
         ("last_second", pa.int64()),
@@ -78,14 +76,14 @@ class RowTable:
     """The opened file; rows are numbered through all parts."""
 
     def __init__(self, path: Path) -> None:
-        """Map what `write_rows` wrote.
+        """Map what `columns.write_rows` wrote.
 
         Raises:
             SearchIndexError: it is missing or damaged.
         """
         try:
             self._table: Any = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            if self._table.schema != _SCHEMA:
+            if self._table.schema != SCHEMA:
                 raise ValueError("it has other columns")
         except (OSError, ValueError) as error:
             raise SearchIndexError(f"{path} cannot be read: {error}", hint=_HINT) from error
@@ -115,7 +113,7 @@ class RowTable:
         """Return the first row of each key that is there."""
         column, found = self._table["key"], dict[str, int]()
         for key in keys:
-            place = pc.index(column, key).as_py()
+            place = column.index(key).as_py()
             if place >= 0:
                 found[key] = int(place)
         return found
@@ -128,33 +126,6 @@ def truths(mask: Any) -> np.ndarray:
         for chunk in mask.chunks
     ]
     return np.concatenate(chunks).astype(bool) if chunks else np.zeros(0, bool)
-
-
-def write_rows(path: Path, parts: Iterable[Any]) -> int:
-    """Write the rows of parts, read as tables with `PART_COLUMNS`, a part in memory at a time; return how many.
-
-    Raises:
-        SpaceError: the disk is full.
-    """
-    count = 0
-    with atomic_file(path) as stream, space_checked(path), pa.ipc.new_file(stream, _SCHEMA) as writer:
-        for part in parts:
-            writer.write_table(pa.table(part_columns(part), schema=_SCHEMA))
-            count += len(part)
-    return count
-
-
-def part_columns(part: Any) -> dict[str, Any]:
-    """Return the columns of the file of rows, as Arrow arrays, of a part read as a table with `PART_COLUMNS`."""
-    box = part["bbox"].combine_chunks()
-    columns = {name: part[name] for name in PART_COLUMNS if name != "bbox"}
-    columns |= {name: pc.struct_field(box, name) for name in _BOX}
-    first, last = seconds_of(part["time"].to_pylist())
-    columns |= {"first_second": pa.array(first), "last_second": pa.array(last)}
-    columns = {name: pc.cast(values, _SCHEMA.field(name).type) for name, values in columns.items()}
-    columns |= {name: pc.fill_null(columns[name], float("nan")) for name in (*_BOX, "gsd")}
-    columns |= {name: pc.fill_null(columns[name], text) for name, text in (("source", ""), ("tags", "{}"))}
-    return {name: columns[name] for name in _SCHEMA.names}
 
 
 def seconds_of(times: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
@@ -183,7 +154,7 @@ def span_of(text: str) -> tuple[int, int] | None:
 
 
 def _row(values: dict[str, Any]) -> Row:
-    corners = [values.pop(name) for name in _BOX]
+    corners = [values.pop(name) for name in BOX]
     for name in ("first_second", "last_second"):
         values.pop(name)
     gsd, source, tags = values.pop("gsd"), values.pop("source"), json.loads(values.pop("tags"))

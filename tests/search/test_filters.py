@@ -10,8 +10,9 @@ import pytest
 
 from dove_core.config import FilterConfig
 from dove_core.errors import UsageError
+from dove_core.search.columns import write_rows
 from dove_core.search.filters import Circle, kept_rows, parse_distance, parse_interval
-from dove_core.search.rows import PART_COLUMNS, UNKNOWN_SECOND, Row, RowTable, seconds_of, write_rows
+from dove_core.search.rows import PART_COLUMNS, UNKNOWN_SECOND, Row, RowTable, seconds_of
 
 ROWS = [
     Row("paris", "", "", 0, 0, (2.3, 48.8, 2.4, 48.9), "2019-07-03T10:20", "CH", 0.1, {"highway": "motorway"}),

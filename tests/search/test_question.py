@@ -123,7 +123,7 @@ def test_words_are_answered_without_torch(index):
         "import sys\nfrom pathlib import Path\nfrom dove_core import ComputeConfig, QueryConfig, RankConfig, Searcher\n"
         "hits = Searcher.open(Path(sys.argv[1]), ComputeConfig()).ask('a red circle', QueryConfig(), RankConfig())\n"
         "assert len(hits) == 10\n"
-        "sys.exit(str({'torch', 'pandas', 'faiss'} & set(sys.modules) or ''))"
+        "sys.exit(str({'torch', 'pandas', 'faiss', 'pyarrow.compute'} & set(sys.modules) or ''))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(index.folder)], capture_output=True, text=True)
     assert done.returncode in (0, 1)

@@ -15,7 +15,8 @@ import numpy as np
 
 from dove_core.errors import DataError, SearchIndexError
 from dove_core.files import parse_record, record_values
-from dove_core.search.rows import UNKNOWN_SECOND, Row, part_columns
+from dove_core.search.columns import part_columns
+from dove_core.search.rows import UNKNOWN_SECOND, Row
 
 FORMAT = 1
 CARD = "dove.card"
