@@ -5,8 +5,7 @@
 The index is made here: random vectors in clusters, a thousand of them drawn to the query (cosine about 0.45, as
 captions and pictures of a trained model are), an untrained model of full width, rows with places, times and tags, and
 regions in files without content (holes that read as zeros, and cost what bytes in the system's cache cost).
-Processes take turns; files are warm; medians. `plain` hides pydantic, which typer imports where it finds it: packages
-for development bring it here, and dove's own do not.
+Processes take turns; files are warm; medians.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ from dove_core.search.regions import record_type, regions_name
 
 PART = 50_000
 QUERY = "airport runway near a river"
-PLAIN = "import sys; sys.modules['pydantic'] = None; from dove_cli.main import run; run()"
 WORDS = [*QUERY.split(), *(f"word{k}" for k in range(20_000))]
 
 
@@ -108,7 +106,6 @@ def main() -> None:
                 "import torch": [sys.executable, "-c", "import torch"],
                 "import faiss": [sys.executable, "-c", "import faiss"],
                 "query": ask,
-                "query, plain": [sys.executable, "-c", PLAIN, *ask[3:]],
                 "query --rerank 50": [*ask, "--rerank", "50"],
                 "query --bbox": [*ask, "--bbox", "5.9,45.8,10.5,47.8"],
                 "query --datetime --source --tag": [
