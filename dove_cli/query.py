@@ -12,8 +12,9 @@ import typer
 from dove_cli.answers import Outputs, show
 from dove_cli.defaults import INDEX, named, only_index
 from dove_cli.render import print_json, reporting
-from dove_core.config import ComputeConfig, FilterConfig, QueryConfig, RankConfig
+from dove_core.config import CacheConfig, ComputeConfig, FilterConfig, QueryConfig, RankConfig
 from dove_core.errors import UsageError
+from dove_core.places import Location
 
 if TYPE_CHECKING:
     from dove_core.search.query import Question, Searcher
@@ -27,6 +28,7 @@ def query(
     filters: FilterConfig,
     rank: RankConfig,
     compute: ComputeConfig,
+    cache: CacheConfig,
     text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture of it.", rich_help_panel=_EXAMPLES)] = None,
     like: Annotated[
@@ -39,9 +41,12 @@ def query(
     queries: Annotated[
         Path | None, typer.Option(help="File with a query in each line; all are answered.", rich_help_panel=_EXAMPLES)
     ] = None,
-    index: Annotated[str | None, typer.Option(help="Name below index/, or a folder. [default: the only index]")] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(help="Name below index/, or a folder, or s3://bucket/folder. [default: the only index]"),
+    ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="The model that made the index, if it was moved. [default: where it was]")
+        Location | None, typer.Option(help="The model that made the index, if it was moved. [default: where it was]")
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Contact sheet, PNG.", rich_help_panel=_OUTPUT)] = None,
     html: Annotated[
@@ -81,7 +86,7 @@ def query(
         raise UsageError(
             "files can be written of one query's answer only", hint="ask for --json, or one query at a time"
         )
-    folder = named(INDEX, index) if index else only_index()
+    folder = named(INDEX, index, cache) if index else only_index()
     lines = _lines(queries) if queries else []
     from dove_core.search.query import Question, Searcher
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from dove_core.events import Advanced, Report, Started, silent
 from dove_core.model.checkpoint import load_checkpoint
 from dove_core.model.compute import hold_to_gpus, take_share
 from dove_core.model.dove import ImageFeatures
+from dove_core.places import Location
 from dove_core.processes import each
 from dove_core.search.embedder import Embedder, concatenated
 
@@ -57,15 +57,15 @@ def encode_split(
 class _Job:
     """What every share has in common."""
 
-    checkpoint: Path
-    shards: Path
+    checkpoint: Location
+    shards: Location
     evaluation: EvalConfig
     compute: ComputeConfig
     processes: int
 
 
 def encode_in_processes(
-    checkpoint: Path,
+    checkpoint: Location,
     embedder: Embedder,
     shards: Shards,
     evaluation: EvalConfig,

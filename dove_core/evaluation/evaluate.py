@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from dove_core.evaluation.retrieval import RetrievalScores
 from dove_core.evaluation.rows import EncodedSplit, RankedRow, rank_rows, scores_of
 from dove_core.events import Report, silent
 from dove_core.model.checkpoint import load_checkpoint
+from dove_core.places import Location
 from dove_core.search.embedder import Embedder
 
 
@@ -60,8 +60,8 @@ class Evaluation:
 
 
 def evaluate(
-    checkpoint: Path,
-    shards: Path,
+    checkpoint: Location,
+    shards: Location,
     evaluation: EvalConfig,
     rank: RankConfig,
     compute: ComputeConfig,
@@ -101,7 +101,7 @@ def evaluate(
 
 
 def _encode(
-    checkpoint: Path,
+    checkpoint: Location,
     embedder: Embedder,
     split: Shards,
     evaluation: EvalConfig,

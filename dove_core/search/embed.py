@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dove_core.config import ComputeConfig, EmbedConfig, check
-from dove_core.errors import DataError
+from dove_core.errors import DataError, UsageError
 from dove_core.events import Noted, Report, Saved, Skipped, Started, silent
 from dove_core.model.checkpoint import load_checkpoint
 from dove_core.model.compute import choose_device, hold_to_gpus
-from dove_core.places import Folder
+from dove_core.places import Location, Place, place_of
 from dove_core.processes import ALL, Part
 from dove_core.search.earlier import PartPlan, left_out
 from dove_core.search.export import export_clip_retrieval
@@ -23,9 +23,9 @@ from dove_core.search.work import TASK, Job, embed_parts
 
 
 def embed(
-    checkpoint: Path,
-    source: Path | Sequence[Path],
-    out: Path,
+    checkpoint: Location,
+    source: Location | Sequence[Location],
+    out: Location,
     embedding: EmbedConfig,
     compute: ComputeConfig,
     *,
@@ -38,7 +38,8 @@ def embed(
     Args:
         checkpoint: folder of the model.
         source: shards (a split, or a release with all its splits), tars, a folder of pictures, or GeoTIFF scenes.
-        out: folder of the index.
+            Shards may lie in a bucket.
+        out: folder of the index, here or in a bucket.
         embedding: how scenes are cut, how many pictures at once, how many processes.
         compute: where, and how precisely.
         part: which parts this call makes, of those that several machines share.
@@ -57,19 +58,22 @@ def embed(
     """
     for config in (embedding, compute):
         check(config)
+    if embedding.layout == "clip-retrieval" and not isinstance(out, Path):
+        raise UsageError("--layout clip-retrieval needs a folder here", hint="give one with --out, and copy it then")
     hold_to_gpus(choose_device(compute.device), embedding.gpus, asked=compute.device)
     model = load_checkpoint(checkpoint)
-    places = [source] if isinstance(source, Path) else list(source)
+    places = [source] if isinstance(source, Path | Place) else list(source)
     opened = open_source(places, embedding, model.config.caption_field, report)
     inputs = opened.inputs()
     plan = PartPlan(out, [PartMark(model.fingerprint, one.name, one.digest) for one in inputs], embedding.regions)
     own = part.of(len(inputs))
-    Folder(out).make()
-    Folder(out).sweep()
+    place = place_of(out)
+    place.make()
+    place.sweep()
     kept = plan.keep(own, overwrite=overwrite)
     if not part.none:
         for stale in MADE:
-            (out / stale).unlink(missing_ok=True)
+            place.remove(stale)
         report(_started([inputs[number] for number in own], [kept[number] for number in own if number in kept]))
         to_do = [number for number in own if number not in kept]
         embed_parts(Job(checkpoint, opened, plan, embedding, compute), model, to_do, report)
@@ -87,9 +91,9 @@ def embed(
     report(Noted(_need(sum(rows), model.config.embed_dim)))
     build_index(out, fingerprint=model.fingerprint, counts=rows, dim=model.config.embed_dim,
                 checkpoint=checkpoint, shards=opened.root)  # fmt: skip
-    if embedding.layout == "clip-retrieval":
+    if embedding.layout == "clip-retrieval" and isinstance(out, Path):
         export_clip_retrieval(out, len(rows))
-    report(Saved(out))
+    report(Saved(out if isinstance(out, Path) else str(out)))
     return SearchIndex(out)
 
 
@@ -112,7 +116,7 @@ def _say_what_was_left_out(facts: Sequence[PartFacts | None], own: Sequence[int]
         report(Skipped(TASK, reason, count, example))
 
 
-def _nothing_usable(places: Sequence[Path], facts: Sequence[PartFacts | None]) -> DataError:
+def _nothing_usable(places: Sequence[Location], facts: Sequence[PartFacts | None]) -> DataError:
     reasons = left_out(one for one in facts if one).items()
     why = "; ".join(f"{count} {reason}, such as {name}" for reason, (count, name) in reasons)
     message = f"{places[0]} holds no usable picture" + (f": {why}" if why else "")

@@ -52,7 +52,7 @@ def write_page(path: Path, title: str, hits: Sequence[Hit], index: SearchIndex) 
     }
     environment = Environment(loader=PackageLoader("dove_core.search", "."), autoescape=True, trim_blocks=True)
     page = environment.get_template("page.html.j2").render(
-        title=title, cards=cards, index=index.folder.name, size=len(index), view=view, spots=spots, markers=markers
+        title=title, cards=cards, index=index.location.name, size=len(index), view=view, spots=spots, markers=markers
     )
     with atomic_file(path) as stream:
         stream.write(page.encode())

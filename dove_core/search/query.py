@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +13,11 @@ from dove_core.config import ComputeConfig, FilterConfig, QueryConfig, RankConfi
 from dove_core.errors import SearchIndexError, UsageError
 from dove_core.events import Noted, Report, silent
 from dove_core.model.tokenizer import split_words
+from dove_core.places import Location
 from dove_core.search.dedup import distinct
 from dove_core.search.filters import kept_rows
 from dove_core.search.index import SearchIndex
+from dove_core.search.pictures import read_pictures
 from dove_core.search.rows import Row
 
 if TYPE_CHECKING:
@@ -65,11 +66,11 @@ class Hit:
 class Searcher:
     """An index, ready for queries. The model that made it is loaded when a query needs its picture side."""
 
-    def __init__(self, index: SearchIndex, compute: ComputeConfig, checkpoint: Path | None = None) -> None:
+    def __init__(self, index: SearchIndex, compute: ComputeConfig, checkpoint: Location | None = None) -> None:
         self.index, self._compute, self._checkpoint = index, compute, checkpoint
 
     @classmethod
-    def open(cls, index: Path, compute: ComputeConfig, *, checkpoint: Path | None = None) -> Searcher:
+    def open(cls, index: Location, compute: ComputeConfig, *, checkpoint: Location | None = None) -> Searcher:
         """Open an index; `checkpoint` is the model that made it, where it was moved.
 
         Raises:
@@ -96,7 +97,7 @@ class Searcher:
         folder = self._checkpoint or self.index.checkpoint
         loaded, wanted = load_checkpoint(folder), self.index.manifest.fingerprint
         if loaded.fingerprint != wanted:
-            message = f"{self.index.folder} was made by the model {wanted}; {folder} is {loaded.fingerprint}"
+            message = f"{self.index.location} was made by the model {wanted}; {folder} is {loaded.fingerprint}"
             hint = "embed again with this model (`dove embed --overwrite`), or give the one of before with --checkpoint"
             raise SearchIndexError(message, hint=hint)
         return Embedder(loaded, self._compute)
@@ -223,7 +224,8 @@ class Searcher:
         if stored is not None:
             return self.index.words.score(self.index.words.embed(text), *stored.read(numbers))
         rows, captions = self.index.rows(numbers.tolist()), self.embedder.embed_captions([text])
-        pictures = [(self.index.picture(row), f"{row.shard}: {row.key}") for row in rows]
+        found = read_pictures(self.index.shards, rows)
+        pictures = [(data, f"{row.shard}: {row.key}") for data, row in zip(found, rows, strict=True)]
         blocks = [pictures[k : k + _PICTURES_AT_ONCE] for k in range(0, len(pictures), _PICTURES_AT_ONCE)]
         pairs = [self.embedder.score_pairs(self.embedder.embed_pictures(block), captions)[:, 0] for block in blocks]
         return np.concatenate([part.numpy() for part in pairs])
