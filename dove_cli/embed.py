@@ -32,7 +32,7 @@ def embed(
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option(help="Name below index/, a folder, or s3://bucket/folder. [default: the run's name, or that of SOURCE]"),
+        typer.Option(help="Name below index/, a folder, or s3://bucket/folder. [default: the run's name, or SOURCE's]"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the index of another model.")] = False,
     task_id: Annotated[

@@ -12,14 +12,16 @@ import pytest
 import dove_core
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"errors", "events", "config", "bounds", "files", "places", "processes"}
+GROUND = {"errors", "events", "config", "bounds", "files", "places", "cache", "buckets", "processes"}
 MAY_IMPORT = {
     "errors": set(),
     "events": set(),
     "bounds": {"errors"},
     "config": {"bounds", "errors"},
     "files": {"errors"},
-    "places": {"errors", "files"},
+    "places": {"buckets", "config", "errors", "files"},
+    "cache": {"config", "errors", "files", "places"},
+    "buckets": {"cache", "config", "errors", "files", "places"},
     "processes": {"errors"},
     "recipes": {"config", "errors"},
     "data": GROUND | {"data"},

@@ -14,6 +14,7 @@ import torch
 
 from dove_core import config
 from dove_core.config import (
+    CacheConfig,
     ComputeConfig,
     EmbedConfig,
     EvalConfig,
@@ -319,6 +320,7 @@ def test_no_setting_is_left_out_here():
             "gpus",
             "caption_field",
         },  # test_encode.py
+        CacheConfig: {"cache_folder", "cache_size"},  # tests/test_cache.py
         LaunchConfig: {"gpus", "nodes", "rendezvous", "restarts"},  # tests/training/test_world.py and test_kills.py
         RankConfig: {"rank_by"},
         ZeroShotConfig: {"label_field", "templates", "class_names"},  # test_zero_shot.py, test_material.py
