@@ -72,7 +72,7 @@ class Bucket(Place):
         """Return what is known of every object below the address, by its name from there on; asked for anew."""
         with self._told("listed"):
             root = str(self._fs._strip_protocol(self.url)) + "/"
-            found = self._fs.find(self.url, detail=True)
+            found = self._tried("", lambda: self._fs.find(self.url, detail=True))
         below = {path.removeprefix(root): facts for path, facts in found.items() if path.startswith(root)}
         self._facts = {name: _fact(facts) for name, facts in sorted(below.items()) if not name.endswith("/")}
         return self._facts
@@ -84,13 +84,13 @@ class Bucket(Place):
     def open(self, name: str) -> BinaryIO:
         """Bring an object here and open it."""
         with self._told("read"):
-            data: bytes = self._fs.cat_file(self.where(name))
+            data: bytes = self._tried(name, lambda: self._fs.cat_file(self.where(name)))
         return io.BytesIO(data)
 
     def seekable(self, name: str) -> Any:
         """Open an object of which little is to be read: each read is a request."""
         with self._told("read"):
-            return self._fs.open(self.where(name), "rb", cache_type="none")
+            return self._tried(name, lambda: self._fs.open(self.where(name), "rb", cache_type="none"))
 
     def hold(self, names: Sequence[str]) -> Copies:
         """Return some objects as files of the cache."""
@@ -144,7 +144,7 @@ class Bucket(Place):
     def remove(self, name: str) -> None:
         """Remove an object, if it is there."""
         with self._told("removed"), suppress(FileNotFoundError):
-            self._fs.rm_file(self.where(name))
+            self._tried(name, lambda: self._fs.rm_file(self.where(name)))
 
     def at(self, name: str) -> str:
         """Return an object's address."""
@@ -192,20 +192,21 @@ class Bucket(Place):
     def _listed(self) -> list[tuple[str, str, int]]:
         with self._told("listed"):
             try:
-                found = self._fs.ls(self.url, detail=True)
+                found = self._tried("", lambda: self._fs.ls(self.url, detail=True))
             except FileNotFoundError:
                 return []
             entries = ((entry["name"].rstrip("/").rsplit("/", 1)[-1], entry["type"], entry["size"]) for entry in found)
             return sorted(entry for entry in entries if entry[0])
 
     def _tried(self, name: str, request: Callable[[], T]) -> T:
-        """Make a request for an object, again and again if it fails in a way that may pass.
+        """Make a request for an object, or for all of them, again and again if it fails in a way that may pass.
 
         Raises:
             FileNotFoundError: there is no such object.
             UsageError: it is refused, or cannot be asked for in this way.
             DownloadError: patience is at its end.
         """
+        where = self.where(name) if name else self.url
         for pause in (*_PAUSES, None):
             try:
                 return request()
@@ -213,9 +214,9 @@ class Bucket(Place):
                 raise
             except Exception as error:  # each store's client has exceptions of its own
                 if isinstance(error, PermissionError) or "redential" in type(error).__name__:
-                    raise UsageError(f"access to {self.where(name)} is refused: {error}", hint=_HINT) from error
+                    raise UsageError(f"access to {where} is refused: {error}", hint=_HINT) from error
                 if pause is None:
-                    message = f"{self.where(name)} cannot be reached: {error or type(error).__name__}"
+                    message = f"{where} cannot be reached: {error or type(error).__name__}"
                     hint = "is the network there? Run the same command again: what is finished is kept"
                     raise DownloadError(message, hint=hint) from error
                 time.sleep(pause)

@@ -196,7 +196,7 @@ def test_a_bucket_that_is_not_there_or_refuses_is_a_usage_error(server, tmp_path
     with serving() as web:
         web.files[BUCKET] = Served(b"", status=403)
         monkeypatch.setenv("AWS_ENDPOINT_URL", web.url().rstrip("/"))
-        with pytest.raises(UsageError, match="cannot be listed") as caught:
+        with pytest.raises(UsageError, match="is refused") as caught:
             Shards(Bucket(f"s3://{BUCKET}/a"))
     assert "credentials" in caught.value.hint
     s3fs.S3FileSystem.clear_instance_cache()
