@@ -9,7 +9,9 @@ import os
 from pathlib import Path
 
 from dove_cli.render import note
+from dove_core.config import CacheConfig
 from dove_core.errors import UsageError
+from dove_core.places import Location, located
 
 DATA, SHARDS, RUNS, INDEX = Path("data"), Path("shards"), Path("runs"), Path("index")
 
@@ -69,9 +71,14 @@ def say_default(message: str) -> None:
         note(message)
 
 
-def named(parent: Path, name: str) -> Path:
-    """Return `parent/name` for a bare name, and the path itself for anything with a slash in it."""
-    return Path(name) if "/" in name else parent / name
+def named(parent: Path, name: str, cache: CacheConfig) -> Location:
+    """Return `parent/name` for a bare name, and for anything with a slash in it the path or place that it says."""
+    return located(name, cache) if "/" in name else parent / name
+
+
+def name_above(location: Location) -> str:
+    """Return the name of the folder that something lies in: of a split's release, of a checkpoint's run."""
+    return (location.resolve() if isinstance(location, Path) else location).parent.name
 
 
 def _only(found: list[Path], what: str, option: str, hint: str) -> Path:

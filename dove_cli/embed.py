@@ -7,31 +7,33 @@ from typing import Annotated
 
 import typer
 
-from dove_cli.defaults import INDEX, named, only_checkpoint, only_split
+from dove_cli.defaults import INDEX, name_above, named, only_checkpoint, only_split
 from dove_cli.options import JsonOption
 from dove_cli.render import print_json, reporting
 from dove_cli.tasks import TASKS, part_of
-from dove_core.config import ComputeConfig, EmbedConfig, ExecutorConfig
+from dove_core.config import CacheConfig, ComputeConfig, EmbedConfig, ExecutorConfig
 from dove_core.errors import UsageError
+from dove_core.places import Location
 
 
 def embed(
     embedding: EmbedConfig,
     compute: ComputeConfig,
     execution: ExecutorConfig,
+    cache: CacheConfig,
     source: Annotated[
-        list[Path] | None,
+        list[Location] | None,
         typer.Argument(help="Shards, .tar files, GeoTIFFs, or a folder of pictures, tars or GeoTIFFs. "
                        "[default: as --shards]"),
     ] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint. [default: best/ of the only run]")] = None,
+    checkpoint: Annotated[Location | None, typer.Option(help="Checkpoint. [default: best/ of the only run]")] = None,
     shards: Annotated[
-        Path | None,
+        Location | None,
         typer.Option(help="A split, or a release's folder for all its splits. [default: the only test split]"),
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option(help="Name below index/, or a folder. [default: the run's name, or that of SOURCE]"),
+        typer.Option(help="Name below index/, a folder, or s3://bucket/folder. [default: the run's name, or SOURCE's]"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the index of another model.")] = False,
     task_id: Annotated[
@@ -57,20 +59,21 @@ def embed(
     - `dove embed scene.tif --tile 256 --stride 128`
     - `dove embed tars/ --out all --task-id 3 --num-tasks 16`
     - `dove embed laion/*.tar --gpus 16 --executor ray`
+    - `dove embed --shards s3://bucket/shards/sky --out s3://bucket/index/sky`
     """
     if source and shards:
         raise UsageError("both SOURCE and --shards are given", hint="leave one of them out")
     part = part_of(task_id, num_tasks, finish, makes="part")
     checkpoint = checkpoint or only_checkpoint()
     if source:
-        folder = INDEX / _name_of(source)
+        folder: Location = INDEX / _name_of(source)
     else:
         from dove_core.data.reader import split_folders
 
         shards = shards or only_split("test")
         split_folders(shards)  # raises where there are none
-        folder = INDEX / checkpoint.resolve().parent.name
-    folder = named(INDEX, out) if out else folder
+        folder = INDEX / name_above(checkpoint)
+    folder = named(INDEX, out, cache) if out else folder
     from dove_core.search.embed import embed as make
 
     with reporting() as report:
@@ -82,8 +85,10 @@ def embed(
         print_json({"index": str(folder), "pictures": len(index), "model": index.manifest.fingerprint})
 
 
-def _name_of(source: list[Path]) -> str:
+def _name_of(source: list[Location]) -> str:
     """Return a name for the index of somebody's pictures: of their folder, tar or scene."""
+    if not isinstance(source[0], Path):
+        return source[0].name
     place = source[0].resolve()
     if len(source) > 1:
         place = place.parent

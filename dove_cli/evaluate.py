@@ -15,9 +15,10 @@ from dove_cli.defaults import only_checkpoint, only_split
 from dove_cli.options import JsonOption
 from dove_cli.render import note, print_json, reporting
 from dove_cli.tables import show_differences, show_result, show_suite, warn
-from dove_core.config import ComputeConfig, EvalConfig, ExecutorConfig, RankConfig, ZeroShotConfig
+from dove_core.config import CacheConfig, ComputeConfig, EvalConfig, ExecutorConfig, RankConfig, ZeroShotConfig
 from dove_core.errors import UsageError
 from dove_core.files import make_folder
+from dove_core.places import Location
 
 if TYPE_CHECKING:
     from dove_core.evaluation.measure import Measured
@@ -31,8 +32,11 @@ def evaluate(
     rank: RankConfig,
     compute: ComputeConfig,
     execution: ExecutorConfig,
-    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint. [default: best/ of the only run]")] = None,
-    shards: Annotated[Path | None, typer.Option(help="Split to evaluate on. [default: the only test split]")] = None,
+    cache: CacheConfig,
+    checkpoint: Annotated[Location | None, typer.Option(help="Checkpoint. [default: best/ of the only run]")] = None,
+    shards: Annotated[
+        Location | None, typer.Option(help="Split to evaluate on. [default: the only test split]")
+    ] = None,
     images: Annotated[
         Path | None,
         typer.Option(
@@ -97,7 +101,7 @@ def evaluate(
 
 
 def _check_together(
-    shards: Path | None, images: Path | None, captions: Path | None, split: str, suite: Path | None
+    shards: Location | None, images: Path | None, captions: Path | None, split: str, suite: Path | None
 ) -> None:
     """Hold that one source is chosen, and nothing that does not go with it."""
     given = {"--shards": shards, "--images": images, "--suite": suite}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,8 +9,9 @@ import typer
 from dove_cli.defaults import INDEX, named, only_index
 from dove_cli.options import JsonOption
 from dove_cli.render import note, output, print_json, reporting
-from dove_core.config import ComputeConfig, PushConfig, VerifyConfig
+from dove_core.config import CacheConfig, ComputeConfig, PushConfig, VerifyConfig
 from dove_core.errors import SearchIndexError, UsageError
+from dove_core.places import Location
 
 if TYPE_CHECKING:
     from dove_core.search.milvus.agreement import Agreement
@@ -23,6 +23,7 @@ NameArgument = Annotated[
 
 def push(
     settings: PushConfig,
+    cache: CacheConfig,
     name: NameArgument = None,
     to: Annotated[
         str, typer.Option(help="http://HOST:19530 or a FILE.db of Milvus Lite; then /NAME, if not the index's.")
@@ -42,7 +43,7 @@ def push(
     - `dove index push skyscript --to http://milvus:19530/sky --vector-index hnsw`
     - `dove index push skyscript --to local.db`
     """
-    folder = named(INDEX, name) if name else only_index()
+    folder = named(INDEX, name, cache) if name else only_index()
     from dove_core.search.milvus.push import push_index
 
     with reporting() as report:
@@ -57,6 +58,7 @@ def push(
 def verify(
     settings: VerifyConfig,
     compute: ComputeConfig,
+    cache: CacheConfig,
     name: NameArgument = None,
     against: Annotated[
         str | None,
@@ -64,7 +66,7 @@ def verify(
                      "or FILE.db/NAME."),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="The model that made the index, if it was moved. [default: where it was]")
+        Location | None, typer.Option(help="The model that made the index, if it was moved. [default: where it was]")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -74,7 +76,7 @@ def verify(
     - `dove index verify everything --sample 500`
     - `dove index verify skyscript --against http://milvus:19530/skyscript`
     """
-    folder = named(INDEX, name) if name else only_index()
+    folder = named(INDEX, name, cache) if name else only_index()
     if against:
         if checkpoint:
             raise UsageError(
@@ -98,7 +100,7 @@ def verify(
     note(f"{folder}: {count} rows, drawn at random, are what they say")
 
 
-def _compare(folder: Path, against: str, settings: VerifyConfig, as_json: bool) -> None:
+def _compare(folder: Location, against: str, settings: VerifyConfig, as_json: bool) -> None:
     from dove_core.search.milvus.agreement import compare_answers
 
     with reporting() as report:

@@ -1,17 +1,25 @@
-"""Options made from settings: a command that takes a settings object gets one option for each of its fields."""
+"""Options made from settings: a command that takes a settings object gets one option for each of its fields.
+
+Paths and places are made here too: what typer would make of `s3://bucket/folder` is a path, and another one.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 from collections.abc import Callable
-from functools import wraps
-from typing import Annotated, Any, get_type_hints
+from functools import reduce, wraps
+from operator import or_
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 
 from dove_core.bounds import option_name
-from dove_core.errors import DoveError
+from dove_core.config import CacheConfig
+from dove_core.errors import DoveError, UsageError
+from dove_core.places import Location, located
 
 Command = Callable[..., None]
 
@@ -22,7 +30,9 @@ def with_settings(command: Command, *, without: frozenset[str] = frozenset()) ->
     """Replace each parameter of a settings type by the options of its fields, `without` some that it cannot use.
 
     The command's signature says `model: ModelConfig`; typer sees `--backbone`, `--image-size` and so on, with defaults
-    and help from the fields; the command is called with the object.
+    and help from the fields; the command is called with the object. A parameter that is a `Path` takes a path or a
+    `file://` address, one that is a `Location` the address of a bucket too, whose copies go where the command's
+    `CacheConfig` says.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
@@ -31,13 +41,18 @@ def with_settings(command: Command, *, without: frozenset[str] = frozenset()) ->
         if parameter.name in groups:
             parameters.extend(option for option in _options(groups[parameter.name]) if option.name not in without)
         else:
-            parameters.append(parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY))
+            annotation = _as_text(hints[parameter.name])
+            parameters.append(parameter.replace(annotation=annotation, kind=inspect.Parameter.KEYWORD_ONLY))
 
     @wraps(command)
     def flat(**values: Any) -> None:
         for name, kind in groups.items():
             names = [field.name for field in dataclasses.fields(kind) if field.name in values]
             values[name] = kind(**{field: values.pop(field) for field in names})
+        cache = next((value for value in values.values() if isinstance(value, CacheConfig)), CacheConfig())
+        for name in values.keys() - groups.keys():
+            if (kinds := _kinds(hints[name])) & _PLACES:
+                values[name] = _placed(values[name], option_name(name), cache if kinds >= _PLACES else None)
         command(**values)
 
     flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -65,6 +80,48 @@ def given(context: typer.Context, kinds: tuple[type, ...]) -> dict[str, Any]:
     names = [field.name for kind in kinds for field in dataclasses.fields(kind)]
     written = [name for name in names if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
     return {name: context.params[name] for name in written}
+
+
+_PLACES = frozenset(get_args(Location))
+"""The types of a place that may be in a bucket; one that may not has only the first of them."""
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """Return the plain types in an annotation."""
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    inner = get_args(annotation)
+    return set().union(*map(_kinds, inner)) if inner else {annotation}
+
+
+def _as_text(annotation: Any) -> Any:
+    """Return an annotation with text where it has paths and places."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        if _kinds(inner[0]) & _PLACES:
+            inner[1].metavar = inner[1].metavar or "PATH"
+        return Annotated[_as_text(inner[0]), inner[1]]
+    if origin in (Union, UnionType):
+        return reduce(or_, dict.fromkeys(map(_as_text, inner)))
+    if inner:
+        return origin[tuple(map(_as_text, inner))]
+    return str if annotation in _PLACES else annotation
+
+
+def _placed(value: Any, option: str, cache: CacheConfig | None) -> Any:
+    """Return the path or place that a text says, or each of several texts; without a `cache`, only paths are allowed.
+
+    Raises:
+        UsageError: the text is the address of a bucket, and a path is needed.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        return type(value)(_placed(one, option, cache) for one in value)
+    found = located(value, cache or CacheConfig())
+    if cache is None and not isinstance(found, Path):
+        raise UsageError(f"{option} {value} is not a path of this machine", hint="this is read or written here only")
+    return found
 
 
 def _options(kind: Any) -> list[inspect.Parameter]:

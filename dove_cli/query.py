@@ -12,8 +12,9 @@ import typer
 from dove_cli.answers import Outputs, show
 from dove_cli.defaults import INDEX, named, only_checkpoint, only_index
 from dove_cli.render import print_json, reporting
-from dove_core.config import ComputeConfig, FilterConfig, QueryConfig, RankConfig
+from dove_core.config import CacheConfig, ComputeConfig, FilterConfig, QueryConfig, RankConfig
 from dove_core.errors import UsageError
+from dove_core.places import Location
 
 if TYPE_CHECKING:
     from dove_core.search.query import Question, Searcher
@@ -27,6 +28,7 @@ def query(
     filters: FilterConfig,
     rank: RankConfig,
     compute: ComputeConfig,
+    cache: CacheConfig,
     text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture of it.", rich_help_panel=_EXAMPLES)] = None,
     like: Annotated[
@@ -41,14 +43,14 @@ def query(
     ] = None,
     index: Annotated[
         str | None,
-        typer.Option(help="Name below index/, a folder, or a collection in Milvus: http://HOST:19530/NAME, "
-                     "FILE.db/NAME. [default: the only index]"),
+        typer.Option(help="Name below index/, a folder, s3://bucket/folder, or a collection in Milvus: "
+                     "http://HOST:19530/NAME, FILE.db/NAME. [default: the only index]"),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="The model that made the index, if it was moved. [default: where it was]")
+        Location | None, typer.Option(help="The model that made the index, if it was moved. [default: where it was]")
     ] = None,
     shards: Annotated[
-        Path | None, typer.Option(help="What was embedded, if it was moved. [default: where it was]")
+        Location | None, typer.Option(help="What was embedded, if it was moved. [default: where it was]")
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Contact sheet, PNG.", rich_help_panel=_OUTPUT)] = None,
     html: Annotated[
@@ -90,7 +92,7 @@ def query(
             "files can be written of one query's answer only", hint="ask for --json, or one query at a time"
         )
     lines = _lines(queries) if queries else []
-    searcher = _opened(index, compute, checkpoint, shards)
+    searcher = _opened(index, compute, cache, checkpoint, shards)
     from dove_core.search.query import Question
 
     if not asked:
@@ -108,16 +110,23 @@ def query(
         outputs.write(_title(question), hits, searcher, question.text)
 
 
-def _opened(index: str | None, compute: ComputeConfig, checkpoint: Path | None, shards: Path | None) -> Searcher:
+def _opened(
+    index: str | None,
+    compute: ComputeConfig,
+    cache: CacheConfig,
+    checkpoint: Location | None,
+    shards: Location | None,
+) -> Searcher:
     from dove_core.search.milvus.address import is_address
     from dove_core.search.query import Searcher
 
     if not (index and is_address(index)):
         return Searcher.open(
-            named(INDEX, index) if index else only_index(), compute, checkpoint=checkpoint, shards=shards
+            named(INDEX, index, cache) if index else only_index(), compute, checkpoint=checkpoint, shards=shards
         )
     searcher = Searcher.open(index, compute, checkpoint=checkpoint, shards=shards)
-    if checkpoint is None and not searcher.index.checkpoint.is_dir():  # pushed from another machine
+    there = searcher.index.checkpoint
+    if checkpoint is None and isinstance(there, Path) and not there.is_dir():  # pushed from another machine
         searcher = Searcher.open(index, compute, checkpoint=only_checkpoint(), shards=shards)
     return searcher
 

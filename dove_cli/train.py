@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dove_cli.defaults import RUNS, named, only_run, only_split, say_default
+from dove_cli.defaults import RUNS, name_above, named, only_run, only_split, say_default
 from dove_cli.options import JsonOption, given
 from dove_cli.render import output, print_json, reporting
-from dove_core.config import ComputeConfig, LaunchConfig, ModelConfig, TrainConfig
+from dove_core.config import CacheConfig, ComputeConfig, LaunchConfig, ModelConfig, TrainConfig
 from dove_core.errors import UsageError
+from dove_core.places import Location, place_of
 from dove_core.recipes import read_recipe
 
 if TYPE_CHECKING:
@@ -27,12 +28,14 @@ def train(
     training: TrainConfig,
     compute: ComputeConfig,
     launching: LaunchConfig,
-    shards: Annotated[Path | None, typer.Option(help="Training split. [default: the only train split]")] = None,
+    cache: CacheConfig,
+    shards: Annotated[Location | None, typer.Option(help="Training split. [default: the only train split]")] = None,
     validation: Annotated[
-        Path | None, typer.Option(help="Split that chooses best/. [default: `val` beside the training split]")
+        Location | None, typer.Option(help="Split that chooses best/. [default: `val` beside the training split]")
     ] = None,
     run: Annotated[
-        str | None, typer.Option(help="Name below runs/, or a folder. [default: the release's name]")
+        str | None,
+        typer.Option(help="Name below runs/, or a folder, or s3://bucket/folder. [default: the release's name]"),
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="Settings to start from: a name such as rsicd-scratch, or a .toml file.")
@@ -47,6 +50,7 @@ def train(
     - `dove train --backbone resnet18 --image-size 96 --weights none --epochs 12`
     - `dove train --recipe rsicd-scratch`: settings found good for a data set; options that are given count more
     - `dove train --resume --epochs 30`
+    - `dove train --shards s3://bucket/shards/skyscript/train --run s3://bucket/runs/skyscript`
     - `torchrun --nproc-per-node 4 -m -- dove_cli train` joins a launcher of your own
     """
     command = shlex.join(["dove", *sys.argv[1:]])
@@ -54,24 +58,24 @@ def train(
         if resume and recipe:
             raise UsageError("--recipe cannot be given with --resume", hint="a resumed run keeps its own settings")
         if resume:
-            folder = named(RUNS, run) if run else only_run()
+            folder = named(RUNS, run, cache) if run else only_run()
             changes = given(context, (ModelConfig, TrainConfig))
             from dove_core.training.loop import resume as go_on
 
             result = go_on(
                 folder, compute, changes=changes, shards=shards, validation=validation, launching=launching,
-                command=command, report=report,
+                cache=cache, command=command, report=report,
             )  # fmt: skip
         else:
             model, training = _by_recipe(context, recipe, model, training)
             shards = shards or only_split("train")
-            folder = named(RUNS, run) if run else RUNS / shards.resolve().parent.name
+            folder = named(RUNS, run, cache) if run else RUNS / name_above(shards)
             validation = validation or _beside(shards)
             say_default(f"choosing best/ on {validation}" if validation else "no val split: best/ is the last epoch")
             from dove_core.training.loop import train as start
 
             result = start(shards, folder, model, training, compute, validation=validation, launching=launching,
-                           command=command, report=report)  # fmt: skip
+                           cache=cache, command=command, report=report)  # fmt: skip
     if result is not None:
         _show(result, as_json)
 
@@ -88,9 +92,10 @@ def _by_recipe(
     return dataclasses.replace(model, **own), dataclasses.replace(training, **other)
 
 
-def _beside(shards: Path) -> Path | None:
-    folder = shards.resolve().parent / "val"
-    return shards.parent / "val" if (folder / "manifest.json").exists() and folder != shards.resolve() else None
+def _beside(shards: Location) -> Location | None:
+    split = shards.resolve() if isinstance(shards, Path) else shards
+    folder = split.parent / "val"
+    return shards.parent / "val" if folder != split and place_of(folder).has("manifest.json") else None
 
 
 def _show(result: TrainResult, as_json: bool) -> None:

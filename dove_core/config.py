@@ -144,6 +144,14 @@ class ComputeConfig:
 
 
 @dataclass(frozen=True)
+class CacheConfig:
+    """Copies of what lies in buckets."""
+
+    cache_folder: str = _setting("", "Folder for them; none: $DOVE_CACHE, or dove in the user's cache folder.")
+    cache_size: float = _setting(50.0, "Gigabytes of it; what was used longest ago goes first.", above=0)
+
+
+@dataclass(frozen=True)
 class LaunchConfig:
     """How many processes train, and where."""
 

@@ -1,29 +1,55 @@
-"""Where finished files go: a folder of this machine, or a bucket behind an address such as `s3://bucket/folder`.
+"""Where finished files lie: in a folder of this machine, or in a bucket behind an address such as `s3://bucket/folder`.
 
 In both a file is whole or absent. A folder gets it by a rename; a bucket shows an object when its upload has ended.
+What is behind addresses is in `buckets.py`, which nobody imports who has none.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from dove_core.config import CacheConfig
 from dove_core.errors import UsageError
 from dove_core.files import atomic_file, is_left_over, make_folder, space_checked
 
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+
+class Copies:
+    """Files of a place that lie in a folder of this machine, and stay there for as long as this object is not closed.
+
+    `lock` is the descriptor of an open lock file, if only a lock keeps them.
+    """
+
+    def __init__(self, folder: Path, lock: int | None = None) -> None:
+        self.folder, self._lock = folder, lock
+
+    def __enter__(self) -> Copies:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        """Let go of them."""
+        self.close()
+
+    def close(self) -> None:
+        """Let go of them."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 class Place(ABC):
     """A folder that files are written into and read from by their names."""
 
     url: str
+    cache = CacheConfig()
+    """Where copies of what is not on this machine are kept."""
 
     @abstractmethod
     def __truediv__(self, name: str) -> Place:
@@ -83,6 +109,58 @@ class Place(ABC):
         """Return a file's path or address as text."""
         return str(self.at(name))
 
+    def __str__(self) -> str:
+        return self.url
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    @property
+    @abstractmethod
+    def parent(self) -> Place:
+        """The place that this one lies in."""
+
+    @abstractmethod
+    def has(self, name: str) -> bool:
+        """Tell whether there is a file of that name, which may have folders in it."""
+
+    @abstractmethod
+    def hold(self, names: Sequence[str]) -> Copies:
+        """Return some files as files of this machine, below one folder, under their names.
+
+        Raises:
+            FileNotFoundError: one of them is not there.
+        """
+
+    @abstractmethod
+    def range(self, name: str, start: int, length: int) -> bytes:
+        """Return bytes of a file; fewer, where it ends.
+
+        Raises:
+            OSError: there is no such file, or it cannot be read.
+        """
+
+    @abstractmethod
+    def seekable(self, name: str) -> Any:
+        """Open a file of which little is to be read, in any order.
+
+        Raises:
+            FileNotFoundError: there is none of that name.
+        """
+
+    @contextmanager
+    def here(self, name: str) -> Iterator[Path]:
+        """Give the path of a file on this machine: its own, or that of a copy.
+
+        Raises:
+            FileNotFoundError: there is none of that name.
+        """
+        with self.hold([name]) as copies:
+            yield copies.folder / name
+
 
 class Folder(Place):
     """A folder of this machine."""
@@ -141,150 +219,64 @@ class Folder(Place):
         """The folder's name."""
         return self.path.resolve().name
 
-
-class Bucket(Place):
-    """A folder in an object store, or on another machine, that fsspec can reach."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        self._system: Any = None
-
-    def __truediv__(self, name: str) -> Bucket:
-        return Bucket(f"{self.url}/{name}")
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave connections behind when travelling to another process."""
-        return {"url": self.url, "_system": None}
-
-    def sweep(self) -> None:
-        """Do nothing: an upload that broke off never appears."""
-
-    def make(self) -> None:
-        """Look for the bucket itself; folders are not made in one.
-
-        Raises:
-            UsageError: it cannot be reached, or there is none of that name.
-        """
-        with self._told("reached"):
-            bucket = self._fs._strip_protocol(self.url).split("/", 1)[0]
-            if not self._fs.exists(bucket):
-                raise FileNotFoundError(f"there is no bucket {bucket}")
-
-    def sizes(self) -> dict[str, int]:
-        """Return name and length in bytes of every object right below the address."""
-        return {name: size for name, kind, size in self._listed() if kind == "file"}
-
-    def folders(self) -> list[str]:
-        """Return the names right below the address that other names begin with, sorted."""
-        return [name for name, kind, _ in self._listed() if kind == "directory"]
-
-    def open(self, name: str) -> BinaryIO:
-        """Bring an object here and open it."""
-        with self._told("read"):
-            data: bytes = self._fs.cat_file(self.where(name))
-        return io.BytesIO(data)
-
-    @contextmanager
-    def writing(self, name: str) -> Iterator[BinaryIO]:
-        """Give a temporary file of this machine, then upload it."""
-        file, path = tempfile.mkstemp(prefix="dove-")
-        try:
-            with _temporary(file) as stream:
-                yield stream
-            with self._told("written"):
-                self._fs.put_file(path, self.where(name))
-        finally:
-            with suppress(OSError):
-                Path(path).unlink()
-
-    def remove(self, name: str) -> None:
-        """Remove an object, if it is there."""
-        with self._told("removed"), suppress(FileNotFoundError):
-            self._fs.rm_file(self.where(name))
-
-    def at(self, name: str) -> str:
-        """Return an object's address."""
-        return f"{self.url}/{name}"
-
     @property
-    def name(self) -> str:
-        """The last part of the address."""
-        return self.url.rsplit("/", 1)[-1]
+    def parent(self) -> Folder:
+        """The folder that this one lies in."""
+        return Folder(self.path.parent)
 
-    @property
-    def _fs(self) -> Any:
-        if self._system is None:
-            self._system = file_system(self.url)
-        return self._system
+    def has(self, name: str) -> bool:
+        """Tell whether there is a file of that name."""
+        return (self.path / name).exists()
 
-    def _listed(self) -> list[tuple[str, str, int]]:
-        with self._told("listed"):
-            self._fs.invalidate_cache()
-            try:
-                found = self._fs.ls(self.url, detail=True)
-            except FileNotFoundError:
-                return []
-            entries = ((entry["name"].rstrip("/").rsplit("/", 1)[-1], entry["type"], entry["size"]) for entry in found)
-            return sorted(entry for entry in entries if entry[0])
+    def hold(self, names: Sequence[str]) -> Copies:
+        """Return the files where they are."""
+        return Copies(self.path)
 
-    @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        """Turn whatever a store's client raises into an error that names the address."""
-        try:
-            yield
-        except UsageError:
-            raise
-        except Exception as error:  # each store's client has exceptions of its own
-            if isinstance(error, FileNotFoundError) and what == "read":
-                raise
-            hint = "check the address, your rights and your credentials (AWS_PROFILE, AWS_ENDPOINT_URL and the like)"
-            message = f"{self.url} cannot be {what}: {error or type(error).__name__}"
-            raise UsageError(message, hint=hint) from error
+    def range(self, name: str, start: int, length: int) -> bytes:
+        """Return bytes of a file; fewer, where it ends."""
+        with (self.path / name).open("rb") as stream:
+            stream.seek(start)
+            return stream.read(length)
+
+    def seekable(self, name: str) -> BinaryIO:
+        """Open a file."""
+        return self.open(name)
 
 
-@contextmanager
-def _temporary(file: int) -> Iterator[BinaryIO]:
-    """Give a stream on an open temporary file.
-
-    Raises:
-        SpaceError: the disk is full.
-    """
-    with space_checked(Path(tempfile.gettempdir())), os.fdopen(file, "wb") as stream:
-        yield stream
+Location = Path | Place
+"""A folder of this machine, or a place in a bucket."""
 
 
-def place_of(address: Path | str) -> Place:
+def place_of(address: Location | str, cache: CacheConfig = CacheConfig()) -> Place:  # noqa: B008  # frozen
     """Return the place behind a path, a `file://` address, or the address of a store such as `s3://bucket/folder`.
+
+    Args:
+        address: of the place; one that is a place already is returned as it is.
+        cache: where copies of what lies in a store are kept.
 
     Raises:
         UsageError: a `file://` address names another machine.
     """
+    if isinstance(address, Place):
+        return address
     if isinstance(address, Path) or "://" not in address:
         return Folder(Path(address))
     kind, _, rest = address.partition("://")
     if kind.lower() != "file":
-        return Bucket(f"{kind.lower()}://{rest}")
+        from dove_core.buckets import Bucket  # noqa: PLC0415  # paths do without
+
+        return Bucket(f"{kind.lower()}://{rest}", cache)
     if not rest.startswith("/"):
         raise UsageError(f"{address} is not the address of a folder here", hint="file:///folder has three slashes")
     return Folder(Path(rest))
 
 
-def file_system(url: str) -> Any:
-    """Return fsspec's file system for an address.
+def located(address: Location | str, cache: CacheConfig = CacheConfig()) -> Location:  # noqa: B008  # frozen
+    """Return a path for what is a folder or file of this machine, and a place for all else; as `place_of`."""
+    place = place_of(address, cache)
+    return place.path if isinstance(place, Folder) else place
 
-    Raises:
-        UsageError: nobody knows such addresses, or what speaks to them is not installed.
-    """
-    import fsspec  # noqa: PLC0415  # only where an address is not a path
 
-    kind = url.split("://", 1)[0]
-    if kind == "memory":
-        raise UsageError(f"{url} would be lost when this process ends", hint="for example s3://bucket/folder")
-    try:
-        return fsspec.filesystem(kind)
-    except ImportError as error:
-        extra = _EXTRAS.get(kind)
-        hint = f"pip install 'dove[{extra}]'" if extra else str(error)
-        raise UsageError(f"{url} needs a package that is not installed", hint=hint) from error
-    except ValueError as error:
-        raise UsageError(f"{url} is no address that is known here", hint="for example s3://bucket/folder") from error
+def absolute(location: Location) -> str:
+    """Return a path or address that means the same in any working folder."""
+    return str(location.absolute()) if isinstance(location, Path) else str(location)

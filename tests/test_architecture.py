@@ -12,14 +12,18 @@ import pytest
 import dove_core
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"errors", "events", "config", "bounds", "files", "places", "processes", "executors"}
+GROUND = {
+    "errors", "events", "config", "bounds", "files", "places", "cache", "buckets", "processes", "executors",
+}  # fmt: skip
 MAY_IMPORT = {
     "errors": set(),
     "events": set(),
     "bounds": {"errors"},
     "config": {"bounds", "errors"},
     "files": {"errors"},
-    "places": {"errors", "files"},
+    "places": {"buckets", "config", "errors", "files"},
+    "cache": {"config", "errors", "files", "places"},
+    "buckets": {"cache", "config", "errors", "files", "places"},
     "processes": {"errors"},
     "on_ray": {"config", "errors", "events", "processes"},
     "executors": {"config", "events", "on_ray", "processes"},

@@ -14,6 +14,7 @@ import torch
 
 from dove_core import config
 from dove_core.config import (
+    CacheConfig,
     ComputeConfig,
     EmbedConfig,
     EvalConfig,
@@ -322,6 +323,7 @@ def test_no_setting_is_left_out_here():
             "gpus",
             "caption_field",
         },  # test_encode.py
+        CacheConfig: {"cache_folder", "cache_size"},  # tests/test_cache.py
         LaunchConfig: {"gpus", "nodes", "rendezvous", "restarts"},  # tests/training/test_world.py and test_kills.py
         ExecutorConfig: {"executor", "ray_address"},  # tests/test_executors.py
         RankConfig: {"rank_by"},

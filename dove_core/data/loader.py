@@ -12,6 +12,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from dove_core.data.ahead import reading_ahead
 from dove_core.data.manifest import read_manifest
 from dove_core.data.plan import Plan
 from dove_core.errors import DataError, DoveError
@@ -84,6 +85,8 @@ def load(
 
     Raises:
         DataError: a shard is missing or damaged.
+        UsageError: shards lie in a bucket, and the cache is too small for those that are read at once.
+        DownloadError: the bucket cannot be reached.
     """
     feed = _Feed(samples, plan, transform)
     loader = DataLoader(
@@ -91,10 +94,13 @@ def load(
         worker_init_fn=_leave_signals,
     )  # fmt: skip
     try:
-        for batch in loader:
-            if isinstance(batch, _Failure):
-                raise batch.error
-            yield batch
+        batches = iter(loader)  # workers are forked before threads begin
+        with reading_ahead(samples, plan) as taken:
+            for batch in batches:
+                if isinstance(batch, _Failure):
+                    raise batch.error
+                taken()
+                yield batch
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise

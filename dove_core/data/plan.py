@@ -20,6 +20,11 @@ _WINDOW = 16
 class Plan(Protocol):
     """Which samples make which batch."""
 
+    @property
+    def window(self) -> int:
+        """How many shards are read at once."""
+        ...
+
     def batches(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the epoch and the numbers of the samples of one batch after another."""
         ...
@@ -32,6 +37,11 @@ class SequentialPlan:
     start: int
     stop: int
     batch_size: int
+
+    @property
+    def window(self) -> int:
+        """One shard at a time."""
+        return 1
 
     def batches(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield batches of `batch_size`, the last one shorter."""
@@ -70,6 +80,11 @@ class TrainingPlan:
     world: int = 1
     epoch: int = 0
     samples: int = 0
+
+    @property
+    def window(self) -> int:
+        """As many shards as are shuffled into each other."""
+        return _WINDOW
 
     def steps(self) -> Iterator[Step]:
         """Yield the steps from (`epoch`, `samples`) to the end."""

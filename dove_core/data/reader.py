@@ -7,7 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,15 @@ import pyarrow.parquet as pq
 from dove_core.data.manifest import MANIFEST, OK, ShardManifest, read_manifest
 from dove_core.data.sample import Sample
 from dove_core.errors import DataError
+from dove_core.places import Copies, Folder, Location, Place, place_of
 
 _BLOCK = 512
 _JSON_GUESS = 4096
 _OPEN_FILES = 32
-"""Tars kept open at once: twice the window of a shuffle, far below any system's limit."""
+"""Tars kept open at once: twice the window of a shuffle, far below any system's limit.
+
+Half as many are copies of a bucket's: those that the cache has removed need room until they are closed.
+"""
 _HINT = "run `dove shard` again to mend it"
 
 
@@ -43,17 +47,19 @@ class Record:
 class Shards:
     """The samples of one split, in shard order, read by number from 0."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open a folder that `dove shard` wrote.
+    def __init__(self, folder: Location) -> None:
+        """Open a folder, or a place in a bucket, that `dove shard` wrote.
 
         Raises:
             DataError: there is no manifest, or sidecars do not fit it.
+            UsageError, DownloadError: the bucket cannot be reached, or refuses.
         """
-        self.folder = folder
-        if not (folder / MANIFEST).exists() and (splits := sorted(p.parent.name for p in folder.glob(f"*/{MANIFEST}"))):
+        self.folder, self._place = folder, place_of(folder)
+        if not self._place.has(MANIFEST) and (splits := _splits_in(self._place)):
             message = f"{folder} is a release's folder, and one split is needed"
             raise DataError(message, hint=f"give one of {', '.join(str(folder / name) for name in splits)}")
-        self.manifest: ShardManifest = read_manifest(folder)
+        self.manifest: ShardManifest = read_manifest(self._place)
+        self._beside: Copies | None = None
         self.names = [shard.name for shard in self.manifest.shards]
         self.counts = [shard.samples for shard in self.manifest.shards]
         self._starts = np.cumsum([0, *self.counts])
@@ -72,7 +78,7 @@ class Shards:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave open files behind when travelling to another process."""
-        return {**self.__dict__, "_files": OrderedDict()}
+        return {**self.__dict__, "_files": OrderedDict(), "_beside": None}
 
     def __del__(self) -> None:
         """Close the tars."""
@@ -146,46 +152,85 @@ class Shards:
         hint = f"it has {', '.join(fields)}; a model reads the one it was trained with (--caption-field)"
         raise DataError(f"{self.folder} has no caption field {wanted!r}", hint=hint)
 
+    @property
+    def in_bucket(self) -> bool:
+        """Tell whether tars are brought here from elsewhere when they are read."""
+        return not isinstance(self._place, Folder)
+
+    def bring(self, shard: int) -> None:
+        """Bring a shard here, if it lies in a bucket, so that reading will not wait for it.
+
+        Raises:
+            DataError, UsageError, DownloadError: it is not there, or cannot be reached.
+        """
+        if self.in_bucket:
+            os.close(self._open(self.names[shard]))
+
+    def shards_of(self, numbers: np.ndarray) -> list[int]:
+        """Return the shards that some samples lie in, in the order of their first samples."""
+        found = np.searchsorted(self._starts, numbers, side="right") - 1
+        return list(dict.fromkeys(found.tolist()))
+
+    def largest(self) -> int:
+        """Return the length of the largest tar in bytes."""
+        return max((shard.bytes for shard in self.manifest.shards), default=0)
+
     def _sidecar(self, name: str, columns: list[str]) -> Any:
-        path = (self.folder / name).with_suffix(".parquet")
+        own = PurePath(name).with_suffix(".parquet").name
         try:
-            return pq.read_table(path, columns=columns, filters=[("status", "=", OK)])
+            if self._beside is None:
+                self._beside = self._place.hold([PurePath(one).with_suffix(".parquet").name for one in self.names])
+            return pq.read_table(self._beside.folder / own, columns=columns, filters=[("status", "=", OK)])
         except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{path} cannot be read: {error}", hint=_HINT) from error
+            raise DataError(f"{self._place.where(own)} cannot be read: {error}", hint=_HINT) from error
+
+    def _open(self, name: str) -> int:
+        try:
+            with self._place.here(name) as path:
+                return os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise DataError(f"{self._place.where(name)} cannot be opened: {error}", hint=_HINT) from error
 
     def _places(self, name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
         table = self._sidecar(name, ["offset", "size"])
         if len(table) != count:
-            message = f"{self.folder / name} has {len(table)} samples in its sidecar and {count} in the manifest"
+            message = f"{self._place.where(name)} has {len(table)} samples in its sidecar and {count} in the manifest"
             raise DataError(message, hint=_HINT)
         return table["offset"].to_numpy(), table["size"].to_numpy()
 
     def _pread(self, shard: int, offset: int, length: int) -> bytes:
-        path = self.folder / self.names[shard]
+        if shard not in self._files:
+            if len(self._files) >= (_OPEN_FILES // 2 if self.in_bucket else _OPEN_FILES):
+                os.close(self._files.popitem(last=False)[1])
+            self._files[shard] = self._open(self.names[shard])
+        self._files.move_to_end(shard)
         try:
-            if shard not in self._files:
-                if len(self._files) >= _OPEN_FILES:
-                    os.close(self._files.popitem(last=False)[1])
-                self._files[shard] = os.open(path, os.O_RDONLY)
-            self._files.move_to_end(shard)
             return os.pread(self._files[shard], length, offset)
         except OSError as error:
-            raise DataError(f"{path} cannot be opened: {error}", hint=_HINT) from error
+            raise DataError(f"{self._place.where(self.names[shard])} cannot be read: {error}", hint=_HINT) from error
 
     def _damaged(self, shard: int, number: int) -> DataError:
-        where = f"{self.folder / self.names[shard]} at byte {int(self._offset[number])}"
+        where = f"{self._place.where(self.names[shard])} at byte {int(self._offset[number])}"
         return DataError(f"{where} does not hold the sample its sidecar promises", hint=_HINT)
 
 
-def split_folders(path: Path) -> list[Path]:
-    """Return `path` if it is a split's folder, or the splits in it if it is a release's.
+def split_folders(release: Location) -> list[Location]:
+    """Return `release` if it is a split's folder, or the splits in it if it is a release's.
 
     Raises:
         DataError: there are no shards.
+        UsageError, DownloadError: the bucket cannot be reached, or refuses.
     """
-    if (path / "manifest.json").exists():
-        return [path]
-    found = sorted(child.parent for child in path.glob("*/manifest.json"))
+    place = place_of(release)
+    if place.has(MANIFEST):
+        return [release]
+    found = _splits_in(place)
     if not found:
-        raise DataError(f"{path} holds no shards", hint="`dove shard` makes them; give a folder with a manifest.json")
-    return found
+        raise DataError(
+            f"{release} holds no shards", hint="`dove shard` makes them; give a folder with a manifest.json"
+        )
+    return [release / name for name in found]
+
+
+def _splits_in(place: Place) -> list[str]:
+    return [name for name in place.folders() if (place / name).has(MANIFEST)]

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from dove_core.executors import Executor
 from dove_core.model.checkpoint import load_checkpoint
 from dove_core.model.compute import hold_tasks, hold_to_gpus, in_task
 from dove_core.model.dove import ImageFeatures
+from dove_core.places import Location
 from dove_core.processes import Share
 from dove_core.search.embedder import Embedder, concatenated
 
@@ -58,15 +58,15 @@ def encode_split(
 class _Job:
     """What every share has in common."""
 
-    checkpoint: Path
-    shards: Path
+    checkpoint: Location
+    shards: Location
     evaluation: EvalConfig
     compute: ComputeConfig
     share: Share
 
 
 def encode_in_tasks(
-    checkpoint: Path,
+    checkpoint: Location,
     embedder: Embedder,
     shards: Shards,
     evaluation: EvalConfig,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from dove_core.evaluation.rows import EncodedSplit, RankedRow, rank_rows, scores
 from dove_core.events import Report, silent
 from dove_core.executors import LOCAL, executing
 from dove_core.model.checkpoint import load_checkpoint
+from dove_core.places import Location
 from dove_core.search.embedder import Embedder
 
 
@@ -61,8 +61,8 @@ class Evaluation:
 
 
 def evaluate(
-    checkpoint: Path,
-    shards: Path,
+    checkpoint: Location,
+    shards: Location,
     evaluation: EvalConfig,
     rank: RankConfig,
     compute: ComputeConfig,
@@ -104,7 +104,7 @@ def evaluate(
 
 
 def _encode(
-    checkpoint: Path,
+    checkpoint: Location,
     embedder: Embedder,
     split: Shards,
     evaluation: EvalConfig,

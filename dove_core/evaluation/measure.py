@@ -17,6 +17,7 @@ from dove_core.evaluation.suite import find_sets, settings_for
 from dove_core.evaluation.zero_shot import ZeroShot, classify_split
 from dove_core.events import Report, silent
 from dove_core.executors import executing
+from dove_core.places import Location
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Request:
     `force` measures what was measured before; so does `with_section`, which a page needs.
     """
 
-    checkpoint: Path
+    checkpoint: Location
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     zero_shot: ZeroShotConfig = field(default_factory=ZeroShotConfig)
     ranking: RankConfig = field(default_factory=RankConfig)
@@ -50,7 +51,7 @@ class Request:
 class Source:
     """What to measure on: shards, or pictures with or without captions (and which split of them), or a suite."""
 
-    shards: Path | None = None
+    shards: Location | None = None
     images: Path | None = None
     captions: Path | None = None
     split: str = ""
@@ -83,7 +84,7 @@ def measure(request: Request, source: Source, *, report: Report = silent) -> lis
     raise UsageError("there is nothing to measure on", hint="give shards, images or a suite")
 
 
-def measure_shards(request: Request, shards: Path, *, report: Report = silent) -> Measured:
+def measure_shards(request: Request, shards: Location, *, report: Report = silent) -> Measured:
     """Measure retrieval on a split, or classification where a field of labels is chosen.
 
     Raises:
@@ -146,7 +147,7 @@ def _fitted(request: Request, material: Material) -> Request:
     return replace(request, zero_shot=labels)
 
 
-def _measure(request: Request, shards: Path, report: Report) -> Evaluation | ZeroShot:
+def _measure(request: Request, shards: Location, report: Report) -> Evaluation | ZeroShot:
     checkpoint, evaluation, ranking, compute = request.checkpoint, request.evaluation, request.ranking, request.compute
     if request.zero_shot.label_field:
         return classify_split(

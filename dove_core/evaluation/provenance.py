@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dove_core.data.reader import Shards
-from dove_core.errors import DataError
+from dove_core.errors import DataError, DownloadError, UsageError
 from dove_core.files import settled_folder
+from dove_core.places import Location, located, place_of
 
 _PACKAGES = ("dove", "torch", "torchvision", "numpy")
 
@@ -25,7 +26,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def provenance_of(checkpoint: Path, shards: Shards, command: str) -> dict[str, Any]:
+def provenance_of(checkpoint: Location, shards: Shards, command: str) -> dict[str, Any]:
     """Return what goes into a result beside its numbers."""
     return {
         "seen": what_it_saw(checkpoint, shards),
@@ -37,28 +38,30 @@ def provenance_of(checkpoint: Path, shards: Shards, command: str) -> dict[str, A
     }
 
 
-def what_it_saw(checkpoint: Path, shards: Shards) -> str:
+def what_it_saw(checkpoint: Location, shards: Shards) -> str:
     """Return how a checkpoint knows a split: `trained on`, `chosen on`, an empty text if not at all.
 
     `unknown` if it lies in no run folder, which alone could tell. Pictures are known again by key and size, whatever
     shards or split they lie in.
     """
-    folder = settled_folder(checkpoint).resolve()
+    place = place_of(settled_folder(checkpoint).resolve() if isinstance(checkpoint, Path) else checkpoint)
     try:
-        settings: dict[str, Any] = json.loads((folder.parent / "settings.json").read_text("utf-8"))
-        if settings["data"] == shards.manifest.fingerprint or _shares_pictures(Path(settings["shards"]), shards):
+        settings: dict[str, Any] = json.loads(place.parent.read("settings.json"))
+        data = settings["data"]
+        if data == shards.manifest.fingerprint or _shares_pictures(located(settings["shards"], place.cache), shards):
             return "trained on"
         chosen = settings["validation"]
     except (OSError, ValueError, KeyError, TypeError):
         return "unknown"
-    return "chosen on" if chosen and folder.name == "best" and _shares_pictures(Path(chosen), shards) else ""
+    is_chosen = chosen and place.name == "best" and _shares_pictures(located(chosen, place.cache), shards)
+    return "chosen on" if is_chosen else ""
 
 
-def _shares_pictures(folder: Path, shards: Shards) -> bool:
+def _shares_pictures(folder: Location, shards: Shards) -> bool:
     """Tell whether more than one in a hundred of a split's pictures lie in the shards in a folder, too."""
     try:
         other = Shards(folder)
-    except DataError:
+    except (DataError, UsageError, DownloadError):
         return False
     if other.manifest.fingerprint == shards.manifest.fingerprint:
         return True

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from dove_core.data.reader import Shards
-from dove_core.errors import CheckpointError, DataError, SpaceError
+from dove_core.errors import CheckpointError, DownloadError, SpaceError, UsageError
 from dove_core.evaluation.provenance import versions, what_it_saw
-from dove_core.files import read_json, write_json
-from dove_core.model.checkpoint import fingerprint_of
+from dove_core.files import json_bytes
+from dove_core.model.checkpoint import checkpoint_here, fingerprint_of
+from dove_core.places import Location, place_of
 
 FOLDER = "evaluations"
 """Folder of results, in the run's folder."""
@@ -24,12 +25,17 @@ _WITHOUT_EFFECT = ("batch_size", "workers", "gpus", "compile", "decode")
 
 
 def once(
-    checkpoint: Path, shards: Path, settings: Sequence[Any], measure: Callable[[], dict[str, Any]], *, force: bool
+    checkpoint: Location,
+    shards: Location,
+    settings: Sequence[Any],
+    measure: Callable[[], dict[str, Any]],
+    *,
+    force: bool,
 ) -> tuple[dict[str, Any], bool]:
     """Return the result of `measure`, or the one that the checkpoint's run folder has of the same measurement.
 
     The same means: equal weights, shards, settings and versions of packages. Results are kept only for a checkpoint
-    that lies in a run folder that can be written.
+    that lies in a run folder, here or in a bucket, that can be written.
 
     Returns:
         The result, and whether it was known before.
@@ -37,21 +43,20 @@ def once(
     Raises:
         DataError: there are no shards.
     """
-    folder = checkpoint.resolve().parent
-    if not (folder / "settings.json").exists() or not (key := _key(checkpoint, shards, settings)):
+    run = place_of(checkpoint.resolve() if isinstance(checkpoint, Path) else checkpoint).parent
+    if not run.has("settings.json") or not (key := _key(checkpoint, shards, settings)):
         return measure(), False
-    file = folder / FOLDER / f"{key}.json"
-    if file.exists() and not force:
-        with suppress(DataError):  # a damaged one is measured again
-            return read_json(file, DataError, hint=""), True
+    folder, name = run / FOLDER, f"{key}.json"
+    if not force:
+        with suppress(OSError, ValueError, RecursionError):  # there is none, or a damaged one: measured again
+            return json.loads(folder.read(name)), True
     result = measure()
-    with suppress(OSError, SpaceError):
-        file.parent.mkdir(exist_ok=True)
-        write_json(file, result)
+    with suppress(OSError, SpaceError, UsageError, DownloadError), folder.writing(name) as stream:
+        stream.write(json_bytes(result))
     return result, False
 
 
-def _key(checkpoint: Path, shards: Path, settings: Sequence[Any]) -> str:
+def _key(checkpoint: Location, shards: Location, settings: Sequence[Any]) -> str:
     """Return a digest of all that the result depends on; nothing where the checkpoint cannot be read."""
     chosen = {
         name: value
@@ -63,7 +68,8 @@ def _key(checkpoint: Path, shards: Path, settings: Sequence[Any]) -> str:
         with suppress(OSError):
             chosen["class_names"] = Path(chosen["class_names"]).read_text("utf-8", "replace")
     try:
-        model = fingerprint_of(checkpoint)
+        with checkpoint_here(checkpoint) as folder:
+            model = fingerprint_of(folder)
     except (OSError, CheckpointError):
         return ""
     split = Shards(shards)

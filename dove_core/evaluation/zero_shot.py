@@ -18,6 +18,7 @@ from dove_core.evaluation.rows import TIE
 from dove_core.events import Advanced, Report, Started, silent
 from dove_core.model.checkpoint import load_checkpoint
 from dove_core.model.dove import ImageFeatures
+from dove_core.places import Location
 from dove_core.search.embedder import Embedder, concatenated
 
 
@@ -59,8 +60,8 @@ class ZeroShot:
 
 
 def classify_split(
-    checkpoint: Path,
-    shards: Path,
+    checkpoint: Location,
+    shards: Location,
     zero_shot: ZeroShotConfig,
     ranking: RankConfig,
     compute: ComputeConfig,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from dove_core.errors import CheckpointError, UsageError
 from dove_core.files import read_json, read_record, settled_folder, write_json, write_record
 from dove_core.model.dove import Dove
 from dove_core.model.tokenizer import Tokenizer
+from dove_core.places import Location, Place
 
 FORMAT = 1
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "model.json", "vocabulary.json"
@@ -48,13 +51,43 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     write_json(folder / VOCABULARY, {"format": FORMAT, "words": checkpoint.tokenizer.words})
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint, its model on the CPU in evaluation mode.
+@contextmanager
+def checkpoint_here(location: Location) -> Iterator[Path]:
+    """Give a checkpoint's folder on this machine: its own, or one with copies of the three files from a bucket.
+
+    Raises:
+        CheckpointError: the bucket holds none there.
+        UsageError, DownloadError: the bucket cannot be reached, or refuses.
+    """
+    if isinstance(location, Path):
+        yield settled_folder(location)
+        return
+    try:
+        copies = settled_place(location).hold([WEIGHTS, VOCABULARY, CONFIG])
+    except FileNotFoundError as error:
+        raise CheckpointError(str(error), hint=_HINT) from None
+    with copies:
+        yield copies.folder
+
+
+def settled_place(place: Place) -> Place:
+    """Return a place, or the older one beside it if the checkpoint there is not whole: the configuration comes last."""
+    old = place.parent / f"{place.name}.old"
+    return old if not place.has(CONFIG) and old.has(CONFIG) else place
+
+
+def load_checkpoint(location: Location) -> Checkpoint:
+    """Read a checkpoint from a folder or a bucket, its model on the CPU in evaluation mode.
 
     Raises:
         CheckpointError: a file is missing, damaged, of another format, or does not fit the others.
+        UsageError, DownloadError: the bucket cannot be reached, or refuses.
     """
-    folder = settled_folder(folder)
+    with checkpoint_here(location) as folder:
+        return _load(folder)
+
+
+def _load(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder", hint=_HINT)
     config = read_record(folder / CONFIG, ModelConfig, FORMAT, CheckpointError, hint=_HINT)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dove_core.config import ComputeConfig, EmbedConfig, ExecutorConfig, check
-from dove_core.errors import DataError
+from dove_core.errors import DataError, UsageError
 from dove_core.events import Noted, Report, Saved, Skipped, Started, silent
 from dove_core.executors import LOCAL, Executor, executing
 from dove_core.model.checkpoint import load_checkpoint
 from dove_core.model.compute import hold_tasks
-from dove_core.places import Folder
+from dove_core.places import Location, Place, place_of
 from dove_core.processes import ALL, Part
 from dove_core.search.earlier import PartPlan, left_out
 from dove_core.search.export import export_clip_retrieval
@@ -24,9 +24,9 @@ from dove_core.search.work import TASK, Job, embed_parts
 
 
 def embed(
-    checkpoint: Path,
-    source: Path | Sequence[Path],
-    out: Path,
+    checkpoint: Location,
+    source: Location | Sequence[Location],
+    out: Location,
     embedding: EmbedConfig,
     compute: ComputeConfig,
     *,
@@ -40,7 +40,8 @@ def embed(
     Args:
         checkpoint: folder of the model.
         source: shards (a split, or a release with all its splits), tars, a folder of pictures, or GeoTIFF scenes.
-        out: folder of the index.
+            Shards may lie in a bucket.
+        out: folder of the index, here or in a bucket.
         embedding: how scenes are cut, how many pictures at once, how many processes.
         compute: where, and how precisely.
         part: which parts this call makes, of those that several machines share.
@@ -60,16 +61,18 @@ def embed(
     """
     for config in (embedding, compute):
         check(config)
-    places = [source] if isinstance(source, Path) else list(source)
+    if embedding.layout == "clip-retrieval" and not isinstance(out, Path):
+        raise UsageError("--layout clip-retrieval needs a folder here", hint="give one with --out, and copy it then")
+    places = [source] if isinstance(source, Path | Place) else list(source)
     with executing(execution) as executor:
         compute = hold_tasks(executor, compute, embedding.gpus)
         return _embed(checkpoint, places, out, embedding, compute, part, overwrite, executor, report)
 
 
 def _embed(
-    checkpoint: Path,
-    places: Sequence[Path],
-    out: Path,
+    checkpoint: Location,
+    places: Sequence[Location],
+    out: Location,
     embedding: EmbedConfig,
     compute: ComputeConfig,
     part: Part,
@@ -82,17 +85,18 @@ def _embed(
     inputs = opened.inputs()
     plan = PartPlan(out, [PartMark(model.fingerprint, one.name, one.digest) for one in inputs], embedding.regions)
     own = part.of(len(inputs))
-    Folder(out).make()
-    Folder(out).sweep()
+    place = place_of(out)
+    place.make()
+    place.sweep()
     kept = plan.keep(own, overwrite=overwrite)
     if not part.none:
         for stale in MADE:
-            (out / stale).unlink(missing_ok=True)
+            place.remove(stale)
         report(_started([inputs[number] for number in own], [kept[number] for number in own if number in kept]))
         to_do = [number for number in own if number not in kept]
         pictures = sum(one.count or 0 for one in inputs)
         embed_parts(Job(checkpoint, opened, plan, embedding, compute, pictures), model, to_do, executor, report)
-        Folder(out).sweep()  # of workers that were killed
+        place.sweep()  # of workers that were killed
     facts = plan.all()
     _say_what_was_left_out(facts, own, report)
     try:
@@ -107,9 +111,9 @@ def _embed(
     report(Noted(_need(sum(rows), model.config.embed_dim)))
     build_index(out, fingerprint=model.fingerprint, counts=rows, dim=model.config.embed_dim,
                 checkpoint=checkpoint, shards=opened.root)  # fmt: skip
-    if embedding.layout == "clip-retrieval":
+    if embedding.layout == "clip-retrieval" and isinstance(out, Path):
         export_clip_retrieval(out, len(rows))
-    report(Saved(out))
+    report(Saved(out if isinstance(out, Path) else str(out)))
     return SearchIndex(out)
 
 
@@ -132,7 +136,7 @@ def _say_what_was_left_out(facts: Sequence[PartFacts | None], own: Sequence[int]
         report(Skipped(TASK, reason, count, example))
 
 
-def _nothing_usable(places: Sequence[Path], facts: Sequence[PartFacts | None]) -> DataError:
+def _nothing_usable(places: Sequence[Location], facts: Sequence[PartFacts | None]) -> DataError:
     reasons = left_out(one for one in facts if one).items()
     why = "; ".join(f"{count} {reason}, such as {name}" for reason, (count, name) in reasons)
     message = f"{places[0]} holds no usable picture" + (f": {why}" if why else "")

@@ -8,20 +8,24 @@ made from them again, and is refused under another model.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import posixpath
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dove_core.config import FilterConfig
 from dove_core.errors import SearchIndexError
-from dove_core.files import atomic_file, atomic_folder, read_record, write_record
+from dove_core.files import atomic_file, atomic_folder, json_bytes, read_record, record_values
 from dove_core.model.plain import PlainText, copy_text_side
+from dove_core.places import Copies, Folder, Location, Place, absolute, located, place_of
 from dove_core.search.nearest import FEW, nearest, nearest_many
-from dove_core.search.pictures import read_picture
+from dove_core.search.pictures import read_picture, read_pictures
 from dove_core.search.regions import Regions, has_regions
 from dove_core.search.rows import PART_COLUMNS, Row, RowTable
 
@@ -39,7 +43,10 @@ _AGAIN = "run `dove embed` again to make it from the parts"
 
 @dataclass(frozen=True)
 class IndexManifest:
-    """What an index is: whose vectors, of which shards. Paths are relative to the index's folder."""
+    """What an index is: whose vectors, of which shards. Paths are relative to the index's folder.
+
+    What does not lie in the same bucket, or on the same machine, has its full path or address instead.
+    """
 
     fingerprint: str
     dim: int
@@ -51,13 +58,19 @@ class IndexManifest:
 class SearchIndex:
     """An opened index; rows are numbered through all parts."""
 
-    def __init__(self, folder: Path, *, shards: Path | None = None) -> None:
-        """Open an index; `shards` is the folder of what was embedded, where it was moved.
+    def __init__(self, location: Location, *, shards: Location | None = None) -> None:
+        """Open an index; one in a bucket comes here first, unless it is here already.
+
+        `shards` is where what was embedded lies, if it was moved.
 
         Raises:
             SearchIndexError: there is none, or its files do not fit together.
+            UsageError, DownloadError: the bucket cannot be reached, or refuses.
         """
-        self.folder, self._shards = folder, shards
+        self.location, self._place = location, place_of(location)
+        self._copies = _copies(self._place)
+        self.folder = folder = self._copies.folder
+        self._shards = shards
         self.manifest = read_record(folder / MANIFEST, IndexManifest, FORMAT, SearchIndexError, hint=_HINT)
         try:
             self.vectors: np.ndarray = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
@@ -73,8 +86,8 @@ class SearchIndex:
 
     @property
     def name(self) -> str:
-        """Return the folder, as messages call it."""
-        return str(self.folder)
+        """Return where it lies, as messages call it."""
+        return str(self.location)
 
     @property
     def fingerprint(self) -> str:
@@ -82,14 +95,22 @@ class SearchIndex:
         return self.manifest.fingerprint
 
     @property
-    def checkpoint(self) -> Path:
+    def checkpoint(self) -> Location:
         """Return the folder of the checkpoint that made the index."""
-        return Path(os.path.normpath(self.folder / self.manifest.checkpoint))
+        return _towards(self._place, self.manifest.checkpoint)
 
     @property
-    def shards(self) -> Path:
+    def shards(self) -> Location:
         """Return the folder below which the rows' shards lie."""
-        return self._shards or Path(os.path.normpath(self.folder / self.manifest.shards))
+        return self._shards or _towards(self._place, self.manifest.shards)
+
+    def part(self, name: str) -> AbstractContextManager[Path]:
+        """Give the file of an embedding part on this machine.
+
+        Raises:
+            FileNotFoundError: the bucket has none of that name.
+        """
+        return self._place.here(name)
 
     @cached_property
     def table(self) -> RowTable:
@@ -172,12 +193,16 @@ class SearchIndex:
         return vectors
 
     def picture(self, row: Row) -> bytes:
-        """Read a row's picture straight from its tar.
+        """Read a row's picture straight from its tar, wherever that lies.
 
         Raises:
             SearchIndexError: the tar is not there any more, or shorter than before.
         """
         return read_picture(self.shards, row.shard, row.offset, row.size)
+
+    def pictures(self, rows: Sequence[Row]) -> list[bytes]:
+        """Read the pictures of some rows; those in a bucket several at once. Errors as of `picture`."""
+        return read_pictures(self.shards, rows)
 
     @cached_property
     def codes(self) -> Codes:
@@ -194,35 +219,95 @@ class SearchIndex:
         return codes
 
 
-def build_index(folder: Path, *, fingerprint: str, counts: list[int], dim: int, checkpoint: Path, shards: Path) -> None:
-    """Make an index from its parts; the manifest comes last.
+def build_index(
+    out: Location, *, fingerprint: str, counts: list[int], dim: int, checkpoint: Location, shards: Location
+) -> None:
+    """Make an index from its parts, here, and put it where they lie; the manifest comes last.
 
     Raises:
         SearchIndexError: a part is missing, damaged, or has other rows than `counts` says.
         CheckpointError: the checkpoint cannot be read.
         SpaceError: the disk is full.
+        UsageError, DownloadError: the bucket cannot be reached, or refuses.
     """
-    from dove_core.search.columns import write_rows
-    from dove_core.search.parts import part_name, read_part, read_vectors  # Parquet is not needed to search
+    from dove_core.buckets import Bucket
+    from dove_core.model.checkpoint import checkpoint_here
 
-    (folder / MANIFEST).unlink(missing_ok=True)
+    place = place_of(out)
+    place.remove(MANIFEST)
+    with ExitStack() as stack:
+        folder = out if isinstance(out, Path) else Path(stack.enter_context(TemporaryDirectory(prefix="dove-")))
+        _write_from_parts(folder, place, counts, dim)
+        if not isinstance(checkpoint, Path) or checkpoint.is_dir():
+            with checkpoint_here(checkpoint) as model, atomic_folder(folder / WORDS) as words:
+                copy_text_side(model, words)
+        if isinstance(place, Bucket):
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                place.put(path, path.relative_to(folder).as_posix())
+            if not (folder / CODES).exists():
+                place.remove(CODES)  # of a larger index that was there before
+    manifest = IndexManifest(fingerprint, dim, counts, *(_from(out, other) for other in (checkpoint, shards)))
+    with place.writing(MANIFEST) as stream:
+        stream.write(json_bytes(record_values(manifest, FORMAT)))
+
+
+def _write_from_parts(folder: Path, place: Place, counts: list[int], dim: int) -> None:
+    """Write vectors, rows and codes into a folder; the parts lie in a place."""
+    from dove_core.search.columns import write_rows
+    from dove_core.search.parts import part_name, read_part, read_vectors
+
     with atomic_file(folder / VECTORS) as stream:
         header = {"descr": "<f2", "fortran_order": False, "shape": (sum(counts), dim)}
         np.lib.format.write_array_header_1_0(stream, header)
         for part, count in enumerate(counts):
-            vectors = read_vectors(folder / part_name(part))
+            with place.here(part_name(part)) as path:
+                vectors = read_vectors(path)
             if vectors.shape != (count, dim):
-                message = f"{folder / part_name(part)} holds {vectors.shape} vectors, not {(count, dim)}"
+                message = f"{place.where(part_name(part))} holds {vectors.shape} vectors, not {(count, dim)}"
                 raise SearchIndexError(message, hint="remove it and run `dove embed` again")
             stream.write(np.ascontiguousarray(vectors).tobytes())
-    write_rows(folder / ROWS, (read_part(folder / part_name(part), PART_COLUMNS) for part in range(len(counts))))
+
+    def rows() -> Iterator[Any]:
+        for part in range(len(counts)):
+            with place.here(part_name(part)) as path:
+                yield read_part(path, PART_COLUMNS)
+
+    write_rows(folder / ROWS, rows())
     (folder / CODES).unlink(missing_ok=True)
     if sum(counts) > FEW:
         from dove_core.search.codes import build_codes  # faiss is imported where it is used
 
         build_codes(folder / CODES, np.load(folder / VECTORS, mmap_mode="r"))
-    if checkpoint.is_dir():
-        with atomic_folder(folder / WORDS) as words:
-            copy_text_side(checkpoint, words)
-    relative = [os.path.relpath(path, folder) for path in (checkpoint, shards)]
-    write_record(folder / MANIFEST, IndexManifest(fingerprint, dim, counts, *relative), FORMAT)
+
+
+def _copies(place: Place) -> Copies:
+    """Return the files of an index that a query may need: all but the parts."""
+    if isinstance(place, Folder):
+        return place.hold(MADE)
+    from dove_core.buckets import Bucket
+
+    assert isinstance(place, Bucket)
+    names = [name for name in place.facts() if name in MADE or name.startswith((f"{WORDS}/", "regions-"))]
+    if MANIFEST not in names:
+        raise SearchIndexError(f"{place.where(MANIFEST)} does not exist", hint=_HINT)
+    return place.hold(names)
+
+
+def _from(out: Location, other: Location) -> str:
+    """Return the way from an index to something else: relative on one machine or in one bucket, or else in full."""
+    if isinstance(out, Path) and isinstance(other, Path):
+        return os.path.relpath(other, out)
+    here, there = absolute(out).split("/"), absolute(other).split("/")
+    if here[:3] != there[:3] or isinstance(out, Path):  # ["s3:", "", "bucket"]
+        return absolute(other)
+    return posixpath.relpath("/".join(["", *there[3:]]), "/".join(["", *here[3:]]))
+
+
+def _towards(place: Place, way: str) -> Location:
+    """Return where such a way leads."""
+    if "://" in way or (way.startswith("/") and not isinstance(place, Folder)):
+        return located(way, place.cache)
+    if isinstance(place, Folder):
+        return Path(os.path.normpath(place.path / way))
+    kind, _, rest = place.url.partition("://")
+    return located(f"{kind}://{posixpath.normpath(f'{rest}/{way}')}", place.cache)

@@ -13,6 +13,7 @@ from dove_core.data.sharding.archives import JUNK, files_below
 from dove_core.data.sharding.task import SIGN
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Report
+from dove_core.places import Location
 from dove_core.search.folders import PictureFolder
 from dove_core.search.scenes import ENDINGS as SCENES, Scenes
 from dove_core.search.source import Input, Source
@@ -22,11 +23,11 @@ TARS = (".tar",)
 _HINT = "give shards, .tar files, a folder of pictures, or GeoTIFFs with --tile 256"
 
 
-def open_source(places: Sequence[Path], settings: EmbedConfig, field: str, report: Report) -> Source:
+def open_source(locations: Sequence[Location], settings: EmbedConfig, field: str, report: Report) -> Source:
     """Open what is to be embedded.
 
     Args:
-        places: one folder, or several files of one kind.
+        locations: one folder, or several files of one kind; or shards in a bucket.
         settings: with `tile`, GeoTIFFs are cut into tiles, and nothing else is read.
         field: the caption field that the model reads.
         report: hears what is left out of scenes.
@@ -35,6 +36,13 @@ def open_source(places: Sequence[Path], settings: EmbedConfig, field: str, repor
         UsageError: the files are of several kinds, of none that can be embedded, or do not go with `--tile`.
         DataError: there is nothing, or it is damaged.
     """
+    places = [location for location in locations if isinstance(location, Path)]
+    if len(places) < len(locations):
+        if settings.tile or len(locations) > 1:
+            raise UsageError(
+                "only shards can be embedded straight from a bucket", hint="one place with a manifest.json"
+            )
+        return ReleaseShards(locations[0], field)
     for place in places:
         if not place.exists():
             raise DataError(f"{place} does not exist", hint=_HINT)
@@ -94,8 +102,8 @@ def _below_one_root(places: Sequence[Path]) -> tuple[Path, list[Path]]:
 class ReleaseShards:
     """Splits that `dove shard` made; a part is a shard."""
 
-    def __init__(self, folder: Path, field: str) -> None:
-        """Open a split, or a release with all its splits.
+    def __init__(self, folder: Location, field: str) -> None:
+        """Open a split, or a release with all its splits, here or in a bucket.
 
         Raises:
             DataError: shards are missing or damaged, or have several caption fields and not the wanted one.
@@ -114,13 +122,19 @@ class ReleaseShards:
         split, shard = self._parts[part]
         return ShardSamples(self._splits[split], shard, self._name(part))
 
+    def bring(self, part: int) -> None:
+        """Bring here the shard of a part, if it lies in a bucket."""
+        split, shard = self._parts[part]
+        self._splits[split].bring(shard)
+
     def field(self, part: int) -> str:
         """Return the model's caption field, or the only one that the split has."""
         return self._fields[self._parts[part][0]]
 
     def _name(self, part: int) -> str:
         split, shard = self._parts[part]
-        return (self._splits[split].folder / self._splits[split].names[shard]).relative_to(self.root).as_posix()
+        own = self._splits[split]
+        return own.names[shard] if own.folder == self.root else f"{own.folder.name}/{own.names[shard]}"
 
     def _facts(self, part: int) -> tuple[str, int]:
         split, shard = self._parts[part]

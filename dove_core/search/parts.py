@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from dove_core.data.reader import Record
 from dove_core.errors import SearchIndexError
-from dove_core.files import atomic_file
+from dove_core.places import Location, Place, place_of
 
 _MARK, _SKIPPED = b"dove", b"dove_skipped"
 _BOX = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
@@ -60,7 +60,7 @@ def part_name(number: int) -> str:
 
 
 def write_part(
-    path: Path,
+    path: Location,
     records: Sequence[Record],
     vectors: np.ndarray,
     *,
@@ -71,7 +71,7 @@ def write_part(
     """Write one row for each record: its vector `(N, D)` as float16, and what is known of it.
 
     Args:
-        path: where the part goes.
+        path: where the part goes, here or in a bucket.
         records: the samples of one part, in order; their `shard` is the path of their file below the root.
         vectors: their embeddings.
         field: which captions are kept; the first one of each sample.
@@ -96,11 +96,11 @@ def write_part(
     }
     known: dict[bytes, Any] = {_MARK: asdict(mark), _SKIPPED: dict(skipped), b"geo": _GEO}
     table = pa.table(columns).replace_schema_metadata({k: json.dumps(value).encode() for k, value in known.items()})
-    with atomic_file(path) as stream:
+    with place_of(path.parent).writing(path.name) as stream:
         pq.write_table(table, stream, compression="zstd")
 
 
-def read_facts(path: Path) -> PartFacts | None:
+def read_facts(place: Place, name: str) -> PartFacts | None:
     """Return what a part says of itself, or None if there is no such part.
 
     Its mark is None if it is in the form of another version.
@@ -109,14 +109,17 @@ def read_facts(path: Path) -> PartFacts | None:
         SearchIndexError: the file is damaged or not a part.
     """
     try:
-        metadata = pq.read_metadata(path)
+        with place.seekable(name) as stream:
+            metadata = pq.read_metadata(stream)
         found: dict[bytes, bytes] = metadata.metadata or {}
         mark = json.loads(found[_MARK])
         skipped = {reason: (count, name) for reason, (count, name) in json.loads(found.get(_SKIPPED, b"{}")).items()}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SearchIndexError(f"{path} is damaged: {error}", hint="remove it and run `dove embed` again") from error
+        raise SearchIndexError(
+            f"{place.where(name)} is damaged: {error}", hint="remove it and run `dove embed` again"
+        ) from error
     known = mark.keys() == {field.name for field in fields(PartMark)}
     return PartFacts(PartMark(**mark) if known else None, metadata.num_rows, skipped)
 

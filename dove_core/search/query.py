@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from dove_core.config import ComputeConfig, FilterConfig, QueryConfig, RankConfi
 from dove_core.errors import SearchIndexError, UsageError
 from dove_core.events import Noted, Report, silent
 from dove_core.model.tokenizer import split_words
+from dove_core.places import Location, located
 from dove_core.search.dedup import distinct
 from dove_core.search.index import SearchIndex
 from dove_core.search.milvus.address import is_address
@@ -66,17 +66,17 @@ class Hit:
 class Searcher:
     """An index, ready for queries. The model that made it is loaded when a query needs its picture side."""
 
-    def __init__(self, index: Searchable, compute: ComputeConfig, checkpoint: Path | None = None) -> None:
+    def __init__(self, index: Searchable, compute: ComputeConfig, checkpoint: Location | None = None) -> None:
         self.index, self._compute, self._checkpoint = index, compute, checkpoint
 
     @classmethod
     def open(
         cls,
-        index: Path | str,
+        index: Location | str,
         compute: ComputeConfig,
         *,
-        checkpoint: Path | None = None,
-        shards: Path | None = None,
+        checkpoint: Location | None = None,
+        shards: Location | None = None,
     ) -> Searcher:
         """Open an index.
 
@@ -97,7 +97,7 @@ class Searcher:
             from dove_core.search.milvus.remote import RemoteIndex
 
             return cls(RemoteIndex.open(str(index), checkpoint=checkpoint, shards=shards), compute)
-        searcher = cls(SearchIndex(Path(index), shards=shards), compute, checkpoint)
+        searcher = cls(SearchIndex(located(index), shards=shards), compute, checkpoint)
         if checkpoint is not None:
             searcher.embedder  # noqa: B018  # is it the right one?
         return searcher
@@ -259,7 +259,8 @@ class Searcher:
         if stored is not None:
             return self.index.words.score(self.index.words.embed(text), *stored.read(numbers))
         rows, captions = self.index.rows(numbers.tolist()), self.embedder.embed_captions([text])
-        pictures = [(self.index.picture(row), f"{row.shard}: {row.key}") for row in rows]
+        found = self.index.pictures(rows)
+        pictures = [(data, f"{row.shard}: {row.key}") for data, row in zip(found, rows, strict=True)]
         blocks = [pictures[k : k + _PICTURES_AT_ONCE] for k in range(0, len(pictures), _PICTURES_AT_ONCE)]
         pairs = [self.embedder.score_pairs(self.embedder.embed_pictures(block), captions)[:, 0] for block in blocks]
         return np.concatenate([part.numpy() for part in pairs])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from dove_core.config import FilterConfig
 from dove_core.model.plain import PlainText
+from dove_core.places import Location
 from dove_core.search.regions import Regions
 from dove_core.search.rows import Row
 
@@ -26,7 +26,7 @@ class Searchable(Protocol):
         """The model whose vectors these are."""
 
     @property
-    def checkpoint(self) -> Path:
+    def checkpoint(self) -> Location:
         """The folder of that model, as far as is known."""
 
     @property
@@ -64,3 +64,6 @@ class Searchable(Protocol):
 
     def picture(self, row: Row) -> bytes:
         """Read a row's picture from where it lies."""
+
+    def pictures(self, rows: Sequence[Row]) -> list[bytes]:
+        """Read the pictures of some rows."""

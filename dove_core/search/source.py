@@ -6,10 +6,10 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from dove_core.data.sharding.meta import time_of
+from dove_core.places import Location
 
 if TYPE_CHECKING:
     from dove_core.data.reader import Record
@@ -64,8 +64,10 @@ class Samples(Protocol):
 class Source(Protocol):
     """An input of `dove embed`. Equal inputs have equal parts; it can go to another process."""
 
-    root: Path
-    """Rows name their pictures' files below it."""
+    @property
+    def root(self) -> Location:
+        """Rows name their pictures' files below it."""
+        ...
 
     def inputs(self) -> Sequence[Input]:
         """Return what each part is made of."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from dove_core.config import ComputeConfig, VerifyConfig, check
 from dove_core.errors import DataError, SearchIndexError
 from dove_core.events import Advanced, Report, Started, silent
+from dove_core.places import Location
 from dove_core.search.embedder import Embedder
 from dove_core.search.index import SearchIndex
 from dove_core.search.parts import part_name, read_part, read_vectors
@@ -32,11 +32,11 @@ class Fault:
 
 
 def verify_index(
-    folder: Path,
+    folder: Location,
     compute: ComputeConfig,
     config: VerifyConfig,
     *,
-    checkpoint: Path | None = None,
+    checkpoint: Location | None = None,
     report: Report = silent,
 ) -> tuple[int, list[Fault]]:
     """Return how many rows of an index were looked at, and what is wrong with them.
@@ -69,8 +69,8 @@ def verify_index(
 
 
 def _faults_of_part(index: SearchIndex, embedder: Embedder, part: int, numbers: np.ndarray, start: int) -> list[Fault]:
-    path = index.folder / part_name(part)
-    stored, vectors = read_part(path, ["key", "shard", "offset"]), read_vectors(path)
+    with index.part(part_name(part)) as path:
+        stored, vectors = read_part(path, ["key", "shard", "offset"]), read_vectors(path)
     faults = []
     for number, row in zip(numbers.tolist(), index.rows(numbers.tolist()), strict=True):
         own = stored.slice(number - start, 1).to_pylist()[0]

@@ -13,14 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from dove_core.config import ComputeConfig, EmbedConfig
+from dove_core.data.ahead import Ahead
 from dove_core.errors import CheckpointError, UsageError
 from dove_core.events import Advanced, Noted, Report
 from dove_core.executors import Executor
 from dove_core.model.checkpoint import Checkpoint, load_checkpoint
 from dove_core.model.compute import in_task
+from dove_core.places import Location, place_of
 from dove_core.processes import Share
 from dove_core.search.earlier import PartPlan
 from dove_core.search.embedder import Embedded, Embedder
+from dove_core.search.inputs import ReleaseShards
 from dove_core.search.parts import part_name, read_facts, write_part
 from dove_core.search.regions import regions_name, write_regions
 from dove_core.search.source import Source
@@ -28,6 +31,8 @@ from dove_core.search.source import Source
 TASK = "embedding"
 MANY = 10_000
 """Pictures of a source from which on compiling the model, a minute, is won back."""
+_AHEAD = 2
+"""Parts whose shards are brought from a bucket before they are read."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Job:
     The whole source decides whether the model is compiled, so that all parts are made alike.
     """
 
-    checkpoint: Path
+    checkpoint: Location
     source: Source
     plan: PartPlan
     embedding: EmbedConfig
@@ -58,8 +63,7 @@ def embed_parts(job: Job, model: Checkpoint, parts: Sequence[int], executor: Exe
         embedder, reason = _ready(model, job.compute, job.embedding.batch_size, job.pictures)
         if reason:
             report(Noted(reason))
-        for number in parts:
-            _embed_part(job, embedder, number, report)
+        _embed_all(job, embedder, parts, report)
         return
     share = executor.share(job.compute.device, count)
     pieces = executor.pieces(len(parts), count, share)
@@ -84,17 +88,31 @@ def embed_share(job: Job, share: Share, piece: tuple[int, list[int]], *, report:
     )  # fmt: skip
     if reason and not number:
         report(Noted(reason))
-    for part in parts:
-        facts = job.plan.finished(part, read_facts(job.plan.out / part_name(part)))
-        if facts is None:
-            _embed_part(job, embedder, part, report)
-        else:
-            report(Advanced(TASK, facts.rows + sum(count for count, _ in facts.skipped.values())))
+    _embed_all(job, embedder, parts, report)
+
+
+def _embed_all(job: Job, embedder: Embedder, parts: Sequence[int], report: Report) -> None:
+    """Make some parts, one after another; what the next one reads is brought here meanwhile, if it is elsewhere."""
+    shards = job.source if isinstance(job.source, ReleaseShards) and not isinstance(job.source.root, Path) else None
+    ahead = Ahead([[part] for part in parts], shards.bring, count=_AHEAD) if shards else None
+    place = place_of(job.plan.out)
+    try:
+        for part in parts:
+            found = read_facts(place, part_name(part))
+            if found and (facts := job.plan.finished(part, found, place.sizes())):  # by a worker that was killed later
+                report(Advanced(TASK, facts.rows + sum(count for count, _ in facts.skipped.values())))
+            else:
+                _embed_part(job, embedder, part, report)
+            if ahead:
+                ahead.taken()
+    finally:
+        if ahead:
+            ahead.close()
 
 
 @lru_cache(maxsize=1)
 def _embedder(
-    checkpoint: Path,
+    checkpoint: Location,
     fingerprint: str,
     compute: ComputeConfig,
     batch_size: int,
@@ -141,13 +159,15 @@ def _embed_part(job: Job, embedder: Embedder, number: int, report: Report) -> No
     records = [record for batch in batches for record in batch.records]
     config = embedder.checkpoint.config
     vectors = np.concatenate([np.zeros((0, config.embed_dim), np.float32), *(batch.vectors for batch in batches)])
-    beside = job.plan.out / regions_name(number)
-    beside.unlink(missing_ok=True)  # of an earlier part
+    out = job.plan.out
+    place_of(out).remove(regions_name(number))  # of an earlier part
     if regions:
         found = [batch.regions for batch in batches if batch.regions is not None]
         fused = [batch.fused for batch in batches if batch.fused is not None]
         places = config.region_grid**2 + (config.center_box == "center")
         empty = np.zeros((0, places, config.embed_dim), np.float32)
-        write_regions(beside, np.concatenate([empty, *found]), np.concatenate([empty[:, 0], *fused]))
+        write_regions(
+            out / regions_name(number), np.concatenate([empty, *found]), np.concatenate([empty[:, 0], *fused])
+        )
     field, mark = job.source.field(number), job.plan.marks[number]
-    write_part(job.plan.out / part_name(number), records, vectors, field=field, mark=mark, skipped=skipped)
+    write_part(out / part_name(number), records, vectors, field=field, mark=mark, skipped=skipped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ _LOSSES = ("loss", "pair_loss", "global_loss")
 class Journal:
     """Writes into a run folder; only the first process of a run has one."""
 
-    def __init__(self, run: Path) -> None:
-        self._run = run
+    def __init__(self, run: Path, send: Callable[[str], None] = lambda name: None) -> None:
+        """Begin; `send` is called with the name of a file that has become longer."""
+        self._run, self._send = run, send
         self._events: Any = None
 
     def step(self, number: int, figures: Mapping[str, float]) -> None:
@@ -34,6 +35,7 @@ class Journal:
         path = self._run / METRICS
         with space_checked(path), path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(figures) + "\n")
+        self._send(METRICS)
         self._write_events(int(figures["steps"]), {f"epoch/{name}": value for name, value in figures.items()})
 
     def close(self) -> None:

@@ -5,33 +5,35 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from dove_core.config import ComputeConfig, LaunchConfig, ModelConfig, TrainConfig, check
+from dove_core.config import CacheConfig, ComputeConfig, LaunchConfig, ModelConfig, TrainConfig, check
 from dove_core.data.reader import Shards
 from dove_core.errors import DataError, TrainingError
 from dove_core.events import Noted, Report, Skipped, silent
 from dove_core.files import settled_folder
 from dove_core.model.checkpoint import Checkpoint, build, load_checkpoint
 from dove_core.model.tokenizer import Tokenizer
-from dove_core.training.journal import note_command
-from dove_core.training.run import RunSettings, hold_new, open_new
+from dove_core.places import Location, absolute, located
+from dove_core.training.home import Home
+from dove_core.training.journal import COMMANDS, note_command
+from dove_core.training.run import SETTINGS, RunSettings, hold_new, open_new
 from dove_core.training.trainer import Trainer, TrainResult
 from dove_core.training.world import World, launch, restarted
 
 
 def train(
-    shards: Path,
-    run: Path,
+    shards: Location,
+    run: Location,
     model: ModelConfig,
     training: TrainConfig,
     compute: ComputeConfig,
     *,
-    validation: Path | None = None,
+    validation: Location | None = None,
     launching: LaunchConfig = LaunchConfig(),  # noqa: B008  # frozen
+    cache: CacheConfig = CacheConfig(),  # noqa: B008
     command: str = "",
     report: Report = silent,
 ) -> TrainResult | None:
@@ -39,13 +41,14 @@ def train(
 
     Args:
         shards: folder of the training split.
-        run: folder for settings, metrics and checkpoints.
+        run: folder for settings, metrics and checkpoints, here or in a bucket.
         model: shape of the model.
         training: how it learns.
         compute: where, and how precisely.
         validation: folder of the split by which `best/` is chosen: by mean recall of the global scores. Without one,
             `best/` is the last epoch.
         launching: processes on this machine (on CPUs with `device="cpu"`) and others; torchrun's own numbers count.
+        cache: where shards and runs of buckets are kept here meanwhile.
         command: what started this, to be kept in the run folder.
         report: receives progress.
 
@@ -60,26 +63,27 @@ def train(
         TrainingError: the run exists, there are too few samples, the loss is not finite, processes died too often.
         SpaceError: the disk is full.
     """
-    for config in (model, training, compute, launching):
+    for config in (model, training, compute, launching, cache):
         check(config)
     if not restarted():
-        hold_new(run)
+        hold_new(Home(run, cache))
     data = Shards(shards).manifest.fingerprint
-    chosen = None if validation is None else str(validation.absolute())
-    settings = RunSettings(str(shards.absolute()), data, chosen, model, training)
-    _hold_splits(settings)
-    arguments = (run, settings, compute, False, command)
+    chosen = None if validation is None else absolute(validation)
+    settings = RunSettings(absolute(shards), data, chosen, model, training)
+    _hold_splits(settings, cache)
+    arguments = (run, settings, compute, False, command, cache)
     return launch(launching, compute.device, _train, arguments, report=report)
 
 
 def resume(
-    run: Path,
+    run: Location,
     compute: ComputeConfig,
     *,
     changes: Mapping[str, Any],
-    shards: Path | None = None,
-    validation: Path | None = None,
+    shards: Location | None = None,
+    validation: Location | None = None,
     launching: LaunchConfig = LaunchConfig(),  # noqa: B008  # frozen
+    cache: CacheConfig = CacheConfig(),  # noqa: B008
     command: str = "",
     report: Report = silent,
 ) -> TrainResult | None:
@@ -92,6 +96,7 @@ def resume(
         shards: where the training split is now, if it was moved.
         validation: another validation split, or where it is now.
         launching: processes; may be others than before.
+        cache: where shards and runs of buckets are kept here meanwhile.
         command: what started this, to be kept in the run folder.
         report: receives progress.
 
@@ -100,40 +105,46 @@ def resume(
         DataError: the shards are other ones than before.
         TrainingError: the run is finished. And what `train` raises.
     """
-    settings = RunSettings.read(run).changed(changes)
-    for config in (settings.training, compute, launching):
+    home = Home(run, cache)
+    home.bring()
+    settings = RunSettings.read(home.path).changed(changes)
+    for config in (settings.training, compute, launching, cache):
         check(config)
     settings = dataclasses.replace(
         settings,
         shards=str(shards or settings.shards),
-        validation=str(validation.absolute()) if validation else settings.validation,
+        validation=absolute(validation) if validation else settings.validation,
     )
-    _hold_splits(settings)
-    return launch(launching, compute.device, _train, (run, settings, compute, True, command), report=report)
+    _hold_splits(settings, cache)
+    return launch(launching, compute.device, _train, (run, settings, compute, True, command, cache), report=report)
 
 
-def _hold_splits(settings: RunSettings) -> None:
+def _hold_splits(settings: RunSettings, cache: CacheConfig) -> None:
     """Say what is wrong with the splits before any process starts."""
-    shards = Shards(Path(settings.shards))
+    shards = Shards(located(settings.shards, cache))
     shards.choose_field(settings.model.caption_field)
     if shards.manifest.fingerprint != settings.data:
         hint = "go on with the shards of before (--shards), or start another --run"
         raise DataError(f"{shards.folder} was made anew since this run was started", hint=hint)
     if settings.validation:
-        Shards(Path(settings.validation)).choose_field(settings.model.caption_field)
+        Shards(located(settings.validation, cache)).choose_field(settings.model.caption_field)
 
 
 def _train(
     world: World,
     report: Report,
-    run: Path,
+    location: Location,
     settings: RunSettings,
     compute: ComputeConfig,
     resumed: bool,
     command: str,
+    cache: CacheConfig = CacheConfig(),  # noqa: B008  # frozen
 ) -> TrainResult:
     torch.manual_seed(settings.training.seed)
-    whole = Shards(Path(settings.shards))
+    home = Home(location, cache)
+    home.bring()
+    world.wait()  # before one of them writes
+    run, whole = home.path, Shards(located(settings.shards, cache))
     field = whole.choose_field(settings.model.caption_field)
     shards = whole.with_captions(field)
     if len(shards) < 2 * world.size:
@@ -153,13 +164,15 @@ def _train(
         settings.write(run)
     if world.first:
         note_command(run, command)
+        home.send(SETTINGS)
+        home.send(COMMANDS)
     world.wait()
     if len(shards) < len(whole):
         report(Skipped("training", f"no caption {field!r}", len(whole) - len(shards), str(whole.folder)))
     if world.first and field != settings.model.caption_field:
         report(Noted(f"{shards.folder} has one kind of captions, {field!r}: learning from it"))
     try:
-        return Trainer(world, report, run, settings, compute, shards, field, checkpoint, resumed).go()
+        return Trainer(world, report, home, settings, compute, shards, field, checkpoint, resumed).go()
     except torch.OutOfMemoryError as error:
         hint = "lower --batch-size or --image-size; --resume goes on from last/"
         raise TrainingError("the GPU's memory is full", hint=hint) from error

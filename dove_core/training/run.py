@@ -16,6 +16,7 @@ from dove_core.config import ModelConfig, TrainConfig, check
 from dove_core.errors import CheckpointError, TrainingError, UsageError
 from dove_core.files import atomic_folder, make_folder, read_json, settled_folder, write_json
 from dove_core.model.checkpoint import Checkpoint, save_checkpoint
+from dove_core.training.home import Home
 from dove_core.training.journal import COMMANDS, METRICS
 
 FORMAT = 1
@@ -122,14 +123,16 @@ def load_state(run: Path) -> tuple[Position, dict[str, Any]]:
         raise CheckpointError(f"{path} cannot be read: {error}", hint="start the run again without --resume") from error
 
 
-def hold_new(run: Path) -> None:
+def hold_new(run: Home) -> None:
     """Refuse to train over an earlier run.
 
     Raises:
         TrainingError: there is a checkpoint in the folder already.
     """
-    if settled_folder(run / "last").exists():
-        raise TrainingError(f"{run} holds a trained run", hint="go on with --resume, or name another one with --run")
+    if run.has("last"):
+        raise TrainingError(
+            f"{run.location} holds a trained run", hint="go on with --resume, or name another one with --run"
+        )
 
 
 def open_new(run: Path, settings: RunSettings) -> None:

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,11 @@ from dove_core.evaluation.rows import score_global_row
 from dove_core.events import Advanced, Measured, Report, Saved, Skipped, Started
 from dove_core.model.checkpoint import Checkpoint
 from dove_core.model.compute import decodes_on_gpu, mixed, mixed_dtype, worker_count
+from dove_core.places import Location, located
 from dove_core.search.embedder import Embedder
 from dove_core.training.average import WeightAverage
 from dove_core.training.batches import Batch, MakeBatch
+from dove_core.training.home import Home
 from dove_core.training.interrupt import Interrupt
 from dove_core.training.journal import Journal, best_recall
 from dove_core.training.objective import Objective
@@ -45,7 +46,7 @@ _TASK = "training"
 class TrainResult:
     """What a run came to: `history` has one entry an epoch, as `metrics.jsonl` does."""
 
-    run: Path
+    run: Location
     steps: int
     best_mean_recall: float | None
     history: tuple[Mapping[str, float], ...]
@@ -58,7 +59,7 @@ class Trainer:
         self,
         world: World,
         report: Report,
-        run: Path,
+        home: Home,
         settings: RunSettings,
         compute: ComputeConfig,
         shards: Shards,
@@ -66,7 +67,7 @@ class Trainer:
         checkpoint: Checkpoint,
         resumed: bool,
     ) -> None:
-        self.world, self.report, self.run = world, report, run
+        self.world, self.report, self.home, self.run = world, report, home, home.path
         self.settings, self.training, self.compute = settings, settings.training, compute
         self.shards, self.field, self.checkpoint = shards, field, checkpoint
         model = checkpoint.model.train()
@@ -84,12 +85,12 @@ class Trainer:
         self.position = Position()
         self.average = WeightAverage(model, self.training.average) if self.training.average else None
         if resumed:
-            self.position, state = load_state(run)
+            self.position, state = load_state(self.run)
             self._restore(state)
         self._thaw()
-        self._best = best_recall(run) if resumed else -1.0
+        self._best = best_recall(self.run) if resumed else -1.0
         self.wrapped = world.together(self.objective)
-        self.journal = Journal(run) if world.first else None
+        self.journal = Journal(self.run, home.send) if world.first else None
         self.history: list[Mapping[str, float]] = []
         self._norm = torch.zeros((), device=world.device)
         self._loss, self._sums = torch.zeros(3, device=world.device), torch.zeros(3, device=world.device)
@@ -135,17 +136,18 @@ class Trainer:
         self.world.wait()
         if self.journal is not None:
             self.journal.close()
+            self.home.send_rest()
         if interrupt.wanted:
             raise KeyboardInterrupt
         best = self._best if self._best >= 0 else None
-        return TrainResult(self.run, self.position.steps, best, tuple(self.history))
+        return TrainResult(self.home.location, self.position.steps, best, tuple(self.history))
 
     def _hold_unfinished(self, plan: TrainingPlan) -> None:
         if next(plan.steps(), None) is None:
-            message = f"{self.run} has trained all of its {self.training.epochs} epochs"
+            message = f"{self.home.location} has trained all of its {self.training.epochs} epochs"
             raise TrainingError(message, hint="give more with --resume --epochs N, or start another --run")
         if 0 < self.training.max_steps <= self.position.steps:
-            message = f"{self.run} has taken its {self.position.steps} steps"
+            message = f"{self.home.location} has taken its {self.position.steps} steps"
             raise TrainingError(message, hint="give more with --resume --max-steps N; 0 stands for no limit")
 
     def _make_batch(self) -> MakeBatch:
@@ -239,7 +241,7 @@ class Trainer:
             self._end_epoch(step)
         elif stop or (self.training.save_steps and self.position.steps % self.training.save_steps == 0):
             self._save()
-        if stop and self.world.first and not (self.run / "best").exists():
+        if stop and self.world.first and not self.home.has("best"):
             self._save_best()  # so that what follows has a checkpoint, though none was compared
         return stop
 
@@ -270,7 +272,7 @@ class Trainer:
     def _choose_best(self, figures: dict[str, float], *, due: bool) -> None:
         """Validate if it is due, and keep the best; without a validation split the last is the best."""
         if self.settings.validation and due:
-            figures["mean_recall"] = self._validate(Path(self.settings.validation))
+            figures["mean_recall"] = self._validate(located(self.settings.validation, self.home.cache))
             if figures["mean_recall"] <= self._best:
                 return
             self._best = figures["mean_recall"]
@@ -278,7 +280,7 @@ class Trainer:
             return
         self._save_best()
 
-    def _validate(self, folder: Path) -> float:
+    def _validate(self, folder: Location) -> float:
         embedder = Embedder(self._kept(), self.compute)
         split = encode_split(embedder, Shards(folder), batch_size=self.training.batch_size)
         return score_global_row(embedder, split).mean_recall
@@ -293,11 +295,13 @@ class Trainer:
         own = "" if self.average is None else "model."  # an average is in the checkpoint's place
         parts["objective"] = {k: v for k, v in self.objective.state_dict().items() if own or not k.startswith("model.")}
         save_last(self.run, self._kept(), self.position, parts)
-        self.report(Saved(self.run / "last"))
+        self.home.send("last")
+        self.report(Saved(self.home.at("last")))
 
     def _save_best(self) -> None:
         save_best(self.run, self._kept())
-        self.report(Saved(self.run / "best"))
+        self.home.send("best")
+        self.report(Saved(self.home.at("best")))
 
     def _kept(self) -> Checkpoint:
         """Return what is validated and saved: the average of the weights if there is one."""

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from dove_core.buckets import file_system
 from dove_core.config import FetchConfig
 from dove_core.data.fetching.answers import ChangedError, Pace
 from dove_core.data.fetching.download import download
 from dove_core.data.fetching.fetch import fetch, plan_fetch
 from dove_core.data.fetching.origins import opened
 from dove_core.errors import DownloadError, UsageError
-from dove_core.places import file_system
 from tests.data.mirror import QUICK, Mirror, jpeg, rows_of
 from tests.data.test_subset import pictures
 from tests.http_server import serving

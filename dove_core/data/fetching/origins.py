@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
+from dove_core.buckets import file_system
 from dove_core.data.fetching.answers import (
     PATIENT,
     PLAIN,
@@ -27,7 +28,6 @@ from dove_core.data.fetching.answers import (
 )
 from dove_core.errors import DownloadError, UsageError
 from dove_core.events import Report, silent
-from dove_core.places import file_system
 
 _BLOCK = 4 * 2**20  # bytes of one read through fsspec
 _SILENCE = 30.0  # seconds without a byte before a connection is given up

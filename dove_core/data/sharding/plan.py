@@ -34,7 +34,7 @@ from dove_core.data.sharding.distinct import distinct_rows
 from dove_core.data.sharding.members import Location
 from dove_core.errors import DataError
 from dove_core.files import atomic_file, sha256_of
-from dove_core.places import file_system
+from dove_core.places import place_of
 
 _FORMAT = 2
 """Raised when the bytes of shards change, so that older ones are made again."""
@@ -148,8 +148,8 @@ class PlannedRows:
         """
         self._path = file
         try:
-            # pyarrow would take some paths for addresses
-            self._stream = file.open("rb") if isinstance(file, Path) else file_system(file).open(file, "rb")
+            place = place_of(file)  # pyarrow would take some paths for addresses
+            self._stream = file.open("rb") if isinstance(file, Path) else place.parent.seekable(place.name)
             self._file = pq.ParquetFile(self._stream)
         except (OSError, pa.ArrowException) as error:
             raise self._unreadable(error) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 from dove_core.config import FilterConfig, VerifyConfig, check
 from dove_core.errors import SearchIndexError
 from dove_core.events import Advanced, Noted, Report, Started, silent
+from dove_core.places import Location
 from dove_core.search.index import SearchIndex
 from dove_core.search.milvus.push import content_of
 from dove_core.search.milvus.remote import RemoteIndex
@@ -43,14 +43,16 @@ class Agreement:
     wrong: int
 
 
-def compare_answers(folder: Path, address: str, config: VerifyConfig, *, report: Report = silent) -> list[Agreement]:
+def compare_answers(
+    location: Location, address: str, config: VerifyConfig, *, report: Report = silent
+) -> list[Agreement]:
     """Ask an index and a collection the same, without filters and with each kind that the index's rows allow.
 
     Half of the queries are vectors of the index with noise on them, half random directions. A filter is made from a row
     drawn among those of which is known what it filters by.
 
     Args:
-        folder: of the index.
+        location: of the index.
         address: of the collection.
         config: how many queries, how many hits of each, and the seed.
         report: receives progress.
@@ -61,10 +63,10 @@ def compare_answers(folder: Path, address: str, config: VerifyConfig, *, report:
         UsageError: the address cannot be read, or pymilvus is not installed.
     """
     check(config)
-    index, remote = SearchIndex(folder), RemoteIndex.open(address)
+    index, remote = SearchIndex(location), RemoteIndex.open(address)
     try:
         if (remote.fingerprint, remote.card.content) != (index.fingerprint, content_of(index)):
-            message = f"{remote.name} holds another model's, or another state of, {folder}"
+            message = f"{remote.name} holds another model's, or another state of, {location}"
             raise SearchIndexError(message, hint="`dove index push --overwrite` replaces it")
         random = np.random.default_rng(config.seed)
         kinds = {kind: _known(index.table, kind) for kind in _MADE}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
 from dove_core.config import PushConfig, check
 from dove_core.errors import SearchIndexError
 from dove_core.events import Advanced, Noted, Report, Started, silent
+from dove_core.places import Location, absolute, place_of
 from dove_core.search.index import SearchIndex
 from dove_core.search.milvus.address import Address, collection_name, parse_address
 from dove_core.search.milvus.collection import Collection
@@ -33,12 +33,12 @@ class Pushed:
 
 
 def push_index(
-    folder: Path, to: str, config: PushConfig, *, overwrite: bool = False, report: Report = silent
+    location: Location, to: str, config: PushConfig, *, overwrite: bool = False, report: Report = silent
 ) -> Pushed:
     """Put an index's rows into a collection. Rows that are there already stay, so a second run does what is left.
 
     Args:
-        folder: of the index.
+        location: of the index.
         to: `http://HOST:19530`, `FILE.db` of Milvus Lite, or either with `/NAME`; else the index's name is taken.
         config: how the collection is to be searched.
         overwrite: replace a collection of another model, of other rows, or searched otherwise.
@@ -51,11 +51,11 @@ def push_index(
         UsageError: the address cannot be read, or pymilvus is not installed.
     """
     check(config)
-    index = SearchIndex(folder)
-    address = parse_address(to, collection=collection_name(folder.resolve().name))
+    index = SearchIndex(location)
+    address = parse_address(to, collection=collection_name(place_of(location).name))
     card = Card(
         index.fingerprint, index.words.digest(), content_of(index), index.manifest.dim, len(index), config.vector_index,
-        str(index.checkpoint.resolve()), str(index.shards.resolve()),
+        absolute(index.checkpoint), absolute(index.shards),
     )  # fmt: skip
     collection = Collection(address, create=True)
     try:
@@ -82,10 +82,11 @@ def content_of(index: SearchIndex) -> str:
     """
     digest = hashlib.sha256()
     for part, count in enumerate(index.manifest.counts):
-        path = index.folder / part_name(part)
-        facts = read_facts(path)
+        place = place_of(index.location)
+        facts = read_facts(place, part_name(part))
         if facts is None or facts.mark is None or facts.rows != count:
-            raise SearchIndexError(f"{path} is missing, or not the index's", hint="run `dove embed` again to mend it")
+            message = f"{place.where(part_name(part))} is missing, or not the index's"
+            raise SearchIndexError(message, hint="run `dove embed` again to mend it")
         digest.update(f"{facts.mark.input}\0{facts.mark.digest}\0{count}\0".encode())
     return digest.hexdigest()[:16]
 
@@ -123,8 +124,8 @@ def _fill(collection: Collection, index: SearchIndex, report: Report) -> int:
     written = 0
     for part in np.flatnonzero(~np.array(whole)).tolist():
         start, count = starts[part], index.manifest.counts[part]
-        path = index.folder / part_name(part)
-        rows, vectors = read_part(path, PART_COLUMNS), read_vectors(path)
+        with index.part(part_name(part)) as path:
+            rows, vectors = read_part(path, PART_COLUMNS), read_vectors(path)
         for first in range(0, count, _ROWS_AT_ONCE):
             block = slice(first, first + _ROWS_AT_ONCE)
             entities = entities_of(rows.slice(first, _ROWS_AT_ONCE), vectors[block], start + first)

@@ -10,14 +10,16 @@ import numpy as np
 
 from dove_core.config import FilterConfig
 from dove_core.errors import SearchIndexError, UsageError
+from dove_core.model.checkpoint import checkpoint_here
 from dove_core.model.plain import PlainText
+from dove_core.places import Location, located
 from dove_core.search.filters import no_such_source
 from dove_core.search.milvus.address import parse_address
 from dove_core.search.milvus.collection import MOST, Collection
 from dove_core.search.milvus.expression import Selection, quoted, selection_of, source_expression
 from dove_core.search.milvus.schema import BOX, SHOWN, Card, row_of
 from dove_core.search.nearest import best
-from dove_core.search.pictures import read_picture
+from dove_core.search.pictures import read_pictures
 from dove_core.search.rows import Row
 
 _TIES = 64
@@ -32,14 +34,16 @@ _EVERYTHING = Selection("")
 class RemoteIndex:
     """An opened collection; a `Searchable`."""
 
-    def __init__(self, collection: Collection, card: Card, checkpoint: Path | None, shards: Path | None) -> None:
+    def __init__(
+        self, collection: Collection, card: Card, checkpoint: Location | None, shards: Location | None
+    ) -> None:
         self._collection, self.card = collection, card
-        self.checkpoint = checkpoint or Path(card.checkpoint)
-        self._shards = shards or Path(card.shards)
+        self.checkpoint = checkpoint or located(card.checkpoint)
+        self._shards = shards or located(card.shards)
         self.regions = None  # they stay with the local index
 
     @classmethod
-    def open(cls, address: str, *, checkpoint: Path | None = None, shards: Path | None = None) -> RemoteIndex:
+    def open(cls, address: str, *, checkpoint: Location | None = None, shards: Location | None = None) -> RemoteIndex:
         """Open a collection that `dove index push` made; as `Searcher.open`.
 
         Raises:
@@ -81,10 +85,11 @@ class RemoteIndex:
             UsageError: the model is not where it was when the collection was pushed, and none was given.
             SearchIndexError: it is another model's.
         """
-        if not self.checkpoint.is_dir():
+        if isinstance(self.checkpoint, Path) and not self.checkpoint.is_dir():
             message = f"{self.name}: the model that made it is not at {self.checkpoint}"
             raise UsageError(message, hint="give it with --checkpoint, or the folder words/ of the index pushed")
-        words = PlainText.open(self.checkpoint)
+        with checkpoint_here(self.checkpoint) as folder:
+            words = PlainText.open(folder)
         if words.digest() != self.card.words:
             message = f"{self.name} was made by the model {self.card.fingerprint}; {self.checkpoint} is another"
             raise SearchIndexError(message, hint="give the model that made it with --checkpoint")
@@ -179,7 +184,11 @@ class RemoteIndex:
         Raises:
             SearchIndexError: it is not there, on this machine.
         """
-        if not self._shards.is_dir():
+        return self.pictures([row])[0]
+
+    def pictures(self, rows: Sequence[Row]) -> list[bytes]:
+        """Read the pictures of some rows; as `picture`."""
+        if isinstance(self._shards, Path) and not self._shards.is_dir():
             message = f"{self.name} holds no pictures, and they are not at {self._shards} on this machine"
             raise SearchIndexError(message, hint="give the folder that was embedded with --shards")
-        return read_picture(self._shards, row.shard, row.offset, row.size)
+        return read_pictures(self._shards, rows)

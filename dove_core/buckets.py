@@ -1,0 +1,272 @@
+"""Places in an object store, or on another machine, that fsspec can reach: `s3://bucket/folder`, `gs://...`.
+
+What is read as a whole comes through the cache; single pictures are read by range and leave no copy. Failures that may
+pass are tried again, with longer and longer pauses.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from dove_core.cache import Cache, Fact
+from dove_core.config import CacheConfig
+from dove_core.errors import DoveError, DownloadError, UsageError
+from dove_core.files import space_checked
+from dove_core.places import Copies, Place
+
+T = TypeVar("T")
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_MARKS = ("ETag", "etag", "generation", "mtime", "LastModified", "created")
+_BLOCK = 16 * 2**20
+"""Bytes of one request: what is lost when one fails."""
+
+_PAUSES = (0.5, 1.0, 2.0, 4.0)
+"""Seconds before a failed request is made again; the store's own client has tried several times by then."""
+
+_HINT = "check the address, your rights and your credentials (AWS_PROFILE, AWS_ENDPOINT_URL and the like)"
+
+
+class Bucket(Place):
+    """A folder in an object store; `cache` says where copies are kept.
+
+    Objects are known as they are when they are first asked for: one that changes later is an error, not a mixture.
+    """
+
+    def __init__(self, url: str, cache: CacheConfig = CacheConfig()) -> None:  # noqa: B008  # frozen
+        self.url, self.cache = url.rstrip("/"), cache
+        self._facts: dict[str, Fact] = {}
+
+    def __truediv__(self, name: str) -> Bucket:
+        return Bucket(f"{self.url}/{name}", self.cache)
+
+    def sweep(self) -> None:
+        """Do nothing: an upload that broke off never appears."""
+
+    def make(self) -> None:
+        """Look for the bucket itself; folders are not made in one.
+
+        Raises:
+            UsageError: it cannot be reached, or there is none of that name.
+        """
+        with self._told("reached"):
+            bucket = self._fs._strip_protocol(self.url).split("/", 1)[0]
+            if not self._fs.exists(bucket):
+                raise FileNotFoundError(f"there is no bucket {bucket}")
+
+    def sizes(self) -> dict[str, int]:
+        """Return name and length in bytes of every object right below the address."""
+        return {name: size for name, kind, size in self._listed() if kind == "file"}
+
+    def folders(self) -> list[str]:
+        """Return the names right below the address that other names begin with, sorted."""
+        return [name for name, kind, _ in self._listed() if kind == "directory"]
+
+    def facts(self) -> dict[str, Fact]:
+        """Return what is known of every object below the address, by its name from there on; asked for anew."""
+        with self._told("listed"):
+            root = str(self._fs._strip_protocol(self.url)) + "/"
+            found = self._tried("", lambda: self._fs.find(self.url, detail=True))
+        below = {path.removeprefix(root): facts for path, facts in found.items() if path.startswith(root)}
+        self._facts = {name: _fact(facts) for name, facts in sorted(below.items()) if not name.endswith("/")}
+        return self._facts
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is an object of that name."""
+        return name in (self._facts or self.facts()) or name in self.facts()
+
+    def open(self, name: str) -> BinaryIO:
+        """Bring an object here and open it."""
+        with self._told("read"):
+            data: bytes = self._tried(name, lambda: self._fs.cat_file(self.where(name)))
+        return io.BytesIO(data)
+
+    def seekable(self, name: str) -> Any:
+        """Open an object of which little is to be read: each read is a request."""
+        with self._told("read"):
+            return self._tried(name, lambda: self._fs.open(self.where(name), "rb", cache_type="none"))
+
+    def hold(self, names: Sequence[str]) -> Copies:
+        """Return some objects as files of the cache."""
+        if not self._facts.keys() >= set(names):
+            self.facts()
+        if missing := [name for name in names if name not in self._facts]:
+            raise FileNotFoundError(f"{self.where(missing[0])} does not exist")
+        return Cache(self.cache).hold(self.url, {name: self._facts[name] for name in names}, self.fetch)
+
+    def range(self, name: str, start: int, length: int) -> bytes:
+        """Return bytes of an object; fewer, where it ends."""
+
+        def read() -> bytes:
+            data: bytes = self._fs.cat_file(self.where(name), start=start, end=start + length)
+            return data
+
+        return self._tried(name, read)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
+        """Give a temporary file of this machine, then upload it."""
+        file, path = tempfile.mkstemp(prefix="dove-")
+        try:
+            with _temporary(file) as stream:
+                yield stream
+            self.put(Path(path), name)
+        finally:
+            with suppress(OSError):
+                Path(path).unlink()
+
+    def put(self, path: Path, name: str) -> None:
+        """Upload a file of this machine.
+
+        Raises:
+            UsageError: the bucket refuses it, or there is none.
+            DownloadError: nobody answers, however often it is tried.
+        """
+        with self._told("written"):
+            self._tried(name, lambda: self._fs.put_file(str(path), self.where(name)))
+
+    def copy(self, name: str, target: Bucket) -> None:
+        """Copy an object within the store, to another place under the same name.
+
+        Raises:
+            UsageError: the bucket refuses it.
+            DownloadError: nobody answers, however often it is tried.
+        """
+        with self._told("written"):
+            self._tried(name, lambda: self._fs.cp_file(self.where(name), target.where(name)))
+
+    def remove(self, name: str) -> None:
+        """Remove an object, if it is there."""
+        with self._told("removed"), suppress(FileNotFoundError):
+            self._tried(name, lambda: self._fs.rm_file(self.where(name)))
+
+    def at(self, name: str) -> str:
+        """Return an object's address."""
+        return f"{self.url}/{name}"
+
+    @property
+    def name(self) -> str:
+        """The last part of the address."""
+        return self.url.rsplit("/", 1)[-1]
+
+    @property
+    def parent(self) -> Bucket:
+        """The place that this one lies in; the bucket itself lies in no other."""
+        above = self.url.rsplit("/", 1)[0]
+        return self if above.endswith(":/") else Bucket(above, self.cache)
+
+    @property
+    def _fs(self) -> Any:
+        return file_system(self.url)  # fsspec keeps it, for this process
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Write an object's bytes to a path, and hold it to what `facts` found.
+
+        Raises:
+            FileNotFoundError: it is gone.
+            DownloadError: it cannot be read, or has changed.
+        """
+        size = self._facts[name].size
+        with path.open("wb") as stream:
+            for start in range(0, size, _BLOCK):
+                length = min(_BLOCK, size - start)
+                block = self.range(name, start, length)
+                if len(block) != length:
+                    raise self._changed(name)
+                stream.write(block)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if self._tried(name, lambda: _fact(self._fs.info(self.where(name)))) != self._facts[name]:
+            raise self._changed(name)
+
+    def _changed(self, name: str) -> DownloadError:
+        hint = "somebody has written it anew: run the same command again when that is finished"
+        return DownloadError(f"{self.where(name)} has changed since it was first asked for", hint=hint)
+
+    def _listed(self) -> list[tuple[str, str, int]]:
+        with self._told("listed"):
+            try:
+                found = self._tried("", lambda: self._fs.ls(self.url, detail=True))
+            except FileNotFoundError:
+                return []
+            entries = ((entry["name"].rstrip("/").rsplit("/", 1)[-1], entry["type"], entry["size"]) for entry in found)
+            return sorted(entry for entry in entries if entry[0])
+
+    def _tried(self, name: str, request: Callable[[], T]) -> T:
+        """Make a request for an object, or for all of them, again and again if it fails in a way that may pass.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            UsageError: it is refused, or cannot be asked for in this way.
+            DownloadError: patience is at its end.
+        """
+        where = self.where(name) if name else self.url
+        for pause in (*_PAUSES, None):
+            try:
+                return request()
+            except (DoveError, FileNotFoundError):
+                raise
+            except Exception as error:  # each store's client has exceptions of its own
+                if isinstance(error, PermissionError) or "redential" in type(error).__name__:
+                    raise UsageError(f"access to {where} is refused: {error}", hint=_HINT) from error
+                if pause is None:
+                    message = f"{where} cannot be reached: {error or type(error).__name__}"
+                    hint = "is the network there? Run the same command again: what is finished is kept"
+                    raise DownloadError(message, hint=hint) from error
+                time.sleep(pause)
+        raise AssertionError
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Turn whatever a store's client raises into an error that names the address."""
+        try:
+            yield
+        except DoveError:
+            raise
+        except Exception as error:  # each store's client has exceptions of its own
+            if isinstance(error, FileNotFoundError) and what == "read":
+                raise
+            message = f"{self.url} cannot be {what}: {error or type(error).__name__}"
+            raise UsageError(message, hint=_HINT) from error
+
+
+def _fact(facts: dict[str, Any]) -> Fact:
+    return Fact(int(facts["size"]), next((str(facts[name]) for name in _MARKS if facts.get(name) is not None), ""))
+
+
+@contextmanager
+def _temporary(file: int) -> Iterator[BinaryIO]:
+    """Give a stream on an open temporary file.
+
+    Raises:
+        SpaceError: the disk is full.
+    """
+    with space_checked(Path(tempfile.gettempdir())), os.fdopen(file, "wb") as stream:
+        yield stream
+
+
+def file_system(url: str) -> Any:
+    """Return fsspec's file system for an address.
+
+    Raises:
+        UsageError: nobody knows such addresses, or what speaks to them is not installed.
+    """
+    import fsspec  # noqa: PLC0415  # only where an address is not a path
+
+    kind = url.split("://", 1)[0]
+    if kind == "memory":
+        raise UsageError(f"{url} would be lost when this process ends", hint="for example s3://bucket/folder")
+    try:
+        return fsspec.filesystem(kind, use_listings_cache=False)
+    except ImportError as error:
+        extra = _EXTRAS.get(kind)
+        hint = f"pip install 'dove[{extra}]'" if extra else str(error)
+        raise UsageError(f"{url} needs a package that is not installed", hint=hint) from error
+    except ValueError as error:
+        raise UsageError(f"{url} is no address that is known here", hint="for example s3://bucket/folder") from error
