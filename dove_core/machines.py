@@ -1,0 +1,87 @@
+"""Settings of machines: where work is done, by how many, and what is kept there. They are no part of a model or a run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from dove_core.bounds import setting as _setting
+from dove_core.errors import UsageError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """Where to compute, and how precisely."""
+
+    device: Device = _setting("auto", "Where to compute; auto takes a GPU if there is one.")  # noqa: RUF009
+    amp: bool = _setting(True, "Mixed precision, where the device gains from it.")
+    decode: Literal["auto", "cpu", "gpu"] = _setting(
+        "auto", "Where training decodes JPEGs; auto: on the GPU, if it can and there are few cores beside it."
+    )
+    compile: Literal["auto", "on", "off"] = _setting(
+        "auto", "Compile the image side: a slow start, then faster; auto: to embed many pictures."
+    )
+    workers: int = _setting(
+        -1, "Processes that read and decode pictures; 0: none besides the main one; -1: as the cores allow.", low=-1
+    )
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """How many processes train, and where."""
+
+    gpus: int = _setting(1, "Processes on this machine; with --device cpu, CPU processes.", low=1)
+    nodes: str = _setting("1", "Machines: a number, or 1:4 for any number from 1 to 4.")
+    rendezvous: str = _setting(
+        "", "With several machines: HOST:PORT of one of them, where they meet; the same on each."
+    )
+    restarts: int = _setting(3, "Times that processes are started again, from last/, after one of them died.", low=0)
+
+    @property
+    def node_range(self) -> tuple[int, int]:
+        """Return the least and the largest number of machines.
+
+        Raises:
+            UsageError: `nodes` is neither a number nor a range, or there is no meeting point for several machines.
+        """
+        match = re.fullmatch(r"([1-9]\d*)(?::([1-9]\d*))?", self.nodes)
+        least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 0 < least <= most:
+            raise UsageError(f"--nodes {self.nodes!r} is no number of machines", hint="such as 2, or 1:4")
+        if most > 1 and not self.rendezvous:
+            hint = "give --rendezvous HOST:PORT, one of the machines, the same on each"
+            raise UsageError(f"--nodes {self.nodes}: several machines need a place to meet", hint=hint)
+        return least, most
+
+    @property
+    def meeting_point(self) -> tuple[str, int]:
+        """Return host and port of `rendezvous`.
+
+        Raises:
+            UsageError: it is no HOST:PORT.
+        """
+        host, _, port = self.rendezvous.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise UsageError(f"--rendezvous {self.rendezvous!r} is no HOST:PORT", hint="such as node1:29400")
+        return host, int(port)
+
+
+@dataclass(frozen=True)
+class ExecutorConfig:
+    """Who shares the work."""
+
+    executor: Literal["local", "ray"] = _setting("local", "Processes of this machine, or tasks on a Ray cluster.")
+    ray_address: str = _setting(
+        "", "HOST:PORT of the cluster, or local; none: RAY_ADDRESS, or the one that runs here, or one for this call."
+    )
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """Copies of what lies in buckets."""
+
+    cache_folder: str = _setting("", "Folder for them; none: $DOVE_CACHE, or dove in the user's cache folder.")
+    cache_size: float = _setting(50.0, "Gigabytes of it; what was used longest ago goes first.", above=0)
