@@ -31,7 +31,7 @@ class Address:
 
 def is_address(text: str) -> bool:
     """Tell whether a text is meant as the address of Milvus, not as a folder."""
-    return bool(re.match(r"https?://|file://", text) or _LITE.fullmatch(text))
+    return bool(re.match(r"https?://", text) or _LITE.fullmatch(text))
 
 
 def parse_address(text: str, *, collection: str = "") -> Address:
