@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dove_core.config import (
+        CacheConfig as CacheConfig,
         ComputeConfig as ComputeConfig,
         EmbedConfig as EmbedConfig,
         EvalConfig as EvalConfig,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from dove_core.evaluation.zero_shot import ZeroShot as ZeroShot, classify_split as classify_split
     from dove_core.model.checkpoint import Checkpoint as Checkpoint, load_checkpoint as load_checkpoint
     from dove_core.model.dove import Dove as Dove
+    from dove_core.places import located as located
     from dove_core.search.embed import embed as embed
     from dove_core.search.embedder import Embedder as Embedder
     from dove_core.search.index import SearchIndex as SearchIndex
@@ -58,8 +60,8 @@ if TYPE_CHECKING:
     from dove_core.training.trainer import TrainResult as TrainResult
 
 _HOMES = {
-    "config": "ComputeConfig EmbedConfig EvalConfig ExecutorConfig FetchConfig FilterConfig LaunchConfig ModelConfig "
-    "PushConfig QueryConfig RankConfig ShardConfig TrainConfig ZeroShotConfig",
+    "config": "CacheConfig ComputeConfig EmbedConfig EvalConfig ExecutorConfig FetchConfig FilterConfig LaunchConfig "
+    "ModelConfig PushConfig QueryConfig RankConfig ShardConfig TrainConfig ZeroShotConfig",
     "data.fetching.catalog": "RELEASES",
     "data.fetching.fetch": "fetch",
     "data.fetching.plan": "FetchPlan plan_fetch",
@@ -78,6 +80,7 @@ _HOMES = {
     "evaluation.zero_shot": "ZeroShot classify_split",
     "model.checkpoint": "Checkpoint load_checkpoint",
     "model.dove": "Dove",
+    "places": "located",
     "search.embed": "embed",
     "search.embedder": "Embedder",
     "search.index": "SearchIndex",

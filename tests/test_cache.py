@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -183,6 +185,20 @@ def test_copies_of_an_older_version_are_not_taken_for_the_new_one(server, tmp_pa
             assert path.read_bytes() == data
 
 
+class Refusing(BaseHTTPRequestHandler):
+    """Refuses everything, as a store does."""
+
+    def do_GET(self) -> None:
+        body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
 def test_a_bucket_that_is_not_there_or_refuses_is_a_usage_error(server, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="does not exist"):
         Shards(Bucket(f"s3://{BUCKET}/nothing"))
@@ -190,14 +206,13 @@ def test_a_bucket_that_is_not_there_or_refuses_is_a_usage_error(server, tmp_path
         Shards(Bucket("s3://nowhere/a"))
     import s3fs
 
-    from tests.http_server import Served, serving
-
     s3fs.S3FileSystem.clear_instance_cache()
-    with serving() as web:
-        web.files[BUCKET] = Served(b"", status=403)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", web.url().rstrip("/"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{web.server_port}")
         with pytest.raises(UsageError, match="is refused") as caught:
             Shards(Bucket(f"s3://{BUCKET}/a"))
+        web.shutdown()
     assert "credentials" in caught.value.hint
     s3fs.S3FileSystem.clear_instance_cache()
 
