@@ -9,8 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from dove_core.errors import TrainingError
+from dove_core.training.meeting import GO_ON
+from dove_core.training.pulse import LostError
 
 _END = "end"
+_LOST = f"{LostError.__module__}.{LostError.__qualname__}: "
 
 
 class Ending:
@@ -51,6 +54,10 @@ class Ending:
         """Return the error that says why process `rank` ended with `code`: killed, or with a traceback."""
         told = self._folder / f"failed-{rank}"
         if code == 1 and told.exists():
-            return RuntimeError(f"a training process failed:\n{told.read_text(encoding='utf-8')}")
+            text = told.read_text(encoding="utf-8")
+            *_, last = text.rstrip().splitlines()
+            if last.startswith(_LOST):
+                return TrainingError(last.removeprefix(_LOST), hint=GO_ON)
+            return RuntimeError(f"a training process failed:\n{text}")
         message = f"training process {rank} ended with code {code}"
         return TrainingError(message, hint="out of memory? Try a smaller --batch-size; --resume goes on from last/")

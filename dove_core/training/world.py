@@ -1,19 +1,16 @@
 """Processes that train together: the only place that knows torch.distributed.
 
 `launch` runs a job in this process, starts several by torch's elastic launcher, on one machine or on several, or joins
-a running torchrun. Only the first process reports; what it reports, returns or raises reaches the caller as itself.
+those that torchrun or srun started. Only the first process reports; what it reports, returns or raises reaches the
+caller as itself.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
-import socket
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,10 +22,12 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.elastic.rendezvous import RendezvousError
+from torch.distributed.elastic.rendezvous import RendezvousClosedError, RendezvousError, RendezvousTimeoutError
 from torch.distributed.launcher.api import LaunchConfig as ElasticConfig, elastic_launch
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from dove_core.config import LaunchConfig
@@ -37,16 +36,19 @@ from dove_core.events import Noted, Report, silent
 from dove_core.model.compute import choose_device
 from dove_core.processes import Ear, end_with_parent
 from dove_core.training.ending import Ending
+from dove_core.training.meeting import GO_ON, arrange, ended_elsewhere, too_few, unreachable
+from dove_core.training.network import choose_interface, giving_up_after
+from dove_core.training.pulse import LostError, Pulse
+from dove_core.training.quiet import quiet_launcher, silence_launcher
+from dove_core.training.slurm import srun_variables
 
 T = TypeVar("T")
+Job = Callable[..., T]
 _TIMEOUT = timedelta(hours=2)
-"""How long a process waits for the others; the first one validates and saves alone meanwhile."""
+"""How long a process waits for others that are alive; the first one validates and saves alone meanwhile."""
 
 _SETTLE = 1
 """Seconds until a process that died is known to be dead: what ends in others because of it comes later."""
-
-_LAUNCHER = ("torch.distributed.elastic", "torch.multiprocessing.spawn")
-_NOT_SHARED = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
 _EVENTS = "events"
 """In the folder of a launch: the socket that hears the first process."""
@@ -105,6 +107,13 @@ class World:
         dist.all_reduce(flat)
         return dict(zip(values, (flat / self.size).tolist(), strict=True))
 
+    def everyones(self, value: T) -> list[T]:
+        """Return a value of every process, in the order of their ranks."""
+        values = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return values
+
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.size > 1:
@@ -133,27 +142,29 @@ class _AllGather(torch.autograd.Function):
         return everyone[ctx.rank], None, None
 
 
-Job = Callable[..., T]
-
-
 def launch(
     launching: LaunchConfig, device: str, job: Job[T], arguments: tuple[Any, ...], *, report: Report = silent
 ) -> T | None:
     """Run `job(world, report, *arguments)` in as many processes as asked for and return the first one's result.
 
     Where a process dies or fails, all are started again, up to `launching.restarts` times; the job itself finds what to
-    go on from. A DoveError ends the launch at once. Under torchrun the job joins that instead. On other machines than
-    the first process's, and in other processes of a torchrun, there is no result.
+    go on from. A DoveError ends the launch at once. Under torchrun, and among several tasks of srun, the job joins
+    these instead. On other machines than the first process's, and in other processes that it joins, there is no result.
 
     Raises:
         UsageError: more GPUs are asked for than there are; several machines without a meeting point.
-        TrainingError: a process died too often.
+        TrainingError: a process died too often; machines did not meet, or are not heard of any more.
         DoveError: whatever a process raised.
         KeyboardInterrupt: Ctrl-C or SIGTERM, to this process or to one of the others.
     """
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        return _join_torchrun(device, job, arguments, report)
     nodes, count = launching.node_range, launching.gpus
+    if count == 1 and nodes == (1, 1) and (found := srun_variables()):
+        os.environ.update(found)
+        report(
+            Noted(f"SLURM: task {found['RANK']} of {found['WORLD_SIZE']} meets the others at {found['MASTER_ADDR']}")
+        )
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return _join_running(launching, device, job, arguments, report)
     kind = choose_device(device).type
     if kind == "cuda" and count > torch.cuda.device_count():
         message = f"--gpus {count}: this machine has {torch.cuda.device_count()} GPU(s)"
@@ -172,24 +183,55 @@ def restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
 
-def _join_torchrun(device: str, job: Job[T], arguments: tuple[Any, ...], report: Report) -> T | None:
-    world = _join(choose_device(device).type)
+def _join_running(
+    launching: LaunchConfig, device: str, job: Job[T], arguments: tuple[Any, ...], report: Report
+) -> T | None:
+    """Do this process's part among those that torchrun or srun started."""
     try:
-        result = job(world, report if world.first else silent, *arguments)
+        with _joined(choose_device(device).type, launching, lambda reason: report(Noted(reason))) as world:
+            result = job(world, report if world.first else silent, *arguments)
+            return result if world.first else None
+    except LostError as error:
+        raise TrainingError(str(error), hint=GO_ON) from error
     finally:
-        dist.destroy_process_group()
-    return result if world.first else None
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
-def _join(kind: str) -> World:
-    """Join the processes that the environment tells of, as torchrun and the elastic launcher write it."""
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    device = torch.device(kind, int(os.environ.get("LOCAL_RANK", rank))) if kind == "cuda" else torch.device(kind)
-    if kind == "cuda":
+@contextmanager
+def _joined(kind: str, launching: LaunchConfig, tell: Callable[[str], None] | None = None) -> Iterator[World]:
+    """Join the processes that the environment tells of, as torchrun and the elastic launcher write it.
+
+    Raises:
+        LostError: one of them is gone, or does not come.
+    """
+    rank, size, local = (int(os.environ.get(name, 0)) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    device = torch.device(kind)
+    if kind == "cuda":  # a scheduler may show each process its own GPU alone
+        device = torch.device(kind, local % torch.cuda.device_count())
         torch.cuda.set_device(device)
-    backend = "nccl" if kind == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method="env://", rank=rank, world_size=size, timeout=_TIMEOUT)
-    return World(rank, size, device, int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
+    choose_interface(host, port)
+    meeting, patience = timedelta(seconds=launching.meet_within), timedelta(seconds=launching.lost_after)
+    try:
+        store, *_ = next(rendezvous("env://", rank, size, timeout=meeting))
+    except dist.DistError as error:
+        raise LostError(f"training process {rank} did not meet the others at {host}:{port}: {error}") from error
+    pulse = Pulse(
+        lambda: TCPStore(host, port, timeout=patience), rank, size,
+        patience=launching.lost_after, arrival=launching.meet_within, tell=tell,
+    )  # fmt: skip
+    with pulse:
+        try:
+            backend = "nccl" if kind == "cuda" else "gloo"
+            dist.init_process_group(
+                backend, store=PrefixStore("dove", store), rank=rank, world_size=size, timeout=_TIMEOUT
+            )
+            yield World(rank, size, device, int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
+        except RuntimeError as error:
+            if pulse.lost or isinstance(error, dist.DistError) or "gloo/transport" in str(error):
+                raise LostError(pulse.lost or f"the connection to another training process broke: {error}") from error
+            raise
 
 
 def _start_all(
@@ -198,16 +240,14 @@ def _start_all(
     if launching.rendezvous:
         report(Noted(f"waiting for machines ({launching.nodes}) at {launching.rendezvous}"))
     threads, ending = max(1, torch.get_num_threads() // launching.gpus), Ending(folder)
-    with Ear(folder / _EVENTS, report), _quiet_launcher():
+    port = launching.meeting_point[1] if launching.rendezvous else 0
+    with Ear(folder / _EVENTS, report), quiet_launcher(), giving_up_after(launching.lost_after, port):
         try:
-            config = _elastic(launching)
-            values = elastic_launch(config, _work)(folder, kind, threads, job, arguments)
+            values = elastic_launch(_elastic(launching), _work)(folder, launching, kind, threads, job, arguments)
         except SignalException:
             raise KeyboardInterrupt from None
         except RendezvousError as error:
-            message = f"the machines did not meet at {launching.rendezvous or 'localhost'}: {error}"
-            hint = "give the same command on each; can they reach that host and port?"
-            raise TrainingError(message, hint=hint) from error
+            raise ending.find() or _not_met(error, launching) from error
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             raise ending.find() or ending.failure(rank, failure.exitcode) from None
@@ -217,89 +257,49 @@ def _start_all(
     return result
 
 
+def _not_met(error: RendezvousError, launching: LaunchConfig) -> TrainingError:
+    if isinstance(error, RendezvousTimeoutError):
+        return too_few(launching)
+    return ended_elsewhere(launching) if isinstance(error, RendezvousClosedError) else unreachable(launching, error)
+
+
 def _elastic(launching: LaunchConfig) -> ElasticConfig:
     least, most = launching.node_range
-    run, own, configs = uuid.uuid4().hex, "localhost", dict[str, bool]()
-    host, port = "localhost", 0
-    if launching.rendezvous:
-        host, port = launching.meeting_point
-        own = _address_towards(host, port)
-        run = "dove"
-        if not own.startswith("127."):  # there the launcher knows by itself, and two can share a machine
-            configs["is_host"] = socket.gethostbyname(host) == own
+    meeting = arrange(launching)
     return ElasticConfig(
         min_nodes=least,
         max_nodes=most,
         nproc_per_node=launching.gpus,
-        run_id=run,
+        run_id=meeting.run,
         rdzv_backend="c10d",
-        rdzv_endpoint=f"{host}:{port}",
-        rdzv_configs=configs,
+        rdzv_endpoint=meeting.endpoint,
+        rdzv_configs=meeting.configs,
         max_restarts=launching.restarts,
         start_method="spawn",
-        local_addr=own,
+        local_addr=meeting.own,
     )
 
 
-def _address_towards(host: str, port: int) -> str:
-    """Return the address by which this machine is seen from a host."""
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((host, port))  # sends nothing
-            address: str = probe.getsockname()[0]
-            return address
-    except OSError as error:
-        message = f"--rendezvous {host}:{port} cannot be reached: {error}"
-        raise UsageError(message, hint="give a host name or address of one of the machines that train") from error
-
-
-@contextmanager
-def _quiet_launcher() -> Iterator[None]:
-    """Give signals back as they were, and keep the launcher's own words back: errors reach the user as ours.
-
-    Each start gets a store of its own: in a shared one, processes that are started again would find the addresses of
-    those before them.
-    """
-    loggers = [logging.getLogger(name) for name in _LAUNCHER]
-    levels, numbers = (
-        [logger.level for logger in loggers],
-        (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),
-    )
-    before = {number: signal.getsignal(number) for number in numbers}
-    shared = os.environ.get(_NOT_SHARED, "0")
-    os.environ[_NOT_SHARED] = "1"
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        os.environ[_NOT_SHARED] = shared
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _work(folder: Path, kind: str, threads: int, job: Job[T], arguments: tuple[Any, ...]) -> T | None:
+def _work(
+    folder: Path, launching: LaunchConfig, kind: str, threads: int, job: Job[T], arguments: tuple[Any, ...]
+) -> T | None:
     """Do one process's part, in a process that the elastic launcher started."""
-    for name in _LAUNCHER:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    silence_launcher()
     torch.set_num_threads(threads)
     threading.Thread(target=end_with_parent, daemon=True).start()
     ending, alone = Ending(folder), os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]
     if alone and ending.find():
         return None  # what ended the launch would only come again
     try:
-        world = _join(kind)
-        if not alone and _ended_elsewhere(ending, world):
-            return None
-        with Client(str(folder / _EVENTS)) if world.first else nullcontext() as ear:
-            send = ear.send if ear else silent
-            for line in ending.failures() if world.first else ():
-                send(Noted(line))
-            result = job(world, send, *arguments)
-        dist.destroy_process_group()
+        with _joined(kind, launching) as world:
+            if not alone and _ended_elsewhere(ending, world):
+                return None
+            with Client(str(folder / _EVENTS)) if world.first else nullcontext() as ear:
+                send = ear.send if ear else silent
+                for line in ending.failures() if world.first else ():
+                    send(Noted(line))
+                result = job(world, send, *arguments)
+            dist.destroy_process_group()
         return result if world.first else None
     except (DoveError, KeyboardInterrupt) as error:
         ending.note(error)
@@ -312,9 +312,7 @@ def _work(folder: Path, kind: str, threads: int, job: Job[T], arguments: tuple[A
 
 def _ended_elsewhere(ending: Ending, world: World) -> bool:
     """Tell whether any machine's processes ended for good, and note it here too."""
-    everyone: list[BaseException | None] = [None] * world.size
-    dist.all_gather_object(everyone, ending.find())
-    ends = [end for end in everyone if end is not None]
+    ends = [end for end in world.everyones(ending.find()) if end is not None]
     if ends:
         ending.note(ends[0])
     return bool(ends)

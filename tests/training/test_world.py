@@ -147,5 +147,5 @@ def test_machines_that_do_not_meet_are_an_error(monkeypatch):
         raise RendezvousTimeoutError("nobody came")
 
     monkeypatch.setattr("dove_core.training.world.elastic_launch", lambda config, work: never)
-    with pytest.raises(TrainingError, match=r"did not meet at 127\.0\.0\.1:29400: nobody came"):
+    with pytest.raises(TrainingError, match=r"fewer than 2 machine\(s\) met at 127\.0\.0\.1:29400"):
         launch(LaunchConfig(nodes="2", rendezvous="127.0.0.1:29400"), "cpu", jobs.report_once, ())
