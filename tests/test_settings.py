@@ -319,7 +319,14 @@ def test_no_setting_is_left_out_here():
             "gpus",
             "caption_field",
         },  # test_encode.py
-        LaunchConfig: {"gpus", "nodes", "rendezvous", "restarts"},  # tests/training/test_world.py and test_kills.py
+        LaunchConfig: {
+            "gpus",
+            "nodes",
+            "rendezvous",
+            "restarts",
+            "lost_after",
+            "meet_within",
+        },  # tests/training/test_world.py, test_kills.py and test_hosts.py
         RankConfig: {"rank_by"},
         ZeroShotConfig: {"label_field", "templates", "class_names"},  # test_zero_shot.py, test_material.py
         EmbedConfig: {

@@ -32,6 +32,7 @@ def quiet_launcher() -> Iterator[None]:
     before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)}
     shared = os.environ.get(_NOT_SHARED, "0")
     os.environ[_NOT_SHARED] = "1"
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # processes that lose each other would each show a stack
     levels = silence_launcher()
     try:
         yield

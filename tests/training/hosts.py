@@ -1,4 +1,4 @@
-"""Hosts of our own: network namespaces on a switch, which is a bridge in a namespace too, so nothing is seen outside."""
+"""Hosts of our own: network namespaces on a switch, which is a bridge in a namespace too; nothing is seen outside."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from dove_core.config import TrainConfig
+from dove_core.data.plan import Step
 from dove_core.data.reader import Record
 from dove_core.errors import DataError
 from dove_core.events import Measured, Report, Saved
@@ -21,7 +23,7 @@ from dove_core.model.dove import Dove
 from dove_core.training.batches import Batch, MakeBatch
 from dove_core.training.loop import _train
 from dove_core.training.objective import Objective
-from dove_core.training.trainer import TrainResult
+from dove_core.training.trainer import Trainer, TrainResult
 from dove_core.training.world import World
 from tests.made import SMALL
 
@@ -102,6 +104,20 @@ def break_once(world: World, report: Report) -> int:
         raise RuntimeError("a flake")
     world.wait()
     return world.restarts
+
+
+def recorded_training(world: World, report: Report, log: Path, pause: float, *arguments: Any) -> TrainResult:
+    """Train slowly, and write down what each process learns from: files `<start>-<rank>`, a line a step."""
+    learn, path = Trainer._learn, log / f"{os.environ['MASTER_PORT']}-{world.rank}"
+
+    def recorded(self: Trainer, step: Step, batch: Batch, is_whole: bool) -> None:
+        time.sleep(pause)
+        learn(self, step, batch, is_whole)
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps([time.time(), world.size, step.start, batch.pictures.tolist()]) + "\n")
+
+    Trainer._learn = recorded  # type: ignore[method-assign]
+    return _train(world, report, *arguments)
 
 
 def counted_training(world: World, report: Report, log: Path, dies_at: int, *arguments: Any) -> TrainResult:

@@ -1,4 +1,4 @@
-"""Training over two and three hosts of our own: the same as on one; killed ones, cut cables, and what is left goes on."""
+"""Training over two and three hosts of our own: the same as on one; what is left after a kill or a cut cable goes on."""
 
 from __future__ import annotations
 
