@@ -12,7 +12,7 @@ from dove_core.errors import TrainingError
 from dove_core.training.meeting import GO_ON
 from dove_core.training.pulse import LostError
 
-_END = "end"
+_END, _SIGNALLED = "end", "signalled"
 _LOST = f"{LostError.__module__}.{LostError.__qualname__}: "
 
 
@@ -36,6 +36,14 @@ class Ending:
             return None
         error: BaseException = pickle.loads(path.read_bytes())  # our own processes wrote it
         return error
+
+    def note_signal(self) -> None:
+        """Note that somebody told the launcher to end."""
+        (self._folder / _SIGNALLED).touch()
+
+    def signalled(self) -> bool:
+        """Tell whether somebody told the launcher to end: what it sends to its processes by itself means no end."""
+        return (self._folder / _SIGNALLED).exists()
 
     def note_failure(self, rank: int) -> None:
         """Keep the traceback of the exception under way, which may be a bug."""

@@ -18,9 +18,10 @@ from dove_core.files import settled_folder
 from dove_core.model.checkpoint import Checkpoint, build, load_checkpoint
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.training.journal import note_command
+from dove_core.training.launch import launch, restarted
 from dove_core.training.run import RunSettings, hold_new, open_new
 from dove_core.training.trainer import Trainer, TrainResult
-from dove_core.training.world import World, launch, restarted
+from dove_core.training.world import World
 
 
 def train(

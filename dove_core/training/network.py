@@ -87,7 +87,7 @@ def giving_up_after(seconds: int, port: int) -> Iterator[None]:
 def _give_up_after(seconds: int, port: int) -> None:
     for connection in _connections():
         with connection, suppress(OSError):
-            if connection.getpeername()[1] != port:
+            if (peer := _peer(connection)) is None or peer[1] != port:
                 continue
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
@@ -117,7 +117,16 @@ def _connections() -> Iterator[socket.socket]:
             if not str(entry.readlink()).startswith("socket:"):
                 continue
             found = socket.socket(fileno=os.dup(int(entry.name)))
-            if found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM:
+            if found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM and _peer(found):
                 yield found
             else:
                 found.close()
+
+
+def _peer(connection: socket.socket) -> tuple[str, int] | None:
+    """Return the other end, None for a socket that only listens."""
+    try:
+        host, port, *_ = connection.getpeername()
+        return host, port
+    except OSError:
+        return None

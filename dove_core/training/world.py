@@ -1,22 +1,12 @@
-"""Processes that train together: the only place that knows torch.distributed.
-
-`launch` runs a job in this process, starts several by torch's elastic launcher, on one machine or on several, or joins
-those that torchrun or srun started. Only the first process reports; what it reports, returns or raises reaches the
-caller as itself.
-"""
+"""Processes that train together: the only place that knows torch.distributed."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing.connection import Client
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -31,37 +21,28 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from dove_core.config import LaunchConfig
-from dove_core.errors import DoveError, TrainingError, UsageError
-from dove_core.events import Noted, Report, silent
-from dove_core.model.compute import choose_device
-from dove_core.processes import Ear, end_with_parent
-from dove_core.training.ending import Ending
-from dove_core.training.meeting import GO_ON, arrange, ended_elsewhere, too_few, unreachable
-from dove_core.training.network import choose_interface, giving_up_after
+from dove_core.errors import TrainingError
+from dove_core.training.meeting import arrange, ended_elsewhere, too_few, unreachable
+from dove_core.training.network import choose_interface
 from dove_core.training.pulse import LostError, Pulse
-from dove_core.training.quiet import quiet_launcher, silence_launcher
-from dove_core.training.slurm import srun_variables
 
 T = TypeVar("T")
-Job = Callable[..., T]
 _TIMEOUT = timedelta(hours=2)
 """How long a process waits for others that are alive; the first one validates and saves alone meanwhile."""
-
-_SETTLE = 1
-"""Seconds until a process that died is known to be dead: what ends in others because of it comes later."""
-
-_EVENTS = "events"
-"""In the folder of a launch: the socket that hears the first process."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among those that train together, started anew `restarts` times."""
+    """This process among those that train together, started anew `restarts` times.
+
+    `signalled` tells whether a signal to this process means that somebody wants an end.
+    """
 
     rank: int
     size: int
     device: torch.device
     restarts: int = 0
+    signalled: Callable[[], bool] = lambda: True
 
     @property
     def first(self) -> bool:
@@ -107,6 +88,10 @@ class World:
         dist.all_reduce(flat)
         return dict(zip(values, (flat / self.size).tolist(), strict=True))
 
+    def interruption(self) -> BaseException:
+        """Return what to raise when all processes know of a signal: an end, or a new start with other machines."""
+        return KeyboardInterrupt() if self.any(self.signalled()) else AnewError("the launcher starts all anew")
+
     def everyones(self, value: T) -> list[T]:
         """Return a value of every process, in the order of their ranks."""
         values = [value] * self.size
@@ -127,6 +112,10 @@ class World:
         return found
 
 
+class AnewError(Exception):
+    """The launcher wants all processes to start anew, since a machine came; the state is saved."""
+
+
 class _AllGather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rank: int, size: int) -> tuple[Tensor, ...]:
@@ -142,64 +131,11 @@ class _AllGather(torch.autograd.Function):
         return everyone[ctx.rank], None, None
 
 
-def launch(
-    launching: LaunchConfig, device: str, job: Job[T], arguments: tuple[Any, ...], *, report: Report = silent
-) -> T | None:
-    """Run `job(world, report, *arguments)` in as many processes as asked for and return the first one's result.
-
-    Where a process dies or fails, all are started again, up to `launching.restarts` times; the job itself finds what to
-    go on from. A DoveError ends the launch at once. Under torchrun, and among several tasks of srun, the job joins
-    these instead. On other machines than the first process's, and in other processes that it joins, there is no result.
-
-    Raises:
-        UsageError: more GPUs are asked for than there are; several machines without a meeting point.
-        TrainingError: a process died too often; machines did not meet, or are not heard of any more.
-        DoveError: whatever a process raised.
-        KeyboardInterrupt: Ctrl-C or SIGTERM, to this process or to one of the others.
-    """
-    nodes, count = launching.node_range, launching.gpus
-    if count == 1 and nodes == (1, 1) and (found := srun_variables()):
-        os.environ.update(found)
-        report(
-            Noted(f"SLURM: task {found['RANK']} of {found['WORLD_SIZE']} meets the others at {found['MASTER_ADDR']}")
-        )
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        return _join_running(launching, device, job, arguments, report)
-    kind = choose_device(device).type
-    if kind == "cuda" and count > torch.cuda.device_count():
-        message = f"--gpus {count}: this machine has {torch.cuda.device_count()} GPU(s)"
-        raise UsageError(message, hint="ask for fewer, or use --device cpu to train with several CPU processes")
-    if count == 1 and nodes == (1, 1):
-        return job(World(0, 1, torch.device(kind)), report, *arguments)
-    if kind == "cpu" and device == "auto":
-        message = f"--gpus {count}: this machine has no GPU that torch can use"
-        raise UsageError(message, hint="leave --gpus out, or use --device cpu to train with several CPU processes")
-    with tempfile.TemporaryDirectory(prefix="dove-") as folder:
-        return _start_all(Path(folder), launching, kind, job, arguments, report)
-
-
-def restarted() -> bool:
-    """Tell whether torchrun started this process again, after one of a run's processes died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-
-
-def _join_running(
-    launching: LaunchConfig, device: str, job: Job[T], arguments: tuple[Any, ...], report: Report
-) -> T | None:
-    """Do this process's part among those that torchrun or srun started."""
-    try:
-        with _joined(choose_device(device).type, launching, lambda reason: report(Noted(reason))) as world:
-            result = job(world, report if world.first else silent, *arguments)
-            return result if world.first else None
-    except LostError as error:
-        raise TrainingError(str(error), hint=GO_ON) from error
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
-
-
 @contextmanager
-def _joined(kind: str, launching: LaunchConfig, tell: Callable[[str], None] | None = None) -> Iterator[World]:
+def joined(
+    kind: str, launching: LaunchConfig, *, tell: Callable[[str], None] | None = None,
+    signalled: Callable[[], bool] = lambda: True,
+) -> Iterator[World]:  # fmt: skip
     """Join the processes that the environment tells of, as torchrun and the elastic launcher write it.
 
     Raises:
@@ -227,34 +163,40 @@ def _joined(kind: str, launching: LaunchConfig, tell: Callable[[str], None] | No
             dist.init_process_group(
                 backend, store=PrefixStore("dove", store), rank=rank, world_size=size, timeout=_TIMEOUT
             )
-            yield World(rank, size, device, int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
+            yield World(rank, size, device, int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)), signalled)
+            dist.destroy_process_group()
         except RuntimeError as error:
             if pulse.lost or isinstance(error, dist.DistError) or "gloo/transport" in str(error):
                 raise LostError(pulse.lost or f"the connection to another training process broke: {error}") from error
             raise
 
 
-def _start_all(
-    folder: Path, launching: LaunchConfig, kind: str, job: Job[T], arguments: tuple[Any, ...], report: Report
-) -> T | None:
-    if launching.rendezvous:
-        report(Noted(f"waiting for machines ({launching.nodes}) at {launching.rendezvous}"))
-    threads, ending = max(1, torch.get_num_threads() // launching.gpus), Ending(folder)
-    port = launching.meeting_point[1] if launching.rendezvous else 0
-    with Ear(folder / _EVENTS, report), quiet_launcher(), giving_up_after(launching.lost_after, port):
-        try:
-            values = elastic_launch(_elastic(launching), _work)(folder, launching, kind, threads, job, arguments)
-        except SignalException:
-            raise KeyboardInterrupt from None
-        except RendezvousError as error:
-            raise ending.find() or _not_met(error, launching) from error
-        except ChildFailedError as error:
-            rank, failure = error.get_first_failure()
-            raise ending.find() or ending.failure(rank, failure.exitcode) from None
-    if end := ending.find():
-        raise end
-    result: T | None = values.get(0)
-    return result
+class FailedError(Exception):
+    """Processes failed too often; the last time it began with process `rank`, which ended with `code`."""
+
+    def __init__(self, rank: int, code: int) -> None:
+        super().__init__(f"process {rank} ended with {code}")
+        self.rank, self.code = rank, code
+
+
+def start(launching: LaunchConfig, work: Callable[..., T | None], arguments: tuple[Any, ...]) -> T | None:
+    """Start this machine's processes, and start them anew where one of any machine's fails; return the first's result.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or a signal.
+        TrainingError: machines did not meet, or lost each other.
+        FailedError: processes failed too often.
+    """
+    try:
+        values: dict[int, T | None] = elastic_launch(_elastic(launching), work)(*arguments)
+    except SignalException:
+        raise KeyboardInterrupt from None
+    except RendezvousError as error:
+        raise _not_met(error, launching) from error
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        raise FailedError(rank, failure.exitcode) from None
+    return values.get(0)
 
 
 def _not_met(error: RendezvousError, launching: LaunchConfig) -> TrainingError:
@@ -278,41 +220,3 @@ def _elastic(launching: LaunchConfig) -> ElasticConfig:
         start_method="spawn",
         local_addr=meeting.own,
     )
-
-
-def _work(
-    folder: Path, launching: LaunchConfig, kind: str, threads: int, job: Job[T], arguments: tuple[Any, ...]
-) -> T | None:
-    """Do one process's part, in a process that the elastic launcher started."""
-    silence_launcher()
-    torch.set_num_threads(threads)
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    ending, alone = Ending(folder), os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]
-    if alone and ending.find():
-        return None  # what ended the launch would only come again
-    try:
-        with _joined(kind, launching) as world:
-            if not alone and _ended_elsewhere(ending, world):
-                return None
-            with Client(str(folder / _EVENTS)) if world.first else nullcontext() as ear:
-                send = ear.send if ear else silent
-                for line in ending.failures() if world.first else ():
-                    send(Noted(line))
-                result = job(world, send, *arguments)
-            dist.destroy_process_group()
-        return result if world.first else None
-    except (DoveError, KeyboardInterrupt) as error:
-        ending.note(error)
-        os._exit(1)
-    except Exception:
-        time.sleep(_SETTLE)  # one that died in silence takes the others' connections with it, and is the cause
-        ending.note_failure(int(os.environ["RANK"]))
-        os._exit(1)
-
-
-def _ended_elsewhere(ending: Ending, world: World) -> bool:
-    """Tell whether any machine's processes ended for good, and note it here too."""
-    ends = [end for end in world.everyones(ending.find()) if end is not None]
-    if ends:
-        ending.note(ends[0])
-    return bool(ends)

@@ -66,8 +66,12 @@ def network(count: int) -> Iterator[list[Host]]:
             _ip("link", "add", "wire", "netns", host.name, "type", "veth", "peer", "name", host.name, "netns", switch)
             _ip("-n", switch, "link", "set", host.name, "master", "switch", "up")
             _ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", "wire")
+            _ip("-n", host.name, "link", "set", "wire", "address", _card(host))
             for link in ("lo", "wire"):
                 _ip("-n", host.name, "link", "set", link, "up")
+            for other in hosts:  # known for good: nobody is told that one cannot be found any more
+                if other is not host:
+                    _ip("-n", host.name, "neighbour", "add", other.address, "lladdr", _card(other), "dev", "wire")
         yield hosts
     finally:
         for host in hosts:
@@ -76,6 +80,10 @@ def network(count: int) -> Iterator[list[Host]]:
         for name in (*(host.name for host in hosts), switch):
             with suppress(PermissionError):
                 _ip("netns", "delete", name)
+
+
+def _card(host: Host) -> str:
+    return f"02:00:00:00:00:{int(host.address.rpartition('.')[2]):02x}"
 
 
 def _ip(*words: str) -> str:

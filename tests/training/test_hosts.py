@@ -1,9 +1,10 @@
-"""Training over two and three hosts of our own: the same as on one; what is left after a kill or a cut cable goes on."""
+"""Training over two and three hosts of our own: the same as on one; what a kill or a cut cable leaves goes on."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -31,20 +32,20 @@ import pathlib, sys
 from dove_core.config import LaunchConfig
 from dove_core.data.reader import Shards
 from dove_core.training.run import RunSettings
-from dove_core.training.world import launch
+from dove_core.training.launch import launch
 from tests.conftest import ALONE
 from tests.made import SMALL
 from tests.training import jobs
 from tests.training.test_hosts import TRAINING
 
 if __name__ == "__main__":
-    shards, folder, nodes, rendezvous, lost_after, meet_within = sys.argv[1:]
+    shards, folder, nodes, rendezvous, meet_within, pause = sys.argv[1:]
     settings = RunSettings(shards, Shards(pathlib.Path(shards)).manifest.fingerprint, None, SMALL, TRAINING)
     launching = LaunchConfig(
-        nodes=nodes, rendezvous=rendezvous, lost_after=int(lost_after), meet_within=int(meet_within)
+        nodes=nodes, rendezvous=rendezvous, lost_after=8, meet_within=int(meet_within)
     )
     folder = pathlib.Path(folder)
-    arguments = (folder / "seen", 0.3, folder / "run", settings, ALONE, False, "")
+    arguments = (folder / "seen", float(pause), folder / "run", settings, ALONE, False, "")
     print(launch(launching, "cpu", jobs.recorded_training, arguments, report=lambda event: print(event, flush=True)))
 """
 TRAINING = TrainConfig(weights="none", epochs=1, batch_size=2, save_steps=1)
@@ -92,7 +93,7 @@ def test_two_hosts_train_as_one_does(way, hosts, alone, shapes, tmp_path):
             own = [*words, "--nodes", "2", "--rendezvous", f"{hosts[0].address}:29400"]
         elif way == "torchrun":
             meeting = ["--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{hosts[0].address}:29400"]
-            own = ["-m", "torch.distributed.run", *meeting, "--local-addr", host.address, *words]
+            own = ["-m", "torch.distributed.run", *meeting, "--local-addr", host.address, "-m", "--", *words[1:]]
         else:
             variables = {"SLURM_PROCID": str(k), "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"}
             variables |= {"SLURM_LOCALID": "0", "SLURM_STEP_NODELIST": hosts[0].address, "SLURM_JOB_ID": "41"}
@@ -110,12 +111,13 @@ def losses(run: Path) -> list[list[float]]:
 
 
 def start(
-    hosts: list[Host], at: Host, shards: Path, folder: Path, nodes: str, meet_within: int
+    hosts: list[Host], at: Host, shards: Path, folder: Path, nodes: str, meet_within: int, pause: float = 0.3
 ) -> list[subprocess.Popen[bytes]]:
     """Start a recorded training on all hosts."""
     (folder / "recorder.py").write_text(RECORDER)
-    (folder / "seen").mkdir()
-    words = [str(folder / "recorder.py"), str(shards), str(folder), nodes, f"{at.address}:29400", "8", str(meet_within)]
+    (folder / "seen").mkdir(exist_ok=True)
+    words = [str(folder / "recorder.py"), str(shards), str(folder), nodes, f"{at.address}:29400"]
+    words += [str(meet_within), str(pause)]
     return [host.start(*words, log=folder / f"{host.address}.log") for host in hosts]
 
 
@@ -177,3 +179,22 @@ def test_a_loss_that_leaves_too_few_is_an_error_and_resume_goes_on(lost, hosts, 
     after = load_state(run)[0]
     assert (after.epoch, after.samples) == (1, 0)
     assert after.steps - before.steps == (len(Shards(shapes / "train")) - before.samples) // 2
+
+
+@two
+def test_a_host_that_comes_later_takes_part(hosts, shapes, tmp_path):
+    (early,) = start(hosts[:1], hosts[0], shapes / "train", tmp_path, "1:2", 120, pause=2)
+    wait_for(1, 2, tmp_path, early)
+    (late,) = start(hosts[1:], hosts[0], shapes / "train", tmp_path, "1:2", 120, pause=2)
+    assert [early.wait(300), late.wait(300)] == [0, 0], said(tmp_path)
+    assert {size for _, size, _, _ in steps_of(tmp_path)} == {1, 2}
+    assert sorted(learned(tmp_path)) == list(range(len(Shards(shapes / "train"))))
+
+
+@two
+def test_a_signal_to_one_host_saves_and_ends_both(hosts, shapes, tmp_path):
+    processes = start(hosts, hosts[0], shapes / "train", tmp_path, "2", 600)
+    wait_for(2, 6, tmp_path, processes[0])
+    processes[1].send_signal(signal.SIGTERM)
+    assert [process.wait(200) for process in processes] == [-signal.SIGINT] * 2, said(tmp_path)
+    assert load_state(tmp_path / "run")[0].samples == 40  # the tenth step, where they agree

@@ -14,7 +14,8 @@ import torch
 
 from dove_core.config import LaunchConfig
 from dove_core.errors import DataError, TrainingError, UsageError
-from dove_core.training.world import World, launch
+from dove_core.training.launch import launch
+from dove_core.training.world import World
 from tests.training import jobs
 
 TWO = LaunchConfig(gpus=2, restarts=0)
@@ -75,7 +76,7 @@ def test_more_gpus_than_there_are_is_refused_before_anything_starts():
 def test_it_joins_a_running_torchrun(tmp_path):
     code = (
         "from dove_core.config import LaunchConfig\n"
-        "from dove_core.training.world import launch\n"
+        "from dove_core.training.launch import launch\n"
         "from tests.training.jobs import report_once\n"
         "import os, pathlib, sys; seen = []\n"
         "size = launch(LaunchConfig(), 'cpu', report_once, (), report=seen.append)\n"
@@ -97,7 +98,7 @@ def test_it_joins_a_running_torchrun(tmp_path):
 MACHINE = """
 import pathlib, sys
 from dove_core.config import LaunchConfig
-from dove_core.training.world import launch
+from dove_core.training.launch import launch
 from tests.training import jobs
 
 if __name__ == "__main__":
