@@ -326,7 +326,7 @@ def test_no_setting_is_left_out_here():
             "restarts",
             "lost_after",
             "meet_within",
-        },  # tests/training/test_world.py, test_kills.py and test_hosts.py
+        },  # tests/training/: test_world.py, test_kills.py, test_hosts.py, test_meeting.py
         RankConfig: {"rank_by"},
         ZeroShotConfig: {"label_field", "templates", "class_names"},  # test_zero_shot.py, test_material.py
         EmbedConfig: {

@@ -98,6 +98,14 @@ def break_as_second(world: World, report: Report) -> None:
     world.wait()
 
 
+def freeze_once(world: World, report: Report) -> int:
+    """Stand still in the second process the first time; return how often the processes were started again."""
+    if world.rank == 1 and not world.restarts:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    world.wait()
+    return world.restarts
+
+
 def break_once(world: World, report: Report) -> int:
     """Fail in the second process the first time; return how often the processes were started again."""
     if world.rank == 1 and not world.restarts:

@@ -93,7 +93,13 @@ def test_two_hosts_train_as_one_does(way, hosts, alone, shapes, tmp_path):
             own = [*words, "--nodes", "2", "--rendezvous", f"{hosts[0].address}:29400"]
         elif way == "torchrun":
             meeting = ["--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{hosts[0].address}:29400"]
-            own = ["-m", "torch.distributed.run", *meeting, "--local-addr", host.address, "-m", "--", *words[1:]]
+            meeting += [
+                "--rdzv-conf",
+                f"is_host={k == 0}",
+                "--local-addr",
+                host.address,
+            ]  # it has no name to know itself by
+            own = ["-m", "torch.distributed.run", *meeting, "-m", "--", *words[1:]]
         else:
             variables = {"SLURM_PROCID": str(k), "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"}
             variables |= {"SLURM_LOCALID": "0", "SLURM_STEP_NODELIST": hosts[0].address, "SLURM_JOB_ID": "41"}

@@ -65,6 +65,14 @@ def test_a_process_that_failed_once_is_started_again_and_says_why():
     assert any("failed: RuntimeError: a flake" in event.message for event in events)
 
 
+@pytest.mark.slow
+def test_a_process_that_stands_still_is_missed_and_started_again():
+    events = []
+    launching = LaunchConfig(gpus=2, restarts=1, lost_after=4)
+    assert launch(launching, "cpu", jobs.freeze_once, (), report=events.append) == 1
+    assert any("LostError: training process 1 was silent for" in event.message for event in events)
+
+
 def test_more_gpus_than_there_are_is_refused_before_anything_starts():
     if torch.cuda.is_available():
         pytest.skip("this machine has GPUs")
