@@ -48,9 +48,10 @@ class Interrupt:
 def noticing_signals(note: Callable[[], None]) -> Iterator[None]:
     """While this context lasts, call `note` when a signal comes that wants an end, whoever handles it.
 
-    In threads other than the main one nothing is noticed.
+    Threads other than the main one can notice nothing: `note` is called at once.
     """
     if threading.current_thread() is not threading.main_thread():
+        note()
         yield
         return
     ear, mouth = socket.socketpair()

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from multiprocessing import parent_process
 from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,9 +64,8 @@ def launch(
     nodes, count = launching.node_range, launching.gpus
     if count == 1 and nodes == (1, 1) and (found := srun_variables()):
         os.environ.update(found)
-        report(
-            Noted(f"SLURM: task {found['RANK']} of {found['WORLD_SIZE']} meets the others at {found['MASTER_ADDR']}")
-        )
+        if found["RANK"] == "0":
+            report(Noted(f"{found['WORLD_SIZE']} tasks of SLURM meet at {found['MASTER_ADDR']}:{found['MASTER_PORT']}"))
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         return _join_running(launching, device, job, arguments, report)
     kind = choose_device(device).type
@@ -143,7 +143,7 @@ def _work(
     except (DoveError, KeyboardInterrupt) as error:
         ending.note(error)
         if isinstance(error, KeyboardInterrupt) and not ending.signalled():
-            os.kill(os.getppid(), signal.SIGTERM)  # somebody told another machine, and all have saved
+            _end_launcher()  # somebody told another machine, and all have saved
         os._exit(1)
     except AnewError:
         time.sleep(_NOTICE)
@@ -152,6 +152,11 @@ def _work(
         time.sleep(_SETTLE)  # one that died in silence takes the others' connections with it, and is the cause
         ending.note_failure(int(os.environ["RANK"]))
         os._exit(1)
+
+
+def _end_launcher() -> None:
+    if (launcher := parent_process()) and launcher.pid == os.getppid():
+        os.kill(os.getppid(), signal.SIGTERM)
 
 
 def _ended_elsewhere(ending: Ending, world: World) -> bool:

@@ -18,8 +18,8 @@ from typing import Protocol
 
 from dove_core.training.network import break_connections
 
-_LEAVE = 10
-"""Seconds in which the main thread can fail by itself after its connections were broken."""
+_LEAVE = 10.0
+"""Seconds in which the main thread can fail by itself after its connections were broken, or a quarter of patience."""
 
 
 class LostError(Exception):
@@ -45,7 +45,7 @@ class Signs(Protocol):
 class Pulse:
     """While this context lasts, another process's silence ends this one: its connections break, and `lost` says why.
 
-    A process that does not fail of it within ten seconds, busy or waiting for a GPU, is ended with code 1.
+    A process that does not fail of it within seconds, busy or waiting for a GPU, is ended with code 1.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Pulse:
         if self._tell:
             self._tell(reason)
         break_connections()
-        if not self._over.wait(_LEAVE):
+        if not self._over.wait(min(_LEAVE, self._patience / 4)):
             os._exit(1)
 
 

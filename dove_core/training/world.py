@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from dove_core.training.pulse import LostError, Pulse
 T = TypeVar("T")
 _TIMEOUT = timedelta(hours=2)
 """How long a process waits for others that are alive; the first one validates and saves alone meanwhile."""
+
+_NOTED = 0.2
+"""Seconds in which a launcher that gets a signal together with its processes has noted that."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class World:
 
     def interruption(self) -> BaseException:
         """Return what to raise when all processes know of a signal: an end, or a new start with other machines."""
+        time.sleep(_NOTED)
         return KeyboardInterrupt() if self.any(self.signalled()) else AnewError("the launcher starts all anew")
 
     def everyones(self, value: T) -> list[T]:

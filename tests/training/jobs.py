@@ -21,7 +21,7 @@ from dove_core.errors import DataError
 from dove_core.events import Measured, Report, Saved
 from dove_core.model.dove import Dove
 from dove_core.training.batches import Batch, MakeBatch
-from dove_core.training.loop import _train
+from dove_core.training.loop import _hold_same, _train
 from dove_core.training.objective import Objective
 from dove_core.training.trainer import Trainer, TrainResult
 from dove_core.training.world import World
@@ -82,6 +82,11 @@ def fail_as_second(world: World, report: Report) -> None:
     if world.rank == 1:
         raise DataError("shard 7 is damaged", hint="shard again")
     world.wait()
+
+
+def find_different_runs(world: World, report: Report) -> None:
+    """Hold processes to the same run folder, where the second has another one."""
+    _hold_same(world, world.rank, "another run folder")
 
 
 def die_as_second(world: World, report: Report) -> None:

@@ -93,12 +93,8 @@ def test_two_hosts_train_as_one_does(way, hosts, alone, shapes, tmp_path):
             own = [*words, "--nodes", "2", "--rendezvous", f"{hosts[0].address}:29400"]
         elif way == "torchrun":
             meeting = ["--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{hosts[0].address}:29400"]
-            meeting += [
-                "--rdzv-conf",
-                f"is_host={k == 0}",
-                "--local-addr",
-                host.address,
-            ]  # it has no name to know itself by
+            # Hosts here have no names by which they would know themselves.
+            meeting += ["--rdzv-conf", f"is_host={k == 0}", "--local-addr", host.address]
             own = ["-m", "torch.distributed.run", *meeting, "-m", "--", *words[1:]]
         else:
             variables = {"SLURM_PROCID": str(k), "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"}

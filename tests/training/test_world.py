@@ -48,6 +48,12 @@ def test_an_error_in_another_process_comes_back_as_itself():
     assert caught.value.hint == "shard again"
 
 
+def test_processes_that_find_different_run_folders_do_not_train():
+    with pytest.raises(TrainingError, match="processes that train together found another run folder") as caught:
+        launch(TWO, "cpu", jobs.find_different_runs, ())
+    assert "file system that all machines share" in caught.value.hint
+
+
 def test_a_process_that_dies_is_named():
     with pytest.raises(TrainingError, match="training process 1 ended with code 9"):
         launch(TWO, "cpu", jobs.die_as_second, ())
