@@ -260,6 +260,9 @@ def check(config: Any) -> None:
         raise UsageError("--ray-address goes with --executor ray", hint="give both, or leave it out")
     if isinstance(config, LaunchConfig) and config.node_range and config.rendezvous:
         config.meeting_point  # noqa: B018  # it raises
+    if isinstance(config, LaunchConfig) and config.meet_within < 2 * config.lost_after:
+        message = f"--meet-within {config.meet_within} is too short to miss a machine --lost-after {config.lost_after}"
+        raise UsageError(message, hint=f"use at least --meet-within {2 * config.lost_after}")
     if isinstance(config, ModelConfig) and config.embed_dim % config.heads:
         message = f"--embed-dim {config.embed_dim} is not a multiple of --heads {config.heads}"
         raise UsageError(message, hint="512 with 8 heads is the default")

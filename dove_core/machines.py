@@ -1,4 +1,4 @@
-"""Settings of machines: where work is done, by how many, and what is kept there. They are no part of a model or a run."""
+"""Settings of machines: where work is done, by how many, and what is kept there. No model depends on them."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ class LaunchConfig:
         "", "With several machines: HOST:PORT of one of them, where they meet; the same on each."
     )
     restarts: int = _setting(3, "Times that processes are started again, from last/, after one of them died.", low=0)
+    lost_after: int = _setting(60, "Seconds of silence after which a process or machine counts as lost.", low=4)
+    meet_within: int = _setting(600, "Seconds for machines to meet, at the start and after one is lost.", low=8)
 
     @property
     def node_range(self) -> tuple[int, int]:

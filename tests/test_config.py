@@ -40,6 +40,7 @@ def test_the_defaults_are_the_missions():
         (LaunchConfig(nodes="two"), "--nodes 'two' is no number of machines"),
         (LaunchConfig(nodes="3:2"), "--nodes '3:2' is no number of machines"),
         (LaunchConfig(nodes="1:2"), "--nodes 1:2: several machines need a place to meet"),
+        (LaunchConfig(lost_after=40, meet_within=70), "--meet-within 70 is too short to miss a machine"),
         (LaunchConfig(rendezvous="here"), "--rendezvous 'here' is no HOST:PORT"),
         (LaunchConfig(rendezvous="here:99999"), "--rendezvous 'here:99999' is no HOST:PORT"),
         (ExecutorConfig(executor="slurm"), "--executor 'slurm' is not a choice"),

@@ -324,8 +324,15 @@ def test_no_setting_is_left_out_here():
             "caption_field",
         },  # test_encode.py
         CacheConfig: {"cache_folder", "cache_size"},  # tests/test_cache.py
-        LaunchConfig: {"gpus", "nodes", "rendezvous", "restarts"},  # tests/training/test_world.py and test_kills.py
         ExecutorConfig: {"executor", "ray_address"},  # tests/test_executors.py
+        LaunchConfig: {
+            "gpus",
+            "nodes",
+            "rendezvous",
+            "restarts",
+            "lost_after",
+            "meet_within",
+        },  # tests/training/: test_world.py, test_kills.py, test_hosts.py, test_meeting.py
         RankConfig: {"rank_by"},
         ZeroShotConfig: {"label_field", "templates", "class_names"},  # test_zero_shot.py, test_material.py
         EmbedConfig: {

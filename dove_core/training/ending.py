@@ -9,8 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from dove_core.errors import TrainingError
+from dove_core.training.meeting import GO_ON
+from dove_core.training.pulse import LostError
 
-_END = "end"
+_END, _SIGNALLED = "end", "signalled"
+_LOST = f"{LostError.__module__}.{LostError.__qualname__}: "
 
 
 class Ending:
@@ -34,6 +37,14 @@ class Ending:
         error: BaseException = pickle.loads(path.read_bytes())  # our own processes wrote it
         return error
 
+    def note_signal(self) -> None:
+        """Note that somebody told the launcher to end."""
+        (self._folder / _SIGNALLED).touch()
+
+    def signalled(self) -> bool:
+        """Tell whether somebody told the launcher to end: what it sends to its processes by itself means no end."""
+        return (self._folder / _SIGNALLED).exists()
+
     def note_failure(self, rank: int) -> None:
         """Keep the traceback of the exception under way, which may be a bug."""
         (self._folder / f"failed-{rank}").write_text(traceback.format_exc(), encoding="utf-8")
@@ -51,6 +62,10 @@ class Ending:
         """Return the error that says why process `rank` ended with `code`: killed, or with a traceback."""
         told = self._folder / f"failed-{rank}"
         if code == 1 and told.exists():
-            return RuntimeError(f"a training process failed:\n{told.read_text(encoding='utf-8')}")
+            text = told.read_text(encoding="utf-8")
+            *_, last = text.rstrip().splitlines()
+            if last.startswith(_LOST):
+                return TrainingError(last.removeprefix(_LOST), hint=GO_ON)
+            return RuntimeError(f"a training process failed:\n{text}")
         message = f"training process {rank} ended with code {code}"
         return TrainingError(message, hint="out of memory? Try a smaller --batch-size; --resume goes on from last/")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -16,11 +19,12 @@ _SAME = 2.0
 class Interrupt:
     """While this context lasts, the first signal only sets `wanted`; one that comes later raises KeyboardInterrupt.
 
+    `agreed` is for several processes, all of which know of it.
     In threads other than the main one, where Python allows no handlers, nothing changes.
     """
 
     def __init__(self) -> None:
-        self.wanted = False
+        self.wanted = self.agreed = False
         self._since = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
@@ -38,3 +42,33 @@ class Interrupt:
             raise KeyboardInterrupt
         if not self.wanted:
             self.wanted, self._since = True, time.monotonic()
+
+
+@contextmanager
+def noticing_signals(note: Callable[[], None]) -> Iterator[None]:
+    """While this context lasts, call `note` when a signal comes that wants an end, whoever handles it.
+
+    Threads other than the main one can notice nothing: `note` is called at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        note()
+        yield
+        return
+    ear, mouth = socket.socketpair()
+    mouth.setblocking(False)
+    before = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+
+    def hear() -> None:
+        while numbers := ear.recv(64):
+            if set(numbers) & {*_SIGNALS, signal.SIGHUP, signal.SIGQUIT}:
+                note()
+
+    thread = threading.Thread(target=hear, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        mouth.close()
+        thread.join()
+        ear.close()

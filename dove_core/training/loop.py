@@ -19,9 +19,10 @@ from dove_core.model.tokenizer import Tokenizer
 from dove_core.places import Location, absolute, located
 from dove_core.training.home import Home
 from dove_core.training.journal import COMMANDS, note_command
+from dove_core.training.launch import launch, restarted
 from dove_core.training.run import SETTINGS, RunSettings, hold_new, open_new
 from dove_core.training.trainer import Trainer, TrainResult
-from dove_core.training.world import World, launch, restarted
+from dove_core.training.world import World
 
 
 def train(
@@ -154,6 +155,7 @@ def _train(
     if world.restarts or (again and not resumed):
         report(Noted(f"processes were started again: going on from {'last/' if again else 'the start'}"))
     resumed = resumed or again
+    _hold_same(world, (settings.data, resumed), "other shards or another run folder")
     if resumed:
         checkpoint = load_checkpoint(run / "last")
     else:
@@ -172,10 +174,19 @@ def _train(
     if world.first and field != settings.model.caption_field:
         report(Noted(f"{shards.folder} has one kind of captions, {field!r}: learning from it"))
     try:
-        return Trainer(world, report, home, settings, compute, shards, field, checkpoint, resumed).go()
+        trainer = Trainer(world, report, home, settings, compute, shards, field, checkpoint, resumed)
+        _hold_same(world, trainer.position, f"another {home.at('last')}")
+        return trainer.go()
     except torch.OutOfMemoryError as error:
         hint = "lower --batch-size or --image-size; --resume goes on from last/"
         raise TrainingError("the GPU's memory is full", hint=hint) from error
+
+
+def _hold_same(world: World, found: object, what: str) -> None:
+    """Hold machines to one file system: all processes have to find the same."""
+    if len(set(world.everyones(found))) > 1:
+        hint = "run folder and shards have to be on a file system that all machines share, under the same path"
+        raise TrainingError(f"processes that train together found {what}", hint=hint)
 
 
 def _new_model(shards: Shards, field: str, settings: RunSettings) -> Checkpoint:

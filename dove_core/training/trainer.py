@@ -137,7 +137,9 @@ class Trainer:
         if self.journal is not None:
             self.journal.close()
             self.home.send_rest()
-        if interrupt.wanted:
+        if interrupt.agreed and self.position.epoch < self.training.epochs:
+            raise self.world.interruption()
+        if interrupt.wanted and self.world.signalled():
             raise KeyboardInterrupt
         best = self._best if self._best >= 0 else None
         return TrainResult(self.home.location, self.position.steps, best, tuple(self.history))
@@ -223,7 +225,7 @@ class Trainer:
             return False
         if not self.world.any(interrupt.wanted):
             return False
-        interrupt.wanted = True
+        interrupt.wanted = interrupt.agreed = True
         if not step.ends_epoch:
             self._save()
         return True

@@ -1,65 +1,52 @@
-"""Processes that train together: the only place that knows torch.distributed.
-
-`launch` runs a job in this process, starts several by torch's elastic launcher, on one machine or on several, or joins
-a running torchrun. Only the first process reports; what it reports, returns or raises reaches the caller as itself.
-"""
+"""Processes that train together: the only place that knows torch.distributed."""
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
-import socket
-import tempfile
-import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing.connection import Client
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.elastic.rendezvous import RendezvousError
+from torch.distributed.elastic.rendezvous import RendezvousClosedError, RendezvousError, RendezvousTimeoutError
 from torch.distributed.launcher.api import LaunchConfig as ElasticConfig, elastic_launch
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from dove_core.config import LaunchConfig
-from dove_core.errors import DoveError, TrainingError, UsageError
-from dove_core.events import Noted, Report, silent
-from dove_core.model.compute import choose_device
-from dove_core.processes import Ear, end_with_parent
-from dove_core.training.ending import Ending
+from dove_core.errors import TrainingError
+from dove_core.training.meeting import arrange, ended_elsewhere, too_few, unreachable
+from dove_core.training.network import choose_interface
+from dove_core.training.pulse import LostError, Pulse
 
 T = TypeVar("T")
 _TIMEOUT = timedelta(hours=2)
-"""How long a process waits for the others; the first one validates and saves alone meanwhile."""
+"""How long a process waits for others that are alive; the first one validates and saves alone meanwhile."""
 
-_SETTLE = 1
-"""Seconds until a process that died is known to be dead: what ends in others because of it comes later."""
-
-_LAUNCHER = ("torch.distributed.elastic", "torch.multiprocessing.spawn")
-_NOT_SHARED = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
-
-_EVENTS = "events"
-"""In the folder of a launch: the socket that hears the first process."""
+_NOTED = 0.2
+"""Seconds in which a launcher that gets a signal together with its processes has noted that."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among those that train together, started anew `restarts` times."""
+    """This process among those that train together, started anew `restarts` times.
+
+    `signalled` tells whether a signal to this process means that somebody wants an end.
+    """
 
     rank: int
     size: int
     device: torch.device
     restarts: int = 0
+    signalled: Callable[[], bool] = lambda: True
 
     @property
     def first(self) -> bool:
@@ -105,6 +92,18 @@ class World:
         dist.all_reduce(flat)
         return dict(zip(values, (flat / self.size).tolist(), strict=True))
 
+    def interruption(self) -> BaseException:
+        """Return what to raise when all processes know of a signal: an end, or a new start with other machines."""
+        time.sleep(_NOTED)
+        return KeyboardInterrupt() if self.any(self.signalled()) else AnewError("the launcher starts all anew")
+
+    def everyones(self, value: T) -> list[T]:
+        """Return a value of every process, in the order of their ranks."""
+        values = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return values
+
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.size > 1:
@@ -116,6 +115,10 @@ class World:
         dist.all_reduce(counts)
         found: list[int] = counts.tolist()
         return found
+
+
+class AnewError(Exception):
+    """The launcher wants all processes to start anew, since a machine came; the state is saved."""
 
 
 class _AllGather(torch.autograd.Function):
@@ -133,188 +136,92 @@ class _AllGather(torch.autograd.Function):
         return everyone[ctx.rank], None, None
 
 
-Job = Callable[..., T]
-
-
-def launch(
-    launching: LaunchConfig, device: str, job: Job[T], arguments: tuple[Any, ...], *, report: Report = silent
-) -> T | None:
-    """Run `job(world, report, *arguments)` in as many processes as asked for and return the first one's result.
-
-    Where a process dies or fails, all are started again, up to `launching.restarts` times; the job itself finds what to
-    go on from. A DoveError ends the launch at once. Under torchrun the job joins that instead. On other machines than
-    the first process's, and in other processes of a torchrun, there is no result.
+@contextmanager
+def joined(
+    kind: str, launching: LaunchConfig, *, tell: Callable[[str], None] | None = None,
+    signalled: Callable[[], bool] = lambda: True,
+) -> Iterator[World]:  # fmt: skip
+    """Join the processes that the environment tells of, as torchrun and the elastic launcher write it.
 
     Raises:
-        UsageError: more GPUs are asked for than there are; several machines without a meeting point.
-        TrainingError: a process died too often.
-        DoveError: whatever a process raised.
-        KeyboardInterrupt: Ctrl-C or SIGTERM, to this process or to one of the others.
+        LostError: one of them is gone, or does not come.
     """
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        return _join_torchrun(device, job, arguments, report)
-    nodes, count = launching.node_range, launching.gpus
-    kind = choose_device(device).type
-    if kind == "cuda" and count > torch.cuda.device_count():
-        message = f"--gpus {count}: this machine has {torch.cuda.device_count()} GPU(s)"
-        raise UsageError(message, hint="ask for fewer, or use --device cpu to train with several CPU processes")
-    if count == 1 and nodes == (1, 1):
-        return job(World(0, 1, torch.device(kind)), report, *arguments)
-    if kind == "cpu" and device == "auto":
-        message = f"--gpus {count}: this machine has no GPU that torch can use"
-        raise UsageError(message, hint="leave --gpus out, or use --device cpu to train with several CPU processes")
-    with tempfile.TemporaryDirectory(prefix="dove-") as folder:
-        return _start_all(Path(folder), launching, kind, job, arguments, report)
-
-
-def restarted() -> bool:
-    """Tell whether torchrun started this process again, after one of a run's processes died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-
-
-def _join_torchrun(device: str, job: Job[T], arguments: tuple[Any, ...], report: Report) -> T | None:
-    world = _join(choose_device(device).type)
-    try:
-        result = job(world, report if world.first else silent, *arguments)
-    finally:
-        dist.destroy_process_group()
-    return result if world.first else None
-
-
-def _join(kind: str) -> World:
-    """Join the processes that the environment tells of, as torchrun and the elastic launcher write it."""
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    device = torch.device(kind, int(os.environ.get("LOCAL_RANK", rank))) if kind == "cuda" else torch.device(kind)
-    if kind == "cuda":
+    rank, size, local = (int(os.environ.get(name, 0)) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    device = torch.device(kind)
+    if kind == "cuda":  # a scheduler may show each process its own GPU alone
+        device = torch.device(kind, local % torch.cuda.device_count())
         torch.cuda.set_device(device)
-    backend = "nccl" if kind == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method="env://", rank=rank, world_size=size, timeout=_TIMEOUT)
-    return World(rank, size, device, int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
-
-
-def _start_all(
-    folder: Path, launching: LaunchConfig, kind: str, job: Job[T], arguments: tuple[Any, ...], report: Report
-) -> T | None:
-    if launching.rendezvous:
-        report(Noted(f"waiting for machines ({launching.nodes}) at {launching.rendezvous}"))
-    threads, ending = max(1, torch.get_num_threads() // launching.gpus), Ending(folder)
-    with Ear(folder / _EVENTS, report), _quiet_launcher():
+    choose_interface(host, port)
+    meeting, patience = timedelta(seconds=launching.meet_within), timedelta(seconds=launching.lost_after)
+    try:
+        store, *_ = next(rendezvous("env://", rank, size, timeout=meeting))
+    except dist.DistError as error:
+        raise LostError(f"training process {rank} did not meet the others at {host}:{port}: {error}") from error
+    pulse = Pulse(
+        lambda: TCPStore(host, port, timeout=patience), rank, size,
+        patience=launching.lost_after, arrival=launching.meet_within, tell=tell,
+    )  # fmt: skip
+    with pulse:
         try:
-            config = _elastic(launching)
-            values = elastic_launch(config, _work)(folder, kind, threads, job, arguments)
-        except SignalException:
-            raise KeyboardInterrupt from None
-        except RendezvousError as error:
-            message = f"the machines did not meet at {launching.rendezvous or 'localhost'}: {error}"
-            hint = "give the same command on each; can they reach that host and port?"
-            raise TrainingError(message, hint=hint) from error
-        except ChildFailedError as error:
-            rank, failure = error.get_first_failure()
-            raise ending.find() or ending.failure(rank, failure.exitcode) from None
-    if end := ending.find():
-        raise end
-    result: T | None = values.get(0)
-    return result
+            backend = "nccl" if kind == "cuda" else "gloo"
+            dist.init_process_group(
+                backend, store=PrefixStore("dove", store), rank=rank, world_size=size, timeout=_TIMEOUT
+            )
+            yield World(rank, size, device, int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)), signalled)
+            dist.destroy_process_group()
+        except RuntimeError as error:
+            if pulse.lost or isinstance(error, dist.DistError) or "gloo/transport" in str(error):
+                raise LostError(pulse.lost or f"the connection to another training process broke: {error}") from error
+            raise
+
+
+class FailedError(Exception):
+    """Processes failed too often; the last time it began with process `rank`, which ended with `code`."""
+
+    def __init__(self, rank: int, code: int) -> None:
+        super().__init__(f"process {rank} ended with {code}")
+        self.rank, self.code = rank, code
+
+
+def start(launching: LaunchConfig, work: Callable[..., T | None], arguments: tuple[Any, ...]) -> T | None:
+    """Start this machine's processes, and start them anew where one of any machine's fails; return the first's result.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or a signal.
+        TrainingError: machines did not meet, or lost each other.
+        FailedError: processes failed too often.
+    """
+    try:
+        values: dict[int, T | None] = elastic_launch(_elastic(launching), work)(*arguments)
+    except SignalException:
+        raise KeyboardInterrupt from None
+    except RendezvousError as error:
+        raise _not_met(error, launching) from error
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        raise FailedError(rank, failure.exitcode) from None
+    return values.get(0)
+
+
+def _not_met(error: RendezvousError, launching: LaunchConfig) -> TrainingError:
+    if isinstance(error, RendezvousTimeoutError):
+        return too_few(launching)
+    return ended_elsewhere(launching) if isinstance(error, RendezvousClosedError) else unreachable(launching, error)
 
 
 def _elastic(launching: LaunchConfig) -> ElasticConfig:
     least, most = launching.node_range
-    run, own, configs = uuid.uuid4().hex, "localhost", dict[str, bool]()
-    host, port = "localhost", 0
-    if launching.rendezvous:
-        host, port = launching.meeting_point
-        own = _address_towards(host, port)
-        run = "dove"
-        if not own.startswith("127."):  # there the launcher knows by itself, and two can share a machine
-            configs["is_host"] = socket.gethostbyname(host) == own
+    meeting = arrange(launching)
     return ElasticConfig(
         min_nodes=least,
         max_nodes=most,
         nproc_per_node=launching.gpus,
-        run_id=run,
+        run_id=meeting.run,
         rdzv_backend="c10d",
-        rdzv_endpoint=f"{host}:{port}",
-        rdzv_configs=configs,
+        rdzv_endpoint=meeting.endpoint,
+        rdzv_configs=meeting.configs,
         max_restarts=launching.restarts,
         start_method="spawn",
-        local_addr=own,
+        local_addr=meeting.own,
     )
-
-
-def _address_towards(host: str, port: int) -> str:
-    """Return the address by which this machine is seen from a host."""
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((host, port))  # sends nothing
-            address: str = probe.getsockname()[0]
-            return address
-    except OSError as error:
-        message = f"--rendezvous {host}:{port} cannot be reached: {error}"
-        raise UsageError(message, hint="give a host name or address of one of the machines that train") from error
-
-
-@contextmanager
-def _quiet_launcher() -> Iterator[None]:
-    """Give signals back as they were, and keep the launcher's own words back: errors reach the user as ours.
-
-    Each start gets a store of its own: in a shared one, processes that are started again would find the addresses of
-    those before them.
-    """
-    loggers = [logging.getLogger(name) for name in _LAUNCHER]
-    levels, numbers = (
-        [logger.level for logger in loggers],
-        (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),
-    )
-    before = {number: signal.getsignal(number) for number in numbers}
-    shared = os.environ.get(_NOT_SHARED, "0")
-    os.environ[_NOT_SHARED] = "1"
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        os.environ[_NOT_SHARED] = shared
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _work(folder: Path, kind: str, threads: int, job: Job[T], arguments: tuple[Any, ...]) -> T | None:
-    """Do one process's part, in a process that the elastic launcher started."""
-    for name in _LAUNCHER:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    torch.set_num_threads(threads)
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    ending, alone = Ending(folder), os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]
-    if alone and ending.find():
-        return None  # what ended the launch would only come again
-    try:
-        world = _join(kind)
-        if not alone and _ended_elsewhere(ending, world):
-            return None
-        with Client(str(folder / _EVENTS)) if world.first else nullcontext() as ear:
-            send = ear.send if ear else silent
-            for line in ending.failures() if world.first else ():
-                send(Noted(line))
-            result = job(world, send, *arguments)
-        dist.destroy_process_group()
-        return result if world.first else None
-    except (DoveError, KeyboardInterrupt) as error:
-        ending.note(error)
-        os._exit(1)
-    except Exception:
-        time.sleep(_SETTLE)  # one that died in silence takes the others' connections with it, and is the cause
-        ending.note_failure(int(os.environ["RANK"]))
-        os._exit(1)
-
-
-def _ended_elsewhere(ending: Ending, world: World) -> bool:
-    """Tell whether any machine's processes ended for good, and note it here too."""
-    everyone: list[BaseException | None] = [None] * world.size
-    dist.all_gather_object(everyone, ending.find())
-    ends = [end for end in everyone if end is not None]
-    if ends:
-        ending.note(ends[0])
-    return bool(ends)

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,15 @@ import torch
 from torch import nn
 
 from dove_core.config import TrainConfig
+from dove_core.data.plan import Step
 from dove_core.data.reader import Record
 from dove_core.errors import DataError
 from dove_core.events import Measured, Report, Saved
 from dove_core.model.dove import Dove
 from dove_core.training.batches import Batch, MakeBatch
-from dove_core.training.loop import _train
+from dove_core.training.loop import _hold_same, _train
 from dove_core.training.objective import Objective
-from dove_core.training.trainer import TrainResult
+from dove_core.training.trainer import Trainer, TrainResult
 from dove_core.training.world import World
 from tests.made import SMALL
 
@@ -82,6 +84,11 @@ def fail_as_second(world: World, report: Report) -> None:
     world.wait()
 
 
+def find_different_runs(world: World, report: Report) -> None:
+    """Hold processes to the same run folder, where the second has another one."""
+    _hold_same(world, world.rank, "another run folder")
+
+
 def die_as_second(world: World, report: Report) -> None:
     """End the second process without a word."""
     if world.rank == 1:
@@ -96,12 +103,34 @@ def break_as_second(world: World, report: Report) -> None:
     world.wait()
 
 
+def freeze_once(world: World, report: Report) -> int:
+    """Stand still in the second process the first time; return how often the processes were started again."""
+    if world.rank == 1 and not world.restarts:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    world.wait()
+    return world.restarts
+
+
 def break_once(world: World, report: Report) -> int:
     """Fail in the second process the first time; return how often the processes were started again."""
     if world.rank == 1 and not world.restarts:
         raise RuntimeError("a flake")
     world.wait()
     return world.restarts
+
+
+def recorded_training(world: World, report: Report, log: Path, pause: float, *arguments: Any) -> TrainResult:
+    """Train slowly, and write down what each process learns from: files `<start>-<rank>`, a line a step."""
+    learn, path = Trainer._learn, log / f"{os.environ['MASTER_PORT']}-{world.rank}"
+
+    def recorded(self: Trainer, step: Step, batch: Batch, is_whole: bool) -> None:
+        time.sleep(pause)
+        learn(self, step, batch, is_whole)
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps([time.time(), world.size, step.start, batch.pictures.tolist()]) + "\n")
+
+    Trainer._learn = recorded  # type: ignore[method-assign]
+    return _train(world, report, *arguments)
 
 
 def counted_training(world: World, report: Report, log: Path, dies_at: int, *arguments: Any) -> TrainResult:

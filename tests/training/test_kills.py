@@ -19,8 +19,8 @@ from dove_core.config import LaunchConfig, TrainConfig
 from dove_core.data.reader import Shards
 from dove_core.errors import TrainingError
 from dove_core.events import Noted
+from dove_core.training.launch import launch
 from dove_core.training.run import RunSettings, load_state
-from dove_core.training.world import launch
 from tests.conftest import ALONE
 from tests.made import SMALL
 from tests.training import jobs

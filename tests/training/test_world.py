@@ -14,7 +14,8 @@ import torch
 
 from dove_core.config import LaunchConfig
 from dove_core.errors import DataError, TrainingError, UsageError
-from dove_core.training.world import World, launch
+from dove_core.training.launch import launch
+from dove_core.training.world import World
 from tests.training import jobs
 
 TWO = LaunchConfig(gpus=2, restarts=0)
@@ -47,6 +48,12 @@ def test_an_error_in_another_process_comes_back_as_itself():
     assert caught.value.hint == "shard again"
 
 
+def test_processes_that_find_different_run_folders_do_not_train():
+    with pytest.raises(TrainingError, match="processes that train together found another run folder") as caught:
+        launch(TWO, "cpu", jobs.find_different_runs, ())
+    assert "file system that all machines share" in caught.value.hint
+
+
 def test_a_process_that_dies_is_named():
     with pytest.raises(TrainingError, match="training process 1 ended with code 9"):
         launch(TWO, "cpu", jobs.die_as_second, ())
@@ -64,6 +71,14 @@ def test_a_process_that_failed_once_is_started_again_and_says_why():
     assert any("failed: RuntimeError: a flake" in event.message for event in events)
 
 
+@pytest.mark.slow
+def test_a_process_that_stands_still_is_missed_and_started_again():
+    events = []
+    launching = LaunchConfig(gpus=2, restarts=1, lost_after=4)
+    assert launch(launching, "cpu", jobs.freeze_once, (), report=events.append) == 1
+    assert any("LostError: training process 1 was silent for" in event.message for event in events)
+
+
 def test_more_gpus_than_there_are_is_refused_before_anything_starts():
     if torch.cuda.is_available():
         pytest.skip("this machine has GPUs")
@@ -75,7 +90,7 @@ def test_more_gpus_than_there_are_is_refused_before_anything_starts():
 def test_it_joins_a_running_torchrun(tmp_path):
     code = (
         "from dove_core.config import LaunchConfig\n"
-        "from dove_core.training.world import launch\n"
+        "from dove_core.training.launch import launch\n"
         "from tests.training.jobs import report_once\n"
         "import os, pathlib, sys; seen = []\n"
         "size = launch(LaunchConfig(), 'cpu', report_once, (), report=seen.append)\n"
@@ -97,7 +112,7 @@ def test_it_joins_a_running_torchrun(tmp_path):
 MACHINE = """
 import pathlib, sys
 from dove_core.config import LaunchConfig
-from dove_core.training.world import launch
+from dove_core.training.launch import launch
 from tests.training import jobs
 
 if __name__ == "__main__":
@@ -147,5 +162,5 @@ def test_machines_that_do_not_meet_are_an_error(monkeypatch):
         raise RendezvousTimeoutError("nobody came")
 
     monkeypatch.setattr("dove_core.training.world.elastic_launch", lambda config, work: never)
-    with pytest.raises(TrainingError, match=r"did not meet at 127\.0\.0\.1:29400: nobody came"):
+    with pytest.raises(TrainingError, match=r"fewer than 2 machine\(s\) met at 127\.0\.0\.1:29400"):
         launch(LaunchConfig(nodes="2", rendezvous="127.0.0.1:29400"), "cpu", jobs.report_once, ())
