@@ -153,16 +153,12 @@ class Trainer:
             raise TrainingError(message, hint="give more with --resume --max-steps N; 0 stands for no limit")
 
     def _make_batch(self) -> MakeBatch:
+        training = self.training
         return MakeBatch(
-            tokenizer=self.checkpoint.tokenizer,
-            field=self.field,
-            size=self.settings.model.image_size,
-            crop_scale=self.training.crop_scale,
-            turn=self.training.random_rotation,
-            seed=self.training.seed,
-            count=self.training.captions_per_picture,
-            leave_jpegs=decodes_on_gpu(self.world.device, self.compute.decode),
-        )
+            tokenizer=self.checkpoint.tokenizer, field=self.field, size=self.settings.model.image_size,
+            crop_scale=training.crop_scale, turn=training.random_rotation, seed=training.seed,
+            count=training.captions_per_picture, leave_jpegs=decodes_on_gpu(self.world.device, self.compute.decode),
+        )  # fmt: skip
 
     def _learn(self, step: Step, batch: Batch, is_whole: bool) -> None:
         """Take in one batch, and take the step if it is whole: with `accumulate` several batches make one."""
