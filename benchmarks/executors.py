@@ -10,7 +10,8 @@ A release of JPEGs is made once, as in benchmarks/shard_zip.py. Then, in turn:
 
 Printed: medians of seconds, and the median of each round's ratio to `local`; the fastest run of each way, and the ratio
 of those, which other work on the machine disturbs least; what starting and ending a cluster costs, the difference
-between the last two ways' fastest. Shards are held to be the same bytes.
+between the last two ways' fastest. Shards are held to be the same bytes. Then what
+Ray costs a command whatever its tasks do, by 1,000 tasks that do nothing; medians. `--pictures 0` measures that alone.
 """
 
 from __future__ import annotations
@@ -38,6 +39,23 @@ ENVIRONMENT = {
     **os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
 }  # fmt: skip
+
+NOTHING = """
+import sys, time
+from operator import neg
+from dove_core.config import ExecutorConfig
+from dove_core.executors import executing
+
+times = [time.perf_counter()]
+with executing(ExecutorConfig(*sys.argv[1:])) as executor:
+    times.append(time.perf_counter())
+    for count in (2, 1000):
+        list(executor.each(neg, range(count), 2, lost=""))
+        times.append(time.perf_counter())
+times.append(time.perf_counter())
+print(*(after - before for before, after in zip(times, times[1:])))
+"""
+"""Prints the seconds of connecting, of the first tasks, of a thousand, and of ending."""
 
 
 @contextmanager
@@ -78,6 +96,21 @@ def shard(table: Path, archive: Path, out: Path, options: list[str]) -> tuple[fl
     return seconds, digest.hexdigest()
 
 
+def do_nothing(folder: Path, runs: int) -> None:
+    """Print what each way costs beside its tasks."""
+    print(f"{'':12} {'connect':>9} {'first two':>9} {'1,000':>9} {'end':>9}")
+    with cluster(2, folder) as address:
+        ways = {"local": ["local"], "ray": ["ray", address], "ray, local": ["ray", "local"]}
+        for way, words in ways.items():
+            command = [sys.executable, "-c", NOTHING, *words]
+            lines = [
+                subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, check=True).stdout
+                for _ in range(runs)
+            ]
+            columns = zip(*(map(float, line.split()) for line in lines), strict=True)
+            print(f"{way:12} " + " ".join(f"{statistics.median(column):7.2f} s" for column in columns))
+
+
 def measure(table: Path, archive: Path, folder: Path, options: argparse.Namespace) -> dict[str, list[float]]:
     """Return the seconds of every way in every round."""
     seconds: dict[str, list[float]] = {}
@@ -112,8 +145,15 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="dove-bench-") as name:
         folder = Path(name)
-        table, archive = make_release(folder / "release", options.pictures, options.kilobytes, zipfile.ZIP_STORED)
-        seconds = measure(table, archive, folder, options)
+        if options.pictures:
+            compare(folder, options)
+        do_nothing(folder, options.runs)
+
+
+def compare(folder: Path, options: argparse.Namespace) -> None:
+    """Shard in every way, and print seconds and ratios."""
+    table, archive = make_release(folder / "release", options.pictures, options.kilobytes, zipfile.ZIP_STORED)
+    seconds = measure(table, archive, folder, options)
     print(f"{options.pictures} JPEGs of {options.kilobytes} kB, {options.workers} workers, {options.runs} rounds")
     print(f"{'':12} {'median':>8} {'ratio':>7} {'fastest':>9} {'ratio':>7}")
     local = seconds["local"]

@@ -52,7 +52,10 @@ def run(script: str, folder: Path, **variables: str) -> list[list[str]]:
 def parsed(words: list[str]) -> dict[str, Any]:
     """Parse a command line of dove by the real options."""
     assert words[0] == "dove"
-    return COMMANDS[words[1]].make_context(words[1], list(words[2:])).params
+    command, rest = COMMANDS[words[1]], list(words[2:])
+    while subcommands := getattr(command, "commands", None):
+        command = subcommands[rest.pop(0)]
+    return command.make_context(words[1], rest).params
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in CLUSTER.glob("*.sbatch")))
@@ -129,5 +132,9 @@ def test_every_command_on_the_page_parses():
     for line in lines:
         words = shlex.split(line.split("#")[0])
         assert parsed(["dove", *words[1:]])
+    headings = {re.sub(r"\W+", "-", line.lstrip("# ").lower()) for line in page.splitlines() if line.startswith("#")}
     for target in re.findall(r"\]\(([^)]+)\)", page):
-        assert (ROOT / "docs" / target).exists(), target
+        if target.startswith("#"):
+            assert target[1:] in headings
+        elif not target.startswith("https://"):
+            assert (ROOT / "docs" / target).exists(), target

@@ -476,7 +476,8 @@ def test_addresses_and_names():
         with pytest.raises(UsageError) as caught:
             parse_address(text)
         assert caught.value.hint
-    assert all(map(is_address, ("http://h/x", "x.db", "x.db/y", "file:///z")))
+    assert all(map(is_address, ("http://h/x", "x.db", "x.db/y", "file:///z.db/y")))
+    assert not any(map(is_address, ("file:///z", "s3://bucket/index", "index", "a/b")))
     assert not any(map(is_address, ("index/a", "a", "db", "a.db.old")))
     assert [collection_name(name) for name in ("sky", "sky-test.1", "1a")] == ["sky", "sky_test_1", "_1a"]
 
