@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dove_core.buckets import Bucket, file_system
-from dove_core.config import CacheConfig, ComputeConfig
+from dove_core.config import CacheConfig, ComputeConfig, VerifyConfig
 from dove_core.search.verify import verify_index
 from tests.cli.test_commands import SMALL_OPTIONS, dove
 from tests.data.mirror import archive
@@ -86,7 +86,7 @@ def test_the_whole_way_from_a_release_in_a_bucket_to_hits(server, tmp_path, monk
     assert {"index.json", "rows.arrow", "vectors.npy", "words/model.json", "part-00000.parquet"} <= there.keys()
     made = json.loads(Bucket(index).read("index.json"))
     assert (made["checkpoint"], made["shards"]) == ("../../runs/sky/best", "../../shards/sky")
-    assert verify_index(Bucket(index), ComputeConfig(device="cpu", workers=0), sample=4) == (4, [])
+    assert verify_index(Bucket(index), ComputeConfig(device="cpu", workers=0), VerifyConfig(sample=4)) == (4, [])
 
     monkeypatch.setenv("DOVE_CACHE", str(tmp_path / "a third machine"))
     ask = ["query", "a red circle on grey ground", "--index", index, "--device", "cpu", "--json"]
