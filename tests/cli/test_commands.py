@@ -165,7 +165,7 @@ def test_embed_and_shard_and_train_give_data_with_json(empty):
         (["eval", "--compare", "a", "b", "--suite", "y"], 2, "--compare measures nothing", "leave out"),
         (["query", "--image", "none.jpg"], 2, "--image none.jpg cannot be read", "JPEG"),
         (["query", "red", "--top", "0"], 2, "--top 0 is out of range", "at least 1"),
-        (["query", "red", "--cache-size", "0"], 2, "--cache-size 0.0 is out of range", "above 0"),
+        (["query", "red", "--cache-size", "0"], 2, "--cache-size 0.0 is out of range", "more than 0"),
         (["query", "zeppelin"], 2, "no word of 'zeppelin' is known", "it learned words such as"),
         (["query", "red", "--index", "other"], 6, "index/other/index.json does not exist", "dove embed"),
         (["query", "red", "--checkpoint", "none"], 5, "none is not a folder", "dove train"),
