@@ -137,6 +137,16 @@ def global_term(self: Objective, batch: Batch) -> Losses:
     return Losses(whole, torch.zeros(()), whole)
 
 
+def every_pair(self: Objective, batch: Batch) -> Losses:
+    """ROAM's term over all captions that a picture brings, as the global term is."""
+    pixels = jitter(batch.pixels, self._training.jitter) if self._training.jitter else batch.pixels
+    images, captions, pairs = self.model(normalise(pixels), batch.tokens, batch.lengths)
+    foreign = negative_pairs(batch.pictures, batch.captions)
+    scores = images.embedding @ captions.embedding[batch.rows].flatten(0, 1).T
+    pair, whole = self._rank(pairs[:, batch.rows.flatten()], foreign, 0), self._rank(scores, foreign, 1)
+    return Losses(pair + self._training.lambda_g * whole, pair, whole)
+
+
 class Nothing(nn.Module):
     """Adds nothing to what it reads."""
 
@@ -207,6 +217,7 @@ PARTS: dict[str, list[tuple[type, str, Callable[..., Any]]]] = {
     "no-gates": [(GatedSelfAttention, "forward", without_gates)],
     "one-direction": [(TextEncoder, "forward", one_direction)],
     "global-only": [(Objective, "forward", global_term)],
+    "every-pair": [(Objective, "forward", every_pair)],
     "plain": [
         (Objective, "forward", global_term),
         (TextEncoder, "forward", mean_of_states),

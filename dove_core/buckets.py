@@ -79,7 +79,7 @@ class Bucket(Place):
 
     def has(self, name: str) -> bool:
         """Tell whether there is an object of that name."""
-        return name in (self._facts or self.facts()) or name in self.facts()
+        return name in self._facts or name in self.facts()
 
     def open(self, name: str) -> BinaryIO:
         """Bring an object here and open it."""

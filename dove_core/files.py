@@ -33,6 +33,12 @@ _NOT_WRITABLE = (
 _HOST = f"{zlib.crc32(socket.gethostname().encode('utf-8', 'replace')):08x}"
 _ASIDE = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp", re.DOTALL)
 _LONG_AGO = 86_400.0
+_DISKS_CLOCK = 60.0  # seconds by which a shared disk's may differ from this machine's
+
+
+def is_aside(path: Path) -> bool:
+    """Tell whether a file is what some process writes before it gets its name."""
+    return _ASIDE.fullmatch(path.name) is not None
 
 
 def is_left_over(path: Path) -> bool:
@@ -44,24 +50,31 @@ def is_left_over(path: Path) -> bool:
     if match is None:
         return False
     try:
-        if match[1] != _HOST:
-            return time.time() - path.stat().st_mtime > _LONG_AGO
+        written = path.stat().st_mtime
     except OSError:  # the file is gone
         return False
-    return not _is_alive(int(match[2]))
+    if match[1] != _HOST:
+        return time.time() - written > _LONG_AGO
+    return not _has_written(int(match[2]), written)
 
 
-def _is_alive(process: int) -> bool:
+def _has_written(process: int, written: float) -> bool:
+    """Tell whether a process lives that may have written then: numbers of dead processes are given to new ones."""
     try:
         os.kill(process, 0)
-        state = (
-            Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
-        )
+        facts = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     except ProcessLookupError:
         return False
     except OSError:  # somebody else's process, or a system without /proc
         return True
-    return state not in ("Z", "X")  # dead, and nobody has asked for its exit code
+    if facts[0] in ("Z", "X"):  # dead, and nobody has asked for its exit code
+        return False
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(facts[19]) / os.sysconf("SC_CLK_TCK")
+    return age < 0 or written > time.time() - age - _DISKS_CLOCK
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 @contextmanager
@@ -106,7 +119,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     if path.exists() and not path.is_file():
         what = "a folder" if path.is_dir() else "no plain file"
         raise UsageError(f"{path} is {what}", hint="name a file to write")
-    aside = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    aside = _aside(path)
     try:
         with space_checked(path), aside.open("wb") as stream:
             yield stream
@@ -242,7 +255,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         UsageError: `target` cannot be written.
     """
     make_folder(target.parent)
-    aside = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    aside = _aside(target)
     try:
         os.link(source, aside)
     except OSError:  # another disk, or one without links

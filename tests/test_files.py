@@ -129,6 +129,8 @@ def test_what_a_dead_process_has_half_written_is_known_and_what_a_living_one_wri
     with atomic_file(tmp_path / "b.bin"):
         (own,) = tmp_path.glob(".b.bin.*.tmp")
         assert not is_left_over(own)
+        os.utime(own, (0, 0))  # written before this process began: by another that had its number
+        assert is_left_over(own)
     other = tmp_path / ".c.bin.00000000-1-00000000.tmp"  # of another machine
     other.write_bytes(b"")
     assert not is_left_over(other)

@@ -33,7 +33,8 @@ _DENSE = 2
 
 _BLOCK = 1 << 8
 """Rows turned into float32 at once: they stay in a core's cache."""
-_TIES = 64
+
+TIES = 64
 """Rows more than wanted, so that of those that equal the last the first are known."""
 
 
@@ -62,11 +63,8 @@ def nearest(
         if found is not None:
             return found
     if kept > FEW:
-        from dove_core.search.codes import scan  # faiss is imported where it is used
-
-        rows = np.sort(scan(vectors, query[None], count + _TIES, keep)[0])
-    else:
-        rows = np.arange(kept) if keep is None else np.flatnonzero(keep)
+        return _scanned(vectors, query[None], count, keep)[0]
+    rows = np.arange(kept) if keep is None else np.flatnonzero(keep)
     return best(rows, exactly(vectors, rows, query), count)
 
 
@@ -78,7 +76,10 @@ def nearest_many(
     keep: np.ndarray | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return for each of several queries `(Q, D)` what `nearest` does: all are scanned for at once."""
-    if codes is None or keep is not None or len(vectors) <= FEW:
+    kept = len(vectors) if keep is None else int(keep.sum())
+    if kept > FEW and (codes is None or kept <= len(vectors) // _DENSE):
+        return _scanned(vectors, queries, min(count, kept), keep)
+    if codes is None or keep is not None or kept <= FEW:
         return [nearest(vectors, query, count, codes, keep) for query in queries]
     candidates = zip(*codes().nearest(queries, _candidates(count)), strict=True)
     found, unsure = [], []
@@ -88,11 +89,8 @@ def nearest_many(
         if margin < SURE:
             unsure.append(place)
     if unsure:
-        from dove_core.search.codes import scan  # faiss is imported where it is used
-
-        for place, rows in zip(unsure, scan(vectors, queries[unsure], count + _TIES), strict=True):
-            rows.sort()
-            found[place] = best(rows, exactly(vectors, rows, queries[place]), count)
+        for place, answer in zip(unsure, _scanned(vectors, queries[unsure], count, None), strict=True):
+            found[place] = answer
     return found
 
 
@@ -113,6 +111,16 @@ def best(rows: np.ndarray, scores: np.ndarray, count: int) -> tuple[np.ndarray, 
         near = np.flatnonzero(scores >= scores[near].min())
     order = near[np.lexsort((rows[near], -scores[near]))][:count]
     return rows[order], exact[order]
+
+
+def _scanned(
+    vectors: np.ndarray, queries: np.ndarray, count: int, keep: np.ndarray | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the answer of each query `(Q, D)`, everything compared exactly."""
+    from dove_core.search.codes import scan  # faiss is imported where it is used
+
+    ordered = [np.sort(rows) for rows in scan(vectors, queries, count + TIES, keep)]
+    return [best(rows, exactly(vectors, rows, query), count) for rows, query in zip(ordered, queries, strict=True)]
 
 
 def _by_codes(

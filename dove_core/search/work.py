@@ -58,6 +58,8 @@ def embed_parts(job: Job, model: Checkpoint, parts: Sequence[int], executor: Exe
         CheckpointError: the checkpoint was replaced meanwhile.
         SpaceError: the disk is full.
     """
+    if not parts:
+        return  # a model is not made ready for nothing
     count = min(job.embedding.gpus, len(parts))
     if count <= 1 and not executor.is_remote:
         embedder, reason = _ready(model, job.compute, job.embedding.batch_size, job.pictures)

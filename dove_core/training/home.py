@@ -119,8 +119,8 @@ def _replace(place: Bucket, folder: Path) -> None:
         place.put(folder / name, name)
     for name in before.keys() - set(names):
         place.remove(name)
-    if CONFIG in old.facts():
-        for name in sorted(old.facts(), key=lambda name: name != CONFIG):
+    if CONFIG in (left := old.facts()):
+        for name in sorted(left, key=lambda name: name != CONFIG):
             old.remove(name)
 
 

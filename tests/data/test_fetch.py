@@ -16,7 +16,7 @@ from dove_core.data.fetching.fetch import fetch
 from dove_core.data.fetching.sums import VERIFIED
 from dove_core.errors import DownloadError, SpaceError, UsageError
 from dove_core.events import Event, Noted, Saved, Started
-from dove_core.files import write_record
+from dove_core.files import atomic_file, write_record
 from tests.http_server import Served, Server, serving
 
 PICTURES = b"PK\x03\x04" + bytes(range(256)) * 400
@@ -85,6 +85,21 @@ def test_an_interrupted_fetch_goes_on_in_the_middle_of_a_file(server, tmp_path):
     assert (tmp_path / "images2.zip").read_bytes() == PICTURES
     assert sum(asked.sent for asked in server.gets("images2.zip")) == len(PICTURES)
     assert len(server.gets("dataframe/val.csv")) == 1
+
+
+def test_what_a_killed_call_was_writing_is_removed(server, tmp_path):
+    left = list[Path]()
+    for folder in (tmp_path, tmp_path / "dataframe", tmp_path / ".fetch" / "directories"):
+        with atomic_file(folder / "images2.zip.part.json"):
+            (aside,) = folder.glob(".*.tmp")
+            left.append(aside.with_name(aside.name.replace("part", "zip")))
+            left[-1].write_bytes(b"{")
+    (tmp_path / ".mine.tmp").write_bytes(b"not of dove")
+    for path in tmp_path.rglob("images2.zip.part.json"):
+        path.unlink()
+    fetch(release_on(server), tmp_path, patience=QUICK)
+    assert [path for path in left if path.exists()] == []
+    assert (tmp_path / ".mine.tmp").exists()
 
 
 def test_a_mirror_takes_the_place_of_the_releases_server(server, tmp_path):

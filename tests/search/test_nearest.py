@@ -69,14 +69,17 @@ def test_codes_find_what_comparing_everything_finds(vectors, codes, many, kind, 
     assert right >= 0.99 * 400, kind
 
 
-def test_many_queries_at_once_find_what_each_finds_alone(vectors, codes, many):
-    for keep in (None, np.arange(COUNT) % 2 == 0):
-        asked = np.concatenate([queries(vectors, "near", 5), queries(vectors, "random", 3)])
-        together = nearest_many(vectors, asked, 10, lambda: codes, keep)
-        for query, (rows, scores) in zip(asked, together, strict=True):
-            alone = nearest(vectors, query, 10, lambda: codes, keep)
-            assert rows.tolist() == alone[0].tolist()
-            assert np.allclose(scores, alone[1])
+@pytest.mark.parametrize("every", [None, 2, 7, COUNT // 4])  # the last leaves fewer rows than are wanted
+@pytest.mark.parametrize("coded", [True, False])
+def test_many_queries_at_once_find_what_each_finds_alone(vectors, codes, many, every, coded):
+    keep = None if every is None else np.arange(COUNT) % every == 0
+    opens = (lambda: codes) if coded else None
+    asked = np.concatenate([queries(vectors, "near", 5), queries(vectors, "random", 3)])
+    together = nearest_many(vectors, asked, 10, opens, keep)
+    for query, (rows, scores) in zip(asked, together, strict=True):
+        alone = nearest(vectors, query, 10, opens, keep)
+        assert rows.tolist() == alone[0].tolist()
+        assert np.allclose(scores, alone[1])
 
 
 def test_a_query_far_from_all_data_is_compared_with_everything(vectors, codes, many, monkeypatch):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +16,9 @@ from pathlib import Path
 from dove_core.data.fetching.catalog import RemoteFile
 from dove_core.data.fetching.part import subset_note
 from dove_core.errors import UsageError
-from dove_core.files import make_folder, space_checked, write_record
+from dove_core.files import is_aside, make_folder, space_checked, write_record
 
 _CACHE = ".fetch"
-_ASIDE = re.compile(r"\..+\.[0-9a-f]+\.tmp")
 _FORMAT = 1
 
 
@@ -96,7 +94,7 @@ class Layout:
                     raise UsageError(message, hint="wait for it, or choose another folder with --out") from error
             for place in {*(self.path(file).parent for file in files), *cache.glob("*/")}:
                 for path in place.glob(".*.tmp"):
-                    if _ASIDE.fullmatch(path.name):
+                    if is_aside(path):
                         path.unlink()
             yield
 

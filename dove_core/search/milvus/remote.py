@@ -18,12 +18,9 @@ from dove_core.search.milvus.address import parse_address
 from dove_core.search.milvus.collection import MOST, Collection
 from dove_core.search.milvus.expression import Selection, quoted, selection_of, source_expression
 from dove_core.search.milvus.schema import BOX, SHOWN, Card, row_of
-from dove_core.search.nearest import best
+from dove_core.search.nearest import TIES, best
 from dove_core.search.pictures import read_pictures
 from dove_core.search.rows import Row
-
-_TIES = 64
-"""Rows more than wanted, so that of those that equal the last the first are known; as in `nearest.py`."""
 
 _AT_ONCE = 1 << 18
 """Rows of all answers that are asked for in one call."""
@@ -129,7 +126,7 @@ class RemoteIndex:
         if exact and self.card.vector_index != "flat":
             message = f"{self.name} is searched by {self.card.vector_index}, which --exact cannot switch off"
             raise UsageError(message, hint="push with --vector-index flat to another NAME, or ask without --exact")
-        limit = min(top + _TIES, MOST)
+        limit = min(top + TIES, MOST)
         step = max(1, _AT_ONCE // limit)
         found: list[tuple[np.ndarray, np.ndarray]] = []
         for start in range(0, len(vectors), step):
