@@ -121,9 +121,9 @@ def mean_of_states(self: TextEncoder, tokens: Tensor, lengths: Tensor) -> tuple[
     return words, (words * mask[..., None]).sum(dim=1) / lengths[:, None], mask
 
 
-def last_stage(self: MultiScale, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+def last_stage(self: MultiScale, means: list[Tensor]) -> tuple[Tensor, Tensor]:
     """The picture's vector from the last stage alone."""
-    scales = torch.stack([project(m.mean(dim=(2, 3))) for project, m in zip(self.project, maps, strict=True)], dim=1)
+    scales = torch.stack([project(mean) for project, mean in zip(self.project, means, strict=True)], dim=1)
     return scales, self.out(scales[:, -1])
 
 
@@ -180,8 +180,8 @@ def with_second_trunk(self: Dove, config: ModelConfig, words: int) -> None:
 
 def by_two_trunks(self: Dove, pixels: Tensor) -> ImageFeatures:
     """Scales from one trunk, regions from the other."""
-    scales, whole = self.multiscale(self.trunk(pixels))
-    regions = self.regions(self.region_trunk(pixels))
+    scales, whole = self.multiscale(self.pooling(self.trunk(pixels))[0])
+    regions = self.regions(self.pooling(self.region_trunk(pixels))[1])
     return ImageFeatures(_unit(whole), _unit(self.fusion(regions, scales)), *self.guidance.prepare_regions(regions))
 
 

@@ -17,7 +17,7 @@ from dove_core.config import ModelConfig
 from dove_core.model.attention import InterModalGuidance, IntraModalFusion
 from dove_core.model.backbone import Trunk
 from dove_core.model.textual import TextEncoder
-from dove_core.model.visual import MultiScale, Regions
+from dove_core.model.visual import MultiScale, Pooling, Regions
 
 _BLOCK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 28}
 """Elements of the attention map (pairs x heads x words x regions) computed at once: 16 MiB on a CPU, 1 GiB on a GPU."""
@@ -65,14 +65,13 @@ class Dove(nn.Module):
         super().__init__()
         dim, heads, dropout = config.embed_dim, config.heads, config.dropout
         self.trunk = Trunk(config.backbone)
-        self.multiscale = MultiScale(self.trunk.widths, dim)
-        self.regions = Regions(
-            self.trunk.widths,
-            dim,
+        self.pooling = Pooling(
             size=config.image_size,
             grid=config.region_grid,
             center_frac=config.center_box_frac if config.center_box == "center" else None,
         )
+        self.multiscale = MultiScale(self.trunk.widths, dim)
+        self.regions = Regions(self.trunk.widths, dim)
         self.text = TextEncoder(words, config.word_dim, dim, heads, dropout)
         self.fusion = IntraModalFusion(dim, heads, dropout)
         self.guidance = InterModalGuidance(dim, heads, dropout)
@@ -83,9 +82,9 @@ class Dove(nn.Module):
 
     def encode_regions(self, pixels: Tensor) -> tuple[ImageFeatures, Tensor]:
         """Do the same, and return the regions `V_R (B, R, D)` that keys and values are made of, too."""
-        maps = self.trunk(pixels)
-        scales, global_vector = self.multiscale(maps)
-        regions = self.regions(maps)
+        means, boxes = self.pooling(self.trunk(pixels))
+        scales, global_vector = self.multiscale(means)
+        regions = self.regions(boxes)
         fused = self.fusion(regions, scales)
         key, value = self.guidance.prepare_regions(regions)
         return ImageFeatures(_unit(global_vector), _unit(fused), key, value), regions

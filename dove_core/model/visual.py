@@ -15,8 +15,35 @@ _REGION_STRIDE = 16
 """Regions are read at the resolution of ResNet's stage 4: one cell for 16 x 16 pixels."""
 
 
+class Pooling(nn.Module):
+    """Reads the map of each stage once: the sum over its cells, and from stage 3 on what RoIAlign takes from boxes.
+
+    One product of matrices a stage, whose gradient is channels-last as the trunk's own is: one that is not makes the
+    trunk's whole way back slower by half on a CPU.
+    """
+
+    def __init__(self, *, size: int, grid: int, center_frac: float | None) -> None:
+        super().__init__()
+        boxes = region_boxes(size, grid, center_frac=center_frac)
+        for stride in STRIDES:
+            regions = region_weights(boxes, size, stride) if stride > STRIDES[0] else torch.zeros(0, 1)
+            cells = (-(-size // stride)) ** 2
+            weights = torch.cat((torch.ones(1, cells), regions.expand(-1, cells)))
+            self.register_buffer(f"weights_{stride}", weights, persistent=False)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Map the trunk's maps to means `(B, width)` of all stages, and regions `(B, R, width)` of stages 3 to 5."""
+        means, regions = list[Tensor](), list[Tensor]()
+        for m, stride in zip(maps, STRIDES, strict=True):
+            cells = m.flatten(2).transpose(1, 2)
+            pooled = self.get_buffer(f"weights_{stride}").to(m.dtype) @ cells
+            means.append(pooled[:, 0] / cells.shape[1])
+            regions.append(pooled[:, 1:])
+        return means, regions[1:]
+
+
 class MultiScale(nn.Module):
-    """MSV: each stage's map is pooled and projected; a learned gate weighs the scales."""
+    """MSV: each stage's mean is projected; a learned gate weighs the scales."""
 
     def __init__(self, widths: Sequence[int], dim: int) -> None:
         super().__init__()
@@ -24,10 +51,9 @@ class MultiScale(nn.Module):
         self.gate = nn.Linear(dim, 1)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Map the trunk's maps to `V_M (B, M, D)` and the global vector `v_M (B, D)`."""
-        pooled = [project(m.mean(dim=(2, 3))) for project, m in zip(self.project, maps, strict=True)]
-        scales = torch.stack(pooled, dim=1)
+    def forward(self, means: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Map the means of the stages to `V_M (B, M, D)` and the global vector `v_M (B, D)`."""
+        scales = torch.stack([project(mean) for project, mean in zip(self.project, means, strict=True)], dim=1)
         weight = self.gate(torch.tanh(scales)).softmax(dim=1)
         return scales, self.out((weight * scales).sum(dim=1))
 
@@ -65,22 +91,18 @@ def region_weights(boxes: Tensor, size: int, stride: int) -> Tensor:
 
 
 class Regions(nn.Module):
-    """RoI encoder: stages 3 to 5, brought to one resolution and summed, then pooled in boxes."""
+    """RoI encoder: stages 3 to 5 in boxes, projected and summed.
 
-    def __init__(self, widths: Sequence[int], dim: int, *, size: int, grid: int, center_frac: float | None) -> None:
+    Pooling comes first and the projection after it: both are linear, and there are fewer regions than cells.
+    """
+
+    def __init__(self, widths: Sequence[int], dim: int) -> None:
         super().__init__()
         self.project = nn.ModuleList([nn.Linear(width, dim) for width in widths[1:]])
         self.norm = nn.LayerNorm(dim)
-        boxes = region_boxes(size, grid, center_frac=center_frac)
-        for stride in STRIDES[1:]:
-            self.register_buffer(f"weights_{stride}", region_weights(boxes, size, stride), persistent=False)
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Map the trunk's maps to `V_R (B, R, D)`."""
-        regions = torch.zeros((), device=maps[0].device)
-        for project, m, stride in zip(self.project, maps[1:], STRIDES[1:], strict=True):
-            weights = self.get_buffer(f"weights_{stride}").to(m.dtype)
-            # Pooling first, projection after: both are linear, and there are fewer regions than cells.
-            regions = regions + project(weights @ m.flatten(2).transpose(1, 2))
-        result: Tensor = self.norm(F.gelu(regions))
+    def forward(self, pooled: Sequence[Tensor]) -> Tensor:
+        """Map the regions of stages 3 to 5, each `(B, R, width)`, to `V_R (B, R, D)`."""
+        first, second, third = (project(regions) for project, regions in zip(self.project, pooled, strict=True))
+        result: Tensor = self.norm(F.gelu(first + second + third))
         return result

@@ -11,8 +11,9 @@ from torchvision.ops import roi_align
 
 from dove_core.model import dove
 from dove_core.model.attention import attend_to
+from dove_core.model.backbone import STRIDES
 from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures
-from dove_core.model.visual import region_boxes, region_weights
+from dove_core.model.visual import Pooling, region_boxes, region_weights
 from tests.made import SMALL
 
 
@@ -153,6 +154,30 @@ def test_region_weights_do_what_resampling_and_roi_align_do(size, stride, grid):
     expected = roi_align(same, [boxes, boxes], 1, 1 / 16, sampling_ratio=4, aligned=True).view(2, grid * grid + 1, 5)
     found = region_weights(boxes, size, stride) @ m.flatten(2).transpose(1, 2)
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_pooling_takes_means_and_regions_of_each_stage(precision):
+    pooling = Pooling(size=80, grid=2, center_frac=None)
+    sides = (20, 10, 5, 3)
+    maps = [torch.randn(2, 6, n, n, generator=torch.Generator().manual_seed(n)).to(precision) for n in sides]
+    means, regions = pooling(maps)
+    assert all(torch.allclose(a, m.mean(dim=(2, 3)), atol=1e-2) for a, m in zip(means, maps, strict=True))
+    assert [tuple(r.shape) for r in regions] == [(2, 4, 6)] * 3
+    boxes = region_boxes(80, 2, center_frac=None)
+    for pooled, m, stride in zip(regions, maps[1:], STRIDES[1:], strict=True):
+        weights = region_weights(boxes, 80, stride)
+        assert torch.allclose(pooled.float(), weights @ m.float().flatten(2).transpose(1, 2), atol=2e-2)
+
+
+def test_gradients_of_the_maps_are_channels_last_as_the_trunk_wants_them(model, pixels):
+    maps = model.trunk(pixels)
+    asked = []
+    for m in maps:
+        m.register_hook(lambda grad: asked.append(grad.is_contiguous(memory_format=torch.channels_last)))
+    means, regions = model.pooling(maps)
+    sum(x.pow(2).sum() for x in (*means, *regions)).backward()
+    assert asked == [True] * 4
 
 
 def test_region_boxes_tile_the_picture_and_the_centre_box_lies_in_its_middle():
