@@ -1,6 +1,6 @@
 """Loading for training: shards in a bucket, with the cache cold and warm, against the same shards in a folder.
 
-    python benchmarks/bucket_loader.py --pictures 3000 --side 256
+    python -m benchmarks.bucket_loader --pictures 3000 --side 256
 
 The bucket is one of a server on this machine (moto's, in Python), so a cold cache shows what our part costs and not
 what a network does: `--latency` adds so many milliseconds before each request. One worker reads, decodes, crops and
@@ -26,8 +26,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
-from loader import make_pictures  # its neighbour
 
+from benchmarks.loader import make_pictures
 from dove_core.buckets import Bucket, file_system
 from dove_core.config import CacheConfig, ShardConfig
 from dove_core.data.loader import load

@@ -1,0 +1,57 @@
+"""Every benchmark runs, at a size at which its figures mean nothing: what it imports and calls is still there."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dove_core.config import ShardConfig
+from dove_core.data.sharding.shards import shard_captions
+from tests.made import make_karpathy
+
+ROOT = Path(__file__).parents[1]
+SMALL = {
+    "bucket_loader": "--pictures 300 --side 64 --rounds 1",
+    "embedding": "--shards {shards}/val --pictures 16 --batch-size 8 --rounds 1",
+    "evaluation": "--pictures 20 --captions 40 --large 2000",
+    "executors": "--pictures 40 --kilobytes 10 --shard-size 20 --runs 1",
+    "fetch_members": "--members 300 --wanted 20 --latency 0 --longest 1000",
+    "loader": "--pictures 80 --side 64 --size 48 --rounds 1",
+    "one_shot": "--rows 3000 --rounds 1",
+    "rsicd": "--shards {shards} --ring mini --results {results} captions-2+every-pair own-words separate-trunk+plain",
+    "search": "--rows 4000 --ways dove flat hnsw ivf usearch --rounds 2",
+    "shard_rows": "--rows 200 400 --plan 500",
+    "shard_zip": "--pictures 40 --kilobytes 10 --runs 1",
+    "train_step": "--batch-size 4 --size 64 --rounds 1 --pairs 8",
+}
+NEEDS = {"bucket_loader": "moto", "executors": "ray", "search": "usearch"}
+
+pytestmark = pytest.mark.slow
+
+
+def test_every_benchmark_is_run():
+    there = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    assert there - set(SMALL) == {"agreement"}  # it installs what it compares with
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shards")
+    captions, images = make_karpathy(folder, {"train": 160, "val": 40})
+    shard_captions(captions, images, folder / "shards", ShardConfig(shard_size=64))
+    return folder / "shards"
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_benchmark_prints_ratios(name, shards, tmp_path):
+    if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
+        pytest.skip(f"{NEEDS[name]} is not installed")
+    options = SMALL[name].format(shards=shards, results=tmp_path / "results.jsonl").split()
+    command = [sys.executable, "-m", f"benchmarks.{name}", *options]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert any(word in run.stdout for word in ("ratio", "x unzip", "times", "to ours", "| global |")), run.stdout
