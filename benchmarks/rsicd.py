@@ -57,6 +57,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "base": {},
     "captions-2": {"captions_per_picture": 2},
     "captions-5": {"captions_per_picture": 5},
+    "pairs-2": {"paired_captions": 2},
+    "pairs-5": {"paired_captions": 5},
     "lambda-0": {"lambda_g": 0.0},
     "lambda-10": {"lambda_g": 10.0},
     "triplet-0.1": {"objective": "triplet", "margin": 0.1},
@@ -137,16 +139,6 @@ def global_term(self: Objective, batch: Batch) -> Losses:
     return Losses(whole, torch.zeros(()), whole)
 
 
-def every_pair(self: Objective, batch: Batch) -> Losses:
-    """ROAM's term over all captions that a picture brings, as the global term is."""
-    pixels = jitter(batch.pixels, self._training.jitter) if self._training.jitter else batch.pixels
-    images, captions, pairs = self.model(normalise(pixels), batch.tokens, batch.lengths)
-    foreign = negative_pairs(batch.pictures, batch.captions)
-    scores = images.embedding @ captions.embedding[batch.rows].flatten(0, 1).T
-    pair, whole = self._rank(pairs[:, batch.rows.flatten()], foreign, 0), self._rank(scores, foreign, 1)
-    return Losses(pair + self._training.lambda_g * whole, pair, whole)
-
-
 class Nothing(nn.Module):
     """Adds nothing to what it reads."""
 
@@ -217,7 +209,6 @@ PARTS: dict[str, list[tuple[type, str, Callable[..., Any]]]] = {
     "no-gates": [(GatedSelfAttention, "forward", without_gates)],
     "one-direction": [(TextEncoder, "forward", one_direction)],
     "global-only": [(Objective, "forward", global_term)],
-    "every-pair": [(Objective, "forward", every_pair)],
     "plain": [
         (Objective, "forward", global_term),
         (TextEncoder, "forward", mean_of_states),

@@ -106,7 +106,10 @@ class TrainConfig:
         0.001, "Largest share of pictures that cannot be decoded before training is an error.", low=0, high=1
     )
     captions_per_picture: int = _setting(
-        1, "Captions of a picture that the global term learns from in a step; ROAM's term takes one.", low=1, high=100
+        1, "Captions of a picture that the global term learns from in a step.", low=1, high=100
+    )
+    paired_captions: int = _setting(
+        1, "Of these, captions that ROAM's term takes: each costs as many pairs as there are pictures.", low=1, high=100
     )
     random_rotation: bool = _setting(True, "Turn pictures by random quarter turns and mirror them.")
     crop_scale: float = _setting(
@@ -263,6 +266,10 @@ def check(config: Any) -> None:
     if isinstance(config, LaunchConfig) and config.meet_within < 2 * config.lost_after:
         message = f"--meet-within {config.meet_within} is too short to miss a machine --lost-after {config.lost_after}"
         raise UsageError(message, hint=f"use at least --meet-within {2 * config.lost_after}")
+    if isinstance(config, TrainConfig) and config.paired_captions > config.captions_per_picture:
+        there = f"--captions-per-picture {config.captions_per_picture}"
+        message = f"--paired-captions {config.paired_captions} is more than {there}"
+        raise UsageError(message, hint=f"give --captions-per-picture {config.paired_captions} or more, too")
     if isinstance(config, ModelConfig) and config.embed_dim % config.heads:
         message = f"--embed-dim {config.embed_dim} is not a multiple of --heads {config.heads}"
         raise UsageError(message, hint="512 with 8 heads is the default")

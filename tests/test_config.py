@@ -45,6 +45,7 @@ def test_the_defaults_are_the_missions():
         (LaunchConfig(rendezvous="here:99999"), "--rendezvous 'here:99999' is no HOST:PORT"),
         (ExecutorConfig(executor="slurm"), "--executor 'slurm' is not a choice"),
         (ExecutorConfig(ray_address="host:6379"), "--ray-address goes with --executor ray"),
+        (TrainConfig(captions_per_picture=2, paired_captions=3), "--paired-captions 3 is more than"),
         (ModelConfig(embed_dim=100), "--embed-dim 100 is not a multiple of --heads 8"),
         (ModelConfig(center_box_frac=1.5), "--center-box-frac 1.5 is out of range"),
         (FetchConfig(limit=-1), "--limit -1 is out of range"),

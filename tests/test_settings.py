@@ -71,7 +71,6 @@ TRAINING: dict[str, tuple[TrainConfig, Any]] = {
     "unfreeze_after": (dataclasses.replace(BASE, freeze_backbone=True), 1),
     "accumulate": (STEPS, 2),
     "average": (STEPS, 0.9),
-    "captions_per_picture": (STEPS, 2),
     "random_rotation": (STEPS, False),
     "crop_scale": (STEPS, 0.3),
     "jitter": (STEPS, 0.3),
@@ -80,6 +79,10 @@ TRAINING: dict[str, tuple[TrainConfig, Any]] = {
     "save_steps": (BASE, 1),
     "max_steps": (STEPS, 2),
     "seed": (STEPS, 1),
+}
+SEVERAL_CAPTIONS: dict[str, TrainConfig] = {
+    "captions_per_picture": STEPS,
+    "paired_captions": dataclasses.replace(STEPS, captions_per_picture=2),
 }
 MODEL: dict[str, tuple[ModelConfig, Any]] = {
     "backbone": (SMALL, "resnet34"),
@@ -146,6 +149,14 @@ def test_every_training_setting_changes_something(name, titled, traces, tmp_path
     model = dataclasses.replace(SMALL, caption_field="title")
     changed = trace(titled, tmp_path / "run", model, dataclasses.replace(base, **{name: value}))
     assert changed != traces(model, base)
+
+
+@pytest.mark.parametrize("name", SEVERAL_CAPTIONS)
+def test_every_setting_of_several_captions_changes_something(name, shapes, tmp_path):
+    base = SEVERAL_CAPTIONS[name]
+    changed = dataclasses.replace(base, **{name: 2})
+    one, other = (trace(shapes / "train", tmp_path / str(k), SMALL, own) for k, own in enumerate((base, changed)))
+    assert one != other
 
 
 @pytest.mark.parametrize("name", MODEL)
@@ -308,7 +319,7 @@ def test_every_setting_of_tiles_changes_something(name, value, counts, trained, 
 
 def test_no_setting_is_left_out_here():
     tested = {
-        TrainConfig: {*TRAINING, "max_broken"},  # max_broken, compile: tests/training/test_loop.py
+        TrainConfig: {*TRAINING, *SEVERAL_CAPTIONS, "max_broken"},  # max_broken, compile: tests/training/test_loop.py
         ModelConfig: set(MODEL),
         FetchConfig: set(FETCHING),
         ShardConfig: {*SHARDING, "workers"},  # workers: tests/data/test_shard_runs.py sees who makes shards

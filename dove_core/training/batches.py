@@ -40,7 +40,8 @@ class Batch(NamedTuple):
     """B pictures, and n captions of each.
 
     `pixels (B, 3, S, S)` uint8; the batch's U distinct captions as `tokens (U, T)` and `lengths (U,)`; `rows (n, B)`
-    says which of them are each picture's, the first of all pictures coming first: `rows[0]` lies below `paired`.
+    says which of them are each picture's, the first of all pictures coming first: those that ROAM's term takes lie
+    below `paired`.
     `pictures (B,)` and `captions (n, B)` are the identities by which false negatives are known. `broken` says which
     pictures could not be decoded; another of the batch stands in for each. Where JPEGs are decoded on the GPU, they are
     in `encoded`, one behind the other, and `views` says which bytes become which row of pixels, and how.
@@ -113,7 +114,7 @@ def _decoded(parts: list[tuple[Tensor, str]], device: torch.device) -> tuple[lis
 
 @dataclass(frozen=True)
 class MakeBatch:
-    """Decodes, crops and turns pictures, draws `count` captions of each, and tokenizes them.
+    """Decodes, crops and turns pictures, draws `count` captions of each, and tokenizes them; ROAM takes `paired`.
 
     With `leave_jpegs`, JPEGs stay encoded in the batch; how they are cropped and turned is drawn here all the same.
 
@@ -127,6 +128,7 @@ class MakeBatch:
     turn: bool
     seed: int
     count: int = 1
+    paired: int = 1
     leave_jpegs: bool = False
 
     def __call__(self, records: list[Record], epoch: int) -> Batch:
@@ -168,7 +170,7 @@ class MakeBatch:
         tokens, lengths = padded(list(number))
         identities = torch.tensor([_identity(text) for text in number])
         pictures = torch.tensor([sources[k] for k in again])
-        paired = int(rows[0].max()) + 1
+        paired = int(rows[: self.paired].max()) + 1
         said = tuple(error.message for error in broken)
         bytes_left = torch.frombuffer(encoded, dtype=torch.uint8) if encoded else None
         return Batch(pixels, tokens, lengths, rows, paired, pictures, identities[rows], said, bytes_left, tuple(views))

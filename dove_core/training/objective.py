@@ -29,7 +29,7 @@ class Losses(NamedTuple):
 class Objective(nn.Module):
     """`L = L_rank(S) + lambda_g * L_rank(G)`: ROAM's scores of this process's pairs, global scores of everyone's.
 
-    Of the n captions that a picture brings, ROAM's term takes the first, since it costs pairs; the global takes all.
+    Of the n captions that a picture brings, ROAM's term takes the first `paired_captions`; the global takes all.
 
     `gather` joins a tensor of all processes along its first dimension, with gradient; every process then computes the
     same global term, and averaging the parameters' gradients over processes gives that of one process with the whole
@@ -47,7 +47,9 @@ class Objective(nn.Module):
         """Return the losses of a batch."""
         pixels = jitter(batch.pixels, self._training.jitter) if self._training.jitter else batch.pixels
         images, captions, pairs = self.model(normalise(pixels), batch.tokens, batch.lengths, batch.paired)
-        pair = self._rank(pairs[:, batch.rows[0]], negative_pairs(batch.pictures, batch.captions[:1]), 0)
+        count = self._training.paired_captions
+        own = negative_pairs(batch.pictures, batch.captions[:count])
+        pair = self._rank(pairs[:, batch.rows[:count].flatten()], own, 0)
         with torch.autocast(pairs.device.type, enabled=False):  # cosines lie too close together for half precision
             words = self._gather_captions(captions.embedding[batch.rows]).flatten(0, 1)
             everyone = self._gather(images.embedding) @ words.T

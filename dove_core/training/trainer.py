@@ -157,7 +157,8 @@ class Trainer:
         return MakeBatch(
             tokenizer=self.checkpoint.tokenizer, field=self.field, size=self.settings.model.image_size,
             crop_scale=training.crop_scale, turn=training.random_rotation, seed=training.seed,
-            count=training.captions_per_picture, leave_jpegs=decodes_on_gpu(self.world.device, self.compute.decode),
+            count=training.captions_per_picture, paired=training.paired_captions,
+            leave_jpegs=decodes_on_gpu(self.world.device, self.compute.decode),
         )  # fmt: skip
 
     def _learn(self, step: Step, batch: Batch, is_whole: bool) -> None:

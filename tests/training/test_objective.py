@@ -17,6 +17,7 @@ from dove_core.errors import DataError
 from dove_core.evaluation.encode import encode_split
 from dove_core.evaluation.rows import score_rows
 from dove_core.model.checkpoint import build
+from dove_core.model.preprocess import normalise
 from dove_core.model.tokenizer import Tokenizer, split_words
 from dove_core.search.embedder import Embedder
 from dove_core.training.batches import MakeBatch
@@ -46,6 +47,23 @@ def test_the_total_is_the_pair_term_plus_lambda_g_times_the_global_term():
     cosines = images.embedding @ captions.embedding.T
     assert torch.isclose(whole, triplet(cosines, negative, margin=0.2, hardest=False), atol=1e-6)
     assert torch.isclose(total, pair + 3 * whole)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_roams_term_takes_as_many_captions_of_a_picture_as_it_is_told(count):
+    torch.manual_seed(0)
+    checkpoint = build(SMALL, Tokenizer([f"w{k}" for k in range(40)], 12))
+    pairs = make_pairs(6, captions_each=3)
+    pairs = pairs._replace(paired=6 * count)
+    training = TrainConfig(captions_per_picture=3, paired_captions=count)
+    found = Objective(checkpoint.model.eval(), training, lambda x: x)(pairs)
+    scores = checkpoint.model(normalise(pairs.pixels), pairs.tokens, pairs.lengths)[2][:, : 6 * count]
+    negative = negative_pairs(pairs.pictures, pairs.captions[:count])
+    assert torch.isclose(found.pair, triplet(scores, negative, margin=0.2, hardest=False), atol=1e-6)
+    images, captions = checkpoint.model(normalise(pairs.pixels), pairs.tokens, pairs.lengths)[:2]
+    foreign = negative_pairs(pairs.pictures, pairs.captions)
+    whole = triplet(images.embedding @ captions.embedding.T, foreign, margin=0.2, hardest=False)
+    assert torch.isclose(found.global_, whole, atol=1e-6)
 
 
 def test_sixteen_pairs_are_learned_by_heart(tmp_path):
@@ -81,6 +99,10 @@ def test_a_batch_brings_several_captions_of_each_picture_and_each_distinct_one_o
         assert len(set(texts)) == len(texts) < 30 * min(count, 2)
         assert batch.rows.shape == batch.captions.shape == (count, 30)
         assert sorted(set(batch.rows[0].tolist())) == list(range(batch.paired))
+        made = MakeBatch(words, "caption", 32, crop_scale=1.0, turn=False, seed=0, count=count, paired=count)(
+            records, 1
+        )
+        assert made.paired == len(made.tokens) == len(texts)
         for k, record in enumerate(records):
             own = {" ".join(split_words(text)) for text in record.sample.captions["caption"]}
             drawn = [texts[row] for row in batch.rows[:, k]]
