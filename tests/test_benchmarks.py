@@ -30,8 +30,6 @@ SMALL = {
 }
 NEEDS = {"bucket_loader": "moto", "executors": "ray", "search": "usearch"}
 
-pytestmark = pytest.mark.slow
-
 
 def test_every_benchmark_is_run():
     there = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
@@ -46,6 +44,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "shards"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_a_benchmark_prints_ratios(name, shards, tmp_path):
     if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:

@@ -156,6 +156,13 @@ def test_region_weights_do_what_resampling_and_roi_align_do(size, stride, grid):
     assert torch.allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [80, 1024])
+def test_means_of_large_maps_fit_in_half_precision(size):
+    pooling = Pooling(size=size, grid=2, center_frac=None)
+    maps = [torch.full((1, 1, -(-size // s), -(-size // s)), 60.0, dtype=torch.float16) for s in STRIDES]
+    assert torch.allclose(torch.cat(pooling(maps)[0]), torch.tensor(60.0, dtype=torch.float16), rtol=1e-3)
+
+
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_pooling_takes_means_and_regions_of_each_stage(precision):
     pooling = Pooling(size=80, grid=2, center_frac=None)
