@@ -17,7 +17,7 @@ import dataclasses
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -129,7 +129,7 @@ def last_stage(self: MultiScale, means: list[Tensor]) -> tuple[Tensor, Tensor]:
     return scales, self.out(scales[:, -1])
 
 
-def global_term(self: Objective, batch: Batch) -> Losses:
+def global_term(self: Objective, batch: Batch, counts: Sequence[int]) -> Losses:
     """No pair is scored while training."""
     pixels = jitter(batch.pixels, self._training.jitter) if self._training.jitter else batch.pixels
     images = self.model.encode_images(normalise(pixels))

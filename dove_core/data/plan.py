@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -62,6 +63,14 @@ class Step(NamedTuple):
         """Tell whether no sample of the epoch is left after this step."""
         return self.stop == self.total
 
+    def shares(self, world: int) -> list[slice]:
+        """Return which of the step's samples each rank takes: even shares, or all of them where those are too small."""
+        count = self.stop - self.start
+        if count < 2 * world:
+            return [slice(0, count)] * world
+        ends = [count // world * rank + min(rank, count % world) for rank in range(world + 1)]
+        return [slice(first, end) for first, end in pairwise(ends)]
+
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -102,9 +111,7 @@ class TrainingPlan:
         for step in self.steps():
             if step.epoch != epoch:
                 epoch, order = step.epoch, epoch_order(self.counts, seed=self.seed, epoch=step.epoch)
-            numbers = order[step.start : step.stop]
-            shared = len(numbers) >= 2 * self.world
-            yield epoch, np.array_split(numbers, self.world)[self.rank] if shared else numbers
+            yield epoch, order[step.start : step.stop][step.shares(self.world)[self.rank]]
 
 
 def epoch_order(counts: Sequence[int], *, seed: int, epoch: int, window: int = _WINDOW) -> np.ndarray:

@@ -52,9 +52,10 @@ class CaptionFeatures(NamedTuple):
     lengths: Tensor
 
     def rows(self, which: slice | Tensor | Sequence[int]) -> CaptionFeatures:
-        """Return the features of some captions."""
+        """Return the features of some captions; a GPU need not be waited for if `which` is on the CPU."""
+        there = which.to(self.pooled.device, non_blocking=True) if isinstance(which, Tensor) else which
         lengths = self.lengths[which.cpu() if isinstance(which, Tensor) else which]
-        embedding, query, weight, pooled = (part[which] for part in self[:4])
+        embedding, query, weight, pooled = (part[there] for part in self[:4])
         return CaptionFeatures(embedding, query, weight, pooled, lengths)
 
 
@@ -107,7 +108,7 @@ class Dove(nn.Module):
         """
         elements = block or _BLOCK_ELEMENTS[images.key.device.type]
         order = captions.lengths.argsort(stable=True)
-        captions = captions.rows(order)  # indices on the CPU: a GPU need not be waited for
+        captions = captions.rows(order)
         tiles = list(_tiles(images, captions.lengths.tolist(), elements))
         _, heads, regions, _ = images.key.shape
         whole = len(images.key) * int(captions.lengths.sum()) * heads * regions
@@ -123,7 +124,7 @@ class Dove(nn.Module):
         if not rows:
             return images.fused.new_zeros(len(images.fused), len(captions.pooled))
         scores = torch.cat([torch.cat(row, dim=1) for row in rows.values()])
-        return scores[:, order.argsort()]
+        return scores[:, order.argsort().to(scores.device, non_blocking=True)]
 
     def _score_tile(
         self, fused: Tensor, key: Tensor, value: Tensor, query: Tensor, weight: Tensor, pooled: Tensor

@@ -138,10 +138,14 @@ def _broken(name: str, error: Exception) -> DataError:
     return DataError(f"{name} cannot be decoded: {error}", hint="it is damaged, or no picture that Pillow can read")
 
 
+def _by_channel(values: Sequence[float], device: torch.device) -> Tensor:
+    """Return `(3, 1, 1)` on a device, without waiting for what a GPU still has to do."""
+    return torch.tensor(values).view(3, 1, 1).to(device, non_blocking=True)
+
+
 def normalise(pixels: Tensor) -> Tensor:
     """Bring `(B, 3, S, S)` uint8 to float32 around zero, with ImageNet's mean and deviation."""
-    mean = torch.tensor(_MEAN, device=pixels.device).view(3, 1, 1)
-    std = torch.tensor(_STD, device=pixels.device).view(3, 1, 1)
+    mean, std = _by_channel(_MEAN, pixels.device), _by_channel(_STD, pixels.device)
     return pixels.float().mul_(1 / (255 * std)).sub_(mean / std)  # in place: a quarter of the time on a CPU
 
 
@@ -153,9 +157,8 @@ def jitter(pixels: Tensor, strength: float) -> Tensor:
     """
     factors = 1 + strength * (2 * torch.rand(3, len(pixels), 1, 1, 1, device=pixels.device) - 1)
     saturation, contrast, brightness = factors
-    weights = torch.tensor(_LUMA, device=pixels.device).view(3, 1, 1)
     result = pixels.float()
-    grey = (result * weights).sum(dim=1, keepdim=True)
+    grey = (result * _by_channel(_LUMA, pixels.device)).sum(dim=1, keepdim=True)
     result = (result - grey).mul_(saturation).add_(grey)
     middle = grey.mean(dim=(2, 3), keepdim=True)
     return (result - middle).mul_(contrast).add_(middle).mul_(brightness).round_().clamp_(0, 255).to(torch.uint8)

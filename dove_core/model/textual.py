@@ -31,13 +31,16 @@ class TextEncoder(nn.Module):
     def forward(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map tokens `(C, T)` and lengths `(C,)` to `T_G (C, T, D)`, `t_G (C, D)` and the mask `(C, T)`.
 
-        Lengths may stay on the CPU, where packing wants them.
+        Lengths may stay on the CPU, where packing wants them; then nothing waits for a GPU.
         """
-        counts = lengths.to(tokens.device)[:, None]
-        mask = torch.arange(tokens.shape[1], device=tokens.device) < counts
-        embedded = self.dropout(self.embedding(tokens))
-        packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=tokens.shape[1])
+        device, total = tokens.device, tokens.shape[1]
+        counts = lengths.to(device, non_blocking=True)[:, None]
+        mask = torch.arange(total, device=device) < counts
+        order = lengths.cpu().argsort(descending=True, stable=True)
+        embedded = self.dropout(self.embedding(tokens[order.to(device, non_blocking=True)]))
+        packed = pack_padded_sequence(embedded, lengths.cpu()[order], batch_first=True)
+        states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=total)
+        states = states.index_select(0, order.argsort().to(device, non_blocking=True))
         ahead, back = states.chunk(2, dim=-1)
         ahead, back = self.forward_attention(ahead, mask), self.backward_attention(back, mask)
         words = self.mlp(ahead * back.softmax(dim=-1) + back * ahead.softmax(dim=-1))

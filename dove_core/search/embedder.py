@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +25,9 @@ from dove_core.model.tokens import padded
 from dove_core.search.source import Samples, Unusable
 
 _CAPTIONS_AT_ONCE = 512
+T = TypeVar("T")
 Encode = Callable[[Tensor], tuple[ImageFeatures, Tensor]]
+_EncodedSamples = tuple[list[Record], list[Unusable], tuple[ImageFeatures, Tensor] | None]
 UNDECODABLE = "no picture that can be decoded"
 
 
@@ -116,24 +118,30 @@ class Embedder:
     def embed_samples(self, samples: Samples, *, batch_size: int, regions: bool = False) -> Iterator[Embedded]:
         """Encode the pictures of one part of any input in order, read ahead by the workers.
 
-        Records come without their pictures' bytes.
+        Records come without their pictures' bytes. While a batch is used, a GPU is at work on the next.
 
         Raises:
             DataError: the samples are `strict`, and one is damaged.
         """
+        for records, unusable, encoded in _one_behind(self._encode_samples(samples, batch_size)):
+            if encoded is None:
+                none = np.zeros((0, self.checkpoint.config.embed_dim), np.float32)
+                yield Embedded(records, none, unusable)
+                continue
+            images, found = encoded
+            more = (_floats(found), _floats(images.fused)) if regions else ()
+            yield Embedded(records, _floats(images.embedding), unusable, *more)
+
+    def _encode_samples(self, samples: Samples, batch_size: int) -> Iterator[_EncodedSamples]:
         plan = SequentialPlan(0, len(samples), batch_size)
         workers = worker_count(self._compute.workers, self.device)
-        config = self.checkpoint.config
-        batches = load(samples, plan, _FitSamples(config.image_size, samples.strict), workers=workers)
-        for records, pixels, unusable in batches:
-            if pixels is None:
-                yield Embedded(records, np.zeros((0, config.embed_dim), np.float32), unusable)
-            elif regions:
+        fit_samples = _FitSamples(self.checkpoint.config.image_size, samples.strict)
+        for records, pixels, unusable in load(samples, plan, fit_samples, workers=workers):
+            encoded = None
+            if pixels is not None:
                 with self._inference():
-                    images, found = self._encode(self._normalised(pixels))
-                yield Embedded(records, _floats(images.embedding), unusable, _floats(found), _floats(images.fused))
-            else:
-                yield Embedded(records, _floats(self._encode_images(pixels).embedding), unusable)
+                    encoded = self._encode(self._normalised(pixels))
+            yield records, unusable, encoded
 
     def embed_captions(self, captions: Sequence[str]) -> CaptionFeatures:
         """Encode captions in blocks, padded to one length."""
@@ -223,6 +231,15 @@ class _FitSamples:
             return Unusable(UNDECODABLE, error.message if name in error.message else f"{name}: {error.message}")
         except Exception as error:  # on damaged files Pillow's readers raise nearly every kind there is
             return Unusable(UNDECODABLE, f"{name}: {error!r}")
+
+
+def _one_behind(items: Iterator[T]) -> Iterator[T]:
+    """Yield each item when the next one has been made."""
+    held = list[T]()
+    for item in items:
+        yield from held
+        held = [item]
+    yield from held
 
 
 def _floats(x: Tensor) -> np.ndarray:

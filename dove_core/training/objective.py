@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from dove_core.model.preprocess import jitter, normalise
 from dove_core.training.batches import Batch
 from dove_core.training.losses import infonce, negative_pairs, triplet
 
-Gather = Callable[[Tensor], Tensor]
+Gather = Callable[[Tensor, Sequence[int]], Tensor]
 
 
 class Losses(NamedTuple):
@@ -31,9 +31,9 @@ class Objective(nn.Module):
 
     Of the n captions that a picture brings, ROAM's term takes the first `paired_captions`; the global takes all.
 
-    `gather` joins a tensor of all processes along its first dimension, with gradient; every process then computes the
-    same global term, and averaging the parameters' gradients over processes gives that of one process with the whole
-    batch.
+    `gather` joins a tensor of all processes along its first dimension, with gradient, given how long each one's is;
+    every process then computes the same global term, and averaging the parameters' gradients over processes gives that
+    of one process with the whole batch.
     """
 
     def __init__(self, model: Dove, training: TrainConfig, gather: Gather) -> None:
@@ -43,23 +43,24 @@ class Objective(nn.Module):
         if training.objective == "infonce":
             self.log_temperature = nn.Parameter(torch.full((2,), math.log(training.temperature)))
 
-    def forward(self, batch: Batch) -> Losses:
-        """Return the losses of a batch."""
+    def forward(self, batch: Batch, counts: Sequence[int]) -> Losses:
+        """Return the losses of a batch; `counts` says how many pictures each process has in this step."""
         pixels = jitter(batch.pixels, self._training.jitter) if self._training.jitter else batch.pixels
         images, captions, pairs = self.model(normalise(pixels), batch.tokens, batch.lengths, batch.paired)
         count = self._training.paired_captions
         own = negative_pairs(batch.pictures, batch.captions[:count])
         pair = self._rank(pairs[:, batch.rows[:count].flatten()], own, 0)
         with torch.autocast(pairs.device.type, enabled=False):  # cosines lie too close together for half precision
-            words = self._gather_captions(captions.embedding[batch.rows]).flatten(0, 1)
-            everyone = self._gather(images.embedding) @ words.T
-        foreign = negative_pairs(self._gather(batch.pictures), self._gather_captions(batch.captions))
+            words = self._gather_captions(captions.embedding[batch.rows], counts).flatten(0, 1)
+            everyone = self._gather(images.embedding, counts) @ words.T
+        pictures, texts = self._gather(batch.pictures, counts), self._gather_captions(batch.captions, counts)
+        foreign = negative_pairs(pictures, texts)
         whole = self._rank(everyone, foreign, 1)
         return Losses(pair + self._training.lambda_g * whole, pair, whole)
 
-    def _gather_captions(self, x: Tensor) -> Tensor:
+    def _gather_captions(self, x: Tensor, counts: Sequence[int]) -> Tensor:
         """Join `(n, B_k, ...)` of all processes along the second dimension."""
-        return self._gather(x.transpose(0, 1).contiguous()).transpose(0, 1)
+        return self._gather(x.transpose(0, 1).contiguous(), counts).transpose(0, 1)
 
     def _rank(self, scores: Tensor, negative: Tensor, term: int) -> Tensor:
         if self._training.objective == "infonce":

@@ -166,9 +166,10 @@ class Trainer:
         # Dropout depends on (seed, samples seen, rank) alone, so a resumed run draws the same.
         chance = np.random.SeedSequence((self.training.seed, step.epoch, step.start, self.world.rank))
         torch.manual_seed(int(chance.generate_state(1)[0]))
+        counts = [share.stop - share.start for share in step.shares(self.world.size)]
         with self.world.apart(self.wrapped) if not is_whole else nullcontext():
             with mixed(self.world.device, self.compute.amp):
-                losses = self.wrapped(batch)
+                losses = self.wrapped(batch, counts)
             self.scaler.scale(losses.total / self.training.accumulate).backward()
         self._loss = torch.stack([part.detach().float() for part in losses])
         self._sums += self._loss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -53,14 +53,17 @@ class World:
         """Tell whether this process reports, validates and saves."""
         return self.rank == 0
 
-    def gather(self, x: Tensor) -> Tensor:
-        """Join `(n_k, ...)` of all processes along the first dimension, with gradient; the n_k may differ.
+    def gather(self, x: Tensor, counts: Sequence[int]) -> Tensor:
+        """Join `(n_k, ...)` of all processes along the first dimension, with gradient.
 
         The gradient of a process's part is the sum over all processes' losses.
+
+        Args:
+            x: this process's part.
+            counts: the n_k of all processes. Each knows them: to ask would make it wait for its GPU.
         """
         if self.size == 1:
             return x
-        counts = self._counts(len(x))
         padded = torch.cat((x, x.new_zeros(max(counts) - len(x), *x.shape[1:])))
         parts = _AllGather.apply(padded, self.rank, self.size)
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
@@ -108,13 +111,6 @@ class World:
         """Wait until every process is here."""
         if self.size > 1:
             dist.barrier()
-
-    def _counts(self, own: int) -> list[int]:
-        counts = torch.zeros(self.size, dtype=torch.int64, device=self.device)
-        counts[self.rank] = own
-        dist.all_reduce(counts)
-        found: list[int] = counts.tolist()
-        return found
 
 
 class AnewError(Exception):

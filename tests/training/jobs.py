@@ -62,8 +62,8 @@ def global_gradients(
     module = make_objective(world, objective)
     wrapped = world.together(module)
     pairs = make_pairs(count, captions_each)
-    own = torch.arange(count).tensor_split(world.size)[world.rank]
-    losses = wrapped(share(pairs, own))
+    parts = torch.arange(count).tensor_split(world.size)
+    losses = wrapped(share(pairs, parts[world.rank]), [len(part) for part in parts])
     (losses.global_ + 0 * losses.total).backward()
     found = {name: p.grad.numpy() for name, p in module.named_parameters() if p.grad is not None}
     report(Measured("job", world.mean({"loss": losses.global_.item()})))

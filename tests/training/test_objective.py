@@ -33,8 +33,8 @@ def test_the_total_is_the_pair_term_plus_lambda_g_times_the_global_term():
     torch.manual_seed(0)
     checkpoint = build(SMALL, Tokenizer([f"w{k}" for k in range(40)], 12))
     pairs = make_pairs(6)
-    objective = Objective(checkpoint.model.eval(), TrainConfig(lambda_g=3.0), lambda x: x)
-    total, pair, whole = objective(pairs)
+    objective = Objective(checkpoint.model.eval(), TrainConfig(lambda_g=3.0), lambda x, counts: x)
+    total, pair, whole = objective(pairs, [6])
     images, captions, scores = checkpoint.model(
         (pairs.pixels.float() / 255 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
         / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1),
@@ -56,7 +56,7 @@ def test_roams_term_takes_as_many_captions_of_a_picture_as_it_is_told(count):
     pairs = make_pairs(6, captions_each=3)
     pairs = pairs._replace(paired=6 * count)
     training = TrainConfig(captions_per_picture=3, paired_captions=count)
-    found = Objective(checkpoint.model.eval(), training, lambda x: x)(pairs)
+    found = Objective(checkpoint.model.eval(), training, lambda x, counts: x)(pairs, [6])
     scores = checkpoint.model(normalise(pairs.pixels), pairs.tokens, pairs.lengths)[2][:, : 6 * count]
     negative = negative_pairs(pairs.pictures, pairs.captions[:count])
     assert torch.isclose(found.pair, triplet(scores, negative, margin=0.2, hardest=False), atol=1e-6)
@@ -74,13 +74,13 @@ def test_sixteen_pairs_are_learned_by_heart(tmp_path):
     words = Tokenizer.learn(itertools.chain(*shards.captions("caption")), min_count=1, max_tokens=12)
     checkpoint = build(dataclasses.replace(SMALL, embed_dim=64, dropout=0.0), words)
     training = TrainConfig(objective="infonce", lambda_g=1.0)
-    objective = Objective(checkpoint.model.train(), training, lambda x: x)
+    objective = Objective(checkpoint.model.train(), training, lambda x, counts: x)
     optimizer = make_optimizer(objective, learning_rate=5e-4, weight_decay=0.0)
     make = MakeBatch(words, "caption", 32, crop_scale=1.0, turn=False, seed=0)
     records = [shards.read(number) for number in range(16)]
     for epoch in range(50):
         optimizer.zero_grad()
-        objective(make(records, epoch)).total.backward()
+        objective(make(records, epoch), [16]).total.backward()
         optimizer.step()
     embedder = Embedder(checkpoint, ALONE)
     rows = score_rows(embedder, encode_split(embedder, shards, batch_size=16), EvalConfig(), RankConfig(rank_by="pair"))
