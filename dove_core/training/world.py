@@ -69,11 +69,11 @@ class World:
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     def together(self, module: nn.Module) -> nn.Module:
-        """Average the gradients of a module over the processes."""
-        if self.size == 1:
-            return module
-        ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=ids)
+        """Average the gradients of a module over the processes.
+
+        Without `device_ids`, which would only move all of a batch to the GPU: lengths have to stay on the CPU.
+        """
+        return module if self.size == 1 else DistributedDataParallel(module)
 
     def apart(self, module: nn.Module) -> AbstractContextManager[None]:
         """Return a context in which gradients of a module are kept back, to be averaged with later ones."""
