@@ -319,9 +319,11 @@ def test_a_wish_to_end_saves_the_step_that_was_reached(shapes, tmp_path):
 
 @pytest.mark.slow
 def test_a_compiled_trunk_learns_the_same(shapes, tmp_path):
+    """AdamW takes a step of one length whatever the gradient's: one around zero may go the other way."""
     training = dataclasses.replace(QUICK, epochs=1, max_steps=2)
     plain = train(shapes / "train", tmp_path / "plain", SMALL, training, ALONE)
     compiled = train(shapes / "train", tmp_path / "fast", SMALL, training, dataclasses.replace(ALONE, compile="on"))
     assert plain is not None and compiled is not None
     one, other = weights(tmp_path / "plain" / "last"), weights(tmp_path / "fast" / "last")
-    assert all(torch.allclose(value.float(), other[name].float(), atol=1e-3) for name, value in one.items())
+    apart = torch.cat([(value.float() - other[name].float()).abs().flatten() for name, value in one.items()])
+    assert (apart > 1e-4).float().mean() < 0.05  # of steps of about 1e-3
