@@ -24,12 +24,14 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import roi_align
 
 from dove_core.config import ComputeConfig, ModelConfig, TrainConfig
 from dove_core.data.reader import Shards
 from dove_core.evaluation.encode import encode_split
 from dove_core.evaluation.retrieval import recall
 from dove_core.events import Measured
+from dove_core.model import visual
 from dove_core.model.attention import GatedSelfAttention, InterModalGuidance, IntraModalFusion, attend_to, split_heads
 from dove_core.model.backbone import Trunk
 from dove_core.model.checkpoint import load_checkpoint
@@ -164,6 +166,14 @@ def word_by_word(
     return torch.einsum("ct,bctd->bcd", shares, base + self.mlp(base))
 
 
+def on_own_maps(boxes: Tensor, size: int, stride: int) -> Tensor:
+    """RoIAlign on each stage's own map, without bringing them to one resolution first."""
+    n = -(-size // stride)
+    units = torch.eye(n * n).view(1, n * n, n, n)
+    boxed: Tensor = roi_align(units, [boxes], 1, 1 / stride, sampling_ratio=4, aligned=True)
+    return boxed.flatten(1)
+
+
 def with_second_trunk(self: Dove, config: ModelConfig, words: int) -> None:
     """Build a model whose regions have a trunk of their own."""
     BUILD(self, config, words)
@@ -204,7 +214,7 @@ def late(
 
 
 GUIDANCE, BUILD = InterModalGuidance.__init__, Dove.__init__
-PARTS: dict[str, list[tuple[type, str, Callable[..., Any]]]] = {
+PARTS: dict[str, list[tuple[Any, str, Callable[..., Any]]]] = {
     "no-fusion": [(IntraModalFusion, "forward", without_attention)],
     "no-gates": [(GatedSelfAttention, "forward", without_gates)],
     "one-direction": [(TextEncoder, "forward", one_direction)],
@@ -222,6 +232,7 @@ PARTS: dict[str, list[tuple[type, str, Callable[..., Any]]]] = {
     ],
     "no-mlp": [(InterModalGuidance, "__init__", without_mlp)],
     "pooled-after": [(InterModalGuidance, "forward", word_by_word)],
+    "own-maps": [(visual, "region_weights", on_own_maps)],
     "separate-trunk": [(Dove, "__init__", with_second_trunk), (Dove, "encode_images", by_two_trunks)],
 }  # fmt: skip
 
