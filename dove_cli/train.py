@@ -38,7 +38,7 @@ def train(
         typer.Option(help="Name below runs/, or a folder, or s3://bucket/folder. [default: the release's name]"),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Settings to start from: a name such as rsicd-scratch, or a .toml file.")
+        str | None, typer.Option(help="Settings to start from: rsicd-scratch, rsicd-scratch-gpu, or a .toml file.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from last/ with the run's own settings.")] = False,
     as_json: JsonOption = False,

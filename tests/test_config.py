@@ -73,7 +73,7 @@ def test_no_command_gives_two_settings_one_name():
 
 
 def test_every_recipe_that_comes_along_can_be_read():
-    assert "rsicd-scratch" in recipe_names()
+    assert recipe_names() == ["rsicd-scratch", "rsicd-scratch-gpu"]
     for name in recipe_names():
         assert read_recipe(name)
 
