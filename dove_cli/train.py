@@ -103,6 +103,9 @@ def _show(result: TrainResult, as_json: bool) -> None:
         best = result.best_mean_recall
         print_json({"run": str(result.run), "steps": result.steps, "best_mean_recall": best, "history": result.history})
         return
+    if not result.history:
+        say_default(f"{result.run} stands at step {result.steps}, within an epoch; --resume --max-steps 0 goes on")
+        return
     from rich.table import Table
 
     table = Table("epoch", "loss", "pair loss", "global loss", "val mean recall", "pictures/s", box=None)

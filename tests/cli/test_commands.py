@@ -336,6 +336,13 @@ def test_a_recipe_sets_what_the_command_line_does_not(at_home, tmp_path):
     assert "known are" in err
 
 
+def test_a_run_that_stops_within_an_epoch_says_where_it_stands(at_home, tmp_path):
+    code, out, err = dove("train", *SMALL_OPTIONS, "--max-steps", "1", "--run", str(tmp_path / "run"))
+    assert code == 0, err
+    assert out == ""
+    assert "stands at step 1, within an epoch; --resume --max-steps 0 goes on" in " ".join(err.split())
+
+
 def test_two_processes_train_and_one_draws(at_home, tmp_path):
     command = [
         sys.executable, "-m", "dove_cli", "train", *SMALL_OPTIONS, "--gpus", "2", "--epochs", "2",
