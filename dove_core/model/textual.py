@@ -36,9 +36,10 @@ class TextEncoder(nn.Module):
         device, total = tokens.device, tokens.shape[1]
         counts = lengths.to(device, non_blocking=True)[:, None]
         mask = torch.arange(total, device=device) < counts
-        order = lengths.cpu().argsort(descending=True, stable=True)
+        here = lengths.cpu()
+        order = here.argsort(descending=True, stable=True)
         embedded = self.dropout(self.embedding(tokens[order.to(device, non_blocking=True)]))
-        packed = pack_padded_sequence(embedded, lengths.cpu()[order], batch_first=True)
+        packed = pack_padded_sequence(embedded, here[order], batch_first=True)
         states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=total)
         states = states.index_select(0, order.argsort().to(device, non_blocking=True))
         ahead, back = states.chunk(2, dim=-1)

@@ -262,6 +262,14 @@ def test_workers_that_read_ahead_change_no_byte(trained, tmp_path):
         assert found[0] == found[1]
 
 
+def test_a_batch_is_queued_before_the_one_before_it_is_read(trained, photos, monkeypatch):
+    embedder = Embedder(load_checkpoint(trained / "best"), ALONE)
+    queued, encode = list[int](), embedder._encode
+    monkeypatch.setattr(embedder, "_encode", lambda pixels: queued.append(len(pixels)) or encode(pixels))
+    batches = embedder.embed_samples(PictureFolder(photos, 10, "caption").open(0), batch_size=4)
+    assert [(len(batch.vectors), len(queued)) for batch in batches] == [(4, 2), (4, 3), (2, 3)]
+
+
 def test_tiles_are_made_anew_when_they_are_cut_in_another_way(trained, tmp_path):
     scenes, out, settings = tmp_path / "scenes", tmp_path / "index", EmbedConfig(tile=32, part_size=4)
     scenes.mkdir()
