@@ -71,7 +71,9 @@ def train(
             shards = shards or only_split("train")
             folder = named(RUNS, run, cache) if run else RUNS / name_above(shards)
             validation = validation or _beside(shards)
-            say_default(f"choosing best/ on {validation}" if validation else "no val split: best/ is the last epoch")
+            if place_of(shards).has("manifest.json"):
+                chosen = f"choosing best/ on {validation}" if validation else "no val split: best/ is the last epoch"
+                say_default(chosen)
             from dove_core.training.loop import train as start
 
             result = start(shards, folder, model, training, compute, validation=validation, launching=launching,

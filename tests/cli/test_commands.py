@@ -67,7 +67,7 @@ def test_from_captions_to_a_hit_with_every_default(empty):
     assert "shards/shapes/train: 24 samples in 1 shards (24 ok)" in err
     code, out, err = dove("train", *SMALL_OPTIONS, "--epochs", "1")
     assert code == 0, err
-    assert "using shards/shapes/train" in err
+    assert "using shards/shapes/train\nchoosing best/ on shards/shapes/val\n" in err
     assert "saved runs/shapes/best" in err
     assert re.search(r"^ 1 +\d\.\d{4}", out, re.M)
     code, out, err = dove("eval", "--device", "cpu", "--workers", "0")
@@ -147,7 +147,10 @@ def test_embed_and_shard_and_train_give_data_with_json(empty):
     assert json.loads(out)["samples"] == 8
     code, out, err = dove("train", *SMALL_OPTIONS, "--epochs", "1", "--json")
     assert code == 0, err
+    assert "no val split: best/ is the last epoch" in err
     assert json.loads(out)["steps"] == 1
+    code, _, err = dove("train", "--shards", "shards/none")
+    assert code == 4 and err.startswith("error: "), err
     code, out, _ = dove("embed", "--shards", "shards/s", "--device", "cpu", "--workers", "0", "--json")
     assert json.loads(out)["pictures"] == 8
 
