@@ -20,6 +20,7 @@ SMALL = {
     "evaluation": "--pictures 20 --captions 40 --large 2000",
     "executors": "--pictures 40 --kilobytes 10 --shard-size 20 --runs 1",
     "fetch_members": "--members 300 --wanted 20 --latency 0 --longest 1000",
+    "gpu_traffic": "--batch-size 8 --size 64",
     "loader": "--pictures 80 --side 64 --size 48 --rounds 1",
     "one_shot": "--rows 3000 --rounds 1",
     "rsicd": "--shards {shards} --ring mini --results {results} captions-2+pairs-2 own-words separate-trunk+plain",

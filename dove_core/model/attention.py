@@ -116,7 +116,8 @@ class InterModalGuidance(nn.Module):
         (b, h, r, d), (c, _, t, _) = key.shape, query.shape
         flat_query = query.transpose(0, 1).reshape(h, c * t, d)
         flat_key = key.permute(1, 3, 0, 2).reshape(h, d, b * r)
-        attention = (flat_query @ flat_key).view(h, c, t, b, r).softmax(dim=-1)
+        scores = (flat_query @ flat_key).view(h, c, t, b, r)
+        attention = scores.softmax(dim=-1, dtype=scores.dtype)  # told its type, since autocast on a GPU takes float32
         words = weight.to(attention.dtype).transpose(0, 1).reshape(h * c, 1, t)
         over_regions = (words @ attention.view(h * c, t, b * r)).view(h, c, b, r)
         guided = torch.einsum("hcbr,bhrd->bchd", over_regions, value).flatten(2)

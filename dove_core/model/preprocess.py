@@ -146,7 +146,7 @@ def _by_channel(values: Sequence[float], device: torch.device) -> Tensor:
 def normalise(pixels: Tensor) -> Tensor:
     """Bring `(B, 3, S, S)` uint8 to float32 around zero, with ImageNet's mean and deviation."""
     mean, std = _by_channel(_MEAN, pixels.device), _by_channel(_STD, pixels.device)
-    return pixels.float().mul_(1 / (255 * std)).sub_(mean / std)  # in place: a quarter of the time on a CPU
+    return torch.addcmul(-mean / std, pixels, 1 / (255 * std))  # one way through a GPU's memory
 
 
 def jitter(pixels: Tensor, strength: float) -> Tensor:

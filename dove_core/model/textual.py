@@ -40,7 +40,8 @@ class TextEncoder(nn.Module):
         order = here.argsort(descending=True, stable=True)
         embedded = self.dropout(self.embedding(tokens[order.to(device, non_blocking=True)]))
         packed = pack_padded_sequence(embedded, here[order], batch_first=True)
-        states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=total)
+        with torch.autocast("cuda", enabled=False):  # which would take float16 here, for bfloat16 too: see decisions
+            states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=total)
         states = states.index_select(0, order.argsort().to(device, non_blocking=True))
         ahead, back = states.chunk(2, dim=-1)
         ahead, back = self.forward_attention(ahead, mask), self.backward_attention(back, mask)

@@ -1,0 +1,140 @@
+"""Bytes that the way forward of a training step moves in a GPU's memory, counted without one.
+
+    python -m benchmarks.gpu_traffic                    # ResNet-50 at 256 pixels, 256 pairs, bf16
+    python -m benchmarks.gpu_traffic --no-amp
+
+Tensors only claim to be on a GPU: each operation is dispatched and typed as it would be there, autocast included, and
+computes nothing. Counted is what every operation reads and writes. Prints that of the baseline, the trunk, and that of
+all of DOVE beside it, as a ratio to the trunk's. What bounds such operations is memory, so this is about their share of
+the time; the GRU, whose kernels cuDNN has, is replaced by a product of the same shape.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from dove_core.config import ModelConfig, TrainConfig
+from dove_core.model.dove import Dove
+from dove_core.training.batches import Batch
+from dove_core.training.objective import Losses, Objective
+
+GPU = torch.device("cuda", 0)
+_MOST_WORDS = 20
+
+
+class Pretend(TorchDispatchMode):
+    """Lets tensors that claim to be on a GPU meet those on the CPU, which are computed; `note` sees the former."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        claims = [x for x in tree_leaves((args, kwargs)) if isinstance(x, FakeTensor)]
+        goes = torch.device(kwargs["device"]) if kwargs.get("device") is not None else None
+        if not claims and (goes is None or goes.type == "cpu"):
+            with unset_fake_temporarily():
+                return func(*args, **kwargs)
+        packs = func is torch.ops.aten._pack_padded_sequence.default
+        result = _pack(*args) if packs else func(*args, **kwargs)
+        self.note(func, args, kwargs, result)
+        return result
+
+    def note(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """See an operation and its result."""
+        raise NotImplementedError
+
+
+class Traffic(Pretend):
+    """Counts the bytes that operations read and write; those of views are none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved = 0
+
+    def note(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Count what an operation reads and writes."""
+        tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, FakeTensor) and x.device == GPU]
+        if isinstance(func, torch._ops.OpOverload) and func.namespace == "aten" and not _moves_nothing(func):
+            self.moved += sum(x.numel() * x.element_size() for x in tensors)
+
+
+def _moves_nothing(func: torch._ops.OpOverload) -> bool:
+    return func.is_view or func.__name__.startswith(("_unsafe_view", "empty"))
+
+
+def _pack(x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor]:
+    """Pack as torch does, which has no such thing for tensors that only claim."""
+    with unset_fake_temporarily():
+        sizes = torch._VF._pack_padded_sequence(  # type: ignore[attr-defined]
+            torch.zeros(*x.shape[:2], 1), lengths, batch_first
+        )[1]
+        words = int(lengths.sum())
+    return x.new_empty(words, x.shape[2]), sizes
+
+
+def _product(self: nn.GRU, x: PackedSequence) -> tuple[PackedSequence, None]:
+    return x._replace(data=x.data @ self.weight_ih_l0[: 2 * self.hidden_size].T), None
+
+
+@contextmanager
+def claiming(watch: Pretend, *, amp: bool = False) -> Iterator[None]:
+    """Let tensors claim to be on a GPU, in bf16 with `amp`."""
+    gru, was = nn.GRU.forward, torch.is_autocast_enabled("cuda")
+    nn.GRU.forward = _product  # type: ignore[method-assign, assignment]
+    torch.set_autocast_enabled("cuda", amp)
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), watch:
+            yield
+    finally:
+        torch.set_autocast_enabled("cuda", was)
+        torch.clear_autocast_cache()
+        nn.GRU.forward = gru  # type: ignore[method-assign]
+
+
+def learn(model: Dove, training: TrainConfig, size: int, lengths: Tensor) -> Losses:
+    """Go through a step's way forward with as many pictures as captions of `lengths` need, while tensors claim."""
+    objective, count = Objective(model.train(), training, lambda x, counts: x), training.captions_per_picture
+    pictures = len(lengths) // count
+    for part in objective.modules():
+        for name, value in [*part.named_parameters(recurse=False)]:
+            part._parameters[name] = nn.Parameter(torch.empty(value.shape, device=GPU))
+        for name, value in [*part.named_buffers(recurse=False)]:
+            part._buffers[name] = torch.empty(value.shape, dtype=value.dtype, device=GPU)
+    pixels = torch.empty(pictures, 3, size, size, dtype=torch.uint8, device=GPU)
+    tokens = torch.ones(len(lengths), int(lengths.max()), dtype=torch.int64, device=GPU)
+    rows = torch.empty(count, pictures, dtype=torch.int64, device=GPU)
+    batch = Batch(pixels, tokens, lengths, rows, len(lengths), rows[0], rows)
+    result: Losses = objective(batch, [pictures])
+    return result
+
+
+def main() -> None:
+    """Print both and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--amp", action=argparse.BooleanOptionalAction, default=True)
+    arguments = parser.parse_args()
+    model, traffic, trunk = Dove(ModelConfig(image_size=arguments.size), words=5000), Traffic(), list[int]()
+    model.trunk.register_forward_pre_hook(lambda *_: trunk.append(traffic.moved))
+    model.trunk.register_forward_hook(lambda *_: trunk.append(traffic.moved))
+    lengths = torch.arange(arguments.batch_size) % _MOST_WORDS + 1
+    with claiming(traffic, amp=arguments.amp):
+        learn(model, TrainConfig(), arguments.size, lengths)
+    bare = trunk[1] - trunk[0]
+    beside = traffic.moved - bare
+    print(f"the trunk alone      {bare / 1e9:8.2f} GB")
+    print(f"DOVE beside it       {beside / 1e9:8.2f} GB   {beside / bare:.3f} times the trunk's")
+
+
+if __name__ == "__main__":
+    main()
