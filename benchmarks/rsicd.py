@@ -102,11 +102,12 @@ def without_gates(self: GatedSelfAttention, x: Tensor, mask: Tensor | None = Non
 
 def states(self: TextEncoder, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the GRU's states of both directions `(C, T, D)` and the mask."""
-    mask = torch.arange(tokens.shape[1]) < lengths[:, None]
+    mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths.to(tokens.device)[:, None]
     packed = torch.nn.utils.rnn.pack_padded_sequence(
         self.dropout(self.embedding(tokens)), lengths, batch_first=True, enforce_sorted=False
     )
-    both, _ = torch.nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True)
+    with torch.autocast("cuda", enabled=False):  # as in TextEncoder
+        both, _ = torch.nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True)
     ahead, back = both.chunk(2, dim=-1)
     return ahead, back, mask
 
@@ -115,14 +116,14 @@ def one_direction(self: TextEncoder, tokens: Tensor, lengths: Tensor) -> tuple[T
     """DTGA over the forward states alone."""
     ahead, _, mask = states(self, tokens, lengths)
     words = self.mlp(self.forward_attention(ahead, mask))
-    return words, (words * mask[..., None]).sum(dim=1) / lengths[:, None], mask
+    return words, (words * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True), mask
 
 
 def mean_of_states(self: TextEncoder, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Both directions added and averaged over the words, without any attention."""
     ahead, back, mask = states(self, tokens, lengths)
     words = ahead + back
-    return words, (words * mask[..., None]).sum(dim=1) / lengths[:, None], mask
+    return words, (words * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True), mask
 
 
 def last_stage(self: MultiScale, means: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -138,7 +139,7 @@ def global_term(self: Objective, batch: Batch, counts: Sequence[int]) -> Losses:
     captions = self.model.encode_captions(batch.tokens, batch.lengths)
     scores = images.embedding @ captions.embedding[batch.rows].flatten(0, 1).T
     whole = self._rank(scores, negative_pairs(batch.pictures, batch.captions), 1)
-    return Losses(whole, torch.zeros(()), whole)
+    return Losses(whole, torch.zeros_like(whole), whole)
 
 
 class Nothing(nn.Module):

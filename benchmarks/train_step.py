@@ -47,7 +47,7 @@ def bare_step(batch: int, size: int, device: torch.device, compiled: bool) -> Ca
         model.compile()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     pixels = torch.randn(batch, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
-    labels = torch.arange(batch, device=device)
+    labels = torch.arange(batch, device=device) % 1000
 
     def step() -> None:
         with mixed(device, True):
@@ -82,11 +82,17 @@ def make_batch(count: int, size: int) -> Batch:
 
 def seconds(step: Callable[[], None], device: torch.device) -> float:
     """Return how long one step takes."""
+    wait(device)
     began = time.perf_counter()
     step()
+    wait(device)
+    return time.perf_counter() - began
+
+
+def wait(device: torch.device) -> None:
+    """Wait until a GPU has done what is queued."""
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - began
 
 
 def train_pairs(count: int, answers: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
@@ -108,10 +114,15 @@ def train_pairs(count: int, answers: multiprocessing.Queue) -> None:  # type: ig
     captions = CaptionFeatures(*parts, lengths=batch.lengths)
     if device.type == "cpu":
         Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
-    before, began = memory(device), time.perf_counter()
-    with mixed(device, True):
-        model.score_pairs(images, captions).mean().backward()
-    answers.put((memory(device) - before, time.perf_counter() - began))
+    else:
+        torch.cuda.reset_peak_memory_stats()
+
+    def step() -> None:
+        with mixed(device, True):
+            model.score_pairs(images, captions).mean().backward()
+
+    before, taken = memory(device), seconds(step, device)
+    answers.put((memory(device) - before, taken))
 
 
 def memory(device: torch.device) -> float:

@@ -42,8 +42,7 @@ def encode_split(
 ) -> EncodedSplit:
     """Encode a split's pictures and distinct captions, each with `prefix` before it, once each.
 
-    Captions are of `field`, or of the one that the model reads. With `lean` only what the global score needs is kept of
-    the pictures.
+    Captions are of `field`, or of the one that the model reads. With `lean` only what the global score needs is kept.
 
     Raises:
         DataError: no sample has a caption in the model's field.
@@ -51,7 +50,8 @@ def encode_split(
     texts, distinct, owners = _texts(embedder, shards, field)
     report(Started("encoding", len(shards), "pictures"))
     images = _encode_pictures(embedder, shards, batch_size, 0, len(shards), lean, report)
-    return EncodedSplit(images, embedder.embed_captions([prefix + text for text in texts]), distinct, owners, texts)
+    captions = embedder.embed_captions([prefix + text for text in texts], lean=lean)
+    return EncodedSplit(images, captions, distinct, owners, texts)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _do_share(job: _Job, share: tuple[int, int, int]) -> tuple[list[np.ndarray],
         captions = embedder.embed_captions([job.evaluation.prefix + text for text in texts])
         scores = embedder.score_pairs(images, captions).numpy()
     if job.evaluation.pairwise or not job.evaluation.rerank:
-        images = _without_regions(images)
+        images = images.lean()
     return [part.float().cpu().numpy() for part in images], scores
 
 
@@ -138,13 +138,9 @@ def _encode_pictures(
 ) -> ImageFeatures:
     parts = []
     for records, features in embedder.embed_shards(shards, batch_size=batch_size, start=start, stop=stop):
-        parts.append(_without_regions(features) if lean else features)
+        parts.append(features.lean() if lean else features)
         report(Advanced("encoding", len(records)))
     return concatenated(parts)
-
-
-def _without_regions(images: ImageFeatures) -> ImageFeatures:
-    return images._replace(key=images.key[:, :, :0], value=images.value[:, :, :0])
 
 
 def _texts(embedder: Embedder, shards: Shards, field: str) -> tuple[list[str], np.ndarray, np.ndarray]:

@@ -43,6 +43,10 @@ class ImageFeatures(NamedTuple):
         """Return the features of some pictures."""
         return ImageFeatures(*(part[which] for part in self))
 
+    def lean(self) -> ImageFeatures:
+        """Return what the global score needs; the memory of keys and values can go."""
+        return self._replace(key=self.key[:, :, :0].clone(), value=self.value[:, :, :0].clone())
+
 
 class CaptionFeatures(NamedTuple):
     """What a caption brings to any picture: `embedding (C, D)` of length 1, `query`, `weight`, `pooled (C, D)`.
@@ -62,6 +66,10 @@ class CaptionFeatures(NamedTuple):
         lengths = self.lengths[which.cpu() if isinstance(which, Tensor) else which]
         embedding, query, weight, pooled = (part[there] for part in self[:4])
         return CaptionFeatures(embedding, query, weight, pooled, lengths)
+
+    def lean(self) -> CaptionFeatures:
+        """Return what the global score needs; the memory of queries and weights can go."""
+        return self._replace(query=self.query[:, :, :0].clone(), weight=self.weight[:, :, :0].clone())
 
 
 class Dove(nn.Module):
@@ -136,7 +144,8 @@ class Dove(nn.Module):
     ) -> Tensor:
         guided: Tensor = self.guidance(key, value, query, weight, pooled).float()
         product = (fused[:, None] * guided).sum(dim=-1)  # float32 under autocast too, unlike a product of matrices
-        return product / guided.norm(dim=-1).clamp(min=1e-12)
+        length: Tensor = torch.linalg.vector_norm(guided, dim=-1)
+        return product / length.clamp(min=1e-12)
 
     def forward(
         self, pixels: Tensor, tokens: Tensor, lengths: Tensor, paired: int | None = None

@@ -87,6 +87,8 @@ def decode_jpegs(encoded: Sequence[Tensor], device: torch.device) -> list[Tensor
             from torchvision.io import ImageReadMode, decode_jpeg  # noqa: PLC0415  # may be gone one day
         except ImportError as error:
             raise RuntimeError(f"torchvision has no JPEG decoder: {error}") from error
+        if device.type == "cuda":  # torchvision's stream does not wait for this one, whose memory it is given
+            torch.cuda.current_stream(device).synchronize()
         decoded: list[Tensor] = decode_jpeg(list(encoded), mode=ImageReadMode.RGB, device=device)
     return decoded
 

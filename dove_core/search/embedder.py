@@ -111,7 +111,8 @@ class Embedder:
         """
         plan = SequentialPlan(start, len(shards) if stop is None else stop, batch_size)
         workers = worker_count(self._compute.workers, self.device)
-        batches = load(shards, plan, _FitRecords(self.checkpoint.config.image_size), workers=workers)
+        fit_records, pins = _FitRecords(self.checkpoint.config.image_size), self.device.type == "cuda"
+        batches = load(shards, plan, fit_records, workers=workers, pin_memory=pins)
         for records, pixels in batches:
             yield records, self._encode_images(pixels)
 
@@ -136,15 +137,16 @@ class Embedder:
         plan = SequentialPlan(0, len(samples), batch_size)
         workers = worker_count(self._compute.workers, self.device)
         fit_samples = _FitSamples(self.checkpoint.config.image_size, samples.strict)
-        for records, pixels, unusable in load(samples, plan, fit_samples, workers=workers):
+        pins = self.device.type == "cuda"
+        for records, pixels, unusable in load(samples, plan, fit_samples, workers=workers, pin_memory=pins):
             encoded = None
             if pixels is not None:
                 with self._inference():
                     encoded = self._encode(self._normalised(pixels))
             yield records, unusable, encoded
 
-    def embed_captions(self, captions: Sequence[str]) -> CaptionFeatures:
-        """Encode captions in blocks, padded to one length."""
+    def embed_captions(self, captions: Sequence[str], *, lean: bool = False) -> CaptionFeatures:
+        """Encode captions in blocks, padded to one length, or `lean`."""
         tokens, lengths = padded([self.checkpoint.tokenizer.encode(text) for text in captions])
         parts = []
         with self._inference():
@@ -152,7 +154,7 @@ class Embedder:
                 rows = slice(start, start + _CAPTIONS_AT_ONCE)
                 longest = int(lengths[rows].max())
                 part = self.model.encode_captions(tokens[rows, :longest].to(self.device), lengths[rows])
-                parts.append(_padded(part, tokens.shape[1]))
+                parts.append(part.lean() if lean else _padded(part, tokens.shape[1]))
         return CaptionFeatures(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def score_pairs(

@@ -25,5 +25,4 @@ class WeightAverage:
         """Take in the weights after step number `step`, counted from 1."""
         decay = min(self._decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
-        for own, other in zip(self.model.buffers(), model.buffers(), strict=True):
-            own.copy_(other)
+        torch._foreach_copy_(list(self.model.buffers()), list(model.buffers()))

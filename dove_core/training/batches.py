@@ -25,6 +25,9 @@ from dove_core.model.preprocess import (
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.model.tokens import padded
 
+_MOST_SHRUNK = 32
+"""A picture that is made smaller than by this is left to the CPU: antialiasing on a GPU has a limit, near 47."""
+
 
 class Undeveloped(NamedTuple):
     """A JPEG in a batch's `encoded[start:stop]`, to be decoded and put into a row of its pixels."""
@@ -80,11 +83,13 @@ class Batch(NamedTuple):
         for v, picture in zip(self.views, pictures, strict=True):
             if picture is not None:
                 self.pixels[v.row] = look(picture, v.view, size)
+        if not bad:
+            return self._replace(encoded=None, views=())
         source = torch.arange(len(self.pixels))
         source[sorted(bad)] = torch.tensor([good[k % len(good)] for k in range(len(bad))], dtype=torch.int64)
         source = source.to(device)
         return self._replace(
-            pixels=self.pixels[source] if bad else self.pixels,
+            pixels=self.pixels[source],
             rows=self.rows[:, source],
             pictures=self.pictures[source],
             captions=self.captions[:, source],
@@ -145,8 +150,10 @@ class MakeBatch:
             own = self._captions(record, random)
             name, data = f"{record.shard}: {record.sample.path}", record.picture
             try:
-                view = draw_view(*picture_size(data, name), random, crop_scale=self.crop_scale, turn=self.turn)
-                if self.leave_jpegs and is_jpeg(data):
+                height, width = picture_size(data, name)
+                view = draw_view(height, width, random, crop_scale=self.crop_scale, turn=self.turn)
+                shrunk = max(view.height * height, view.width * width) / self.size
+                if self.leave_jpegs and is_jpeg(data) and shrunk <= _MOST_SHRUNK:
                     views.append(Undeveloped(len(texts), len(encoded), len(encoded) + len(data), view, name))
                     encoded += data
                 else:

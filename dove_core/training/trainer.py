@@ -111,9 +111,8 @@ class Trainer:
         self._hold_unfinished(plan)
         total, seen = plan.epochs * len(self.shards), plan.epoch * len(self.shards) + plan.samples
         self.report(Started(_TASK, total, "pictures", done=seen))
-        cuda = self.world.device.type == "cuda"
-        workers = worker_count(self.compute.workers, self.world.device)
-        reading = load(self.shards, plan, self._make_batch(), workers=workers, pin_memory=cuda)
+        workers, pins = worker_count(self.compute.workers, self.world.device), self.world.device.type == "cuda"
+        reading = load(self.shards, plan, self._make_batch(), workers=workers, pin_memory=pins)
         with Interrupt() as interrupt, closing(reading) as batches:
             taken = 0  # batches of the step under way; an epoch's last step may have fewer
             for step in plan.steps():
@@ -282,7 +281,7 @@ class Trainer:
 
     def _validate(self, folder: Location) -> float:
         embedder = Embedder(self._kept(), self.compute)
-        split = encode_split(embedder, Shards(folder), batch_size=self.training.batch_size)
+        split = encode_split(embedder, Shards(folder), batch_size=self.training.batch_size, lean=True)
         return score_global_row(embedder, split).mean_recall
 
     def _save(self) -> None:
@@ -305,13 +304,14 @@ class Trainer:
 
     def _kept(self) -> Checkpoint:
         """Return what is validated and saved: the average of the weights if there is one."""
-        return (
-            self.checkpoint if self.average is None else dataclasses.replace(self.checkpoint, model=self.average.model)
-        )
+        if self.average is None:
+            return self.checkpoint
+        return dataclasses.replace(self.checkpoint, model=self.average.model)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty if saved in another precision
+            self.scaler.load_state_dict(state["scaler"])
         self.objective.load_state_dict(state["objective"], strict=False)
 
     def _hold_finite(self, loss: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,18 @@ import torch
 from PIL import Image
 
 from dove_core.errors import DataError
-from dove_core.model.preprocess import View, decode, draw_view, fit, jitter, least_pixels, look, normalise, picture_size
+from dove_core.model.preprocess import (
+    View,
+    decode,
+    decode_jpegs,
+    draw_view,
+    fit,
+    jitter,
+    least_pixels,
+    look,
+    normalise,
+    picture_size,
+)
 from tests.made import draw_shape
 
 
@@ -37,6 +49,18 @@ def test_other_kinds_and_modes_become_rgb(kind, mode):
 def test_what_is_no_picture_is_named(data):
     with pytest.raises(DataError, match=r"a\.jpg cannot be decoded"):
         decode(data, "a.jpg")
+
+
+def test_a_gpus_decoder_begins_when_what_is_queued_is_done(monkeypatch):
+    """It writes on a stream of its own into memory that queued work may still read."""
+    did = list[str]()
+    stream = SimpleNamespace(synchronize=lambda: did.append("wait"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    monkeypatch.setattr("torchvision.io.decode_jpeg", lambda encoded, **_: did.append("decode") or [])
+    decode_jpegs([], torch.device("cuda"))
+    assert did == ["wait", "decode"]
+    decode_jpegs([], torch.device("cpu"))
+    assert did == ["wait", "decode", "decode"]
 
 
 def test_a_truncated_jpeg_is_an_error_and_not_a_grey_picture():

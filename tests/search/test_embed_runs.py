@@ -20,6 +20,7 @@ import torch
 from rasterio.transform import from_origin
 
 from dove_core.config import ComputeConfig, EmbedConfig
+from dove_core.data.reader import Shards
 from dove_core.errors import CheckpointError, DataError, SearchIndexError, UsageError
 from dove_core.events import Advanced, Noted, Saved, Skipped, Started, silent
 from dove_core.model.checkpoint import load_checkpoint
@@ -268,6 +269,18 @@ def test_a_batch_is_queued_before_the_one_before_it_is_read(trained, photos, mon
     monkeypatch.setattr(embedder, "_encode", lambda pixels: queued.append(len(pixels)) or encode(pixels))
     batches = embedder.embed_samples(PictureFolder(photos, 10, "caption").open(0), batch_size=4)
     assert [(len(batch.vectors), len(queued)) for batch in batches] == [(4, 2), (4, 3), (2, 3)]
+
+
+def test_batches_for_a_gpu_are_copied_from_pinned_memory(trained, photos, shapes, monkeypatch):
+    embedder, pins = Embedder(load_checkpoint(trained / "best"), ALONE), list[bool]()
+    monkeypatch.setattr(
+        "dove_core.search.embedder.load", lambda *_, pin_memory, **__: pins.append(pin_memory) or iter(())
+    )
+    for kind in ("cpu", "cuda"):
+        embedder.device = torch.device(kind)
+        list(embedder.embed_samples(PictureFolder(photos, 10, "caption").open(0), batch_size=4))
+        list(embedder.embed_shards(Shards(shapes / "val"), batch_size=4))
+    assert pins == [False, False, True, True]
 
 
 def test_tiles_are_made_anew_when_they_are_cut_in_another_way(trained, tmp_path):

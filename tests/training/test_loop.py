@@ -19,6 +19,7 @@ from PIL import Image
 from dove_core.config import ShardConfig, TrainConfig
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.errors import CheckpointError, DataError, TrainingError, UsageError
+from dove_core.evaluation.rows import EncodedSplit, score_global_row as score
 from dove_core.events import Advanced, Skipped
 from dove_core.model.dove import Dove
 from dove_core.training.average import WeightAverage
@@ -315,6 +316,28 @@ def test_a_wish_to_end_saves_the_step_that_was_reached(shapes, tmp_path):
     assert load_state(tmp_path / "run")[0].steps == 1
     resume(tmp_path / "run", ALONE, changes={})
     assert same(tmp_path / "whole" / "last", tmp_path / "run" / "last")
+
+
+def test_a_run_in_another_precision_goes_on_with_a_scaled_loss(shapes, tmp_path, monkeypatch):
+    training = dataclasses.replace(QUICK, epochs=2, max_steps=2)
+    train(shapes / "train", tmp_path / "run", SMALL, training, ALONE)
+    assert load_state(tmp_path / "run")[1]["scaler"] == {}
+    monkeypatch.setattr("dove_core.training.trainer.mixed_dtype", lambda device, amp: torch.float16)
+    for steps in (3, 4):  # the second resume finds a scaler's state
+        result = resume(tmp_path / "run", ALONE, changes={"max_steps": steps})
+        assert result is not None and result.steps == steps
+        assert load_state(tmp_path / "run")[1]["scaler"]["scale"] > 1
+
+
+def test_validation_keeps_what_the_global_row_needs_alone(shapes, tmp_path, monkeypatch):
+    seen = list[EncodedSplit]()
+    monkeypatch.setattr(
+        "dove_core.training.trainer.score_global_row",
+        lambda embedder, split: seen.append(split) or score(embedder, split),
+    )
+    training = dataclasses.replace(QUICK, epochs=1)
+    train(shapes / "train", tmp_path / "run", SMALL, training, ALONE, validation=shapes / "val")
+    assert [(split.images.key.numel(), split.captions.query.numel()) for split in seen] == [(0, 0)]
 
 
 @pytest.mark.slow

@@ -140,6 +140,12 @@ def test_jpegs_left_in_a_batch_develop_into_the_pixels_of_one_that_was_decoded(s
     assert there.broken == ()
     assert torch.equal(here.rows, there.rows)
     assert (here.pixels.int() - there.pixels.int()).abs().max() <= 3
+    stream = io.BytesIO()
+    Image.new("RGB", (33 * 40, 33 * 40), "red").save(stream, "JPEG")  # more than a GPU's antialiasing can make smaller
+    whole[3] = dataclasses.replace(whole[3], picture=stream.getvalue())
+    left = dataclasses.replace(make, leave_jpegs=True, crop_scale=1.0)(whole, 3)
+    assert [v.row for v in left.views] == [0, 1, 2, 4, 5]
+    assert left.pixels[3, 0].min() > 250
     everything = [dataclasses.replace(record, picture=b"\xff\xd8" + record.picture[2:300]) for record in records[3:]]
     with pytest.raises(DataError, match="cannot be decoded"):
         dataclasses.replace(make, leave_jpegs=True)(everything, 0).developed()

@@ -89,6 +89,19 @@ def test_the_gru_stays_in_float32_on_a_gpu():
     assert seen == [(False, torch.float32)]
 
 
+def test_captions_have_no_fused_attention_which_would_plan_anew_for_each_shape(monkeypatch):
+    masks = list[Tensor | None]()
+    fused = torch.nn.functional.scaled_dot_product_attention
+
+    def note(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        masks.append(attn_mask)
+        return fused(query, key, value, attn_mask=attn_mask)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", note)
+    step(TrainConfig(), amp=True)
+    assert masks == [None]  # that of the regions and scales
+
+
 def test_bytes_are_counted():
     with claiming(traffic := Traffic()):
         x = torch.empty(10, 20, device=GPU)
