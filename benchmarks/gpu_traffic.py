@@ -6,7 +6,7 @@
 Tensors only claim to be on a GPU: each operation is dispatched and typed as it would be there, autocast included, and
 computes nothing. Counted is what every operation reads and writes. Prints that of the baseline, the trunk, and that of
 all of DOVE beside it, as a ratio to the trunk's. What bounds such operations is memory, so this is about their share of
-the time; the GRU, whose kernels cuDNN has, is replaced by a product of the same shape.
+the time; the GRU, whose kernels cuDNN has, is replaced by a product of the same shape. torch 2.6 cannot pretend so.
 """
 
 from __future__ import annotations
@@ -82,6 +82,16 @@ def _pack(x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor
 
 def _product(self: nn.GRU, x: PackedSequence) -> tuple[PackedSequence, None]:
     return x._replace(data=x.data @ self.weight_ih_l0[: 2 * self.hidden_size].T), None
+
+
+def can_pretend() -> bool:
+    """Tell whether this torch lets a tensor claim to be on a GPU that is not there; 2.6 does not."""
+    try:
+        with FakeTensorMode():
+            torch.empty(2, 2, device=GPU)[0].relu()
+    except RuntimeError:
+        return False
+    return True
 
 
 @contextmanager

@@ -12,11 +12,12 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.gpu_traffic import GPU, Pretend, Traffic, claiming, learn
+from benchmarks.gpu_traffic import GPU, Pretend, Traffic, can_pretend, claiming, learn
 from dove_core.config import TrainConfig
 from dove_core.model.dove import Dove
 from tests.made import SMALL
 
+pytestmark = pytest.mark.skipif(not can_pretend(), reason="this torch is too old to pretend")
 aten = torch.ops.aten
 LENGTHS = torch.tensor([3, 6, 5, 5, 2, 6, 4, 4, 6, 1, 2, 3])
 
