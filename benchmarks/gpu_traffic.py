@@ -12,6 +12,7 @@ the time; the GRU, whose kernels cuDNN has, is replaced by a product of the same
 from __future__ import annotations
 
 import argparse
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -32,7 +33,7 @@ GPU = torch.device("cuda", 0)
 _MOST_WORDS = 20
 
 
-class Pretend(TorchDispatchMode):
+class Pretend(TorchDispatchMode, ABC):
     """Lets tensors that claim to be on a GPU meet those on the CPU, which are computed; `note` sees the former."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -47,9 +48,9 @@ class Pretend(TorchDispatchMode):
         self.note(func, args, kwargs, result)
         return result
 
+    @abstractmethod
     def note(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         """See an operation and its result."""
-        raise NotImplementedError
 
 
 class Traffic(Pretend):
@@ -97,7 +98,7 @@ def can_pretend() -> bool:
 @contextmanager
 def claiming(watch: Pretend, *, amp: bool = False) -> Iterator[None]:
     """Let tensors claim to be on a GPU, in bf16 with `amp`."""
-    gru, was = nn.GRU.forward, torch.is_autocast_enabled("cuda")
+    gru, was, kind = nn.GRU.forward, torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
     nn.GRU.forward = _product  # type: ignore[method-assign, assignment]
     torch.set_autocast_enabled("cuda", amp)
     torch.set_autocast_dtype("cuda", torch.bfloat16)
@@ -106,6 +107,7 @@ def claiming(watch: Pretend, *, amp: bool = False) -> Iterator[None]:
             yield
     finally:
         torch.set_autocast_enabled("cuda", was)
+        torch.set_autocast_dtype("cuda", kind)
         torch.clear_autocast_cache()
         nn.GRU.forward = gru  # type: ignore[method-assign]
 
