@@ -22,10 +22,10 @@ import torchvision
 
 from dove_core.config import ComputeConfig, ModelConfig
 from dove_core.data.reader import Shards
-from dove_core.model.checkpoint import build
-from dove_core.model.compute import choose_device, mixed, mixed_dtype
+from dove_core.encoding.checkpoint import build
+from dove_core.encoding.compute import choose_device, mixed, mixed_dtype
+from dove_core.encoding.embedder import Embedder
 from dove_core.model.tokenizer import Tokenizer
-from dove_core.search.embedder import Embedder
 
 
 def bare(batch: int, compiled: bool, compute: ComputeConfig) -> Callable[[int], None]:

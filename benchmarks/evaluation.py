@@ -21,12 +21,12 @@ import torch
 import torch.nn.functional as F
 
 from dove_core.config import ComputeConfig, EvalConfig, ModelConfig, RankConfig
+from dove_core.encoding.checkpoint import Checkpoint, build
+from dove_core.encoding.compute import mixed, mixed_dtype
+from dove_core.encoding.embedder import Embedder
 from dove_core.evaluation.rows import EncodedSplit, rank_rows, scores_of
-from dove_core.model.checkpoint import Checkpoint, build
-from dove_core.model.compute import mixed, mixed_dtype
 from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures
 from dove_core.model.tokenizer import Tokenizer
-from dove_core.search.embedder import Embedder
 
 WORDS = [f"word{k}" for k in range(2000)]
 NAIVE_PAIRS = 3000

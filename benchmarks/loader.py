@@ -33,7 +33,7 @@ from dove_core.data.reader import Shards
 from dove_core.data.scenes.kinds import KINDS
 from dove_core.data.scenes.scene import Order, draw
 from dove_core.data.sharding.shards import shard_captions
-from dove_core.model.preprocess import normalise
+from dove_core.encoding.preprocess import normalise
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.training.batches import MakeBatch
 

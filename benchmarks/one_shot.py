@@ -25,12 +25,12 @@ from benchmarks.search import make_vectors, unit
 from dove_core.config import ModelConfig
 from dove_core.data.reader import Record
 from dove_core.data.sample import Sample
-from dove_core.model.checkpoint import build, fingerprint_of, save_checkpoint
-from dove_core.model.plain import PlainText
+from dove_core.encoding.checkpoint import build, fingerprint_of, save_checkpoint
+from dove_core.encoding.dove_text import PlainText
+from dove_core.index.disk import build_index
+from dove_core.index.parts import PartMark, part_name, write_part
+from dove_core.index.regions import record_type, regions_name
 from dove_core.model.tokenizer import Tokenizer
-from dove_core.search.index import build_index
-from dove_core.search.parts import PartMark, part_name, write_part
-from dove_core.search.regions import record_type, regions_name
 
 PART = 50_000
 QUERY = "airport runway near a river"

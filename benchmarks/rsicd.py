@@ -28,18 +28,18 @@ from torchvision.ops import roi_align
 
 from dove_core.config import ComputeConfig, ModelConfig, TrainConfig
 from dove_core.data.reader import Shards
+from dove_core.encoding.checkpoint import load_checkpoint
+from dove_core.encoding.embedder import Embedder
+from dove_core.encoding.preprocess import jitter, normalise
 from dove_core.evaluation.encode import encode_split
 from dove_core.evaluation.retrieval import recall
 from dove_core.events import Measured
 from dove_core.model import visual
 from dove_core.model.attention import GatedSelfAttention, InterModalGuidance, IntraModalFusion, attend_to, split_heads
 from dove_core.model.backbone import Trunk
-from dove_core.model.checkpoint import load_checkpoint
 from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures, _unit
-from dove_core.model.preprocess import jitter, normalise
 from dove_core.model.textual import TextEncoder
 from dove_core.model.visual import MultiScale
-from dove_core.search.embedder import Embedder
 from dove_core.training.batches import Batch
 from dove_core.training.loop import train
 from dove_core.training.losses import negative_pairs

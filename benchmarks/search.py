@@ -24,8 +24,8 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from dove_core.search.codes import Codes, build_codes
-from dove_core.search.nearest import nearest, nearest_many
+from dove_core.index.codes import Codes, build_codes
+from dove_core.index.nearest import nearest, nearest_many
 
 WIDTH, TOP, BATCH = 512, 10, 64
 Search = Callable[[np.ndarray], np.ndarray]

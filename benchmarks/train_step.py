@@ -26,9 +26,9 @@ import torchvision
 from dove_core.config import CacheConfig, ComputeConfig, ModelConfig, TrainConfig
 from dove_core.data.plan import Step
 from dove_core.data.reader import Shards
+from dove_core.encoding.checkpoint import build
+from dove_core.encoding.compute import choose_device, mixed, mixed_dtype
 from dove_core.events import silent
-from dove_core.model.checkpoint import build
-from dove_core.model.compute import choose_device, mixed, mixed_dtype
 from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.training.batches import Batch

@@ -40,23 +40,23 @@ class Outputs:
             if path:
                 make_folder(path.resolve().parent)
         if self.sheet:
-            from dove_core.search.sheet import write_sheet
+            from dove_core.answers.sheet import write_sheet
 
             write_sheet(self.sheet, title, hits, index)
             note(f"saved {self.sheet}")
         if self.html:
-            from dove_core.search.page import write_page
+            from dove_core.answers.page import write_page
 
             write_page(self.html, title, hits, index)
             note(f"saved {self.html}")
         self._write_places(hits)
         if self.copy_to:
-            from dove_core.search.copies import copy_pictures
+            from dove_core.answers.copies import copy_pictures
 
             copied = copy_pictures(self.copy_to, hits, index)
             note(f"saved {len(copied)} pictures in {self.copy_to}")
         if self.explain:
-            from dove_core.search.explain import explain, write_explanations
+            from dove_core.answers.explain import explain, write_explanations
 
             write_explanations(self.explain, title, explain(searcher, text, hits[:_EXPLAINED]))
             note(f"saved {self.explain}")
@@ -64,7 +64,7 @@ class Outputs:
     def _write_places(self, hits: Sequence[Hit]) -> None:
         if not (self.geojson or self.geoparquet):
             return
-        from dove_core.search.geo import write_geojson, write_geoparquet
+        from dove_core.answers.geo import write_geojson, write_geoparquet
 
         for path, write in ((self.geojson, write_geojson), (self.geoparquet, write_geoparquet)):
             if path:

@@ -74,7 +74,7 @@ def embed(
         split_folders(shards)  # raises where there are none
         folder = INDEX / name_above(checkpoint)
     folder = named(INDEX, out, cache) if out else folder
-    from dove_core.search.embed import embed as make
+    from dove_core.index.embed import embed as make
 
     with reporting() as report:
         index = make(

@@ -14,7 +14,7 @@ from dove_core.errors import SearchIndexError, UsageError
 from dove_core.places import Location
 
 if TYPE_CHECKING:
-    from dove_core.search.milvus.agreement import Agreement
+    from dove_core.index.milvus.agreement import Agreement
 
 NameArgument = Annotated[
     str | None, typer.Argument(help="Name of the index below index/, or its folder. [default: the only index]")
@@ -44,7 +44,7 @@ def push(
     - `dove index push skyscript --to local.db`
     """
     folder = named(INDEX, name, cache) if name else only_index()
-    from dove_core.search.milvus.push import push_index
+    from dove_core.index.milvus.push import push_index
 
     with reporting() as report:
         pushed = push_index(folder, to, settings, overwrite=overwrite, report=report)
@@ -84,7 +84,7 @@ def verify(
             )
         _compare(folder, against, settings, as_json)
         return
-    from dove_core.search.verify import verify_index
+    from dove_core.index.verify import verify_index
 
     with reporting() as report:
         count, faults = verify_index(folder, compute, settings, checkpoint=checkpoint, report=report)
@@ -101,7 +101,7 @@ def verify(
 
 
 def _compare(folder: Location, against: str, settings: VerifyConfig, as_json: bool) -> None:
-    from dove_core.search.milvus.agreement import compare_answers
+    from dove_core.index.milvus.agreement import compare_answers
 
     with reporting() as report:
         found = compare_answers(folder, against, settings, report=report)

@@ -117,7 +117,7 @@ def _opened(
     checkpoint: Location | None,
     shards: Location | None,
 ) -> Searcher:
-    from dove_core.search.milvus.address import is_address
+    from dove_core.index.milvus.address import is_address
     from dove_core.search.query import Searcher
 
     if not (index and is_address(index)):

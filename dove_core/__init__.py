@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dove_core.answers.sheet import write_sheet as write_sheet
     from dove_core.config import (
         CacheConfig as CacheConfig,
         ComputeConfig as ComputeConfig,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from dove_core.data.sample import Sample as Sample
     from dove_core.data.scenes import draw_release as draw_release
     from dove_core.data.sharding.shards import shard_captions as shard_captions, shard_release as shard_release
+    from dove_core.encoding.checkpoint import Checkpoint as Checkpoint, load_checkpoint as load_checkpoint
+    from dove_core.encoding.embedder import Embedder as Embedder
     from dove_core.errors import DoveError as DoveError
     from dove_core.evaluation.compare import Comparison as Comparison, Difference as Difference, compare as compare
     from dove_core.evaluation.evaluate import Evaluation as Evaluation, evaluate as evaluate
@@ -47,15 +50,12 @@ if TYPE_CHECKING:
     from dove_core.evaluation.report import write_report as write_report
     from dove_core.evaluation.retrieval import RetrievalScores as RetrievalScores, recall as recall
     from dove_core.evaluation.zero_shot import ZeroShot as ZeroShot, classify_split as classify_split
-    from dove_core.model.checkpoint import Checkpoint as Checkpoint, load_checkpoint as load_checkpoint
+    from dove_core.index.disk import SearchIndex as SearchIndex
+    from dove_core.index.embed import embed as embed
+    from dove_core.index.milvus.push import push_index as push_index
     from dove_core.model.dove import Dove as Dove
     from dove_core.places import located as located
-    from dove_core.search.embed import embed as embed
-    from dove_core.search.embedder import Embedder as Embedder
-    from dove_core.search.index import SearchIndex as SearchIndex
-    from dove_core.search.milvus.push import push_index as push_index
     from dove_core.search.query import Hit as Hit, Question as Question, Searcher as Searcher
-    from dove_core.search.sheet import write_sheet as write_sheet
     from dove_core.training.loop import resume as resume, train as train
     from dove_core.training.trainer import TrainResult as TrainResult
 
@@ -78,15 +78,15 @@ _HOMES = {
     "evaluation.report": "write_report",
     "evaluation.retrieval": "RetrievalScores recall",
     "evaluation.zero_shot": "ZeroShot classify_split",
-    "model.checkpoint": "Checkpoint load_checkpoint",
+    "encoding.checkpoint": "Checkpoint load_checkpoint",
     "model.dove": "Dove",
     "places": "located",
-    "search.embed": "embed",
-    "search.embedder": "Embedder",
-    "search.index": "SearchIndex",
-    "search.milvus.push": "push_index",
+    "index.embed": "embed",
+    "encoding.embedder": "Embedder",
+    "index.disk": "SearchIndex",
+    "index.milvus.push": "push_index",
     "search.query": "Hit Question Searcher",
-    "search.sheet": "write_sheet",
+    "answers.sheet": "write_sheet",
     "training.loop": "resume train",
     "training.trainer": "TrainResult",
 }

@@ -10,7 +10,7 @@ import pytest
 
 from dove_core.buckets import Bucket, file_system
 from dove_core.config import CacheConfig, ComputeConfig, VerifyConfig
-from dove_core.search.verify import verify_index
+from dove_core.index.verify import verify_index
 from tests.cli.test_commands import SMALL_OPTIONS, dove
 from tests.data.mirror import archive
 from tests.made import make_karpathy

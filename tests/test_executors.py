@@ -21,7 +21,7 @@ from dove_core.errors import DataError, UsageError
 from dove_core.evaluation.evaluate import evaluate
 from dove_core.events import Event, Saved
 from dove_core.executors import executing
-from dove_core.search.embed import embed
+from dove_core.index.embed import embed
 from tests import ray_cluster
 from tests.conftest import ALONE
 from tests.made import COLOURS, draw_shape, make_karpathy

@@ -34,15 +34,15 @@ from dove_core.config import (
 from dove_core.data.fetching.fetch import fetch
 from dove_core.data.manifest import read_manifest
 from dove_core.data.sharding.shards import shard_captions
+from dove_core.encoding.checkpoint import load_checkpoint
+from dove_core.encoding.compute import decodes_on_gpu, mixed_dtype, worker_count
+from dove_core.encoding.embedder import Embedder
 from dove_core.errors import DataError, DownloadError, UsageError
 from dove_core.evaluation.encode import encode_split
 from dove_core.evaluation.evaluate import evaluate
 from dove_core.evaluation.rows import score_rows
 from dove_core.events import Advanced, Saved
-from dove_core.model.checkpoint import load_checkpoint
-from dove_core.model.compute import decodes_on_gpu, mixed_dtype, worker_count
-from dove_core.search.embed import embed
-from dove_core.search.embedder import Embedder
+from dove_core.index.embed import embed
 from dove_core.search.query import Searcher
 from dove_core.training.loop import train
 from tests.conftest import ALONE

@@ -15,16 +15,16 @@ import torch
 
 from dove_core.config import ComputeConfig, EvalConfig
 from dove_core.data.reader import Shards
+from dove_core.encoding.checkpoint import load_checkpoint
+from dove_core.encoding.compute import hold_tasks, hold_to_gpus, in_task
+from dove_core.encoding.embedder import Embedder, concatenated
 from dove_core.errors import DataError
 from dove_core.evaluation.rows import EncodedSplit
 from dove_core.events import Advanced, Report, Started, silent
 from dove_core.executors import Executor
-from dove_core.model.checkpoint import load_checkpoint
-from dove_core.model.compute import hold_tasks, hold_to_gpus, in_task
 from dove_core.model.dove import ImageFeatures
 from dove_core.places import Location
 from dove_core.processes import Share
-from dove_core.search.embedder import Embedder, concatenated
 
 _ROWS = 64
 """Shares begin at multiples of this many batches' pictures too: pairs are scored in blocks of so many rows."""

@@ -10,15 +10,15 @@ import numpy as np
 
 from dove_core.config import ComputeConfig, EvalConfig, ExecutorConfig, RankConfig, check
 from dove_core.data.reader import Shards
+from dove_core.encoding.checkpoint import load_checkpoint
+from dove_core.encoding.embedder import Embedder
 from dove_core.evaluation.encode import encode_in_tasks, encode_split
 from dove_core.evaluation.provenance import provenance_of
 from dove_core.evaluation.retrieval import RetrievalScores
 from dove_core.evaluation.rows import EncodedSplit, RankedRow, rank_rows, scores_of
 from dove_core.events import Report, silent
 from dove_core.executors import LOCAL, executing
-from dove_core.model.checkpoint import load_checkpoint
 from dove_core.places import Location
-from dove_core.search.embedder import Embedder
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from dove_core.data.reader import Shards
+from dove_core.encoding.checkpoint import checkpoint_here, fingerprint_of
 from dove_core.errors import CheckpointError, DownloadError, SpaceError, UsageError
 from dove_core.evaluation.provenance import versions, what_it_saw
 from dove_core.files import json_bytes
-from dove_core.model.checkpoint import checkpoint_here, fingerprint_of
 from dove_core.places import Location, place_of
 
 FOLDER = "evaluations"

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from dove_core.config import EvalConfig, RankConfig
+from dove_core.encoding.embedder import Embedder
 from dove_core.errors import CheckpointError
 from dove_core.evaluation.retrieval import RECALL_AT, Belonging, Protocol, Ranks, RetrievalScores, rank, score
 from dove_core.events import Advanced, Report, Started, silent
 from dove_core.model.dove import CaptionFeatures, ImageFeatures
-from dove_core.search.embedder import Embedder
 
 _BLOCK = 1 << 23
 """Scores of a block of rows: 32 MiB, a third of what ranking a block takes."""

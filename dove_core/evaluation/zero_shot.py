@@ -11,15 +11,15 @@ import numpy as np
 
 from dove_core.config import ComputeConfig, RankConfig, ZeroShotConfig, check
 from dove_core.data.reader import Shards
+from dove_core.encoding.checkpoint import load_checkpoint
+from dove_core.encoding.embedder import Embedder, concatenated
 from dove_core.errors import DataError, UsageError
 from dove_core.evaluation.classification import ClassificationScores, class_vectors, classify, write_prompts
 from dove_core.evaluation.provenance import provenance_of
 from dove_core.evaluation.rows import TIE
 from dove_core.events import Advanced, Report, Started, silent
-from dove_core.model.checkpoint import load_checkpoint
 from dove_core.model.dove import ImageFeatures
 from dove_core.places import Location
-from dove_core.search.embedder import Embedder, concatenated
 
 
 @dataclass(frozen=True)

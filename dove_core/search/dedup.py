@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dove_core.search.rows import Row
+from dove_core.index.rows import Row
 
 ALIKE = 0.98
 """Cosine from which two pictures count as nearly equal."""

@@ -12,16 +12,16 @@ import numpy as np
 from dove_core.config import ComputeConfig, FilterConfig, QueryConfig, RankConfig, check
 from dove_core.errors import SearchIndexError, UsageError
 from dove_core.events import Noted, Report, silent
+from dove_core.index.disk import SearchIndex
+from dove_core.index.milvus.address import is_address
+from dove_core.index.rows import Row
+from dove_core.index.searchable import Searchable
 from dove_core.model.tokenizer import split_words
 from dove_core.places import Location, located
 from dove_core.search.dedup import distinct
-from dove_core.search.index import SearchIndex
-from dove_core.search.milvus.address import is_address
-from dove_core.search.rows import Row
-from dove_core.search.searchable import Searchable
 
 if TYPE_CHECKING:
-    from dove_core.search.embedder import Embedder
+    from dove_core.encoding.embedder import Embedder
 
 _PICTURES_AT_ONCE = 64
 _TEXTS_AT_ONCE = 256
@@ -94,7 +94,7 @@ class Searcher:
         """
         check(compute)
         if is_address(str(index)):
-            from dove_core.search.milvus.remote import RemoteIndex
+            from dove_core.index.milvus.remote import RemoteIndex
 
             return cls(RemoteIndex.open(str(index), checkpoint=checkpoint, shards=shards), compute)
         searcher = cls(SearchIndex(located(index), shards=shards), compute, checkpoint)
@@ -110,8 +110,8 @@ class Searcher:
             SearchIndexError: the checkpoint is another than the one that made the index.
             CheckpointError: it is missing or damaged.
         """
-        from dove_core.model.checkpoint import load_checkpoint
-        from dove_core.search.embedder import Embedder
+        from dove_core.encoding.checkpoint import load_checkpoint
+        from dove_core.encoding.embedder import Embedder
 
         folder = self._checkpoint or self.index.checkpoint
         loaded, wanted = load_checkpoint(folder), self.index.fingerprint

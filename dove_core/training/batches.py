@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from dove_core.data.reader import Record
-from dove_core.errors import DataError
-from dove_core.model.preprocess import (
+from dove_core.encoding.preprocess import (
     View,
     decode,
     decode_jpegs,
@@ -22,6 +21,7 @@ from dove_core.model.preprocess import (
     look,
     picture_size,
 )
+from dove_core.errors import DataError
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.model.tokens import padded
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from dove_core.buckets import Bucket
 from dove_core.cache import cache_folder
 from dove_core.config import CacheConfig
+from dove_core.encoding.checkpoint import CONFIG, settled_place
 from dove_core.files import make_folder, settled_folder, space_checked, write_json
-from dove_core.model.checkpoint import CONFIG, settled_place
 from dove_core.places import Location
 
 _RUNS, _CAME = "runs", "came.json"

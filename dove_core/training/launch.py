@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 import torch
 
 from dove_core.config import LaunchConfig
+from dove_core.encoding.compute import choose_device
 from dove_core.errors import DoveError, TrainingError, UsageError
 from dove_core.events import Noted, Report, silent
-from dove_core.model.compute import choose_device
 from dove_core.processes import Ear, end_with_parent
 from dove_core.training.ending import Ending
 from dove_core.training.interrupt import noticing_signals

@@ -11,10 +11,10 @@ import torch
 
 from dove_core.config import CacheConfig, ComputeConfig, LaunchConfig, ModelConfig, TrainConfig, check
 from dove_core.data.reader import Shards
+from dove_core.encoding.checkpoint import Checkpoint, build, load_checkpoint
 from dove_core.errors import DataError, TrainingError
 from dove_core.events import Noted, Report, Skipped, silent
 from dove_core.files import settled_folder
-from dove_core.model.checkpoint import Checkpoint, build, load_checkpoint
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.places import Location, absolute, located
 from dove_core.training.home import Home

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dove_core.config import TrainConfig
+from dove_core.encoding.preprocess import jitter, normalise
 from dove_core.model.dove import Dove
-from dove_core.model.preprocess import jitter, normalise
 from dove_core.training.batches import Batch
 from dove_core.training.losses import infonce, negative_pairs, triplet
 

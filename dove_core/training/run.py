@@ -13,9 +13,9 @@ import torch
 
 from dove_core.bounds import option_name
 from dove_core.config import ModelConfig, TrainConfig, check
+from dove_core.encoding.checkpoint import Checkpoint, save_checkpoint
 from dove_core.errors import CheckpointError, TrainingError, UsageError
 from dove_core.files import atomic_folder, make_folder, read_json, settled_folder, write_json
-from dove_core.model.checkpoint import Checkpoint, save_checkpoint
 from dove_core.training.home import Home
 from dove_core.training.journal import COMMANDS, METRICS
 

@@ -16,14 +16,14 @@ from dove_core.config import ComputeConfig
 from dove_core.data.loader import load
 from dove_core.data.plan import Step, TrainingPlan
 from dove_core.data.reader import Shards
+from dove_core.encoding.checkpoint import Checkpoint
+from dove_core.encoding.compute import decodes_on_gpu, mixed, mixed_dtype, worker_count
+from dove_core.encoding.embedder import Embedder
 from dove_core.errors import DataError, TrainingError
 from dove_core.evaluation.encode import encode_split
 from dove_core.evaluation.rows import score_global_row
 from dove_core.events import Advanced, Measured, Report, Saved, Skipped, Started
-from dove_core.model.checkpoint import Checkpoint
-from dove_core.model.compute import decodes_on_gpu, mixed, mixed_dtype, worker_count
 from dove_core.places import Location, located
-from dove_core.search.embedder import Embedder
 from dove_core.training.average import WeightAverage
 from dove_core.training.batches import Batch, MakeBatch
 from dove_core.training.home import Home

@@ -14,8 +14,8 @@ from dove_core.data.loader import open_webdataset
 from dove_core.data.reader import Shards
 from dove_core.data.sharding.picture import Look, read_picture
 from dove_core.data.sharding.shards import shard_captions
+from dove_core.encoding.preprocess import decode
 from dove_core.errors import DataError
-from dove_core.model.preprocess import decode
 from tests.made import make_karpathy
 
 

@@ -11,13 +11,13 @@ import torch
 
 from dove_core.config import EvalConfig, RankConfig
 from dove_core.data.reader import Shards
+from dove_core.encoding.checkpoint import load_checkpoint
+from dove_core.encoding.embedder import Embedder
 from dove_core.errors import CheckpointError, DataError
 from dove_core.evaluation.encode import encode_split
 from dove_core.evaluation.evaluate import evaluate
 from dove_core.evaluation.retrieval import recall
 from dove_core.evaluation.rows import score_rows
-from dove_core.model.checkpoint import load_checkpoint
-from dove_core.search.embedder import Embedder
 from tests.conftest import ALONE
 
 

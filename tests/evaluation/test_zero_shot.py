@@ -11,10 +11,10 @@ import torch
 
 from dove_core.config import RankConfig, ShardConfig, ZeroShotConfig
 from dove_core.data.sharding.shards import shard_captions
+from dove_core.encoding.checkpoint import load_checkpoint
+from dove_core.encoding.embedder import Embedder
 from dove_core.errors import DataError, UsageError
 from dove_core.evaluation.zero_shot import classify_split
-from dove_core.model.checkpoint import load_checkpoint
-from dove_core.search.embedder import Embedder
 from tests.cli.test_commands import dove
 from tests.conftest import ALONE
 from tests.made import COLOURS, draw_shape

@@ -14,10 +14,10 @@ import pytest
 
 from dove_core.config import EmbedConfig, FilterConfig, QueryConfig, RankConfig
 from dove_core.errors import UsageError
+from dove_core.index.embed import embed
+from dove_core.index.rows import Row
 from dove_core.search.dedup import distinct, overlap
-from dove_core.search.embed import embed
 from dove_core.search.query import Question, Searcher
-from dove_core.search.rows import Row
 from tests.cli.test_commands import dove
 from tests.conftest import ALONE
 

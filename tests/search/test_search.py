@@ -13,17 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
+from dove_core.answers.sheet import write_sheet
 from dove_core.config import EmbedConfig, QueryConfig, RankConfig, ShardConfig
 from dove_core.data.reader import Shards
 from dove_core.data.sharding.shards import shard_captions
+from dove_core.encoding.checkpoint import load_checkpoint
+from dove_core.encoding.embedder import Embedder
 from dove_core.errors import CheckpointError, DataError, SearchIndexError, UsageError
 from dove_core.events import Advanced, Noted
-from dove_core.model.checkpoint import load_checkpoint
-from dove_core.search.embed import embed
-from dove_core.search.embedder import Embedder
-from dove_core.search.index import SearchIndex
+from dove_core.index.disk import SearchIndex
+from dove_core.index.embed import embed
 from dove_core.search.query import Searcher
-from dove_core.search.sheet import write_sheet
 from dove_core.training.loop import train
 from tests.conftest import ALONE
 from tests.made import SMALL, make_karpathy

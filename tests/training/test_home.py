@@ -11,8 +11,8 @@ import pytest
 from dove_core import buckets
 from dove_core.buckets import Bucket, file_system
 from dove_core.config import CacheConfig, TrainConfig
+from dove_core.encoding.checkpoint import checkpoint_here, load_checkpoint
 from dove_core.errors import CheckpointError, DownloadError, TrainingError
-from dove_core.model.checkpoint import checkpoint_here, load_checkpoint
 from dove_core.training.home import Home
 from dove_core.training.loop import resume, train
 from dove_core.training.run import load_state

@@ -13,13 +13,13 @@ from PIL import Image
 from dove_core.config import EvalConfig, RankConfig, ShardConfig, TrainConfig
 from dove_core.data.reader import Shards
 from dove_core.data.sharding.shards import shard_captions
+from dove_core.encoding.checkpoint import build
+from dove_core.encoding.embedder import Embedder
+from dove_core.encoding.preprocess import normalise
 from dove_core.errors import DataError
 from dove_core.evaluation.encode import encode_split
 from dove_core.evaluation.rows import score_rows
-from dove_core.model.checkpoint import build
-from dove_core.model.preprocess import normalise
 from dove_core.model.tokenizer import Tokenizer, split_words
-from dove_core.search.embedder import Embedder
 from dove_core.training.batches import MakeBatch
 from dove_core.training.losses import negative_pairs, triplet
 from dove_core.training.objective import Objective

@@ -1,0 +1,53 @@
+"""A contact sheet: the pictures of an answer in one PNG."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from dove_core.files import atomic_file
+from dove_core.index.images import not_there
+from dove_core.index.rows import Row
+from dove_core.index.searchable import Searchable
+from dove_core.search.query import Hit
+
+_SIDE, _GAP, _TEXT_LINES, _FONT_SIZE = 240, 12, 4, 13
+_PAPER, _INK, _FAINT = "white", "#1a1a1a", "#666666"
+
+
+def _open(data: bytes, row: Row) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+    except OSError as error:
+        raise not_there(row.shard, row.key) from error
+
+
+def write_sheet(path: Path, title: str, hits: Sequence[Hit], index: Searchable, *, columns: int = 5) -> None:
+    """Draw hits row by row, each with rank, score and caption under its picture, as a PNG.
+
+    Raises:
+        SearchIndexError: a picture is not there any more.
+        SpaceError: the disk is full.
+    """
+    font, bold = ImageFont.load_default(_FONT_SIZE), ImageFont.load_default(_FONT_SIZE + 6)
+    text_height = _TEXT_LINES * (_FONT_SIZE + 3)
+    columns = max(1, min(columns, len(hits)))
+    lines = -(-len(hits) // columns)
+    top = _GAP * 2 + _FONT_SIZE + 10
+    size = (_GAP + columns * (_SIDE + _GAP), top + lines * (_SIDE + text_height + _GAP))
+    sheet = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((_GAP, _GAP), title, _INK, font=bold)
+    for k, hit in enumerate(hits):
+        x, y = _GAP + k % columns * (_SIDE + _GAP), top + k // columns * (_SIDE + text_height + _GAP)
+        picture = _open(index.picture(hit.row), hit.row)
+        sheet.paste(ImageOps.fit(picture, (_SIDE, _SIDE)), (x, y))
+        draw.text((x, y + _SIDE + 3), f"{hit.rank}.  {hit.score:.3f}  {hit.row.source or ''}", _INK, font=font)
+        words = textwrap.wrap(hit.row.caption or hit.row.key, 38)[: _TEXT_LINES - 1]
+        draw.multiline_text((x, y + _SIDE + 6 + _FONT_SIZE), "\n".join(words), _FAINT, font=font, spacing=2)
+    with atomic_file(path) as stream:
+        sheet.save(stream, "PNG")

@@ -1,0 +1,143 @@
+"""embed(): shards, tars, pictures or scenes to embedding parts, each finished or absent, then the index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dove_core.config import ComputeConfig, EmbedConfig, ExecutorConfig, check
+from dove_core.encoding.checkpoint import load_checkpoint
+from dove_core.encoding.compute import hold_tasks
+from dove_core.errors import DataError, UsageError
+from dove_core.events import Noted, Report, Saved, Skipped, Started, silent
+from dove_core.executors import LOCAL, Executor, executing
+from dove_core.index.disk import MADE, SearchIndex, build_index
+from dove_core.index.export import export_clip_retrieval
+from dove_core.index.nearest import FEW
+from dove_core.index.part_plan import PartPlan, left_out
+from dove_core.index.parts import PartFacts, PartMark
+from dove_core.index.tasks import TASK, Job, embed_parts
+from dove_core.places import Location, Place, place_of
+from dove_core.processes import ALL, Part
+from dove_core.sources.open import open_source
+from dove_core.sources.source import Input
+
+
+def embed(
+    checkpoint: Location,
+    source: Location | Sequence[Location],
+    out: Location,
+    embedding: EmbedConfig,
+    compute: ComputeConfig,
+    *,
+    part: Part = ALL,
+    overwrite: bool = False,
+    execution: ExecutorConfig = LOCAL,
+    report: Report = silent,
+) -> SearchIndex | None:
+    """Embed every picture and make the index. What an earlier, broken-off call finished is kept.
+
+    Args:
+        checkpoint: folder of the model.
+        source: shards (a split, or a release with all its splits), tars, a folder of pictures, or GeoTIFF scenes.
+            Shards may lie in a bucket.
+        out: folder of the index, here or in a bucket.
+        embedding: how scenes are cut, how many pictures at once, how many processes.
+        compute: where, and how precisely.
+        part: which parts this call makes, of those that several machines share.
+        overwrite: replace the parts of another model instead of refusing.
+        execution: who embeds.
+        report: receives progress.
+
+    Returns:
+        The index, or None if parts are missing that are others' to make.
+
+    Raises:
+        UsageError: a setting is out of bounds or does not go with the source, or there are too few GPUs.
+        CheckpointError: the checkpoint is missing or damaged.
+        DataError: pictures are missing, shards damaged, no picture is usable, or with `part.none` parts are missing.
+        SearchIndexError: `out` holds the index of another model.
+        SpaceError: the disk is full; finished parts are kept.
+    """
+    for config in (embedding, compute):
+        check(config)
+    if embedding.layout == "clip-retrieval" and not isinstance(out, Path):
+        raise UsageError("--layout clip-retrieval needs a folder here", hint="give one with --out, and copy it then")
+    places = [source] if isinstance(source, Path | Place) else list(source)
+    with executing(execution) as executor:
+        compute = hold_tasks(executor, compute, embedding.gpus)
+        return _embed(checkpoint, places, out, embedding, compute, part, overwrite, executor, report)
+
+
+def _embed(
+    checkpoint: Location,
+    places: Sequence[Location],
+    out: Location,
+    embedding: EmbedConfig,
+    compute: ComputeConfig,
+    part: Part,
+    overwrite: bool,
+    executor: Executor,
+    report: Report,
+) -> SearchIndex | None:
+    model = load_checkpoint(checkpoint)
+    opened = open_source(places, embedding, model.config.caption_field, report)
+    inputs = opened.inputs()
+    plan = PartPlan(out, [PartMark(model.fingerprint, one.name, one.digest) for one in inputs], embedding.regions)
+    own = part.of(len(inputs))
+    place = place_of(out)
+    place.make()
+    place.sweep()
+    kept = plan.keep(own, overwrite=overwrite)
+    if not part.none:
+        for stale in MADE:
+            place.remove(stale)
+        report(_started([inputs[number] for number in own], [kept[number] for number in own if number in kept]))
+        to_do = [number for number in own if number not in kept]
+        pictures = sum(one.count or 0 for one in inputs)
+        embed_parts(Job(checkpoint, opened, plan, embedding, compute, pictures), model, to_do, executor, report)
+        place.sweep()  # of workers that were killed
+    facts = plan.all()
+    _say_what_was_left_out(facts, own, report)
+    try:
+        rows = [one.rows for one in plan.whole(facts)]
+    except DataError as error:
+        if part.none or part.count == 1:
+            raise
+        report(Noted(f"{error.message}; the last task to finish, or dove embed --finish, makes the index"))
+        return None
+    if not sum(rows):
+        raise _nothing_usable(places, facts)
+    report(Noted(_need(sum(rows), model.config.embed_dim)))
+    build_index(out, fingerprint=model.fingerprint, counts=rows, dim=model.config.embed_dim,
+                checkpoint=checkpoint, shards=opened.root)  # fmt: skip
+    if embedding.layout == "clip-retrieval" and isinstance(out, Path):
+        export_clip_retrieval(out, len(rows))
+    report(Saved(out if isinstance(out, Path) else str(out)))
+    return SearchIndex(out)
+
+
+def _need(rows: int, dim: int) -> str:
+    """Say what making an index will take, before it begins."""
+    disk, memory = rows * (2 * dim + dim // 8 + 8 + 200), rows * (dim // 8 + 8) * (rows > FEW) + 400 * dim * 1000
+    return f"making the index of {rows} rows: about {disk / 1e9:.2f} GB of disk, {memory / 1e9:.2f} GB of memory"
+
+
+def _started(inputs: Sequence[Input], kept: Sequence[PartFacts]) -> Started:
+    counts = [one.count for one in inputs]
+    done = sum(one.rows + sum(count for count, _ in one.skipped.values()) for one in kept)
+    return Started(TASK, None if None in counts else sum(count or 0 for count in counts), "pictures", done=done)
+
+
+def _say_what_was_left_out(facts: Sequence[PartFacts | None], own: Sequence[int], report: Report) -> None:
+    """Report of all parts if all are there, of this task's otherwise."""
+    said = facts if all(facts) else [facts[number] for number in own]
+    for reason, (count, example) in left_out(one for one in said if one).items():
+        report(Skipped(TASK, reason, count, example))
+
+
+def _nothing_usable(places: Sequence[Location], facts: Sequence[PartFacts | None]) -> DataError:
+    reasons = left_out(one for one in facts if one).items()
+    why = "; ".join(f"{count} {reason}, such as {name}" for reason, (count, name) in reasons)
+    message = f"{places[0]} holds no usable picture" + (f": {why}" if why else "")
+    return DataError(message, hint="are these pictures? GeoTIFF scenes are cut with --tile 256")

@@ -1,0 +1,252 @@
+"""Which rows a query may find: by place, time, source, resolution and tags. Every row is held to them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow.compute as pc
+
+from dove_core.config import FilterConfig
+from dove_core.errors import UsageError
+from dove_core.index.rows import UNKNOWN_SECOND, RowTable, span_of, truths
+
+_EARTH = 6_371_008.8
+"""Mean radius in metres (IUGG)."""
+
+_UNITS = {"m": 1.0, "km": 1e3, "mi": 1609.344, "nmi": 1852.0}
+_ENDLESS = ("..", "")
+
+
+def kept_rows(table: RowTable, filters: FilterConfig) -> np.ndarray | None:
+    """Return `(N,)` bool, the rows that pass every filter; None where there is no filter.
+
+    A row of which nothing is known in some respect does not pass a filter in that respect.
+
+    Raises:
+        UsageError: a filter cannot be understood.
+    """
+    masks = [
+        mask(table, value)
+        for mask, value in (
+            (_in_box, filters.bbox),
+            (_at_time, filters.datetime),
+            (_of_source, filters.source),
+            (_with_tags, filters.tag),
+        )
+        if value
+    ]
+    if filters.near or filters.within:
+        circle = parse_circle(filters.near, filters.within)
+        masks.append(circle.holds(*(table.numbers(name) for name in ("xmin", "ymin", "xmax", "ymax"))))
+    if filters.max_gsd:
+        masks.append(table.numbers("gsd") <= filters.max_gsd)  # NaN never is
+    if not masks:
+        return None
+    kept: np.ndarray = np.logical_and.reduce(masks)
+    return kept
+
+
+def parse_box(text: str) -> tuple[float, float, float, float]:
+    """Return west, south, east, north of `W,S,E,N` in degrees; west > east crosses the antimeridian.
+
+    Raises:
+        UsageError: it is no such box.
+    """
+    hint = "west,south,east,north in degrees, such as 5.9,45.8,10.5,47.8; west > east crosses the antimeridian"
+    west, south, east, north = _numbers("--bbox", text, 4, hint)
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
+        raise UsageError(f"--bbox {text}: it is not on the globe, or south is above north", hint=hint)
+    return west, south, east, north
+
+
+def parse_interval(text: str) -> tuple[int | None, int | None]:
+    """Return the first and last second of a STAC interval: `2018-01-01/2020-12-31`, `../2019`, `2019-07`.
+
+    Raises:
+        UsageError: it is no such interval.
+    """
+    hint = "such as 2018-01-01/2020-12-31, ../2019, 2019-07/.. or 2020"
+    ends = text.strip().split("/")
+    if len(ends) > 2 or all(end in _ENDLESS for end in ends):
+        raise UsageError(f"--datetime {text!r} is no interval", hint=hint)
+    spans = [_span(end, text, hint) for end in ends]
+    first, last = spans[0][0], spans[-1][1]
+    if first is not None and last is not None and first > last:
+        raise UsageError(f"--datetime {text}: it ends before it begins", hint=hint)
+    return first, last
+
+
+def parse_distance(text: str) -> float:
+    """Return metres of `25km`, `500m`, `3mi`, `2nmi`.
+
+    Raises:
+        UsageError: it is no such distance.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(m|km|mi|nmi)\s*", text)
+    if not match or not float(match[1]):
+        raise UsageError(f"--within {text!r} is no distance", hint="such as 25km, 500m, 3mi or 2nmi")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _in_box(table: RowTable, text: str) -> np.ndarray:
+    """Return which footprints meet a box."""
+    west, south, east, north = parse_box(text)
+    xmin, ymin, xmax, ymax = (table.numbers(name) for name in ("xmin", "ymin", "xmax", "ymax"))
+    meets = np.zeros(len(table), bool)
+    # Both may cross the antimeridian: each is one or two plain intervals.
+    for left, right in ((west, east),) if west <= east else ((west, 180.0), (-180.0, east)):
+        plain = (xmin <= right) & (xmax >= left)
+        crossing = (xmin <= right) | (xmax >= left)
+        meets |= np.where(xmin <= xmax, plain, crossing)
+    with np.errstate(invalid="ignore"):
+        found: np.ndarray = meets & (ymin <= north) & (ymax >= south) & ~np.isnan(xmin)
+    return found
+
+
+@dataclass(frozen=True)
+class Circle:
+    """The points within `metres` of a point on the sphere, in degrees."""
+
+    latitude: float
+    longitude: float
+    metres: float
+
+    def holds(self, xmin: np.ndarray, ymin: np.ndarray, xmax: np.ndarray, ymax: np.ndarray) -> np.ndarray:
+        """Return which footprints `(N,)` have their middle in the circle (haversine); none where a corner is NaN."""
+        across = np.where(xmin > xmax, 360.0, 0.0)
+        there = np.radians((ymin + ymax) / 2), np.radians((xmin + xmax + across) / 2)
+        here = math.radians(self.latitude), math.radians(self.longitude)
+        half = (
+            np.sin((there[0] - here[0]) / 2) ** 2
+            + math.cos(here[0]) * np.cos(there[0]) * np.sin((there[1] - here[1]) / 2) ** 2
+        )
+        metres = 2 * _EARTH * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
+        held: np.ndarray = metres <= self.metres
+        return held
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Return west, south, east, north of a box, a little too large, that all of the circle lies in."""
+        angle = self.metres / _EARTH * (1 + 1e-6) + 1e-7
+        south, north = self.latitude - math.degrees(angle), self.latitude + math.degrees(angle)
+        if south <= -90 or north >= 90:  # a pole is in it
+            return -180.0, south, 180.0, north
+        across = math.degrees(math.asin(math.sin(angle) / math.cos(math.radians(self.latitude)))) + 1e-6
+        west, east = self.longitude - across, self.longitude + across
+        return west + 360 * (west < -180), south, east - 360 * (east > 180), north
+
+
+def parse_circle(near: str, within: str) -> Circle:
+    """Return the circle of `LAT,LON` and a distance.
+
+    Raises:
+        UsageError: one of them is missing, or cannot be understood.
+    """
+    hint = "--near LAT,LON --within 25km: latitude first, in degrees"
+    if not (near and within):
+        raise UsageError("--near and --within belong together", hint=hint)
+    latitude, longitude = _numbers("--near", near, 2, hint)
+    if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
+        raise UsageError(f"--near {near}: it is not on the globe", hint=hint)
+    return Circle(latitude, longitude, parse_distance(within))
+
+
+def parse_sources(text: str) -> list[str]:
+    """Return the names of `CH,US`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UsageError(f"--source {text!r} names none", hint="such as CH,US")
+    return names
+
+
+def parse_tags(text: str) -> list[tuple[str, str | None]]:
+    """Return keys and values of `highway=motorway,bridge`; a key alone has None and takes any value.
+
+    Raises:
+        UsageError: a key is missing.
+    """
+    found = []
+    for tag in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = tag.partition("=")
+        if not key:
+            raise UsageError(f"--tag {text!r}: {tag!r} has no key", hint="such as highway=motorway, or highway")
+        found.append((key, value if equals else None))
+    return found
+
+
+def no_such_source(text: str, there: Iterable[str]) -> UsageError:
+    """Return the error for a source that no picture has, naming those that are there."""
+    names = sorted(filter(None, there))
+    hint = f"it has {', '.join(names[:20])}" if names else "none of its pictures says its source"
+    return UsageError(f"--source {text}: the index has no picture of it", hint=hint)
+
+
+def _at_time(table: RowTable, text: str) -> np.ndarray:
+    """Return which pictures were, or as far as is known may have been, taken in an interval."""
+    first, last = parse_interval(text)
+    starts, stops = table.numbers("first_second"), table.numbers("last_second")
+    found: np.ndarray = starts != UNKNOWN_SECOND
+    if first is not None:
+        found = found & (stops >= first)
+    if last is not None:
+        found = found & (starts <= last)
+    return found
+
+
+def _of_source(table: RowTable, text: str) -> np.ndarray:
+    pattern = f"^(?:{'|'.join(map(re.escape, parse_sources(text)))})$"
+    found = truths(pc.match_substring_regex(table.column("source"), pattern))
+    if not found.any():
+        raise no_such_source(text, pc.unique(table.column("source")).to_pylist())
+    return found
+
+
+def _with_tags(table: RowTable, text: str) -> np.ndarray:
+    """Return which pictures have every tag of `highway=motorway,bridge` (a key alone takes any value)."""
+    found = np.ones(len(table), bool)
+    for key, value in parse_tags(text):
+        # Tags are stored as JSON, whose spelling of a string is one only; what is before it tells where a key begins.
+        tag = f"{_quoted(key)}: " + (_quoted(value) if value is not None else '"')
+        first, later = (truths(pc.match_substring(table.column("tags"), before + tag)) for before in ("{", ", "))
+        found &= first | later
+    return found
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _numbers(option: str, text: str, count: int, hint: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != count or not all(map(math.isfinite, values)):
+        raise UsageError(f"{option} {text!r} is not {count} numbers", hint=hint)
+    return values
+
+
+def _span(end: str, text: str, hint: str) -> tuple[int | None, int | None]:
+    if end in _ENDLESS:
+        return None, None
+    plain = end.strip()
+    if plain.endswith("Z") or re.search(r"T.*[+-]\d\d:?\d\d$", plain):
+        try:
+            moment = datetime.fromisoformat(plain).astimezone(UTC).replace(tzinfo=None)
+        except ValueError:
+            raise UsageError(f"--datetime {text!r}: {end!r} is no time", hint=hint) from None
+        plain = moment.isoformat(timespec="seconds")
+    span = span_of(plain)
+    if span is None:
+        raise UsageError(f"--datetime {text!r}: {end!r} is no time", hint=hint)
+    return span

@@ -1,0 +1,175 @@
+"""Making embedding parts: in this process, or in tasks that share them, a GPU each.
+
+A part's batches are cut where the part begins and ends, so its bytes are the same whoever makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from dove_core.config import ComputeConfig, EmbedConfig
+from dove_core.data.ahead import Ahead
+from dove_core.encoding.checkpoint import Checkpoint, load_checkpoint
+from dove_core.encoding.compute import in_task
+from dove_core.encoding.embedder import Embedded, Embedder
+from dove_core.errors import CheckpointError, UsageError
+from dove_core.events import Advanced, Noted, Report
+from dove_core.executors import Executor
+from dove_core.index.part_plan import PartPlan
+from dove_core.index.parts import part_name, read_facts, write_part
+from dove_core.index.regions import regions_name, write_regions
+from dove_core.places import Location, place_of
+from dove_core.processes import Share
+from dove_core.sources.open import ReleaseShards
+from dove_core.sources.source import Source
+
+TASK = "embedding"
+MANY = 10_000
+"""Pictures of a source from which on compiling the model, a minute, is won back."""
+_AHEAD = 2
+"""Parts whose shards are brought from a bucket before they are read."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all parts have in common; `checkpoint` is the model's folder, `pictures` how many the source has, if known.
+
+    The whole source decides whether the model is compiled, so that all parts are made alike.
+    """
+
+    checkpoint: Location
+    source: Source
+    plan: PartPlan
+    embedding: EmbedConfig
+    compute: ComputeConfig
+    pictures: int = 0
+
+
+def embed_parts(job: Job, model: Checkpoint, parts: Sequence[int], executor: Executor, report: Report) -> None:
+    """Make some parts, in `job.embedding.gpus` tasks at once.
+
+    Raises:
+        DataError: a shard is damaged, or a process died.
+        CheckpointError: the checkpoint was replaced meanwhile.
+        SpaceError: the disk is full.
+    """
+    if not parts:
+        return  # a model is not made ready for nothing
+    count = min(job.embedding.gpus, len(parts))
+    if count <= 1 and not executor.is_remote:
+        embedder, reason = _ready(model, job.compute, job.embedding.batch_size, job.pictures)
+        if reason:
+            report(Noted(reason))
+        _embed_all(job, embedder, parts, report)
+        return
+    share = executor.share(job.compute.device, count)
+    pieces = executor.pieces(len(parts), count, share)
+    numbered = [(k, list(parts[k::pieces])) for k in range(pieces)]
+    lost = "out of memory? Try fewer --gpus, or a smaller --batch-size: finished parts are kept"
+    for _ in executor.each(partial(embed_share, job, share), numbered, count, lost=lost, report=report, share=share):
+        pass
+
+
+def embed_share(job: Job, share: Share, piece: tuple[int, list[int]], *, report: Report) -> None:
+    """Make the parts of one task; those that a killed worker finished are kept.
+
+    Raises:
+        DataError: a shard is damaged.
+        CheckpointError: the checkpoint was replaced meanwhile.
+        SpaceError: the disk is full.
+    """
+    number, parts = piece
+    embedder, reason = _embedder(
+        job.checkpoint, job.plan.marks[0].fingerprint, job.compute, job.embedding.batch_size, job.pictures,
+        share, 0 if share.cpus else number,
+    )  # fmt: skip
+    if reason and not number:
+        report(Noted(reason))
+    _embed_all(job, embedder, parts, report)
+
+
+def _embed_all(job: Job, embedder: Embedder, parts: Sequence[int], report: Report) -> None:
+    """Make some parts, one after another; what the next one reads is brought here meanwhile, if it is elsewhere."""
+    shards = job.source if isinstance(job.source, ReleaseShards) and not isinstance(job.source.root, Path) else None
+    ahead = Ahead([[part] for part in parts], shards.bring, count=_AHEAD) if shards else None
+    place = place_of(job.plan.out)
+    try:
+        for part in parts:
+            found = read_facts(place, part_name(part))
+            if found and (facts := job.plan.finished(part, found, place.sizes())):  # by a worker that was killed later
+                report(Advanced(TASK, facts.rows + sum(count for count, _ in facts.skipped.values())))
+            else:
+                _embed_part(job, embedder, part, report)
+            if ahead:
+                ahead.taken()
+    finally:
+        if ahead:
+            ahead.close()
+
+
+@lru_cache(maxsize=1)
+def _embedder(
+    checkpoint: Location,
+    fingerprint: str,
+    compute: ComputeConfig,
+    batch_size: int,
+    pictures: int,
+    share: Share,
+    number: int,
+) -> tuple[Embedder, str]:
+    """Return what `_ready` does for this process, which may do several tasks."""
+    compute = in_task(compute, share, number)
+    model = load_checkpoint(checkpoint)
+    if model.fingerprint != fingerprint:
+        message = f"{checkpoint} was replaced while it was embedding"
+        raise CheckpointError(message, hint="run the same command again, with a checkpoint that stays as it is")
+    return _ready(model, compute, batch_size, pictures)
+
+
+def _ready(model: Checkpoint, compute: ComputeConfig, batch_size: int, pictures: int) -> tuple[Embedder, str]:
+    """Return the model ready to embed, compiled where that is wanted or worth its while, or why it could not be.
+
+    Raises:
+        UsageError: it is to be compiled, and cannot be here.
+    """
+    embedder, wanted = Embedder(model, compute), compute.compile
+    if wanted == "on" or (wanted == "auto" and pictures >= MANY):
+        try:
+            embedder.compile(batch_size)
+        except UsageError as error:
+            if wanted == "on":
+                raise
+            return embedder, f"{error.message}; embedding goes on without, and takes longer"
+    return embedder, ""
+
+
+def _embed_part(job: Job, embedder: Embedder, number: int, report: Report) -> None:
+    samples, regions = job.source.open(number), job.plan.regions
+    batches: list[Embedded] = []
+    skipped: dict[str, tuple[int, str]] = {}
+    for batch in embedder.embed_samples(samples, batch_size=job.embedding.batch_size, regions=regions):
+        batches.append(batch)
+        for one in batch.unusable:
+            count, example = skipped.get(one.reason, (0, one.example))
+            skipped[one.reason] = count + 1, example
+        report(Advanced(TASK, len(batch.records) + len(batch.unusable)))
+    records = [record for batch in batches for record in batch.records]
+    config = embedder.checkpoint.config
+    vectors = np.concatenate([np.zeros((0, config.embed_dim), np.float32), *(batch.vectors for batch in batches)])
+    out = job.plan.out
+    place_of(out).remove(regions_name(number))  # of an earlier part
+    if regions:
+        found = [batch.regions for batch in batches if batch.regions is not None]
+        fused = [batch.fused for batch in batches if batch.fused is not None]
+        places = config.region_grid**2 + (config.center_box == "center")
+        empty = np.zeros((0, places, config.embed_dim), np.float32)
+        write_regions(
+            out / regions_name(number), np.concatenate([empty, *found]), np.concatenate([empty[:, 0], *fused])
+        )
+    field, mark = job.source.field(number), job.plan.marks[number]
+    write_part(out / part_name(number), records, vectors, field=field, mark=mark, skipped=skipped)

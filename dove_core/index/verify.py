@@ -1,0 +1,92 @@
+"""Does an index tell the truth? A sample of its rows held to the parts, and their pictures embedded again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dove_core.config import ComputeConfig, VerifyConfig, check
+from dove_core.encoding.embedder import Embedder
+from dove_core.errors import DataError, SearchIndexError
+from dove_core.events import Advanced, Report, Started, silent
+from dove_core.index.disk import SearchIndex
+from dove_core.index.parts import part_name, read_part, read_vectors
+from dove_core.index.rows import Row
+from dove_core.places import Location
+from dove_core.search.query import Searcher
+
+ALIKE = 0.99
+"""Least cosine of a vector and its picture embedded again: halves and mixed precision stay far above it."""
+
+_TASK = "verifying"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row that is not what it says, and in what."""
+
+    row: int
+    key: str
+    reason: str
+
+
+def verify_index(
+    folder: Location,
+    compute: ComputeConfig,
+    config: VerifyConfig,
+    *,
+    checkpoint: Location | None = None,
+    report: Report = silent,
+) -> tuple[int, list[Fault]]:
+    """Return how many rows of an index were looked at, and what is wrong with them.
+
+    Args:
+        folder: of the index.
+        compute: where, and how precisely.
+        config: how many rows, drawn at random, and the seed of the draw.
+        checkpoint: the model that made it, where it was moved.
+        report: receives progress.
+
+    Raises:
+        SearchIndexError: the index is damaged as a whole, or of another model than the checkpoint.
+        CheckpointError: the checkpoint is missing or damaged.
+    """
+    check(config)
+    index = SearchIndex(folder)
+    embedder = Searcher(index, compute, checkpoint).embedder
+    size = min(config.sample, len(index))
+    chosen = np.sort(np.random.default_rng(config.seed).choice(len(index), size, replace=False))
+    report(Started(_TASK, len(chosen), "rows"))
+    starts = np.cumsum([0, *index.manifest.counts])
+    parts = np.searchsorted(starts, chosen, side="right") - 1
+    faults: list[Fault] = []
+    for part in np.unique(parts):
+        numbers = chosen[parts == part]
+        faults += _faults_of_part(index, embedder, int(part), numbers, int(starts[part]))
+        report(Advanced(_TASK, len(numbers)))
+    return len(chosen), faults
+
+
+def _faults_of_part(index: SearchIndex, embedder: Embedder, part: int, numbers: np.ndarray, start: int) -> list[Fault]:
+    with index.part(part_name(part)) as path:
+        stored, vectors = read_part(path, ["key", "shard", "offset"]), read_vectors(path)
+    faults = []
+    for number, row in zip(numbers.tolist(), index.rows(numbers.tolist()), strict=True):
+        own = stored.slice(number - start, 1).to_pylist()[0]
+        if (row.key, row.shard, row.offset) != (own["key"], own["shard"], own["offset"]):
+            faults.append(Fault(number, row.key, f"the part has {own['key']} here"))
+        elif not np.array_equal(index.vectors[number], vectors[number - start]):
+            faults.append(Fault(number, row.key, "its vector is not the part's"))
+        elif reason := _unlike_its_picture(index, embedder, row, vectors[number - start]):
+            faults.append(Fault(number, row.key, reason))
+    return faults
+
+
+def _unlike_its_picture(index: SearchIndex, embedder: Embedder, row: Row, vector: np.ndarray) -> str:
+    try:
+        features = embedder.embed_pictures([(index.picture(row), row.key)])
+    except (SearchIndexError, DataError) as error:
+        return error.message
+    cosine = float(features.embedding[0].float().cpu().numpy() @ vector.astype(np.float32))
+    return "" if cosine >= ALIKE else f"its picture embedded again has a cosine of {cosine:.3f}"

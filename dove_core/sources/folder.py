@@ -1,0 +1,70 @@
+"""A folder of pictures as an input of `dove embed`, with all that lies below it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from dove_core.data.reader import Record
+from dove_core.data.sample import Sample, source_of
+from dove_core.data.sharding.archives import JUNK, PICTURE_ENDINGS, files_below
+from dove_core.sources.source import MAX_BYTES, TOO_LARGE, Input, Unusable, digest_of
+
+UNREADABLE = "unreadable file"
+
+
+class PictureFolder:
+    """The pictures below a folder, sorted by path; a part is so many of them."""
+
+    def __init__(self, root: Path, part_size: int, field: str) -> None:
+        """Find the pictures: files with a picture's ending, but none that are hidden.
+
+        Raises:
+            DataError: the folder cannot be read.
+        """
+        self.root, self._field, self._size = root, field, part_size
+        self._files = sorted(
+            file for file in files_below(root) if file[0].lower().endswith(PICTURE_ENDINGS) and not JUNK.search(file[0])
+        )
+
+    def inputs(self) -> Sequence[Input]:
+        """Return what each part is made of: names, sizes and times of change."""
+        groups = [self._group(part) for part in range(-(-len(self._files) // self._size))]
+        return [Input(group[0][0], digest_of(*group), len(group)) for group in groups]
+
+    def open(self, part: int) -> FolderSamples:
+        """Return the pictures of a part."""
+        return FolderSamples(self.root, [name for name, _, _ in self._group(part)])
+
+    def field(self, part: int) -> str:
+        """Return the model's caption field; a folder has no captions."""
+        return self._field
+
+    def _group(self, part: int) -> list[tuple[str, int, int]]:
+        return self._files[part * self._size : (part + 1) * self._size]
+
+
+class FolderSamples:
+    """Some pictures of a folder."""
+
+    strict = False
+
+    def __init__(self, root: Path, names: Sequence[str]) -> None:
+        self._root, self._names = root, names
+
+    def __len__(self) -> int:
+        """Count the pictures."""
+        return len(self._names)
+
+    def read(self, number: int) -> Record | Unusable:
+        """Read a picture; its key is its path."""
+        name = self._names[number]
+        try:
+            with (self._root / name).open("rb") as stream:
+                data = stream.read(MAX_BYTES + 1)
+        except OSError as error:
+            return Unusable(UNREADABLE, f"{name}: {error.strerror}")
+        if len(data) > MAX_BYTES:
+            return Unusable(TOO_LARGE, name)
+        source, gsd = source_of(PurePosixPath(name).stem)
+        return Record(number, name, 0, len(data), data, Sample(name, name, {}, source=source, gsd=gsd))

@@ -1,0 +1,217 @@
+"""Tars of anybody's as an input of `dove embed`: pictures with captions and metadata, in the manner of webdataset.
+
+Neighbours whose names are equal up to the first dot belong together, as `KEY.jpg`, `KEY.json` and `KEY.txt`. Nothing is
+unpacked: a tar is looked through once for where its members lie.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dove_core.data.reader import Record
+from dove_core.data.sample import Sample, clean_caption, source_of
+from dove_core.data.sharding.meta import box_of
+from dove_core.errors import DataError
+from dove_core.sources.source import MAX_BYTES, TOO_LARGE, Input, Unusable, digest_of, time_in
+from dove_core.sources.tar_headers import members
+
+ENDINGS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "jp2")
+NO_PICTURE, FURTHER, CUT = "no picture in the sample", "a further picture of a sample", "damaged tar"
+PACKED = "packed tar: unpack it first, pictures are read from where they lie in it"
+_MAX_TEXT = 2**20
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
+"""How gzip, bzip2, xz and Zstandard begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Where some bytes lie in the tar."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A sample: its key, its picture, and its JSON and text if there are any."""
+
+    key: str
+    picture: _Span
+    json: _Span | None
+    text: _Span | None
+
+
+class Tars:
+    """Several tars, each of them a part."""
+
+    def __init__(self, root: Path, files: Sequence[Path], field: str) -> None:
+        """Take the tars below `root`; captions are kept under the name of the model's `field`.
+
+        Raises:
+            DataError: a tar is missing.
+        """
+        self.root, self._field = root, field
+        self._inputs: list[Input] = []
+        for path in files:
+            try:
+                facts = path.stat()
+            except OSError as error:
+                raise DataError(f"{path} cannot be read: {error.strerror}", hint="give a tar that is there") from error
+            name = path.relative_to(root).as_posix()
+            self._inputs.append(Input(name, digest_of(name, facts.st_size, facts.st_mtime_ns), None))
+
+    def inputs(self) -> Sequence[Input]:
+        """Return the tars; only reading one tells how many pictures it has."""
+        return self._inputs
+
+    def open(self, part: int) -> TarSamples:
+        """Look through a tar."""
+        return TarSamples(self.root, self._inputs[part].name, self._field)
+
+    def field(self, part: int) -> str:
+        """Return the model's caption field: what a tar calls it is lost."""
+        return self._field
+
+
+class TarSamples:
+    """The samples of one tar, in its order."""
+
+    strict = False
+
+    def __init__(self, root: Path, name: str, field: str) -> None:
+        self._path, self._name, self._field = root / name, name, field
+        self._members = list(_members(self._path))
+        self._file: int | None = None
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return len(self._members)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the open file behind when travelling to another process."""
+        return {**self.__dict__, "_file": None}
+
+    def __del__(self) -> None:
+        """Close the tar."""
+        if (file := self.__dict__.get("_file")) is not None:
+            os.close(file)
+
+    def read(self, number: int) -> Record | Unusable:
+        """Read a picture with what its JSON and text say of it."""
+        member = self._members[number]
+        if isinstance(member, Unusable):
+            return member
+        if member.picture.size > MAX_BYTES:
+            return Unusable(TOO_LARGE, f"{self._name}: {member.key}")
+        try:
+            data = self._pread(member.picture)
+            values, text = self._known(member)
+        except OSError as error:
+            return Unusable(CUT, f"{self._path}: {error}")
+        sample = sample_of(member.key, values, text, self._field)
+        return Record(number, self._name, member.picture.offset, member.picture.size, data, sample)
+
+    def _known(self, member: _Member) -> tuple[dict[str, Any], str]:
+        """Return what a sample's JSON and text hold; nothing for those that are damaged or very long."""
+        spans = [span if span and span.size <= _MAX_TEXT else _Span(0, 0) for span in (member.json, member.text)]
+        packed, text = (self._pread(span) for span in spans)
+        try:
+            values = json.loads(packed) if packed else {}
+        except (ValueError, RecursionError):
+            values = {}
+        return values if isinstance(values, dict) else {}, text.decode("utf-8", "replace")
+
+    def _pread(self, span: _Span) -> bytes:
+        if self._file is None:
+            self._file = os.open(self._path, os.O_RDONLY)
+        return os.pread(self._file, span.size, span.offset)
+
+
+def sample_of(key: str, values: dict[str, Any], text: str, field: str) -> Sample:
+    """Return what is known of a picture, from a JSON as `dove shard` or img2dataset writes it, and a text.
+
+    Its caption is the first of `captions[field]`, of any other `captions`, `caption`, and the text, in this order.
+    What has another form than it should is passed over.
+    """
+    caption = next(filter(None, map(clean_caption, _captions(values, field))), None) or clean_caption(text)
+    source, gsd = source_of(PurePosixPath(key).name)
+    own_source, own_gsd, tags = values.get("source"), values.get("gsd"), values.get("tags")
+    if isinstance(own_gsd, int | float) and own_gsd is not True and 0 < own_gsd < 1e6:
+        gsd = float(own_gsd)
+    return Sample(
+        key,
+        str(values.get("path", key)),
+        {field: (caption,)} if caption else {},
+        box=box_of(values.get("box")),
+        time=time_in(values.get("time")),
+        source=_plain(own_source) if isinstance(own_source, str) else source,
+        gsd=gsd,
+        tags={_plain(k): _plain(v) for k, v in tags.items() if isinstance(v, str)} if isinstance(tags, dict) else {},
+    )
+
+
+def _captions(values: dict[str, Any], field: str) -> Iterator[str]:
+    listed = values.get("captions")
+    if isinstance(listed, dict):
+        for texts in (listed.get(field), *(texts for _, texts in sorted(listed.items()))):
+            yield from (text for text in texts if isinstance(text, str)) if isinstance(texts, list) else ()
+    if isinstance(values.get("caption"), str):
+        yield values["caption"]
+
+
+def _plain(text: str) -> str:
+    """Return a text that can be written as UTF-8: JSON can hold halves of characters."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _members(path: Path) -> Iterator[_Member | Unusable]:
+    """Yield the samples of a tar, and what of it is no sample."""
+    for key, group in groupby(_files(path), key=lambda file: None if isinstance(file, Unusable) else file[0]):
+        spans: dict[str, _Span] = {}
+        further: list[Unusable] = []
+        for file in group:
+            if isinstance(file, Unusable):
+                yield file
+                continue
+            ending, span = file[1:]
+            kind = "picture" if ending in ENDINGS else ending
+            if kind == "picture" and kind in spans:
+                further.append(Unusable(FURTHER, f"{path.name}: {key}.{ending}"))
+            spans.setdefault(kind, span)
+        if "picture" in spans and key is not None:
+            yield _Member(key, spans["picture"], spans.get("json"), spans.get("txt"))
+        elif spans:
+            yield Unusable(NO_PICTURE, f"{path.name}: {key}")
+        yield from further
+
+
+def _files(path: Path) -> Iterator[tuple[str, str, _Span] | Unusable]:
+    """Yield key, ending and place of each file in a tar; at last, if it is damaged or packed, that it is."""
+    try:
+        with path.open("rb") as stream:
+            count = 0
+            for member in members(stream.fileno()):
+                count += 1
+                folder, _, name = member.name.rpartition("/")
+                stem, _, ending = name.partition(".")
+                if stem:  # hidden files have none
+                    key = f"{folder}/{stem}" if folder else stem
+                    yield key, ending.rpartition(".")[2].lower(), _Span(member.offset, member.size)
+            if not count:
+                yield Unusable(CUT, f"{path}: nothing is in it")
+    except (DataError, OSError) as error:
+        yield Unusable(PACKED if _is_packed(path) else CUT, f"{path}: {error}")
+
+
+def _is_packed(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(6).startswith(_PACKED)
+    except OSError:
+        return False

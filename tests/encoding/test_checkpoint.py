@@ -1,0 +1,89 @@
+"""A checkpoint comes back as it was, or says what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from dove_core.encoding.checkpoint import build, fingerprint_of, load_checkpoint, save_checkpoint
+from dove_core.errors import CheckpointError
+from dove_core.model.tokenizer import Tokenizer
+from tests.made import SMALL
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    made = tmp_path / "best"
+    made.mkdir()
+    save_checkpoint(made, build(SMALL, Tokenizer(["airport", "runway"], SMALL.max_tokens)))
+    return made
+
+
+def test_a_checkpoint_comes_back_with_weights_configuration_and_words(folder):
+    loaded = load_checkpoint(folder)
+    torch.manual_seed(0)
+    made = build(SMALL, Tokenizer(["airport", "runway"], SMALL.max_tokens))
+    assert loaded.config == SMALL
+    assert loaded.tokenizer.words == ("airport", "runway")
+    assert not loaded.model.training
+    state = made.model.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in loaded.model.state_dict().items())
+
+
+def test_the_fingerprint_changes_with_weights_words_and_configuration(folder, tmp_path):
+    prints = {fingerprint_of(folder)}
+    for name, old, new in (
+        ("vocabulary.json", "runway", "runways"),
+        ("model.json", '"dropout": 0.1', '"dropout": 0.2'),
+    ):
+        changed = shutil.copytree(folder, tmp_path / name)
+        text = (changed / name).read_text()
+        assert old in text
+        (changed / name).write_text(text.replace(old, new))
+        prints.add(fingerprint_of(changed))
+    made = build(SMALL, Tokenizer(["airport", "runway"], SMALL.max_tokens))
+    (other := tmp_path / "other").mkdir()
+    save_checkpoint(other, made)
+    assert len(prints | {fingerprint_of(other)}) == 4
+    assert load_checkpoint(folder).fingerprint == fingerprint_of(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json", "vocabulary.json"])
+@pytest.mark.parametrize("keep", [0, 0.5, None])
+def test_a_truncated_or_missing_file_is_named(folder, name, keep):
+    path = folder / name
+    if keep is None:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")) as caught:
+        load_checkpoint(folder)
+    assert caught.value.hint
+
+
+def test_files_that_do_not_fit_each_other_are_refused(folder):
+    content = json.loads((folder / "vocabulary.json").read_text())
+    (folder / "vocabulary.json").write_text(json.dumps({**content, "words": ["one"]}))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read"):
+        load_checkpoint(folder)
+
+
+def test_an_unknown_setting_or_one_out_of_bounds_is_refused(folder):
+    content = json.loads((folder / "model.json").read_text())
+    for change, words in (
+        ({"colour": 1}, "unknown keys: colour"),
+        ({"region_grid": 0}, "--region-grid 0 is out of range"),
+    ):
+        (folder / "model.json").write_text(json.dumps({**content, **change}))
+        with pytest.raises(CheckpointError, match=words):
+            load_checkpoint(folder)
+
+
+def test_what_is_no_folder_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="is not a folder") as caught:
+        load_checkpoint(tmp_path / "none")
+    assert "runs/NAME/best" in caught.value.hint

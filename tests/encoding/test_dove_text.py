@@ -1,0 +1,85 @@
+"""The text side in numpy equals the trained one, and needs no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from dove_core.config import ModelConfig
+from dove_core.encoding.checkpoint import build, load_checkpoint, save_checkpoint
+from dove_core.encoding.dove_text import PlainText, copy_text_side
+from dove_core.encoding.embedder import Embedder
+from dove_core.errors import CheckpointError
+from dove_core.model.tokenizer import Tokenizer, split_words
+from tests.conftest import ALONE
+
+TEXTS = ("a red circle on grey ground", "one", "There is one square, and it is blue.", "...", "red " * 40)
+
+
+@pytest.fixture(scope="module", params=["small", "full"])
+def checkpoint(request, trained, tmp_path_factory):
+    if request.param == "small":
+        return trained / "best"
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("full")
+    words = Tokenizer(sorted({word for text in TEXTS for word in split_words(text)}), 40)
+    save_checkpoint(folder, build(ModelConfig(backbone="resnet18", embed_dim=512), words))
+    return folder
+
+
+def test_captions_have_the_vectors_of_the_trained_model(checkpoint):
+    plain, embedder = PlainText.open(checkpoint), Embedder(load_checkpoint(checkpoint), ALONE)
+    for text in TEXTS:
+        ours, theirs = plain.embed(text), embedder.embed_captions([text])
+        assert np.abs(ours.embedding - theirs.embedding[0].numpy()).max() < 1e-6, text
+        assert np.abs(ours.pooled - theirs.pooled[0].numpy()).max() < 1e-5
+        assert np.abs(ours.query - theirs.query[0].numpy()).max() < 1e-5
+        assert np.abs(ours.weight - theirs.weight[0].numpy()).max() < 1e-6
+        assert ours.embedding.dtype == np.float32
+
+
+def test_pairs_have_the_scores_of_the_trained_model(checkpoint):
+    plain, embedder = PlainText.open(checkpoint), Embedder(load_checkpoint(checkpoint), ALONE)
+    size = embedder.checkpoint.config.image_size
+    pixels = torch.rand(5, 3, size, size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        images, regions = embedder.model.encode_regions(pixels)
+        assert all(torch.equal(a, b) for a, b in zip(images, embedder.model.encode_images(pixels), strict=True))
+    for text in TEXTS:
+        theirs = embedder.score_pairs(images, embedder.embed_captions([text]))[:, 0].numpy()
+        ours = plain.score(plain.embed(text), regions.numpy(), images.fused.numpy())
+        assert np.abs(ours - theirs).max() < 1e-5, text
+
+
+def test_the_text_side_is_copied_without_the_rest(trained, tmp_path):
+    copy_text_side(trained / "best", tmp_path)
+    whole, part = PlainText.open(trained / "best"), PlainText.open(tmp_path)
+    assert np.array_equal(whole.embed("a red circle").embedding, part.embed("a red circle").embedding)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path, trained / "best")]
+    assert sizes[0] < sizes[1] / 100
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json", "vocabulary.json"])
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_damage_is_named(trained, tmp_path, name, damage):
+    copy_text_side(trained / "best", tmp_path)
+    path = tmp_path / name
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
+        PlainText.open(tmp_path)
+
+
+def test_no_torch_is_imported(trained):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom dove_core.encoding.dove_text import PlainText\n"
+        "PlainText.open(Path(sys.argv[1])).embed('a red circle')\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(trained / "best")]).returncode == 0
