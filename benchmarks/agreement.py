@@ -28,11 +28,11 @@ from dove_core.evaluation.classification import class_vectors, classify
 from dove_core.evaluation.retrieval import recall
 
 AT = (1, 5, 10)
-PICTURES, CAPTIONS, CLASSES, PROMPTS, WIDTH = 1000, 5, 45, 2, 64
+IMAGES, CAPTIONS, CLASSES, PROMPTS, WIDTH = 1000, 5, 45, 2, 64
 
 
 class Lookup(torch.nn.Module):
-    """A CLIP-like model whose pictures and texts are numbers, and whose vectors are known."""
+    """A CLIP-like model whose images and texts are numbers, and whose vectors are known."""
 
     def __init__(self, images: torch.Tensor, texts: torch.Tensor) -> None:
         super().__init__()
@@ -50,17 +50,17 @@ def numbers_of(texts: list[str]) -> torch.Tensor:
 
 
 def vectors(*, tied: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return pictures (N, D) and captions (N * 5, D) that resemble theirs; `tied` leaves three values to each."""
+    """Return images (N, D) and captions (N * 5, D) that resemble theirs; `tied` leaves three values to each."""
     random = torch.Generator().manual_seed(0)
-    images = torch.randn(PICTURES, WIDTH, generator=random)
-    texts = images.repeat_interleave(CAPTIONS, 0) + 3 * torch.randn(PICTURES * CAPTIONS, WIDTH, generator=random)
+    images = torch.randn(IMAGES, WIDTH, generator=random)
+    texts = images.repeat_interleave(CAPTIONS, 0) + 3 * torch.randn(IMAGES * CAPTIONS, WIDTH, generator=random)
     if tied:
         images, texts = images[:, :8].round().clamp(-1, 1) + 0.1, texts[:, :8].round().clamp(-1, 1) + 0.1
     return F.normalize(images.double(), dim=-1), F.normalize(texts.double(), dim=-1)
 
 
 def batches() -> Iterator[tuple[torch.Tensor, list[list[str]]]]:
-    for start in range(0, PICTURES, 100):
+    for start in range(0, IMAGES, 100):
         block = range(start, start + 100)
         yield torch.tensor(block), [[str(CAPTIONS * i + k) for k in range(CAPTIONS)] for i in block]
 
@@ -70,7 +70,7 @@ def compare_retrieval(theirs: Any, *, tied: bool) -> bool:
     began = time.perf_counter()
     found = theirs.evaluate(Lookup(images, texts), batches(), numbers_of, "cpu", amp=False, recall_k_list=list(AT))
     between = time.perf_counter()
-    ours = recall((images @ texts.T).numpy(), np.repeat(np.arange(PICTURES), CAPTIONS))
+    ours = recall((images @ texts.T).numpy(), np.repeat(np.arange(IMAGES), CAPTIONS))
     seconds = between - began, time.perf_counter() - between
     good = True
     for k in AT:
@@ -87,11 +87,11 @@ def compare_retrieval(theirs: Any, *, tied: bool) -> bool:
 def compare_classification(theirs: Any) -> bool:
     random = torch.Generator().manual_seed(1)
     prompts = F.normalize(torch.randn(CLASSES * PROMPTS, WIDTH, generator=random).double(), dim=-1)
-    labels = torch.randint(CLASSES, (PICTURES,), generator=random)
-    images = prompts.view(CLASSES, PROMPTS, WIDTH)[labels, 0] + 0.25 * torch.randn(PICTURES, WIDTH, generator=random)
+    labels = torch.randint(CLASSES, (IMAGES,), generator=random)
+    images = prompts.view(CLASSES, PROMPTS, WIDTH)[labels, 0] + 0.25 * torch.randn(IMAGES, WIDTH, generator=random)
     images = F.normalize(images, dim=-1)
     names = [str(k) for k in range(CLASSES)]
-    data = TensorDataset(torch.arange(PICTURES), labels)
+    data = TensorDataset(torch.arange(IMAGES), labels)
     data.classes = names
     loader = DataLoader(data, batch_size=100)
     templates = {name: [str(PROMPTS * k + p) for p in range(PROMPTS)] for k, name in enumerate(names)}

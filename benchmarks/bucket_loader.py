@@ -5,7 +5,7 @@
 The bucket is one of a server on this machine (moto's, in Python), so a cold cache shows what our part costs and not
 what a network does: `--latency` adds so many milliseconds before each request. One worker reads, decodes, crops and
 batches an epoch; `read` leaves out all but the first. Printed: when the first batch came (opening the shards included,
-and with a cold cache the first shards' way here), pictures a second after it and over all, and ratios to the folder;
+and with a cold cache the first shards' way here), images a second after it and over all, and ratios to the folder;
 rounds alternate, medians.
 """
 
@@ -27,7 +27,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.loader import make_pictures
+from benchmarks.loader import make_images
 from dove_core.buckets import Bucket, file_system
 from dove_core.config import CacheConfig, ShardConfig
 from dove_core.data.loader import load
@@ -84,12 +84,12 @@ def accept(listening: socket.socket, port: int, latency: float) -> None:
 
 
 def counted(records: list[Record], epoch: int) -> int:
-    """Return the number of pictures of a batch that is read and no more."""
+    """Return the number of images of a batch that is read and no more."""
     return len(records)
 
 
 def run(place: Location, decode: bool) -> tuple[float, float, float]:
-    """Read an epoch; return seconds until the first batch, pictures a second behind it, and over all."""
+    """Read an epoch; return seconds until the first batch, images a second behind it, and over all."""
     began = time.perf_counter()
     shards = Shards(place)
     plan = TrainingPlan(shards.counts, _BATCH, 1, 0)
@@ -117,7 +117,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name, served(arguments.latency / 1000):
         folder = Path(name)
-        table, images = make_pictures(folder, arguments.pictures, arguments.side)
+        table, images = make_images(folder, arguments.pictures, arguments.side)
         shard_captions(table, images, folder / "shards", ShardConfig(shard_size=100, verify="header", workers=1))
         local, cold, warm = folder / "shards" / "train", folder / "cold", CacheConfig(str(folder / "warm"))
         url = f"s3://{_BUCKET}/train"
@@ -128,7 +128,7 @@ def main() -> None:
             "bucket, warm cache": lambda: Bucket(url, warm),
             "bucket, cold cache": lambda: Bucket(url, CacheConfig(str(cold))),
         }
-        print("| where | what | first batch after, s | pictures/s then | ratio | pictures/s over all | ratio |")
+        print("| where | what | first batch after, s | images/s then | ratio | images/s over all | ratio |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
         for decode in (False, True):
             found: dict[str, list[tuple[float, float, float]]] = {way: [] for way in ways}

@@ -29,16 +29,16 @@ from dove_core.model.tokenizer import Tokenizer
 
 
 def bare(batch: int, compiled: bool, compute: ComputeConfig) -> Callable[[int], None]:
-    """Return what runs the bare ResNet-50 over so many pictures."""
+    """Return what runs the bare ResNet-50 over so many images."""
     device = choose_device(compute.device)
     model = torchvision.models.resnet50(weights=None).eval().to(device, memory_format=torch.channels_last)
     if compiled:
         model.compile()
     pixels = torch.randn(batch, 3, 256, 256, device=device).contiguous(memory_format=torch.channels_last)
 
-    def run(pictures: int) -> None:
+    def run(images: int) -> None:
         with torch.no_grad(), mixed(device, compute.amp):
-            for _ in range(0, pictures, batch):
+            for _ in range(0, images, batch):
                 model(pixels)
         if device.type == "cuda":
             torch.cuda.synchronize()
@@ -47,16 +47,16 @@ def bare(batch: int, compiled: bool, compute: ComputeConfig) -> Callable[[int], 
 
 
 def ours(shards: Shards, batch: int, compiled: bool, compute: ComputeConfig) -> Callable[[int], None]:
-    """Return what embeds so many pictures of a split, from its tars."""
+    """Return what embeds so many images of a split, from its tars."""
     torch.manual_seed(0)
     tokenizer = Tokenizer.learn(["one word"], min_count=1, max_tokens=8)
     embedder = Embedder(build(ModelConfig(), tokenizer), compute)
     if compiled:
         embedder.compile(batch)
 
-    def run(pictures: int) -> None:
-        for _, images in embedder.embed_shards(shards, batch_size=batch, stop=pictures):
-            images.embedding.cpu()
+    def run(images: int) -> None:
+        for _, features in embedder.embed_shards(shards, batch_size=batch, stop=images):
+            features.embedding.cpu()
 
     return run
 
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     compute, batch, shards = ComputeConfig(), arguments.batch_size, Shards(arguments.shards)
-    pictures = min(arguments.pictures, len(shards)) // batch * batch
+    images = min(arguments.pictures, len(shards)) // batch * batch
     ways: dict[str, Callable[[int], None]] = {}
     for name, compiled in (("eager", False), ("compiled", True)):
         ways[f"bare ResNet-50, {name}"] = bare(batch, compiled, compute)
@@ -80,12 +80,12 @@ def main() -> None:
     for _ in range(arguments.rounds):
         for name, way in ways.items():
             began = time.perf_counter()
-            way(pictures)
+            way(images)
             taken[name].append(time.perf_counter() - began)
-    speed = {name: pictures / statistics.median(times) for name, times in taken.items()}
+    speed = {name: images / statistics.median(times) for name, times in taken.items()}
     fastest = max(value for name, value in speed.items() if name.startswith("bare"))
-    print(f"{pictures} pictures, batch {batch}, {mixed_dtype(choose_device(compute.device), compute.amp)}")
-    print("| way | pictures/s | ratio to the fastest bare |\n| --- | --- | --- |")
+    print(f"{images} images, batch {batch}, {mixed_dtype(choose_device(compute.device), compute.amp)}")
+    print("| way | images/s | ratio to the fastest bare |\n| --- | --- | --- |")
     for name, value in speed.items():
         print(f"| {name} | {value:.1f} | {value / fastest:.2f} |")
 

@@ -55,16 +55,16 @@ def make_captions(embedder: Embedder, count: int) -> CaptionFeatures:
     return embedder.embed_captions([" ".join(random.choice(WORDS, length)) for length in lengths])
 
 
-def pairs(pictures: int, captions: int, amp: bool) -> None:
+def pairs(count: int, captions: int, amp: bool) -> None:
     config = ModelConfig()
     embedder = Embedder(make_model(config), ComputeConfig(device="cpu", workers=0, amp=amp))
     texts = make_captions(embedder, captions)
-    images = make_images(embedder.model, config, pictures, texts.query.dtype)
+    images = make_images(embedder.model, config, count, texts.query.dtype)
     began = time.perf_counter()
     matrix = embedder.score_pairs(images, texts)
     seconds = time.perf_counter() - began
     random = np.random.default_rng(1)
-    chosen = [(int(random.integers(pictures)), int(random.integers(captions))) for _ in range(NAIVE_PAIRS)]
+    chosen = [(int(random.integers(count)), int(random.integers(captions))) for _ in range(NAIVE_PAIRS)]
     began = time.perf_counter()
     with torch.no_grad(), mixed(embedder.device, amp):
         naive = [
@@ -73,10 +73,10 @@ def pairs(pictures: int, captions: int, amp: bool) -> None:
         ]
     each = (time.perf_counter() - began) / NAIVE_PAIRS
     differ = max(abs(a - float(matrix[i, j])) for a, (i, j) in zip(naive, chosen, strict=True))
-    precision, speed = str(texts.query.dtype).removeprefix("torch."), pictures * captions / seconds
-    shape = f"{pictures} x {captions} pairs, D {config.embed_dim}, {config.region_grid**2} regions, {precision}"
+    precision, speed = str(texts.query.dtype).removeprefix("torch."), count * captions / seconds
+    shape = f"{count} x {captions} pairs, D {config.embed_dim}, {config.region_grid**2} regions, {precision}"
     print(f"all {shape}: {seconds:.1f} s ({speed:,.0f} pairs a second)")
-    print(f"naive double loop to ours: {each * pictures * captions / seconds:.1f} (largest difference {differ:.1e})")
+    print(f"naive double loop to ours: {each * count * captions / seconds:.1f} (largest difference {differ:.1e})")
 
 
 def large(count: int) -> None:

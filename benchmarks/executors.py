@@ -138,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=20_000)
     parser.add_argument("--kilobytes", type=int, default=30, help="size of a JPEG")
-    parser.add_argument("--shard-size", type=int, default=500, help="pictures in a shard, which is a task")
+    parser.add_argument("--shard-size", type=int, default=500, help="images in a shard, which is a task")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where to work; the fastest disk there is")

@@ -113,19 +113,19 @@ def claiming(watch: Pretend, *, amp: bool = False) -> Iterator[None]:
 
 
 def learn(model: Dove, training: TrainConfig, size: int, lengths: Tensor) -> Losses:
-    """Go through a step's way forward with as many pictures as captions of `lengths` need, while tensors claim."""
+    """Go through a step's way forward with as many images as captions of `lengths` need, while tensors claim."""
     objective, count = Objective(model.train(), training, lambda x, counts: x), training.captions_per_picture
-    pictures = len(lengths) // count
+    images = len(lengths) // count
     for part in objective.modules():
         for name, value in [*part.named_parameters(recurse=False)]:
             part._parameters[name] = nn.Parameter(torch.empty(value.shape, device=GPU))
         for name, value in [*part.named_buffers(recurse=False)]:
             part._buffers[name] = torch.empty(value.shape, dtype=value.dtype, device=GPU)
-    pixels = torch.empty(pictures, 3, size, size, dtype=torch.uint8, device=GPU)
+    pixels = torch.empty(images, 3, size, size, dtype=torch.uint8, device=GPU)
     tokens = torch.ones(len(lengths), int(lengths.max()), dtype=torch.int64, device=GPU)
-    rows = torch.empty(count, pictures, dtype=torch.int64, device=GPU)
+    rows = torch.empty(count, images, dtype=torch.int64, device=GPU)
     batch = Batch(pixels, tokens, lengths, rows, len(lengths), rows[0], rows)
-    result: Losses = objective(batch, [pictures])
+    result: Losses = objective(batch, [images])
     return result
 
 

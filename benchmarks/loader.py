@@ -3,7 +3,7 @@
     python benchmarks/loader.py --pictures 1500 --side 600
 
 Both decode, crop at random, resize to `--size`, turn and mirror, normalise and batch the same JPEGs, in one worker
-process; the files lie in the system's cache. Printed for each: pictures a second of processor time (all processes
+process; the files lie in the system's cache. Printed for each: images a second of processor time (all processes
 together, which other work on the machine hardly changes) and of wall time, and the ratio to the baseline. Rounds
 alternate; medians.
 """
@@ -41,7 +41,7 @@ BATCH = 64
 
 
 class Files(Dataset[tuple[Tensor, str]]):
-    """Pictures in a folder, opened by Pillow and transformed by torchvision's classic transforms."""
+    """Images in a folder, opened by Pillow and transformed by torchvision's classic transforms."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self.paths = sorted(folder.glob("*.jpg"))
@@ -58,16 +58,16 @@ class Files(Dataset[tuple[Tensor, str]]):
         )
 
     def __len__(self) -> int:
-        """Count the pictures."""
+        """Count the images."""
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, str]:
-        """Open and transform one picture."""
-        with Image.open(self.paths[index]) as picture:
-            return self.transform(picture.convert("RGB")), self.paths[index].stem
+        """Open and transform one image."""
+        with Image.open(self.paths[index]) as image:
+            return self.transform(image.convert("RGB")), self.paths[index].stem
 
 
-def make_pictures(folder: Path, count: int, side: int) -> tuple[Path, Path]:
+def make_images(folder: Path, count: int, side: int) -> tuple[Path, Path]:
     """Write JPEGs of `side` x `side` pixels, drawn scenes made larger, and a table of captions."""
     (folder / "images").mkdir()
     scenes = [draw(Order(0, serial, serial % len(KINDS))) for serial in range(min(count, 100))]
@@ -88,14 +88,14 @@ def make_pictures(folder: Path, count: int, side: int) -> tuple[Path, Path]:
 
 
 def theirs(images: Path, size: int) -> Iterator[int]:
-    """Yield the number of pictures of each batch of the baseline."""
+    """Yield the number of images of each batch of the baseline."""
     loader = DataLoader(Files(images, size), BATCH, shuffle=True, num_workers=1)
     for pixels, _ in loader:
         yield len(pixels)
 
 
 def ours(folder: Path, size: int) -> Iterator[int]:
-    """Yield the number of pictures of each of our batches, normalised to floats as in training."""
+    """Yield the number of images of each of our batches, normalised to floats as in training."""
     shards = Shards(folder)
     words = Tokenizer.learn(
         (text for texts in shards.captions("caption") for text in texts), min_count=1, max_tokens=64
@@ -106,7 +106,7 @@ def ours(folder: Path, size: int) -> Iterator[int]:
 
 
 def measure(batches: Callable[[], Iterator[int]]) -> tuple[float, float]:
-    """Return pictures a second of processor time and of wall time; starting up is not counted."""
+    """Return images a second of processor time and of wall time; starting up is not counted."""
     source = batches()
     next(source)
     spent, began = processor_seconds(), time.perf_counter()
@@ -131,7 +131,7 @@ def processor_seconds() -> float:
 
 
 def main() -> None:
-    """Make the pictures, measure both in turns, print a table."""
+    """Make the images, measure both in turns, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=1500)
     parser.add_argument("--side", type=int, default=600)
@@ -141,7 +141,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        table, images = make_pictures(folder, arguments.pictures, arguments.side)
+        table, images = make_images(folder, arguments.pictures, arguments.side)
         shard_captions(table, images, folder / "shards", ShardConfig(verify="header", workers=1))
         weight = sum(path.stat().st_size for path in images.iterdir()) / arguments.pictures
         print(
@@ -156,7 +156,7 @@ def main() -> None:
             for way, batches in ways.items():
                 found[way].append(measure(batches))
     base = found["Pillow Dataset + DataLoader"]
-    print("| way | pictures a core-second | ratio | pictures/s | ratio |\n| --- | --- | --- | --- | --- |")
+    print("| way | images a core-second | ratio | images/s | ratio |\n| --- | --- | --- | --- | --- |")
     for way, rounds in found.items():
         cells = []
         for k in range(2):

@@ -3,7 +3,7 @@
     python -m benchmarks.one_shot --rows 1000000
 
 The index is made here: random vectors in clusters, a thousand of them drawn to the query (cosine about 0.45, as
-captions and pictures of a trained model are), an untrained model of full width, rows with places, times and tags, and
+captions and images of a trained model are), an untrained model of full width, rows with places, times and tags, and
 regions in files without content (holes that read as zeros, and cost what bytes in the system's cache cost).
 Processes take turns; files are warm; medians.
 """

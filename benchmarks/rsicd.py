@@ -127,7 +127,7 @@ def mean_of_states(self: TextEncoder, tokens: Tensor, lengths: Tensor) -> tuple[
 
 
 def last_stage(self: MultiScale, means: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """The picture's vector from the last stage alone."""
+    """The image's vector from the last stage alone."""
     scales = torch.stack([project(mean) for project, mean in zip(self.project, means, strict=True)], dim=1)
     return scales, self.out(scales[:, -1])
 
@@ -138,7 +138,7 @@ def global_term(self: Objective, batch: Batch, counts: Sequence[int]) -> Losses:
     images = self.model.encode_images(normalise(pixels))
     captions = self.model.encode_captions(batch.tokens, batch.lengths)
     scores = images.embedding @ captions.embedding[batch.rows].flatten(0, 1).T
-    whole = self._rank(scores, negative_pairs(batch.pictures, batch.captions), 1)
+    whole = self._rank(scores, negative_pairs(batch.images, batch.captions), 1)
     return Losses(whole, torch.zeros_like(whole), whole)
 
 
@@ -254,8 +254,8 @@ def measure(shards: Path, names: str, seed: int, ring: str) -> dict[str, Any]:
         train(shards / "train", Path(folder) / "run", model, training, compute, report=say)
         seconds = time.perf_counter() - began
         found = judge(Path(folder) / "run" / "last", shards / "val", compute)
-    pictures = training.epochs * len(Shards(shards / "train"))
-    return {"ring": ring, "variant": names, "seed": seed, **found, "pictures_per_second": pictures / seconds}
+    images = training.epochs * len(Shards(shards / "train"))
+    return {"ring": ring, "variant": names, "seed": seed, **found, "pictures_per_second": images / seconds}
 
 
 def judge(checkpoint: Path, split: Path, compute: ComputeConfig) -> dict[str, float]:
@@ -280,7 +280,7 @@ def table(results: Path) -> None:
     for line in results.read_text().splitlines():
         row = json.loads(line)
         rows.setdefault((row["ring"], row["variant"]), []).append(row)
-    print("| ring | variant | seeds | global | pair | sum | pictures/s |\n| --- | --- | --- | --- | --- | --- | --- |")
+    print("| ring | variant | seeds | global | pair | sum | images/s |\n| --- | --- | --- | --- | --- | --- | --- |")
     for (ring, variant), found in rows.items():
         whole, pair, both, speed = (
             sum(row[key] for row in found) / len(found) for key in ("global", "pair", "sum", "pictures_per_second")

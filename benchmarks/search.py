@@ -3,9 +3,9 @@
     python -m benchmarks.search --rows 100000 --ways dove flat hnsw ivf usearch
     python -m benchmarks.search --rows 1000000 --ways dove flat ivf
 
-Vectors (512, float16) lie in clusters apart from the origin, as those of pictures do. Queries are of three kinds:
+Vectors (512, float16) lie in clusters apart from the origin, as those of images do. Queries are of three kinds:
 `near` (other points of the clusters), `apart` (a third of such a direction, the rest noise, as captions lie apart from
-pictures) and `random`. `flat` is faiss' exact scan of float16, the baseline of the ratios and the truth of recall@10;
+images) and `random`. `flat` is faiss' exact scan of float16, the baseline of the ratios and the truth of recall@10;
 ways take turns, query by query. `dove` reads vectors and codes from mapped files; its memory is what the process grew
 by without those files, opened and asked once. Then filters that keep 1 % and 30 % of the rows.
 """

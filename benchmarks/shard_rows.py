@@ -2,7 +2,7 @@
 
     python benchmarks/shard_rows.py --rows 250000 500000 1000000 --plan 2600000
 
-Releases of tiny pictures (one JPEG of 16 x 16 pixels, metadata beside it) are sharded by `dove shard`, whole processes.
+Releases of tiny images (one JPEG of 16 x 16 pixels, metadata beside it) are sharded by `dove shard`, whole processes.
 Printed for each: seconds, the ratio of seconds a row to the first release's (1.0 is linear), and the largest memory of
 any one process. Then a table of `--plan` rows, in SkyScript's form and size, is planned only.
 """
@@ -37,7 +37,7 @@ print(plan.rows, "rows in", len(plan), "shards,", plan.file.stat().st_size // 10
 
 
 def make_release(folder: Path, rows: int) -> Path:
-    """Write caption table, pictures and metadata; return the table's path."""
+    """Write caption table, images and metadata; return the table's path."""
     folder.mkdir(parents=True)
     stream = io.BytesIO()
     Image.new("RGB", (16, 16), "olive").save(stream, "JPEG")

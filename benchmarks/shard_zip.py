@@ -55,7 +55,7 @@ for name in os.listdir(out):
 """
 
 
-def make_release(folder: Path, pictures: int, kilobytes: int, method: int) -> tuple[Path, Path]:
+def make_release(folder: Path, count: int, kilobytes: int, method: int) -> tuple[Path, Path]:
     """Write a zip of JPEGs of about the given size and its caption table; return both paths."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def make_release(folder: Path, pictures: int, kilobytes: int, method: int) -> tu
     with zipfile.ZipFile(archive, "w", method) as images, table.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["filepath", "title", "title_multi_objects"])
-        for i in range(pictures):
+        for i in range(count):
             note = b"\xff\xfe\x00\x0a" + f"{i:08d}".encode()  # a comment segment: every file has bytes of its own
             base = bases[i % len(bases)]
             images.writestr(f"images2/a{i}_CH_19.jpg", base[:2] + note + base[2:])

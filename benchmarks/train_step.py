@@ -72,7 +72,7 @@ def our_step(batch: int, size: int, device: torch.device, compiled: bool, run: P
 
 
 def make_batch(count: int, size: int) -> Batch:
-    """Return random pictures, and captions as long as RSICD's: 11 words, give or take 3."""
+    """Return random images, and captions as long as RSICD's: 11 words, give or take 3."""
     lengths = (torch.randn(count) * 3 + 11).round().long().clamp(3, 30)
     tokens = torch.randint(2, WORDS, (count, int(lengths.max())))
     tokens *= torch.arange(tokens.shape[1]) < lengths[:, None]
@@ -155,7 +155,7 @@ def main() -> None:
     precision = str(mixed_dtype(device, True) or torch.float32).removeprefix("torch.")
     print(f"{device.type}, {precision}, batch {arguments.batch_size} of {arguments.size} pixels")
     base = statistics.median(found["bare ResNet-50"])
-    print("| step | pictures/s | ratio |\n| --- | --- | --- |")
+    print("| step | images/s | ratio |\n| --- | --- | --- |")
     for way, taken in found.items():
         middle = statistics.median(taken)
         print(f"| {way} | {arguments.batch_size / middle:.2f} | {base / middle:.2f} |")

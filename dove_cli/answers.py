@@ -51,10 +51,10 @@ class Outputs:
             note(f"saved {self.html}")
         self._write_places(hits)
         if self.copy_to:
-            from dove_core.answers.copies import copy_pictures
+            from dove_core.answers.copies import copy_images
 
-            copied = copy_pictures(self.copy_to, hits, index)
-            note(f"saved {len(copied)} pictures in {self.copy_to}")
+            copied = copy_images(self.copy_to, hits, index)
+            note(f"saved {len(copied)} images in {self.copy_to}")
         if self.explain:
             from dove_core.answers.explain import explain, write_explanations
 
@@ -80,7 +80,7 @@ def show(hits: Sequence[Hit], as_json: bool, *, title: str = "") -> None:
             print_json(hit.to_json())
         return
     if not hits:
-        note(f"{title}: nothing fits" if title else "nothing fits: no picture passes the filters, or scores enough")
+        note(f"{title}: nothing fits" if title else "nothing fits: no image passes the filters, or scores enough")
         return
     from rich.markup import escape
     from rich.table import Table

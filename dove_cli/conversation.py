@@ -30,7 +30,7 @@ _KINDS = (QueryConfig, FilterConfig, RankConfig)
 def converse(searcher: Searcher, settings: QueryConfig, filters: FilterConfig, rank: RankConfig) -> None:
     """Answer line after line until the end."""
     talk = _Talk(searcher, settings, filters, rank)
-    note(f"{len(searcher.index)} pictures; type words, or :help")
+    note(f"{len(searcher.index)} images; type words, or :help")
     while True:
         try:
             line = input("dove> ").strip()

@@ -23,7 +23,7 @@ def embed(
     cache: CacheConfig,
     source: Annotated[
         list[Location] | None,
-        typer.Argument(help="Shards, .tar files, GeoTIFFs, or a folder of pictures, tars or GeoTIFFs. "
+        typer.Argument(help="Shards, .tar files, GeoTIFFs, or a folder of images, tars or GeoTIFFs. "
                        "[default: as --shards]"),
     ] = None,
     checkpoint: Annotated[Location | None, typer.Option(help="Checkpoint. [default: best/ of the only run]")] = None,
@@ -47,10 +47,10 @@ def embed(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Embed pictures and make the index that `dove query` searches.
+    """Embed images and make the index that `dove query` searches.
 
-    One parquet part for each shard or tar, or for so many pictures or tiles; finished or absent: run it again and it
-    goes on. A foreign picture that cannot be decoded is left out and counted.
+    One parquet part for each shard or tar, or for so many images or tiles; finished or absent: run it again and it
+    goes on. A foreign image that cannot be decoded is left out and counted.
 
     - `dove embed`
     - `dove embed --shards shards/skyscript --out everything`
@@ -86,7 +86,7 @@ def embed(
 
 
 def _name_of(source: list[Location]) -> str:
-    """Return a name for the index of somebody's pictures: of their folder, tar or scene."""
+    """Return a name for the index of somebody's images: of their folder, tar or scene."""
     if not isinstance(source[0], Path):
         return source[0].name
     place = source[0].resolve()

@@ -40,7 +40,7 @@ def evaluate(
     images: Annotated[
         Path | None,
         typer.Option(
-            help="Zip or folder of pictures: with --captions, with a CSV in it, or in folders named like classes.",
+            help="Zip or folder of images: with --captions, with a CSV in it, or in folders named like classes.",
             rich_help_panel=_OTHER,
         ),
     ] = None,
@@ -67,13 +67,13 @@ def evaluate(
     """Measure how well a checkpoint retrieves: recall at 1, 5, 10 (and 100) in percent, both ways.
 
     Rows: `global` ranks by embeddings alone, `reranked` lets ROAM re-rank the best of each query, `pairwise` scores
-    every pair. Protocol `captions-5` takes every caption as a text of its own, so an equal caption of another picture
-    is a miss; `unique-text` takes every distinct one, which may belong to many pictures. Ties count as misses.
+    every pair. Protocol `captions-5` takes every caption as a text of its own, so an equal caption of another image
+    is a miss; `unique-text` takes every distinct one, which may belong to many images. Ties count as misses.
 
     - `dove eval`
     - `dove eval --checkpoint runs/rsicd/best --shards shards/rsicd/val --report val.html`
     - `dove eval --captions dataset_rsitmd.json --images RSITMD.zip --split test --json`
-    - `dove eval --images AID.zip` classifies by words instead: pictures in folders named like classes
+    - `dove eval --images AID.zip` classifies by words instead: images in folders named like classes
     - `dove eval --suite data/benchmarks`
     - `dove eval --compare before.json after.json`
     """
@@ -109,7 +109,7 @@ def _check_together(
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(chosen)} are both given", hint="choose one of them to measure on")
     if captions and not images:
-        raise UsageError("--captions needs the pictures", hint="give them with --images, a zip or a folder")
+        raise UsageError("--captions needs the images", hint="give them with --images, a zip or a folder")
     if split and not images:
         raise UsageError("--split goes with --images", hint="a split of shards is a folder: --shards shards/NAME/val")
 

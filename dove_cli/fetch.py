@@ -42,10 +42,10 @@ def fetch(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before fetching.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring a release, or some of it: captions, pictures and metadata, each file verified.
+    """Bring a release, or some of it: captions, images and metadata, each file verified.
 
     The plan comes first: every file with its size, what is here already, and the room on the disk. Broken off and run
-    again, it goes on where it stopped. With --split or --limit only those pictures come out of the archives.
+    again, it goes on where it stopped. With --split or --limit only those images come out of the archives.
 
     - `dove fetch`
     - `dove fetch sample`

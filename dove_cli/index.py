@@ -36,7 +36,7 @@ def push(
     """Put an index into Milvus, where it outgrows this machine's memory or many ask.
 
     What is there already stays: run it again after an interruption, and it goes on. Milvus keeps vectors and what is
-    known of the pictures; `dove query` needs the model's words beside, and the shards where it reads pictures. A
+    known of the images; `dove query` needs the model's words beside, and the shards where it reads images. A
     server's token is read from the environment variable MILVUS_TOKEN.
 
     - `dove index push --to http://milvus:19530`
@@ -70,7 +70,7 @@ def verify(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Hold a sample of an index to its parts and its pictures, embedded again; or a collection in Milvus to the index.
+    """Hold a sample of an index to its parts and its images, embedded again; or a collection in Milvus to the index.
 
     - `dove index verify`
     - `dove index verify everything --sample 500`

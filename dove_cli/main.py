@@ -23,7 +23,7 @@ _EPILOG = (
 
 app = typer.Typer(
     name="dove",
-    help="Find remote-sensing pictures with words.",
+    help="Find remote-sensing images with words.",
     epilog=_EPILOG,
     no_args_is_help=True,
     rich_markup_mode="markdown",

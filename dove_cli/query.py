@@ -30,13 +30,13 @@ def query(
     compute: ComputeConfig,
     cache: CacheConfig,
     text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
-    image: Annotated[Path | None, typer.Option(help="A picture of it.", rich_help_panel=_EXAMPLES)] = None,
+    image: Annotated[Path | None, typer.Option(help="An image of it.", rich_help_panel=_EXAMPLES)] = None,
     like: Annotated[
         list[str] | None,
-        typer.Option(help="Key of a picture that is like it; may be repeated.", rich_help_panel=_EXAMPLES),
+        typer.Option(help="Key of an image that is like it; may be repeated.", rich_help_panel=_EXAMPLES),
     ] = None,
     unlike: Annotated[
-        list[str] | None, typer.Option(help="Key of a picture that is not; may be repeated.", rich_help_panel=_EXAMPLES)
+        list[str] | None, typer.Option(help="Key of an image that is not; may be repeated.", rich_help_panel=_EXAMPLES)
     ] = None,
     queries: Annotated[
         Path | None, typer.Option(help="File with a query in each line; all are answered.", rich_help_panel=_EXAMPLES)
@@ -54,22 +54,22 @@ def query(
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Contact sheet, PNG.", rich_help_panel=_OUTPUT)] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Page with pictures and a map of footprints.", rich_help_panel=_OUTPUT)
+        Path | None, typer.Option(help="Page with images and a map of footprints.", rich_help_panel=_OUTPUT)
     ] = None,
     geojson: Annotated[Path | None, typer.Option(help="Footprints, GeoJSON.", rich_help_panel=_OUTPUT)] = None,
     geoparquet: Annotated[Path | None, typer.Option(help="Footprints, GeoParquet.", rich_help_panel=_OUTPUT)] = None,
     copy_to: Annotated[
-        Path | None, typer.Option(help="Folder for the pictures themselves.", rich_help_panel=_OUTPUT)
+        Path | None, typer.Option(help="Folder for the images themselves.", rich_help_panel=_OUTPUT)
     ] = None,
     explain: Annotated[
         Path | None,
-        typer.Option(help="PNG of where the words lie on the first six pictures.", rich_help_panel=_OUTPUT),
+        typer.Option(help="PNG of where the words lie on the first six images.", rich_help_panel=_OUTPUT),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a hit to standard output.")] = False,
 ) -> None:  # fmt: skip
-    """Find the pictures that fit words, look like a picture, or resemble examples. Alone on a terminal: ask and refine.
+    """Find the images that fit words, look like an image, or resemble examples. Alone on a terminal: ask and refine.
 
-    Words need no picture side of the model, so an answer does not wait for it; --image does, and --rerank unless the
+    Words need no image side of the model, so an answer does not wait for it; --image does, and --rerank unless the
     index was made with --regions.
 
     - `dove query "airport runway" --top 10`
@@ -102,8 +102,8 @@ def query(
     elif queries:
         _answer_all(searcher, lines, settings, filters, rank, as_json)
     else:
-        picture = None if image is None else (_read(image), str(image))
-        question = Question(text or "", picture, tuple(like or ()), tuple(unlike or ()))
+        example = None if image is None else (_read(image), str(image))
+        question = Question(text or "", example, tuple(like or ()), tuple(unlike or ()))
         with reporting() as report:
             hits = searcher.answer(question, settings, rank, filters, report=report)
         show(hits, as_json)
@@ -149,8 +149,8 @@ def _answer_all(
 
 def _title(question: Question) -> str:
     words = [question.text] if question.text else []
-    if question.picture:
-        words.append(f"like {Path(question.picture[1]).name}")
+    if question.image:
+        words.append(f"like {Path(question.image[1]).name}")
     words += [f"like {key}" for key in question.like] + [f"unlike {key}" for key in question.unlike]
     return ", ".join(words)
 

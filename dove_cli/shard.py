@@ -27,7 +27,7 @@ def shard(
     captions: Annotated[
         Path | None, typer.Option(help="Captions of your own: SkyScript-style CSV, Karpathy JSON.")
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Their pictures: a zip or a folder.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Their images: a zip or a folder.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of your release.")] = None,
     split: Annotated[
         str | None, typer.Option(help="Split of a CSV whose name does not say it; or the only one to take.")
@@ -37,7 +37,7 @@ def shard(
         typer.Option(help="Folder of the shards, or s3://bucket/folder. [default: shards/<release>]"),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Keep the shards; try missing and damaged pictures again.")
+        bool, typer.Option("--retry-failed", help="Keep the shards; try missing and damaged images again.")
     ] = False,
     verify_only: Annotated[
         bool, typer.Option("--verify-only", help="Make nothing: read all shards and hold them to their manifest.")
@@ -53,9 +53,9 @@ def shard(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn a release, or captions and pictures of your own, into tar shards.
+    """Turn a release, or captions and images of your own, into tar shards.
 
-    Pictures go from zip to tar without being unpacked; each is looked at once, so that training meets no broken one.
+    Images go from zip to tar without being unpacked; each is looked at once, so that training meets no broken one.
     Killed and run again, it keeps the shards that are finished.
 
     - `dove shard`

@@ -17,12 +17,12 @@ _CAUTION = {
 
 
 def warn(result: Mapping[str, Any]) -> None:
-    """Say aloud that a checkpoint has seen the pictures."""
+    """Say aloud that a checkpoint has seen the images."""
     seen = result["seen"]
     if seen == "unknown":
-        note("this checkpoint lies in no run folder, so it is not known whether it has seen these pictures")
+        note("this checkpoint lies in no run folder, so it is not known whether it has seen these images")
     elif seen:
-        note(f"ATTENTION: THIS CHECKPOINT WAS {seen.upper()} THESE PICTURES. {_CAUTION[seen]}")
+        note(f"ATTENTION: THIS CHECKPOINT WAS {seen.upper()} THESE IMAGES. {_CAUTION[seen]}")
 
 
 def show_result(result: Mapping[str, Any]) -> None:
@@ -74,7 +74,7 @@ def _show_retrieval(result: Mapping[str, Any]) -> None:
         low, high = values.get("mean_recall_low"), values.get("mean_recall_high")
         interval = "" if low is None else f"{low:.2f} to {high:.2f}"
         table.add_row(label, *(f"{values[n]:.2f}" for n in names), f"{values['mean_recall']:.2f}", interval)
-    counts = f"{result['pictures']} pictures, {result['captions']} captions, {result['texts']} texts"
+    counts = f"{result['pictures']} images, {result['captions']} captions, {result['texts']} texts"
     heading = f"{result['dataset']} {result['split']}, protocol {result['protocol']}: {counts}"
     output().print(heading, highlight=False, markup=False)
     output().print(table)
@@ -87,10 +87,10 @@ def _show_classes(result: Mapping[str, Any]) -> None:
     table = Table("", "top-1", "top-5", "mean per class", box=None)
     for name, values in result["metrics"].items():
         table.add_row(name, *(f"{values[key]:.2f}" for key in ("acc1", "acc5", "mean_per_class_recall")))
-    counts = f"{result['pictures']} pictures, {len(result['classes'])} classes"
+    counts = f"{result['pictures']} images, {len(result['classes'])} classes"
     output().print(f"{result['dataset']} {result['split']}: {counts}", highlight=False, markup=False)
     output().print(table)
-    each = Table("class", "pictures", "recognised, %", "mostly taken for", box=None)
+    each = Table("class", "images", "recognised, %", "mostly taken for", box=None)
     matrix = list(result["confusion"].values())[-1]
     for k, name in enumerate(result["classes"]):
         total, others = sum(matrix[k]), [0 if j == k else count for j, count in enumerate(matrix[k])]

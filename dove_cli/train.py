@@ -110,7 +110,7 @@ def _show(result: TrainResult, as_json: bool) -> None:
         return
     from rich.table import Table
 
-    table = Table("epoch", "loss", "pair loss", "global loss", "val mean recall", "pictures/s", box=None)
+    table = Table("epoch", "loss", "pair loss", "global loss", "val mean recall", "images/s", box=None)
     for figures in result.history:
         recall = f"{figures['mean_recall']:.2f}" if "mean_recall" in figures else ""
         losses = (f"{figures[name]:.4f}" for name in ("loss", "pair_loss", "global_loss"))

@@ -1,4 +1,4 @@
-"""dove: find remote-sensing pictures with words.
+"""dove: find remote-sensing images with words.
 
 The public names below load their module when first used: importing `dove_core` costs nothing, and no torch.
 """

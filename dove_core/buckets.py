@@ -1,6 +1,6 @@
 """Places in an object store, or on another machine, that fsspec can reach: `s3://bucket/folder`, `gs://...`.
 
-What is read as a whole comes through the cache; single pictures are read by range and leave no copy. Failures that may
+What is read as a whole comes through the cache; single images are read by range and leave no copy. Failures that may
 pass are tried again, with longer and longer pauses.
 """
 

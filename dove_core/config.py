@@ -29,14 +29,14 @@ CAPTION_FIELD = "title_multi_objects"
 class FetchConfig:
     """What to fetch of a release, and how."""
 
-    split: Literal["all", "train", "val", "test"] = _setting("all", "Fetch one split's captions and pictures only.")
+    split: Literal["all", "train", "val", "test"] = _setting("all", "Fetch one split's captions and images only.")
     captions: Literal[
         "openai-top50", "openai-top30", "laion-top50", "laion-top30", "unfiltered",
         "laion-top50-polished", "laion-top30-polished", "unfiltered-polished",
     ] = _setting("openai-top50", "Training captions: whose choice, and the best share of all.")  # fmt: skip
-    parts: str = _setting("all", "Numbers of the archives to take pictures from, such as 2,3.")
-    meta: bool = _setting(True, "Also fetch each picture's place, time and tags.")
-    limit: int = _setting(0, "Fetch so many pictures of each split, drawn at random; 0: all.", low=0)
+    parts: str = _setting("all", "Numbers of the archives to take images from, such as 2,3.")
+    meta: bool = _setting(True, "Also fetch each image's place, time and tags.")
+    limit: int = _setting(0, "Fetch so many images of each split, drawn at random; 0: all.", low=0)
     checksum: bool = _setting(True, "Hold files to published MD5s.")
     connections: int = _setting(16, "Requests at once.", low=1, high=256)
     segment_mib: int = _setting(64, "Large files come in segments of so many MiB at once.", low=1, high=4096)
@@ -46,16 +46,16 @@ class FetchConfig:
 class ShardConfig:
     """How a release becomes shards."""
 
-    shard_size: int = _setting(2000, "Pictures in one shard.", low=1, high=1_000_000)
-    seed: int = _setting(0, "Seed of the order in which pictures are spread over the shards.", low=0)
+    shard_size: int = _setting(2000, "Images in one shard.", low=1, high=1_000_000)
+    seed: int = _setting(0, "Seed of the order in which images are spread over the shards.", low=0)
     max_bad: float = _setting(0.01, "Largest share of unusable rows before sharding is an error.", low=0, high=1)
     verify: Literal["header", "full"] = _setting(
         "full", "Look at each JPEG's first and last bytes, or decode it in full. A zip's CRCs are always checked."
     )
     image_size: int = _setting(
-        0, "Make pictures smaller until their shorter side has this many pixels; 0: keep their bytes.", low=0, high=8192
+        0, "Make images smaller until their shorter side has this many pixels; 0: keep their bytes.", low=0, high=8192
     )
-    image_format: Literal["jpeg", "webp"] = _setting("jpeg", "Format of pictures that are encoded anew.")
+    image_format: Literal["jpeg", "webp"] = _setting("jpeg", "Format of images that are encoded anew.")
     quality: int = _setting(95, "Their quality: of those made smaller, and of those that are no RGB or grey JPEGs.",
                             low=1, high=100)  # fmt: skip
     workers: int = _setting(0, "Processes that make shards; 0: one for each processor core.", low=0)
@@ -66,14 +66,14 @@ class ModelConfig:
     """The shape of a DOVE model; saved in its checkpoint."""
 
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = _setting("resnet50", "Image trunk.")
-    image_size: int = _setting(256, "Side of the square picture that the model sees, in pixels.", low=32, high=2048)
+    image_size: int = _setting(256, "Side of the square image that the model sees, in pixels.", low=32, high=2048)
     embed_dim: int = _setting(512, "Width of every embedding; a multiple of --heads.", low=8)
     heads: int = _setting(8, "Attention heads.", low=1)
     word_dim: int = _setting(300, "Width of a word embedding.", low=1)
     max_tokens: int = _setting(64, "Words of a caption that are read.", low=1)
     region_grid: int = _setting(6, "Regions are the cells of a grid with this many rows and columns.", low=1, high=32)
-    center_box: Literal["none", "center"] = _setting("none", "Add one more region in the middle of the picture.")
-    center_box_frac: float = _setting(0.5, "Side of the centre region as a share of the picture's.", above=0, high=1)
+    center_box: Literal["none", "center"] = _setting("none", "Add one more region in the middle of the image.")
+    center_box_frac: float = _setting(0.5, "Side of the centre region as a share of the image's.", above=0, high=1)
     dropout: float = _setting(0.1, "Dropout on words and attended features while training.", low=0, high=0.9)
     caption_field: str = _setting(CAPTION_FIELD, "Which captions to learn from, where a release has several kinds.")
 
@@ -83,8 +83,8 @@ class TrainConfig:
     """How a model is trained."""
 
     weights: str = _setting("imagenet", "Start of the image trunk: imagenet, none, or a file of weights.")
-    epochs: int = _setting(20, "Times that training sees every picture.", low=1)
-    batch_size: int = _setting(64, "Pictures in a step of one process.", low=2)
+    epochs: int = _setting(20, "Times that training sees every image.", low=1)
+    batch_size: int = _setting(64, "Images in a step of one process.", low=2)
     learning_rate: float = _setting(2e-4, "Highest learning rate.", above=0)
     weight_decay: float = _setting(0.05, "Weight decay of AdamW; biases and norms are exempt.", low=0)
     warmup: float = _setting(0.05, "Share of all steps over which the learning rate rises.", low=0, high=1)
@@ -103,17 +103,17 @@ class TrainConfig:
         0.0, "Decay of a moving average of the weights, which is then what is kept; 0: none.", low=0, high=0.99999
     )
     max_broken: float = _setting(
-        0.001, "Largest share of pictures that cannot be decoded before training is an error.", low=0, high=1
+        0.001, "Largest share of images that cannot be decoded before training is an error.", low=0, high=1
     )
     captions_per_picture: int = _setting(
-        1, "Captions of a picture that the global term learns from in a step.", low=1, high=100
+        1, "Captions of an image that the global term learns from in a step.", low=1, high=100
     )
     paired_captions: int = _setting(
-        1, "Of these, captions that ROAM's term takes: each costs as many pairs as there are pictures.", low=1, high=100
+        1, "Of these, captions that ROAM's term takes: each costs as many pairs as there are images.", low=1, high=100
     )
-    random_rotation: bool = _setting(True, "Turn pictures by random quarter turns and mirror them.")
+    random_rotation: bool = _setting(True, "Turn images by random quarter turns and mirror them.")
     crop_scale: float = _setting(
-        0.6, "Smallest share of a picture that a random crop keeps; 1: no crop.", above=0, high=1
+        0.6, "Smallest share of an image that a random crop keeps; 1: no crop.", above=0, high=1
     )
     jitter: float = _setting(
         0.0, "Change brightness, contrast and saturation by up to this share at random; 0: none.", low=0, high=1
@@ -142,19 +142,19 @@ class EvalConfig:
         50, "How many of the globally best candidates the `reranked` row re-ranks; 0: no such row.", low=0
     )
     protocol: Literal["auto", "captions-5", "unique-text"] = _setting(
-        "auto", "Every caption a text of its own, or every distinct one; auto: the former if pictures have several."
+        "auto", "Every caption a text of its own, or every distinct one; auto: the former if images have several."
     )
     prefix: str = _setting("", "Words before each caption; SkyScript's own tests have 'a satellite image. '.")
-    bootstrap: int = _setting(1000, "Samples of the pictures for the 95 % interval; 0: none.", low=0, high=100_000)
-    pairwise: bool = _setting(True, "Also score every pair exactly; costs pictures times captions.")
+    bootstrap: int = _setting(1000, "Samples of the images for the 95 % interval; 0: none.", low=0, high=100_000)
+    pairwise: bool = _setting(True, "Also score every pair exactly; costs images times captions.")
     caption_field: str = _setting("", "Field of captions to evaluate with; none: the one that the model reads.")
-    batch_size: int = _setting(64, "Pictures encoded at once.", low=1)
+    batch_size: int = _setting(64, "Images encoded at once.", low=1)
     gpus: int = _setting(1, "Processes that share a retrieval split; with --device cpu, CPU processes.", low=1)
 
 
 @dataclass(frozen=True)
 class ZeroShotConfig:
-    """How pictures are classified by words."""
+    """How images are classified by words."""
 
     label_field: str = _setting("", "Measure classification instead: the field of captions that holds the labels.")
     templates: str = _setting(
@@ -162,25 +162,25 @@ class ZeroShotConfig:
         "Descriptions of a class, {c} being its name; several are set apart by | and averaged.",
     )
     class_names: str = _setting(
-        "", "File with the names of all classes, one a line; none: the labels that pictures have."
+        "", "File with the names of all classes, one a line; none: the labels that images have."
     )
 
 
 @dataclass(frozen=True)
 class EmbedConfig:
-    """How pictures are embedded."""
+    """How images are embedded."""
 
-    batch_size: int = _setting(64, "Pictures encoded at once.", low=1)
+    batch_size: int = _setting(64, "Images encoded at once.", low=1)
     gpus: int = _setting(1, "Processes that share the parts, a GPU each; with --device cpu, CPU processes.", low=1)
     layout: Literal["dove", "clip-retrieval"] = _setting(
         "dove", "Also write what clip-retrieval reads: img_emb/ and metadata/ in the index's folder."
     )
-    regions: bool = _setting(False, "Keep pictures' regions too: re-ranking then reads no picture, for 20 kB each.")
+    regions: bool = _setting(False, "Keep images' regions too: re-ranking then reads no image, for 20 kB each.")
     part_size: int = _setting(
-        1000, "Pictures in one part of a folder, tiles in one of a scene; a shard or tar is a part.", low=1
+        1000, "Images in one part of a folder, tiles in one of a scene; a shard or tar is a part.", low=1
     )
     tile: int = _setting(
-        0, "Cut GeoTIFFs into square tiles of so many pixels; 0: every file is one picture.", low=0, high=8192
+        0, "Cut GeoTIFFs into square tiles of so many pixels; 0: every file is one image.", low=0, high=8192
     )
     stride: int = _setting(0, "Pixels from one tile to the next; 0: as many as a tile has.", low=0)
     bands: str = _setting(
@@ -225,18 +225,16 @@ class VerifyConfig:
 class QueryConfig:
     """How a query is answered."""
 
-    top: int = _setting(10, "How many pictures to return.", low=1)
-    rerank: int = _setting(0, "Re-rank so many of the best pictures with ROAM; 0: rank by embeddings alone.", low=0)
+    top: int = _setting(10, "How many images to return.", low=1)
+    rerank: int = _setting(0, "Re-rank so many of the best images with ROAM; 0: rank by embeddings alone.", low=0)
     exact: bool = _setting(False, "Compare with every vector, without coarse codes before.")
     min_score: float = _setting(-2.0, "Leave out what scores lower.", low=-2, high=2)
-    dedup: bool = _setting(
-        False, "Of nearly equal pictures, and of footprints that overlap by half, show the best only."
-    )
+    dedup: bool = _setting(False, "Of nearly equal images, and of footprints that overlap by half, show the best only.")
 
 
 @dataclass(frozen=True)
 class FilterConfig:
-    """Which pictures a query may find."""
+    """Which images a query may find."""
 
     bbox: str = _setting("", "W,S,E,N in degrees: footprints that meet this box; W > E crosses the antimeridian.")
     near: str = _setting("", "LAT,LON in degrees: footprints with their middle --within a distance of this point.")

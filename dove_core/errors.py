@@ -3,7 +3,7 @@
 DoveError
 ├── UsageError        a setting, path or query that cannot be used as given
 ├── DownloadError     a server refused, broke off, or sent something else
-├── DataError         captions, pictures or shards are missing or damaged
+├── DataError         captions, images or shards are missing or damaged
 ├── CheckpointError   a checkpoint or run folder is missing, damaged or of another kind
 ├── SearchIndexError  an index is missing, damaged, or made by another model
 ├── TrainingError     training cannot start or cannot go on
@@ -41,7 +41,7 @@ class DownloadError(DoveError):
 
 
 class DataError(DoveError):
-    """Captions, pictures or shards are missing or damaged."""
+    """Captions, images or shards are missing or damaged."""
 
 
 class CheckpointError(DoveError):

@@ -22,10 +22,10 @@ class ComputeConfig:
         "auto", "Where training decodes JPEGs; auto: on the GPU, if it can and there are few cores beside it."
     )
     compile: Literal["auto", "on", "off"] = _setting(
-        "auto", "Compile the image side: a slow start, then faster; auto: to embed many pictures."
+        "auto", "Compile the image side: a slow start, then faster; auto: to embed many images."
     )
     workers: int = _setting(
-        -1, "Processes that read and decode pictures; 0: none besides the main one; -1: as the cores allow.", low=-1
+        -1, "Processes that read and decode images; 0: none besides the main one; -1: as the cores allow.", low=-1
     )
 
 

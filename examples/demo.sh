@@ -1,5 +1,5 @@
 #!/bin/sh
-# The six commands on the built-in release, from nothing to ten pictures of runways: sh examples/demo.sh FOLDER
+# The six commands on the built-in release, from nothing to ten images of runways: sh examples/demo.sh FOLDER
 set -eu
 folder=${1:-demo}
 rm -rf "$folder"
@@ -20,4 +20,4 @@ say dove eval
 say dove embed
 printf '\n$ dove query "airport runway" --top 10 --sheet runways.png\n'
 dove query "airport runway" --top 10 --sheet runways.png
-printf '\nThe ten pictures: %s\n' "$PWD/runways.png"
+printf '\nThe ten images: %s\n' "$PWD/runways.png"

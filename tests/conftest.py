@@ -1,4 +1,4 @@
-"""Small real inputs, made once a session: pictures of coloured shapes, their shards, and a model trained on them."""
+"""Small real inputs, made once a session: images of coloured shapes, their shards, and a model trained on them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALONE = ComputeConfig(device="cpu", workers=0, amp=False)  # float32: the same o
 
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards of 48 train, 12 val and 12 test pictures; two captions each; five shards of train."""
+    """Shards of 48 train, 12 val and 12 test images; two captions each; five shards of train."""
     folder = tmp_path_factory.mktemp("shapes")
     captions, images = make_karpathy(folder / "source", {"train": 48, "val": 12, "test": 12})
     shard_captions(captions, images, folder / "shards" / "shapes", ShardConfig(shard_size=10, workers=1))

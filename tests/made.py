@@ -19,8 +19,8 @@ SMALL = ModelConfig(
 
 def draw_shape(colour: str, shape: str, size: int = 48, shift: int = 0) -> Image.Image:
     """Draw one coloured shape on grey ground."""
-    picture = Image.new("RGB", (size, size), (90, 90, 90))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (size, size), (90, 90, 90))
+    draw = ImageDraw.Draw(image)
     a, b = size // 5 + shift, 4 * size // 5
     if shape == "circle":
         draw.ellipse((a, a, b, b), fill=colour)
@@ -31,7 +31,7 @@ def draw_shape(colour: str, shape: str, size: int = 48, shift: int = 0) -> Image
         draw.line((a, b, b, a), fill=colour, width=size // 8)
     else:
         draw.rectangle((0, size // 2 - 4 + shift, size, size // 2 + 4 + shift), fill=colour)
-    return picture
+    return image
 
 
 def make_karpathy(folder: Path, counts: Mapping[str, int]) -> tuple[Path, Path]:

@@ -13,7 +13,7 @@ from urllib.error import URLError
 
 import pytest
 
-BUCKET = "pictures"
+BUCKET = "images"
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def server() -> Iterator[str]:
 
 
 def put_release(folder: Path) -> None:
-    """Put captions and an archive of pictures into the bucket, under SkyScript's own names."""
+    """Put captions and an archive of images into the bucket, under SkyScript's own names."""
     captions, images = make_karpathy(folder, {"train": 40, "val": 10, "test": 10})
     rows: dict[str, list[str]] = {split: ["filepath,title,title_multi_objects"] for split in TABLES}
     for one in json.loads(captions.read_text())["images"]:
@@ -44,8 +44,8 @@ def put_release(folder: Path) -> None:
     files = file_system(ROOT)
     for split, name in TABLES.items():
         files.pipe_file(f"{BUCKET}/sky/dataframe/SkyScript_{name}.csv", "\n".join([*rows[split], ""]).encode())
-    pictures = {f"images2/{path.name}": path.read_bytes() for path in sorted(images.iterdir())}
-    files.pipe_file(f"{BUCKET}/sky/images2.zip", archive(pictures))
+    members = {f"images2/{path.name}": path.read_bytes() for path in sorted(images.iterdir())}
+    files.pipe_file(f"{BUCKET}/sky/images2.zip", archive(members))
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ def test_the_whole_way_from_a_release_in_a_bucket_to_hits(server, tmp_path, monk
     assert len(hits) == 10
     assert (tmp_path / "a.png").exists() and (tmp_path / "a.html").exists()
     cached = sorted((tmp_path / "a third machine").rglob("*.tar"))
-    assert cached == []  # pictures are read by range
+    assert cached == []  # images are read by range
     copies = sorted(path.name for path in (tmp_path / "copies").iterdir())
     assert len(copies) == 11
     with Bucket(f"{shards}/train", CacheConfig()).hold(["00000.tar"]) as tar:

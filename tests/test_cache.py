@@ -34,7 +34,7 @@ from dove_core.data.reader import Shards
 shards = Shards(Bucket(sys.argv[1], CacheConfig(sys.argv[2], float(sys.argv[3]))))
 local = Shards(__import__("pathlib").Path(sys.argv[4]))
 order = list(range(len(shards))) * 2
-assert all(shards.read(k).picture == local.read(k).picture for k in (order if sys.argv[5] == "1" else order[::-1]))
+assert all(shards.read(k).image == local.read(k).image for k in (order if sys.argv[5] == "1" else order[::-1]))
 """
 
 
@@ -146,7 +146,7 @@ def test_a_network_that_is_cut_in_the_middle_of_a_shard_costs_only_time(shapes, 
     url = put_shards(shapes, tmp_path.name)
     shards = Shards(Bucket(url, CacheConfig(str(tmp_path / "cache"))))
     link.left, link.cuts = 3000, 2
-    assert shards.read(5).picture == Shards(shapes / "train").read(5).picture
+    assert shards.read(5).image == Shards(shapes / "train").read(5).image
     assert link.cuts == 0
 
 
@@ -158,7 +158,7 @@ def test_a_network_that_stays_away_is_an_error_that_names_the_object(shapes, lin
         shards.read(5)
     assert "Run the same command again" in caught.value.hint
     link.left = None
-    assert shards.read(5).picture
+    assert shards.read(5).image
 
 
 def test_an_object_that_changes_is_an_error_and_not_a_mixture(shapes, server, tmp_path):
@@ -173,7 +173,7 @@ def test_an_object_that_changes_is_an_error_and_not_a_mixture(shapes, server, tm
     file_system(url).rm_file(place)
     with pytest.raises(DataError, match=r"00001\.tar cannot be opened"):
         shards.read(12)
-    assert shards.read(0).picture
+    assert shards.read(0).image
 
 
 def test_copies_of_an_older_version_are_not_taken_for_the_new_one(server, tmp_path):
@@ -220,7 +220,7 @@ def test_a_bucket_that_is_not_there_or_refuses_is_a_usage_error(server, tmp_path
 def test_paths_need_nothing_of_all_this(shapes):
     code = (
         "import sys; from pathlib import Path; from dove_core.data.reader import Shards\n"
-        "assert Shards(Path(sys.argv[1])).read(3).picture\n"
+        "assert Shards(Path(sys.argv[1])).read(3).image\n"
         "found = {'fsspec', 's3fs', 'dove_core.buckets', 'dove_core.cache'} & set(sys.modules)\n"
         "sys.exit(f'imported {found}' if found else 0)"
     )

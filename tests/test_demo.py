@@ -1,4 +1,4 @@
-"""The demo finds what it says, on pictures it was not trained on."""
+"""The demo finds what it says, on images it was not trained on."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_the_demo_ends_with_runways(tmp_path):
     assert done.returncode == 0, done.stderr
     asked = [line for line in done.stdout.splitlines() if line.startswith("$ dove ")]
     assert [line.split()[2] for line in asked] == ["fetch", "shard", "train", "eval", "embed", "query"]
-    picture = Path(done.stdout.splitlines()[-1].removeprefix("The ten pictures: "))
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    image = Path(done.stdout.splitlines()[-1].removeprefix("The ten images: "))
+    assert image.read_bytes().startswith(b"\x89PNG")
 
     def data(*words: str) -> list[dict]:
         command = [sys.executable, "-m", "dove_cli", *words, "--json"]

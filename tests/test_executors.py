@@ -70,11 +70,11 @@ def test_shards_are_the_same_bytes_and_reports_the_same(source, sharded, cluster
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 24 pictures, one of them broken."""
+    """A folder of 24 images, one of them broken."""
     folder = tmp_path_factory.mktemp("photos")
     for k in range(24):
         draw_shape(COLOURS[k % 6], "circle", shift=k // 6).save(folder / f"{k:02d}.jpg")
-    (folder / "17.jpg").write_bytes(b"no picture")
+    (folder / "17.jpg").write_bytes(b"no image")
     return folder
 
 

@@ -21,7 +21,7 @@ def test_the_notebook_is_kept_without_outputs():
 
 
 @pytest.mark.slow
-def test_every_cell_runs_and_pictures_are_drawn(tmp_path, monkeypatch):
+def test_every_cell_runs_and_images_are_drawn(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DOVE_DEMO", str(tmp_path))
     small = ("--backbone", "resnet18", "--image-size", "32", "--weights", "none", "--region-grid", "2")

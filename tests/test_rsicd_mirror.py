@@ -1,4 +1,4 @@
-"""Real pictures in SkyScript's own form: a mirror of it made of RSICD, served over HTTP, fetched, sharded, trained on.
+"""Real images in SkyScript's own form: a mirror of it made of RSICD, served over HTTP, fetched, sharded, trained on.
 
 Needs RSICD (`RSICD_images.zip`, `dataset_rsicd.json`) in the folder that the variable DOVE_RSICD names.
 """
@@ -33,11 +33,11 @@ def mirror_of(folder: Path) -> tuple[dict[str, bytes], dict[str, int]]:
     streams = {part: io.BytesIO() for part in PARTS}
     zips = {part: zipfile.ZipFile(stream, "w") for part, stream in streams.items()}
     rows: dict[str, list[list[str]]] = {"train": [], "val": [], "test": []}
-    with zipfile.ZipFile(folder / "RSICD_images.zip") as pictures:
-        inside = {Path(name).name: name for name in pictures.namelist()}
+    with zipfile.ZipFile(folder / "RSICD_images.zip") as archive_in:
+        inside = {Path(name).name: name for name in archive_in.namelist()}
         for number, image in enumerate(images):
             part, name = PARTS[number % len(PARTS)], image["filename"]
-            zips[part].writestr(f"images{part}/{name}", pictures.read(inside[name]))
+            zips[part].writestr(f"images{part}/{name}", archive_in.read(inside[name]))
             split = "test" if image["split"] == "val" and number % 2 else image["split"]
             captions = [sentence["raw"] for sentence in image["sentences"]]
             rows[split].append([f"images{part}/{name}", captions[0], captions[1]])

@@ -101,7 +101,7 @@ MODEL: dict[str, tuple[ModelConfig, Any]] = {
 
 @pytest.fixture(scope="module")
 def titled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards of a CSV with two caption fields: 24 train pictures."""
+    """Shards of a CSV with two caption fields: 24 train images."""
     folder = tmp_path_factory.mktemp("titled")
     (folder / "images").mkdir()
     rows = ["filepath,title,title_multi_objects"]
@@ -267,11 +267,11 @@ def test_every_evaluation_setting_changes_something(trained, shapes):
     assert score_rows(embedder, split, EvalConfig(), RankConfig(rank_by="pair"))["pairwise"] != base["pairwise"]
     assert base["global"].interval is not None
     assert score_rows(embedder, split, EvalConfig(bootstrap=0), RankConfig())["global"].interval is None
-    assert split.protocol("auto") == "captions-5"  # two captions a picture
+    assert split.protocol("auto") == "captions-5"  # two captions an image
     unique = score_rows(embedder, split, EvalConfig(protocol="unique-text"), RankConfig())["global"]
     assert unique.mean_recall > base["global"].mean_recall  # equal captions of others are hits
     assert list(unique.text_to_image) == [1, 5, 10, 100]
-    prefixed = encode_split(embedder, Shards(shapes / "train"), batch_size=16, prefix="a red picture of ")
+    prefixed = encode_split(embedder, Shards(shapes / "train"), batch_size=16, prefix="a red image of ")
     assert not torch.allclose(prefixed.captions.embedding, split.captions.embedding)
     steps = []
     for size in (64, 6):

@@ -1,4 +1,4 @@
-"""Hits as files: copies of their pictures, and a table of what is known of them."""
+"""Hits as files: copies of their images, and a table of what is known of them."""
 
 from __future__ import annotations
 
@@ -29,44 +29,44 @@ _MARKS = {
 }
 
 
-def copy_pictures(folder: Path, hits: Sequence[Hit], index: Searchable) -> list[Path]:
-    """Write the hits' pictures, byte for byte, into a folder as `001_KEY.jpg` and return their paths, best first.
+def copy_images(folder: Path, hits: Sequence[Hit], index: Searchable) -> list[Path]:
+    """Write the hits' images, byte for byte, into a folder as `001_KEY.jpg` and return their paths, best first.
 
-    The ending is that of the picture's real format. `hits.csv` beside them tells rank, score, key, caption, file,
+    The ending is that of the image's real format. `hits.csv` beside them tells rank, score, key, caption, file,
     longitude and latitude in degrees, time and source. Files of the same bytes that are already there are kept; nothing
     is written if one of the names holds something else.
 
     Raises:
-        SearchIndexError: a picture is not there any more.
+        SearchIndexError: an image is not there any more.
         SpaceError: the disk is full.
         UsageError: a file of another content has one of the names, or the folder cannot be written.
     """
     make_folder(folder)
     paths, missing = [], []
     for hit in hits:
-        picture = index.picture(hit.row)
-        path = folder / _name(hit, picture)
+        image = index.image(hit.row)
+        path = folder / _name(hit, image)
         paths.append(path)
-        if not _is_there(path, picture):
+        if not _is_there(path, image):
             missing.append((path, hit))
     table = _table(hits, paths)
     table_is_there = _is_there(folder / TABLE, table)
     for path, hit in missing:
-        _write(path, index.picture(hit.row))
+        _write(path, index.image(hit.row))
     if not table_is_there:
         _write(folder / TABLE, table)
     return paths
 
 
-def _name(hit: Hit, picture: bytes) -> str:
+def _name(hit: Hit, image: bytes) -> str:
     """Return `001_KEY.jpg`; a key from elsewhere may hold what no file's name should."""
     key = re.sub(r"[^A-Za-z0-9_.-]", "_", hit.row.key)[:_LONGEST_KEY]
-    return f"{hit.rank:03d}_{key}{_ending(picture, hit.row)}"
+    return f"{hit.rank:03d}_{key}{_ending(image, hit.row)}"
 
 
-def _ending(picture: bytes, row: Row) -> str:
+def _ending(image: bytes, row: Row) -> str:
     for ending, mark in _MARKS.items():
-        if mark.match(picture):
+        if mark.match(image):
             return ending
     raise not_there(row.shard, row.key)
 

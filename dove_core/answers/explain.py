@@ -1,6 +1,6 @@
-"""Why a picture fits words: where ROAM's attention lies on it, for the whole query and for its weightiest words.
+"""Why an image fits words: where ROAM's attention lies on it, for the whole query and for its weightiest words.
 
-IGA lets every word of a query attend to the regions of a picture, and pools the words by weights. Drawn is the share
+IGA lets every word of a query attend to the regions of an image, and pools the words by weights. Drawn is the share
 of that attention that each region has, the mean over heads: where the model looked, not that it was right to.
 """
 
@@ -27,7 +27,7 @@ _WORDS_SHOWN = 4
 
 @dataclass(frozen=True)
 class Explanation:
-    """One hit: `picture` as the model saw it, cut to a square, and for its grid of g x g regions the attention.
+    """One hit: `image` as the model saw it, cut to a square, and for its grid of g x g regions the attention.
 
     `words` are the query's, `weights (T,)` their shares of the pooled caption, which sum to one, `by_word (T, g, g)`
     each word's attention and `whole (g, g)` that of all of them, each summing to one at most: a box around the middle,
@@ -35,7 +35,7 @@ class Explanation:
     """
 
     hit: Hit
-    picture: Image.Image
+    image: Image.Image
     words: Sequence[str]
     weights: np.ndarray
     by_word: np.ndarray
@@ -43,18 +43,18 @@ class Explanation:
 
 
 def explain(searcher: Searcher, text: str, hits: Sequence[Hit]) -> list[Explanation]:
-    """Return where the words of a query lie on the pictures of its hits.
+    """Return where the words of a query lie on the images of its hits.
 
     Raises:
         UsageError: the query has no words.
-        SearchIndexError: a picture is not there any more.
+        SearchIndexError: an image is not there any more.
     """
     plain, config = searcher.index.words, searcher.index.words.config
     words = split_words(text)[: config.max_tokens]
     if not words:
         raise UsageError("--explain shows where words lie, and the query has none", hint="ask with words")
     caption, grid = plain.embed(text), config.region_grid
-    data = [searcher.index.picture(hit.row) for hit in hits]
+    data = [searcher.index.image(hit.row) for hit in hits]
     regions = searcher.embedder.embed_regions([(one, hit.row.key) for one, hit in zip(data, hits, strict=True)])
     found = []
     for hit, one, attention in zip(hits, data, plain.attend(caption, regions), strict=True):
@@ -66,7 +66,7 @@ def explain(searcher: Searcher, text: str, hits: Sequence[Hit]) -> list[Explanat
 
 
 def write_explanations(path: Path, title: str, found: Sequence[Explanation]) -> None:
-    """Draw a row for each hit: the picture, the attention of all words, and of the weightiest, as a PNG.
+    """Draw a row for each hit: the image, the attention of all words, and of the weightiest, as a PNG.
 
     Raises:
         SpaceError: the disk is full.
@@ -79,9 +79,9 @@ def write_explanations(path: Path, title: str, found: Sequence[Explanation]) -> 
     draw.text((_GAP, _GAP), title, _INK, font=bold)
     for row, one in enumerate(found):
         y = top + row * step
-        for column, (picture, label, faint) in enumerate(_panels(one)):
+        for column, (image, label, faint) in enumerate(_panels(one)):
             x = _GAP + column * (_SIDE + _GAP)
-            sheet.paste(picture, (x, y))
+            sheet.paste(image, (x, y))
             draw.text((x, y + _SIDE + 3), label, _INK, font=font)
             draw.text((x, y + _SIDE + 3 + _LINE), faint, _FAINT, font=font)
     with atomic_file(path) as stream:
@@ -91,27 +91,27 @@ def write_explanations(path: Path, title: str, found: Sequence[Explanation]) -> 
 def _panels(one: Explanation) -> list[tuple[Image.Image, str, str]]:
     hit = one.hit
     panels = [
-        (one.picture, f"{hit.rank}.  {hit.score:.3f}", hit.row.key[:30]),
-        (glowing(one.picture, one.whole), "all words", ""),
+        (one.image, f"{hit.rank}.  {hit.score:.3f}", hit.row.key[:30]),
+        (glowing(one.image, one.whole), "all words", ""),
     ]
     weightiest = np.argsort(-one.weights, kind="stable")[:_WORDS_SHOWN].tolist()
-    shown = [(glowing(one.picture, one.by_word[k]), one.words[k], f"weight {one.weights[k]:.0%}") for k in weightiest]
+    shown = [(glowing(one.image, one.by_word[k]), one.words[k], f"weight {one.weights[k]:.0%}") for k in weightiest]
     return panels + shown
 
 
-def glowing(picture: Image.Image, attention: np.ndarray) -> Image.Image:
-    """Lay attention `(g, g)` over a picture: the more, the brighter; the least of it leaves the picture dark."""
+def glowing(image: Image.Image, attention: np.ndarray) -> Image.Image:
+    """Lay attention `(g, g)` over an image: the more, the brighter; the least of it leaves the image dark."""
     spread = attention - attention.min()
     shares = np.uint8(255 * spread / max(float(spread.max()), 1e-12))
-    mask = Image.fromarray(shares).resize(picture.size, Image.Resampling.BICUBIC)
-    dark = Image.blend(picture, Image.new("RGB", picture.size), 0.35)
-    lit = Image.blend(picture, Image.new("RGB", picture.size, _GLOW), 0.6)
+    mask = Image.fromarray(shares).resize(image.size, Image.Resampling.BICUBIC)
+    dark = Image.blend(image, Image.new("RGB", image.size), 0.35)
+    lit = Image.blend(image, Image.new("RGB", image.size, _GLOW), 0.6)
     return Image.composite(lit, dark, mask)
 
 
 def _square(data: bytes, hit: Hit) -> Image.Image:
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            return ImageOps.fit(picture.convert("RGB"), (_SIDE, _SIDE))
+        with Image.open(io.BytesIO(data)) as image:
+            return ImageOps.fit(image.convert("RGB"), (_SIDE, _SIDE))
     except OSError as error:
         raise not_there(hit.row.shard, hit.row.key) from error

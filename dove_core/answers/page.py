@@ -1,4 +1,4 @@
-"""An answer as one HTML page that needs nothing else: pictures, what is known of them, and a map of their places."""
+"""An answer as one HTML page that needs nothing else: images, what is known of them, and a map of their places."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _ZOOM = 15
 
 @dataclass(frozen=True)
 class _Card:
-    """A hit as the page shows it: its picture as an address that holds it, and where a map on the web has its place."""
+    """A hit as the page shows it: its image as an address that holds it, and where a map on the web has its place."""
 
     hit: Hit
-    picture: str
+    image: str
     place: str
     address: str
 
 
 def write_page(path: Path, title: str, hits: Sequence[Hit], index: Searchable) -> None:
-    """Write one page with the pictures of all hits, and a map if any of them has a place.
+    """Write one page with the images of all hits, and a map if any of them has a place.
 
-    The page loads nothing. Pictures are JPEGs of at most 400 pixels a side. A marker and its pictures' cards light up
+    The page loads nothing. Images are JPEGs of at most 400 pixels a side. A marker and its images' cards light up
     together; links lead from one to the other where scripts do not run.
 
     Raises:
-        SearchIndexError: a picture is not there any more.
+        SearchIndexError: an image is not there any more.
         SpaceError: the disk is full.
         UsageError: the file cannot be written.
     """
@@ -59,22 +59,22 @@ def write_page(path: Path, title: str, hits: Sequence[Hit], index: Searchable) -
 
 
 def _card(hit: Hit, index: Searchable) -> _Card:
-    picture = _thumbnail(index.picture(hit.row), hit.row)
+    image = _thumbnail(index.image(hit.row), hit.row)
     if hit.row.place is None:
-        return _Card(hit, picture, "", "")
+        return _Card(hit, image, "", "")
     longitude, latitude = hit.row.place
     place = f"{abs(latitude):.4f}° {'NS'[latitude < 0]}, {abs(longitude):.4f}° {'EW'[longitude < 0]}"
     at = (quote(f"{latitude:.5f}"), quote(f"{longitude:.5f}"))
     address = f"https://www.openstreetmap.org/?mlat={at[0]}&mlon={at[1]}#map={_ZOOM}/{at[0]}/{at[1]}"
-    return _Card(hit, picture, place, address)
+    return _Card(hit, image, place, address)
 
 
 def _thumbnail(data: bytes, row: Row) -> str:
-    """Return a small picture as an address that holds it."""
+    """Return a small image as an address that holds it."""
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.draft("RGB", (_SIDE, _SIDE))
-            small = picture.convert("RGB")
+        with Image.open(io.BytesIO(data)) as image:
+            image.draft("RGB", (_SIDE, _SIDE))
+            small = image.convert("RGB")
     except (OSError, Image.DecompressionBombError) as error:
         raise not_there(row.shard, row.key) from error
     small.thumbnail((_SIDE, _SIDE))

@@ -1,4 +1,4 @@
-"""A contact sheet: the pictures of an answer in one PNG."""
+"""A contact sheet: the images of an answer in one PNG."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def _open(data: bytes, row: Row) -> Image.Image:
 
 
 def write_sheet(path: Path, title: str, hits: Sequence[Hit], index: Searchable, *, columns: int = 5) -> None:
-    """Draw hits row by row, each with rank, score and caption under its picture, as a PNG.
+    """Draw hits row by row, each with rank, score and caption under its image, as a PNG.
 
     Raises:
-        SearchIndexError: a picture is not there any more.
+        SearchIndexError: an image is not there any more.
         SpaceError: the disk is full.
     """
     font, bold = ImageFont.load_default(_FONT_SIZE), ImageFont.load_default(_FONT_SIZE + 6)
@@ -44,8 +44,8 @@ def write_sheet(path: Path, title: str, hits: Sequence[Hit], index: Searchable, 
     draw.text((_GAP, _GAP), title, _INK, font=bold)
     for k, hit in enumerate(hits):
         x, y = _GAP + k % columns * (_SIDE + _GAP), top + k // columns * (_SIDE + text_height + _GAP)
-        picture = _open(index.picture(hit.row), hit.row)
-        sheet.paste(ImageOps.fit(picture, (_SIDE, _SIDE)), (x, y))
+        image = _open(index.image(hit.row), hit.row)
+        sheet.paste(ImageOps.fit(image, (_SIDE, _SIDE)), (x, y))
         draw.text((x, y + _SIDE + 3), f"{hit.rank}.  {hit.score:.3f}  {hit.row.source or ''}", _INK, font=font)
         words = textwrap.wrap(hit.row.caption or hit.row.key, 38)[: _TEXT_LINES - 1]
         draw.multiline_text((x, y + _SIDE + 6 + _FONT_SIZE), "\n".join(words), _FAINT, font=font, spacing=2)

@@ -105,7 +105,7 @@ def load(
         if not str(error).startswith("DataLoader worker"):
             raise
         hint = "out of memory, or of /dev/shm (in a container: --shm-size)? Try fewer --workers, or --workers 0"
-        raise DataError(f"a process that reads pictures died: {error}", hint=hint) from error
+        raise DataError(f"a process that reads images died: {error}", hint=hint) from error
 
 
 def open_webdataset(folder: Path) -> Any:

@@ -14,16 +14,16 @@ from dove_core.files import json_bytes, parse_record, record_values
 from dove_core.places import Folder, Place
 
 OK = "ok"
-MISSING_PICTURE = "missing picture"
-DAMAGED_PICTURE = "damaged picture"
+MISSING_IMAGE = "missing picture"
+DAMAGED_IMAGE = "damaged picture"
 NO_CAPTION = "no caption"
 DUPLICATE_KEY = "duplicate key"
 MERGED = "merged"
-"""A further row of the same picture: its captions went to the first."""
-FAILED = (MISSING_PICTURE, DAMAGED_PICTURE)
+"""A further row of the same image: its captions went to the first."""
+FAILED = (MISSING_IMAGE, DAMAGED_IMAGE)
 """What may go better another time."""
 
-STATUSES = (OK, MISSING_PICTURE, DAMAGED_PICTURE, NO_CAPTION, DUPLICATE_KEY, MERGED)
+STATUSES = (OK, MISSING_IMAGE, DAMAGED_IMAGE, NO_CAPTION, DUPLICATE_KEY, MERGED)
 """What can become of an input row; only `ok` ones are in a tar."""
 
 FORMAT = 1
@@ -36,7 +36,7 @@ _HINT = "run `dove shard` again: finished shards are kept"
 class ShardMarker:
     """`00000.done`: a finished shard. `counts` is by status, `meta_problems` by reason, `examples` has one of each.
 
-    `fingerprint` covers all that decided its bytes, `rows_fingerprint` all but pictures and metadata.
+    `fingerprint` covers all that decided its bytes, `rows_fingerprint` all but images and metadata.
     """
 
     rows: int

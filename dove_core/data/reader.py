@@ -1,4 +1,4 @@
-"""The samples of a split's shards, read by number: a sidecar knows where in its tar each picture lies."""
+"""The samples of a split's shards, read by number: a sidecar knows where in its tar each image lies."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _HINT = "run `dove shard` again to mend it"
 
 @dataclass(frozen=True)
 class Record:
-    """One sample as it lies in its shard: the picture's bytes, its place in the tar, and all else in `sample`."""
+    """One sample as it lies in its shard: the image's bytes, its place in the tar, and all else in `sample`."""
 
     number: int
     shard: str
     offset: int
     size: int
-    picture: bytes
+    image: bytes
     sample: Sample
 
-    def without_picture(self) -> Record:
+    def without_image(self) -> Record:
         """Return the record with empty bytes, for what needs the metadata only."""
-        return replace(self, picture=b"")
+        return replace(self, image=b"")
 
 
 class Shards:

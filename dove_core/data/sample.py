@@ -1,4 +1,4 @@
-"""One picture with its captions and what is known of it, and the tar members it becomes."""
+"""One image with its captions and what is known of it, and the tar members it becomes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture's captions and metadata; its bytes travel apart.
+    """An image's captions and metadata; its bytes travel apart.
 
     `captions` maps a field's name to its cleaned captions, none empty. `box` is west, south, east, north in degrees.
     `time` is ISO 8601 as far as it is known: `2019`, `2019-07`, `2019-07-03` or `2019-07-03T10:20`.
@@ -95,7 +95,7 @@ def clean_captions(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def key_of(path: str) -> str:
-    """Return a picture's key: its stem in `[A-Za-z0-9_-]`, so that no dot can split it from its ending.
+    """Return an image's key: its stem in `[A-Za-z0-9_-]`, so that no dot can split it from its ending.
 
     A stem with other letters than ASCII's, or one too long for a tar header, gets a few digits of its hash at the end:
     `机场_1` and `港口_1` would be one key without them.

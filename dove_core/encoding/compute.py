@@ -115,7 +115,7 @@ def take_share(device: str, number: int, processes: int) -> None:
 def decodes_on_gpu(device: torch.device, decode: str) -> bool:
     """Tell whether JPEGs are decoded on the device: `cpu`, `gpu`, or `auto`.
 
-    `auto` asks the GPU where there are fewer cores than can feed it: it trains on about 3,000 pictures a second, and a
+    `auto` asks the GPU where there are fewer cores than can feed it: it trains on about 3,000 images a second, and a
     core decodes 430; with enough of them, decoding on the GPU would only take its time from training.
 
     Raises:

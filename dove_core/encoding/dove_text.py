@@ -3,7 +3,7 @@
 A query asked once should not wait for torch to be imported: that takes longer than all the rest. The arithmetic is that
 of `textual.py` and `attention.py`; a test holds both to the same numbers.
 
-Letters: T words, R regions, K pictures, D embedding width, h heads, d = D / h.
+Letters: T words, R regions, K images, D embedding width, h heads, d = D / h.
 """
 
 from __future__ import annotations
@@ -88,12 +88,12 @@ class PlainText:
         return PlainCaption(pooled / np.linalg.norm(pooled), pooled, query, weight)
 
     def attend(self, caption: PlainCaption, regions: np.ndarray) -> np.ndarray:
-        """Return how each word attends to the regions `V_R (K, R, D)` of pictures: `(K, h, T, R)`, sums of one."""
+        """Return how each word attends to the regions `V_R (K, R, D)` of images: `(K, h, T, R)`, sums of one."""
         key, _ = self._keys_and_values(regions)
         return _softmax(np.einsum("htd,krhd->khtr", caption.query, key, optimize=True))
 
     def score(self, caption: PlainCaption, regions: np.ndarray, fused: np.ndarray) -> np.ndarray:
-        """Return ROAM's scores `(K,)` of a caption with pictures.
+        """Return ROAM's scores `(K,)` of a caption with images.
 
         Args:
             caption: from `embed`.

@@ -1,4 +1,4 @@
-"""The one path from pictures and words to embeddings, for validation, eval, embed and query alike."""
+"""The one path from images and words to embeddings, for validation, eval, embed and query alike."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dove_core.config import ComputeConfig
 from dove_core.data.loader import load
 from dove_core.data.plan import SequentialPlan
 from dove_core.data.reader import Record, Shards
-from dove_core.data.sharding.picture import check_header
+from dove_core.data.sharding.image import check_header
 from dove_core.encoding.checkpoint import Checkpoint
 from dove_core.encoding.compute import choose_device, mixed, worker_count
 from dove_core.encoding.preprocess import fit, normalise
@@ -28,11 +28,11 @@ _CAPTIONS_AT_ONCE = 512
 T = TypeVar("T")
 Encode = Callable[[Tensor], tuple[ImageFeatures, Tensor]]
 _EncodedSamples = tuple[list[Record], list[Unusable], tuple[ImageFeatures, Tensor] | None]
-UNDECODABLE = "no picture that can be decoded"
+UNDECODABLE = "no image that can be decoded"
 
 
 class Embedded(NamedTuple):
-    """A batch: the samples that were embedded and their embeddings `(n, D)` float32; the pictures left out.
+    """A batch: the samples that were embedded and their embeddings `(n, D)` float32; the images left out.
 
     Where they are wanted, `regions (n, R, D)` and `fused (n, D)` float32, as `write_regions` takes them.
     """
@@ -79,32 +79,32 @@ class Embedder:
             raise UsageError(f"the model cannot be compiled here: {reason}", hint=hint) from error
         self._encode = encode
 
-    def embed_pictures(self, pictures: Sequence[tuple[bytes, str]]) -> ImageFeatures:
-        """Encode pictures given as (bytes, name).
+    def embed_images(self, images: Sequence[tuple[bytes, str]]) -> ImageFeatures:
+        """Encode images given as (bytes, name).
 
         Raises:
-            DataError: bytes that are no picture; the message has the name.
+            DataError: bytes that are no image; the message has the name.
         """
         size = self.checkpoint.config.image_size
-        return self._encode_images(torch.stack([fit(data, name, size) for data, name in pictures]))
+        return self._encode_images(torch.stack([fit(data, name, size) for data, name in images]))
 
-    def embed_regions(self, pictures: Sequence[tuple[bytes, str]]) -> np.ndarray:
-        """Return the regions `V_R (B, R, D)` float32 of pictures given as (bytes, name).
+    def embed_regions(self, images: Sequence[tuple[bytes, str]]) -> np.ndarray:
+        """Return the regions `V_R (B, R, D)` float32 of images given as (bytes, name).
 
         Raises:
-            DataError: bytes that are no picture; the message has the name.
+            DataError: bytes that are no image; the message has the name.
         """
         size = self.checkpoint.config.image_size
         with self._inference():
-            pixels = torch.stack([fit(data, name, size) for data, name in pictures])
+            pixels = torch.stack([fit(data, name, size) for data, name in images])
             return _floats(self._encode(self._normalised(pixels))[1])
 
     def embed_shards(
         self, shards: Shards, *, batch_size: int, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[list[Record], ImageFeatures]]:
-        """Encode the pictures `start` to `stop` of a split in order, read ahead by the workers.
+        """Encode the images `start` to `stop` of a split in order, read ahead by the workers.
 
-        Records come without their pictures' bytes.
+        Records come without their images' bytes.
 
         Raises:
             DataError: a shard is missing or damaged.
@@ -117,9 +117,9 @@ class Embedder:
             yield records, self._encode_images(pixels)
 
     def embed_samples(self, samples: Samples, *, batch_size: int, regions: bool = False) -> Iterator[Embedded]:
-        """Encode the pictures of one part of any input in order, read ahead by the workers.
+        """Encode the images of one part of any input in order, read ahead by the workers.
 
-        Records come without their pictures' bytes. While a batch is used, a GPU is at work on the next.
+        Records come without their images' bytes. While a batch is used, a GPU is at work on the next.
 
         Raises:
             DataError: the samples are `strict`, and one is damaged.
@@ -191,14 +191,14 @@ class Embedder:
 
 
 class _FitRecords:
-    """Decodes and fits the pictures of a batch in the worker that read them."""
+    """Decodes and fits the images of a batch in the worker that read them."""
 
     def __init__(self, size: int) -> None:
         self.size = size
 
     def __call__(self, records: list[Record], epoch: int) -> tuple[list[Record], Tensor]:
-        pixels = torch.stack([fit(r.picture, f"{r.shard}: {r.sample.path}", self.size) for r in records])
-        return [r.without_picture() for r in records], pixels
+        pixels = torch.stack([fit(r.image, f"{r.shard}: {r.sample.path}", self.size) for r in records])
+        return [r.without_image() for r in records], pixels
 
 
 class _FitSamples:
@@ -217,18 +217,18 @@ class _FitSamples:
                 unusable.append(fitted)
             elif isinstance(sample, Record):
                 pixels.append(fitted)
-                records.append(sample.without_picture())
+                records.append(sample.without_image())
         return records, torch.stack(pixels) if pixels else None, unusable
 
     def _fit(self, record: Record) -> Tensor | Unusable:
         name = f"{record.shard}: {record.sample.path}"
         if self.strict:
-            return fit(record.picture, name, self.size)
+            return fit(record.image, name, self.size)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow warns of odd files
-                check_header(record.picture)
-                return fit(record.picture, name, self.size)
+                check_header(record.image)
+                return fit(record.image, name, self.size)
         except DataError as error:
             return Unusable(UNDECODABLE, error.message if name in error.message else f"{name}: {error.message}")
         except Exception as error:  # on damaged files Pillow's readers raise nearly every kind there is
@@ -250,7 +250,7 @@ def _floats(x: Tensor) -> np.ndarray:
 
 
 def concatenated(parts: Sequence[ImageFeatures]) -> ImageFeatures:
-    """Join the features of several batches of pictures."""
+    """Join the features of several batches of images."""
     return ImageFeatures(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 

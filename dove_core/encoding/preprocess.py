@@ -1,4 +1,4 @@
-"""Picture bytes to the pixels that a model sees."""
+"""Image bytes to the pixels that a model sees."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _JPEG = b"\xff\xd8"
 
 
 class View(NamedTuple):
-    """How a picture is seen: a crop, its sides as shares of the picture's, then quarter turns, then a mirror."""
+    """How an image is seen: a crop, its sides as shares of the image's, then quarter turns, then a mirror."""
 
     top: float
     left: float
@@ -38,30 +38,30 @@ def is_jpeg(data: bytes) -> bool:
     return data.startswith(_JPEG)
 
 
-def picture_size(data: bytes, name: str) -> tuple[int, int]:
-    """Return height and width of a picture from its header.
+def image_size(data: bytes, name: str) -> tuple[int, int]:
+    """Return height and width of an image from its header.
 
     Raises:
-        DataError: the bytes are no picture.
+        DataError: the bytes are no image.
     """
     try:
         if is_jpeg(data):
             height, width, _, _ = simplejpeg.decode_jpeg_header(data)
             return height, width
-        with Image.open(io.BytesIO(data)) as picture:
-            return picture.height, picture.width
+        with Image.open(io.BytesIO(data)) as image:
+            return image.height, image.width
     except (ValueError, OSError, Image.DecompressionBombError) as error:
         raise _broken(name, error) from error
 
 
 def decode(data: bytes, name: str, *, least: tuple[int, int] = (1 << 30, 1 << 30)) -> Tensor:
-    """Decode a picture to `(3, H, W)` uint8 RGB: JPEGs by libjpeg-turbo, everything else that Pillow reads by Pillow.
+    """Decode an image to `(3, H, W)` uint8 RGB: JPEGs by libjpeg-turbo, everything else that Pillow reads by Pillow.
 
     A JPEG whose half, quarter or eighth still has `least` (height, width) pixels is decoded at that scale, which is
     faster than making the whole smaller afterwards, and differs from that by less than its own losses.
 
     Raises:
-        DataError: the bytes are no picture; `name` says whose they are.
+        DataError: the bytes are no image; `name` says whose they are.
     """
     try:
         if is_jpeg(data):
@@ -94,22 +94,22 @@ def decode_jpegs(encoded: Sequence[Tensor], device: torch.device) -> list[Tensor
 
 
 def fit(data: bytes, name: str, size: int) -> Tensor:
-    """Decode a picture and bring it to `(3, size, size)` uint8: shorter side to `size`, middle kept.
+    """Decode an image and bring it to `(3, size, size)` uint8: shorter side to `size`, middle kept.
 
     Raises:
-        DataError: the bytes are no picture.
+        DataError: the bytes are no image.
     """
-    height, width = picture_size(data, name)
+    height, width = image_size(data, name)
     side = min(height, width)
     middle = View((height - side) / 2 / height, (width - side) / 2 / width, side / height, side / width)
     return look(decode(data, name, least=least_pixels(middle, size)), middle, size)
 
 
 def draw_view(height: int, width: int, random: np.random.Generator, *, crop_scale: float, turn: bool) -> View:
-    """Draw a random crop of a picture and, with `turn`, one of the square's 8 symmetries.
+    """Draw a random crop of an image and, with `turn`, one of the square's 8 symmetries.
 
-    The crop keeps between `crop_scale` and all of the area, at an aspect between 4:5 and 5:4 where the picture allows.
-    An aerial picture has no upper side, so quarter turns and mirrors lose nothing.
+    The crop keeps between `crop_scale` and all of the area, at an aspect between 4:5 and 5:4 where the image allows.
+    An aerial image has no upper side, so quarter turns and mirrors lose nothing.
     """
     area = height * width * random.uniform(crop_scale, 1.0)
     aspect = np.exp(random.uniform(-1, 1) * np.log(1.25)) if crop_scale < 1 else width / height
@@ -121,15 +121,15 @@ def draw_view(height: int, width: int, random: np.random.Generator, *, crop_scal
 
 
 def least_pixels(view: View, size: int) -> tuple[int, int]:
-    """Return the height and width at which a picture's crop still has `size` pixels either way."""
+    """Return the height and width at which an image's crop still has `size` pixels either way."""
     return int(np.ceil(size / view.height)), int(np.ceil(size / view.width))
 
 
-def look(picture: Tensor, view: View, size: int) -> Tensor:
+def look(image: Tensor, view: View, size: int) -> Tensor:
     """Bring `(3, H, W)` uint8, on any device, to the `(3, size, size)` that a view shows."""
-    height, width = picture.shape[-2:]
+    height, width = image.shape[-2:]
     top, left = round(view.top * height), round(view.left * width)
-    part = picture[:, top : top + max(1, round(view.height * height)), left : left + max(1, round(view.width * width))]
+    part = image[:, top : top + max(1, round(view.height * height)), left : left + max(1, round(view.width * width))]
     if part.shape[1:] != (size, size):
         part = T.resize(part, [size, size], interpolation=T.InterpolationMode.BICUBIC, antialias=True)
     part = torch.rot90(part, view.turns, (1, 2)) if view.turns else part
@@ -137,7 +137,7 @@ def look(picture: Tensor, view: View, size: int) -> Tensor:
 
 
 def _broken(name: str, error: Exception) -> DataError:
-    return DataError(f"{name} cannot be decoded: {error}", hint="it is damaged, or no picture that Pillow can read")
+    return DataError(f"{name} cannot be decoded: {error}", hint="it is damaged, or no image that Pillow can read")
 
 
 def _by_channel(values: Sequence[float], device: torch.device) -> Tensor:
@@ -152,9 +152,9 @@ def normalise(pixels: Tensor) -> Tensor:
 
 
 def jitter(pixels: Tensor, strength: float) -> Tensor:
-    """Change saturation, contrast and brightness of each picture by factors between 1 - `strength` and 1 + `strength`.
+    """Change saturation, contrast and brightness of each image by factors between 1 - `strength` and 1 + `strength`.
 
-    `(B, 3, S, S)` uint8 on any device to the same; chance is torch's own. The whole batch at once: a picture alone
+    `(B, 3, S, S)` uint8 on any device to the same; chance is torch's own. The whole batch at once: an image alone
     would cost a worker more than its decoding.
     """
     factors = 1 + strength * (2 * torch.rand(3, len(pixels), 1, 1, 1, device=pixels.device) - 1)

@@ -1,4 +1,4 @@
-"""Zero-shot classification: pure functions of the scores of pictures and classes."""
+"""Zero-shot classification: pure functions of the scores of images and classes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 class ClassificationScores:
     """Accuracy in percent.
 
-    `per_class` is the share of each class's pictures that were recognised (recall), NaN for a class without pictures;
-    `confusion[i, j]` counts pictures of class i that were taken for class j; `taken_for (N,)` has each picture's class.
+    `per_class` is the share of each class's images that were recognised (recall), NaN for a class without images;
+    `confusion[i, j]` counts images of class i that were taken for class j; `taken_for (N,)` has each image's class.
     """
 
     top_1: float
@@ -24,7 +24,7 @@ class ClassificationScores:
 
     @property
     def mean_per_class(self) -> float:
-        """Return the mean over the classes that have pictures: each class counts alike."""
+        """Return the mean over the classes that have images: each class counts alike."""
         return float(np.nanmean(self.per_class))
 
     def to_json(self) -> dict[str, float]:
@@ -45,14 +45,14 @@ def write_prompts(classes: Sequence[str], templates: Sequence[str]) -> list[list
 
 
 def classify(scores: np.ndarray, labels: np.ndarray, *, tie: float = 0.0) -> ClassificationScores:
-    """Score pictures against classes.
+    """Score images against classes.
 
-    A picture counts as recognised if its class alone scores highest: what ties with it, or is lower by no more than
+    An image counts as recognised if its class alone scores highest: what ties with it, or is lower by no more than
     `tie`, ranks before it. It is taken for the best of the other classes then.
 
     Args:
         scores: `(N, C)`, finite.
-        labels: `(N,)`, the number of each picture's class.
+        labels: `(N,)`, the number of each image's class.
         tie: see above.
 
     Raises:

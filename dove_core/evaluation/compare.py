@@ -48,7 +48,7 @@ class Comparison:
 def compare(first: Path, second: Path) -> Comparison:
     """Compare two files of `dove eval --json`: retrieval by mean recall, classification by top-1 accuracy.
 
-    The half widths of two independent 95 % intervals add up in squares. Two models on the same pictures are not
+    The half widths of two independent 95 % intervals add up in squares. Two models on the same images are not
     independent, so this errs on the side of calling a difference chance.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A split's pictures and captions to features and pair scores: in this process, or in several that share the pictures.
+"""A split's images and captions to features and pair scores: in this process, or in several that share the images.
 
 Shares are cut between batches, so that every batch, and with it every number, is the same however many processes work.
 """
@@ -27,7 +27,7 @@ from dove_core.places import Location
 from dove_core.processes import Share
 
 _ROWS = 64
-"""Shares begin at multiples of this many batches' pictures too: pairs are scored in blocks of so many rows."""
+"""Shares begin at multiples of this many batches' images too: pairs are scored in blocks of so many rows."""
 
 
 def encode_split(
@@ -40,7 +40,7 @@ def encode_split(
     lean: bool = False,
     report: Report = silent,
 ) -> EncodedSplit:
-    """Encode a split's pictures and distinct captions, each with `prefix` before it, once each.
+    """Encode a split's images and distinct captions, each with `prefix` before it, once each.
 
     Captions are of `field`, or of the one that the model reads. With `lean` only what the global score needs is kept.
 
@@ -48,8 +48,8 @@ def encode_split(
         DataError: no sample has a caption in the model's field.
     """
     texts, distinct, owners = _texts(embedder, shards, field)
-    report(Started("encoding", len(shards), "pictures"))
-    images = _encode_pictures(embedder, shards, batch_size, 0, len(shards), lean, report)
+    report(Started("encoding", len(shards), "images"))
+    images = _encode_images(embedder, shards, batch_size, 0, len(shards), lean, report)
     captions = embedder.embed_captions([prefix + text for text in texts], lean=lean)
     return EncodedSplit(images, captions, distinct, owners, texts)
 
@@ -88,7 +88,7 @@ def encode_in_tasks(
         hold_to_gpus(embedder.device, count)
     share = executor.share(compute.device, count)
     texts, distinct, owners = _texts(embedder, shards, evaluation.caption_field)
-    report(Started("encoding and scoring" if evaluation.pairwise else "encoding", len(shards), "pictures"))
+    report(Started("encoding and scoring" if evaluation.pairwise else "encoding", len(shards), "images"))
     job = _Job(checkpoint, shards.folder, evaluation, compute, share)
     parts: dict[int, tuple[list[np.ndarray], np.ndarray | None]] = {}
     lost = "out of memory? Try fewer --gpus, or a smaller --batch-size"
@@ -109,20 +109,20 @@ def encode_in_tasks(
     return EncodedSplit(images, captions, distinct, owners, texts), np.concatenate(pairs) if pairs else None
 
 
-def shares_of(pictures: int, batch_size: int, count: int) -> list[tuple[int, int, int]]:
-    """Return number, first picture and end of `count` shares or fewer, cut where batches and blocks of pairs end."""
+def shares_of(images: int, batch_size: int, count: int) -> list[tuple[int, int, int]]:
+    """Return number, first image and end of `count` shares or fewer, cut where batches and blocks of pairs end."""
     unit = int(np.lcm(batch_size, _ROWS))
-    units = -(-pictures // unit)
-    cuts = [min(pictures, unit * (units * k // count)) for k in range(count + 1)]
+    units = -(-images // unit)
+    cuts = [min(images, unit * (units * k // count)) for k in range(count + 1)]
     return [(k, a, b) for k, (a, b) in enumerate(pairwise(cuts)) if b > a]
 
 
 def _do_share(job: _Job, share: tuple[int, int, int]) -> tuple[list[np.ndarray], np.ndarray | None]:
-    """Encode the pictures of one share, and score them with all captions if pairs are wanted."""
+    """Encode the images of one share, and score them with all captions if pairs are wanted."""
     number, start, stop = share
     compute = in_task(job.compute, job.share, number)
     embedder, shards = Embedder(load_checkpoint(job.checkpoint), compute), Shards(job.shards)
-    images = _encode_pictures(embedder, shards, job.evaluation.batch_size, start, stop, False, silent)
+    images = _encode_images(embedder, shards, job.evaluation.batch_size, start, stop, False, silent)
     scores = None
     if job.evaluation.pairwise:
         texts, _, _ = _texts(embedder, shards, job.evaluation.caption_field)
@@ -133,7 +133,7 @@ def _do_share(job: _Job, share: tuple[int, int, int]) -> tuple[list[np.ndarray],
     return [part.float().cpu().numpy() for part in images], scores
 
 
-def _encode_pictures(
+def _encode_images(
     embedder: Embedder, shards: Shards, batch_size: int, start: int, stop: int, lean: bool, report: Report
 ) -> ImageFeatures:
     parts = []
@@ -144,7 +144,7 @@ def _encode_pictures(
 
 
 def _texts(embedder: Embedder, shards: Shards, field: str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Return the distinct captions, for each caption its number among them, and for each the number of its picture."""
+    """Return the distinct captions, for each caption its number among them, and for each the number of its image."""
     field = shards.choose_field(field or embedder.checkpoint.config.caption_field)
     of_each: Sequence[list[str]] = list(shards.captions(field))
     texts = [text for own in of_each for text in own]

@@ -30,7 +30,7 @@ class Evaluation:
     model: str
     protocol: str
     prefix: str
-    pictures: int
+    images: int
     captions: int
     texts: int
     rerank: int
@@ -50,7 +50,7 @@ class Evaluation:
             "protocol": self.protocol,
             "ties": "pessimistic",
             "caption_prefix": self.prefix,
-            "pictures": self.pictures,
+            "pictures": self.images,
             "captions": self.captions,
             "texts": self.texts,
             "rerank": self.rerank,
@@ -91,7 +91,7 @@ def evaluate(
         model=embedder.checkpoint.fingerprint,
         protocol=protocol,
         prefix=evaluation.prefix,
-        pictures=len(encoded.images.embedding),
+        images=len(encoded.images.embedding),
         captions=len(encoded.owners),
         texts=len(encoded.texts(protocol)[0]),
         rerank=evaluation.rerank,

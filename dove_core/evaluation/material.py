@@ -1,10 +1,10 @@
-"""What can be evaluated besides shards: captions or labels with pictures, in any form that people have them.
+"""What can be evaluated besides shards: captions or labels with images, in any form that people have them.
 
-Everything becomes shards in a passing folder, so that there is one path from pictures to numbers. The forms:
+Everything becomes shards in a passing folder, so that there is one path from images to numbers. The forms:
 
-- a zip or folder of pictures, and a CSV or Karpathy JSON beside it;
+- a zip or folder of images, and a CSV or Karpathy JSON beside it;
 - a zip or folder with the CSV in it, and perhaps `classnames.txt`: SkyScript's benchmark sets;
-- a zip or folder of pictures in folders named like their classes.
+- a zip or folder of images in folders named like their classes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from dove_core.config import ShardConfig
-from dove_core.data.sharding.archives import index_pictures, picture_places
+from dove_core.data.sharding.archives import image_places, index_images
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.data.sharding.skyscript import PATH_COLUMNS, split_of
 from dove_core.errors import DataError, UsageError
@@ -55,10 +55,10 @@ def sharded(
     class_names: Path | None = None,
     report: Report = silent,
 ) -> Iterator[Material]:
-    """Make shards of pictures with captions or labels; they last as long as the context.
+    """Make shards of images with captions or labels; they last as long as the context.
 
     Args:
-        images: a zip or folder of pictures.
+        images: a zip or folder of images.
         captions: a CSV or Karpathy JSON; without it, one is looked for in `images`, and else folders are classes.
         split: which split of a JSON, and of several CSVs in `images`; empty: what the CSV's name says, else `test`.
         label_field: the column that holds labels, where it is not `label`; a CSV without captions needs none.
@@ -66,7 +66,7 @@ def sharded(
         report: hears what is left out.
 
     Raises:
-        DataError: files are missing or unreadable, labels do not fit the classes, or too many pictures are broken.
+        DataError: files are missing or unreadable, labels do not fit the classes, or too many images are broken.
         UsageError: `split` is none of a JSON's.
     """
     with tempfile.TemporaryDirectory(prefix="dove-") as folder:
@@ -78,7 +78,7 @@ def sharded(
             label = _label_column(table, names or class_names, label_field)
             if label:
                 table = _labels(table, label, names or class_names, scratch, report)
-        name = re.sub(r"[^\w.-]", "_", images.absolute().name.removesuffix(".zip")) or "pictures"
+        name = re.sub(r"[^\w.-]", "_", images.absolute().name.removesuffix(".zip")) or "images"
         wanted = split or (_split_in_name(captions) if captions else "") or "test"
         out = scratch / "shards" / name
         config = ShardConfig(max_bad=1.0)  # what cannot be used is left out and counted, as everywhere
@@ -111,7 +111,7 @@ def _quiet(report: Report) -> Report:
 
 
 def _found_inside(images: Path, scratch: Path, split: str, label_field: str) -> tuple[Path | None, Path | None]:
-    """Return copies of the CSV and of the list of classes that lie among the pictures, None where there is none."""
+    """Return copies of the CSV and of the list of classes that lie among the images, None where there is none."""
     texts = _texts_inside(images)
     tables = [name for name in texts if name.lower().endswith(".csv")]
     if len(tables) > 1:
@@ -140,7 +140,7 @@ def _texts_inside(images: Path) -> list[str]:
         except FileNotFoundError:
             raise DataError(f"{images} does not exist", hint="give a zip or a folder: --images PLACE") from None
         except (OSError, zipfile.BadZipFile) as error:
-            hint = "give a zip or a folder of pictures; a zip that broke off has to be fetched again"
+            hint = "give a zip or a folder of images; a zip that broke off has to be fetched again"
             raise DataError(f"{images} cannot be read as a zip: {error}", hint=hint) from error
     is_text = re.compile(r"(?i)(?:\.csv|(?:^|/)classnames[^/]*\.txt)$")
     return [name for name in names if is_text.search(name) and not name.startswith("__MACOSX/")]
@@ -157,16 +157,16 @@ def _copied(images: Path, name: str, scratch: Path) -> Path:
 
 
 def _table_of_folders(images: Path, scratch: Path, report: Report) -> Path:
-    """Write a table of pictures whose folders are named like their classes.
+    """Write a table of images whose folders are named like their classes.
 
     Raises:
         DataError: there are less than two such folders.
     """
-    pictures = index_pictures(picture_places(images))
-    names = [pictures.name(entry) for entry in range(len(pictures))]
+    found = index_images(image_places(images))
+    names = [found.name(entry) for entry in range(len(found))]
     folders = [PurePosixPath(name).parent.name for name in names]
     if len(set(folders)) < 2:
-        message = f"{images} holds neither a CSV nor pictures in folders named like their classes"
+        message = f"{images} holds neither a CSV nor images in folders named like their classes"
         raise DataError(message, hint="give captions or labels: --captions FILE")
     words = {folder: in_words(folder) for folder in folders}
     if len(set(words.values())) < len(words):

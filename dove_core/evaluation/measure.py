@@ -49,7 +49,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Source:
-    """What to measure on: shards, or pictures with or without captions (and which split of them), or a suite."""
+    """What to measure on: shards, or images with or without captions (and which split of them), or a suite."""
 
     shards: Location | None = None
     images: Path | None = None
@@ -110,7 +110,7 @@ def measure_shards(request: Request, shards: Location, *, report: Report = silen
 def measure_images(
     request: Request, images: Path, captions: Path | None = None, *, split: str = "", report: Report = silent
 ) -> Measured:
-    """Measure on pictures with captions, labels, or folders named like classes; `material.sharded` says the forms.
+    """Measure on images with captions, labels, or folders named like classes; `material.sharded` says the forms.
 
     Raises:
         DoveError: as in `sharded` and `measure_shards`.

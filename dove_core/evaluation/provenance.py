@@ -41,24 +41,24 @@ def provenance_of(checkpoint: Location, shards: Shards, command: str) -> dict[st
 def what_it_saw(checkpoint: Location, shards: Shards) -> str:
     """Return how a checkpoint knows a split: `trained on`, `chosen on`, an empty text if not at all.
 
-    `unknown` if it lies in no run folder, which alone could tell. Pictures are known again by key and size, whatever
+    `unknown` if it lies in no run folder, which alone could tell. Images are known again by key and size, whatever
     shards or split they lie in.
     """
     place = place_of(settled_folder(checkpoint).resolve() if isinstance(checkpoint, Path) else checkpoint)
     try:
         settings: dict[str, Any] = json.loads(place.parent.read("settings.json"))
         data = settings["data"]
-        if data == shards.manifest.fingerprint or _shares_pictures(located(settings["shards"], place.cache), shards):
+        if data == shards.manifest.fingerprint or _shares_images(located(settings["shards"], place.cache), shards):
             return "trained on"
         chosen = settings["validation"]
     except (OSError, ValueError, KeyError, TypeError):
         return "unknown"
-    is_chosen = chosen and place.name == "best" and _shares_pictures(located(chosen, place.cache), shards)
+    is_chosen = chosen and place.name == "best" and _shares_images(located(chosen, place.cache), shards)
     return "chosen on" if is_chosen else ""
 
 
-def _shares_pictures(folder: Location, shards: Shards) -> bool:
-    """Tell whether more than one in a hundred of a split's pictures lie in the shards in a folder, too."""
+def _shares_images(folder: Location, shards: Shards) -> bool:
+    """Tell whether more than one in a hundred of a split's images lie in the shards in a folder, too."""
     try:
         other = Shards(folder)
     except (DataError, UsageError, DownloadError):

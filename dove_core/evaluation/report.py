@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page that needs nothing else: tables, curves, queries with their pictures, confusions."""
+"""An evaluation as one HTML page that needs nothing else: tables, curves, queries with their images, confusions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Section:
     result: Mapping[str, Any]
     curves: Mapping[str, Mapping[str, Sequence[float]]]
     texts: Sequence[Mapping[str, Any]] = ()
-    pictures: Sequence[Mapping[str, Any]] = ()
+    images: Sequence[Mapping[str, Any]] = ()
     wrong: Sequence[Mapping[str, Any]] = ()
 
     @property
@@ -67,14 +67,14 @@ def _retrieval(measured: Evaluation, shards: Shards) -> Section:
     curves = {name: _curves(row) for name, row in measured.ranked.items()}
     last = list(measured.ranked.values())[-1]
     return Section(
-        measured.to_json(), curves, _text_queries(measured, last, shards), _picture_queries(measured, last, shards)
+        measured.to_json(), curves, _text_queries(measured, last, shards), _image_queries(measured, last, shards)
     )
 
 
 def _curves(row: RankedRow) -> dict[str, list[float]]:
     """Return recall in percent at 1, 2, ... for both ways."""
     found = {}
-    for way, ranks in (("image_to_text", row.ranks.picture_ranks), ("text_to_image", row.ranks.text_ranks)):
+    for way, ranks in (("image_to_text", row.ranks.image_ranks), ("text_to_image", row.ranks.text_ranks)):
         counts = np.bincount(np.minimum(ranks, _CURVE + 1), minlength=_CURVE + 2)[1 : _CURVE + 1]
         found[way] = (100 * counts.cumsum() / max(1, len(ranks))).tolist()
     return found
@@ -95,30 +95,30 @@ def _text_queries(measured: Evaluation, row: RankedRow, shards: Shards) -> list[
     _, alone = np.unique(columns[row.ranks.texts], return_index=True)  # equal texts are shown once
     for place in _best_and_worst(row.ranks.text_ranks, alone):
         text = int(row.ranks.texts[place])
-        own = int(belonging.pictures[belonging.texts == text][0])
-        first = int(row.first_picture[columns[text]])
+        own = int(belonging.images[belonging.texts == text][0])
+        first = int(row.first_image[columns[text]])
         found.append(
             {
                 "text": split.words[columns[text]],
                 "rank": int(row.ranks.text_ranks[place]),
-                "own": _picture(shards, own),
-                "first": _picture(shards, first) if first != own else None,
+                "own": _image(shards, own),
+                "first": _image(shards, first) if first != own else None,
             }
         )
     return found
 
 
-def _picture_queries(measured: Evaluation, row: RankedRow, shards: Shards) -> list[dict[str, Any]]:
+def _image_queries(measured: Evaluation, row: RankedRow, shards: Shards) -> list[dict[str, Any]]:
     split = measured.encoded
     found = []
-    for place in _best_and_worst(row.ranks.picture_ranks, np.arange(len(row.ranks.pictures))):
-        number = int(row.ranks.pictures[place])
+    for place in _best_and_worst(row.ranks.image_ranks, np.arange(len(row.ranks.images))):
+        number = int(row.ranks.images[place])
         own = dict.fromkeys(split.words[k] for k in split.distinct[split.owners == number])
         first = split.words[int(row.first_caption[number])]
         found.append(
             {
-                "picture": _picture(shards, number),
-                "rank": int(row.ranks.picture_ranks[place]),
+                "image": _image(shards, number),
+                "rank": int(row.ranks.image_ranks[place]),
                 "own": list(own),
                 "first": first,
                 "is_own": first in own,
@@ -142,18 +142,18 @@ def _classification(measured: ZeroShot, shards: Shards) -> Section:
                 "is": measured.classes[int(true)],
                 "taken_for": measured.classes[int(taken)],
                 "count": int(others[true, taken]),
-                "picture": _picture(shards, int(examples[0])),
+                "image": _image(shards, int(examples[0])),
             }
         )
     return Section(measured.to_json(), {}, wrong=wrong)
 
 
-def _picture(shards: Shards, number: int) -> str:
-    """Return a small picture as an address that holds it."""
+def _image(shards: Shards, number: int) -> str:
+    """Return a small image as an address that holds it."""
     record = shards.read(number)
     try:
-        with Image.open(io.BytesIO(record.picture)) as picture:
-            small = picture.convert("RGB")
+        with Image.open(io.BytesIO(record.image)) as image:
+            small = image.convert("RGB")
     except (OSError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{record.shard}: {record.sample.path} cannot be decoded: {error}", hint="run `dove shard` again"

@@ -1,14 +1,14 @@
 """Ranks and recall of score matrices: pure functions of the scores and of who belongs to whom.
 
-A matrix has N pictures and M texts. A picture's rank is that of the best of its own texts among all foreign ones, a
-text's rank that of the best of its own pictures. What scores as high as the best of one's own counts as ranked before
+A matrix has N images and M texts. An image's rank is that of the best of its own texts among all foreign ones, a
+text's rank that of the best of its own images. What scores as high as the best of one's own counts as ranked before
 it: ties take the pessimistic rank.
 
 Two protocols, which differ in what the texts are:
 
 - `captions-5` (RSICD, RSITMD, UCM-captions, Sydney): every caption is a text of its own, so an equal caption of another
-  picture is a miss. Recall at 1, 5 and 10, and their mean over both ways (mR).
-- `unique-text` (SkyScript): every distinct caption is one text, which may belong to many pictures; any of them is a
+  image is a miss. Recall at 1, 5 and 10, and their mean over both ways (mR).
+- `unique-text` (SkyScript): every distinct caption is one text, which may belong to many images; any of them is a
   hit. Recall at 1, 5, 10 and 100, and their mean.
 """
 
@@ -30,24 +30,24 @@ Blocks = Callable[[], Iterable[tuple[int, np.ndarray]]]
 
 @dataclass(frozen=True)
 class Belonging:
-    """Who belongs to whom: text `texts[k] (P,)` to picture `pictures[k] (P,)`, by picture in ascending order."""
+    """Who belongs to whom: text `texts[k] (P,)` to image `images[k] (P,)`, by image in ascending order."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     texts: np.ndarray
 
     @classmethod
-    def of(cls, pictures: np.ndarray, texts: np.ndarray) -> Belonging:
-        """Order pairs by their picture, each once."""
-        pairs = np.unique(np.stack((pictures, texts), axis=1), axis=0)
+    def of(cls, images: np.ndarray, texts: np.ndarray) -> Belonging:
+        """Order pairs by their image, each once."""
+        pairs = np.unique(np.stack((images, texts), axis=1), axis=0)
         return cls(pairs[:, 0], pairs[:, 1])
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Ranks from 1, of the pictures and of the texts that have somebody; `pictures`, `texts` say whose they are."""
+    """Ranks from 1, of the images and of the texts that have somebody; `images`, `texts` say whose they are."""
 
-    pictures: np.ndarray
-    picture_ranks: np.ndarray
+    images: np.ndarray
+    image_ranks: np.ndarray
     texts: np.ndarray
     text_ranks: np.ndarray
 
@@ -59,34 +59,34 @@ def rank(blocks: Blocks, shape: tuple[int, int], belonging: Belonging, *, tie: f
         blocks: gives the matrix; called twice, and must give the same numbers.
         shape: `(N, M)`.
         belonging: who belongs to whom.
-        tie: scores that are lower by no more than this still tie. Equal pictures get scores that differ in the last
+        tie: scores that are lower by no more than this still tie. Equal images get scores that differ in the last
             bits, depending on what shared their batch.
 
     Raises:
         ValueError: a score is not finite (NaN would compare as a perfect rank), or shapes do not fit.
     """
-    best_text, best_picture = np.full(shape[0], -np.inf), np.full(shape[1], -np.inf)
+    best_text, best_image = np.full(shape[0], -np.inf), np.full(shape[1], -np.inf)
     seen = 0
     for start, scores in blocks():
         _hold(scores, shape)
-        own = slice(*np.searchsorted(belonging.pictures, (start, start + len(scores))))
-        rows, columns = belonging.pictures[own], belonging.texts[own]
+        own = slice(*np.searchsorted(belonging.images, (start, start + len(scores))))
+        rows, columns = belonging.images[own], belonging.texts[own]
         values = scores[rows - start, columns]
         np.maximum.at(best_text, rows, values)
-        np.maximum.at(best_picture, columns, values)
+        np.maximum.at(best_image, columns, values)
         seen += len(scores)
     if seen != shape[0]:
         raise ValueError(f"the blocks have {seen} rows, not {shape[0]}")
-    before_text, before_picture = np.zeros(shape[0], np.int64), np.zeros(shape[1], np.int64)
+    before_text, before_image = np.zeros(shape[0], np.int64), np.zeros(shape[1], np.int64)
     for start, scores in blocks():
-        own = slice(*np.searchsorted(belonging.pictures, (start, start + len(scores))))
+        own = slice(*np.searchsorted(belonging.images, (start, start + len(scores))))
         foreign = np.ones(scores.shape, bool)
-        foreign[belonging.pictures[own] - start, belonging.texts[own]] = False
+        foreign[belonging.images[own] - start, belonging.texts[own]] = False
         stop = start + len(scores)
         before_text[start:stop] = ((scores >= best_text[start:stop, None] - tie) & foreign).sum(axis=1)
-        before_picture += ((scores >= best_picture[None] - tie) & foreign).sum(axis=0)
-    pictures, texts = np.flatnonzero(np.isfinite(best_text)), np.flatnonzero(np.isfinite(best_picture))
-    return Ranks(pictures, 1 + before_text[pictures], texts, 1 + before_picture[texts])
+        before_image += ((scores >= best_image[None] - tie) & foreign).sum(axis=0)
+    images, texts = np.flatnonzero(np.isfinite(best_text)), np.flatnonzero(np.isfinite(best_image))
+    return Ranks(images, 1 + before_text[images], texts, 1 + before_image[texts])
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class RetrievalScores:
     """Recall in percent at each K, both ways, with what else the ranks say.
 
     `median_rank` and `mean_rank` are by way (`image_to_text`, `text_to_image`); `interval` holds the 2.5th and 97.5th
-    percentile of the mean recall over bootstrap samples of the pictures, None where none were drawn.
+    percentile of the mean recall over bootstrap samples of the images, None where none were drawn.
     """
 
     image_to_text: Mapping[int, float]
@@ -125,17 +125,17 @@ class RetrievalScores:
 def score(
     by_row: Ranks, by_column: Ranks, belonging: Belonging, at: tuple[int, ...], *, samples: int = 0, seed: int = 0
 ) -> RetrievalScores:
-    """Return recall at each K of `at`: of the pictures by one ranking, of the texts by another or the same.
+    """Return recall at each K of `at`: of the images by one ranking, of the texts by another or the same.
 
     Args:
-        by_row: ranks of which the pictures' count.
+        by_row: ranks of which the images' count.
         by_column: ranks of which the texts' count.
         belonging: who belongs to whom.
         at: the Ks.
         samples: bootstrap samples for the interval; 0 for none.
         seed: of the samples.
     """
-    ranks = {"image_to_text": by_row.picture_ranks, "text_to_image": by_column.text_ranks}
+    ranks = {"image_to_text": by_row.image_ranks, "text_to_image": by_column.text_ranks}
     recalls = {way: {k: 100 * float(np.mean(found <= k)) for k in at} for way, found in ranks.items()}
     return RetrievalScores(
         **recalls,
@@ -148,20 +148,20 @@ def score(
 def _interval(
     by_row: Ranks, by_column: Ranks, belonging: Belonging, at: tuple[int, ...], samples: int, seed: int
 ) -> tuple[float, float]:
-    """Draw pictures with replacement, each with its texts; who competes stays the same."""
-    place = np.searchsorted(by_row.pictures, belonging.pictures)  # who has a text is ranked
+    """Draw images with replacement, each with its texts; who competes stays the same."""
+    place = np.searchsorted(by_row.images, belonging.images)  # who has a text is ranked
     text_place = np.searchsorted(by_column.texts, belonging.texts)
-    share = 1 / np.bincount(text_place)[text_place]  # a text of several pictures comes with each of them in part
-    picture_hits = (by_row.picture_ranks[:, None] <= np.array(at)).astype(np.float64)
-    text_hits, text_counts = np.zeros_like(picture_hits), np.zeros(len(picture_hits))
+    share = 1 / np.bincount(text_place)[text_place]  # a text of several images comes with each of them in part
+    image_hits = (by_row.image_ranks[:, None] <= np.array(at)).astype(np.float64)
+    text_hits, text_counts = np.zeros_like(image_hits), np.zeros(len(image_hits))
     np.add.at(text_hits, place, (by_column.text_ranks[text_place, None] <= np.array(at)) * share[:, None])
     np.add.at(text_counts, place, share)
-    random, count = np.random.default_rng(seed), len(picture_hits)
+    random, count = np.random.default_rng(seed), len(image_hits)
     means = np.empty(samples)
     for k in range(samples):
         times = np.bincount(random.integers(count, size=count), minlength=count).astype(np.float64)
-        pictures, texts = times @ picture_hits / count, times @ text_hits / (times @ text_counts)
-        means[k] = 100 * np.mean([pictures.mean(), texts.mean()])
+        images, texts = times @ image_hits / count, times @ text_hits / (times @ text_counts)
+        means[k] = 100 * np.mean([images.mean(), texts.mean()])
     low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)
 
@@ -171,8 +171,8 @@ def recall(scores: np.ndarray, owners: np.ndarray, *, by_column: np.ndarray | No
 
     Args:
         scores: `(N, M)`, finite.
-        owners: `(M,)`, for each caption the number of its picture.
-        by_column: scores that rank the pictures of a caption, where those differ (re-ranking); else `scores` does.
+        owners: `(M,)`, for each caption the number of its image.
+        by_column: scores that rank the images of a caption, where those differ (re-ranking); else `scores` does.
 
     Raises:
         ValueError: shapes do not fit, or a score is not finite.

@@ -24,14 +24,14 @@ _BLOCK = 1 << 23
 """Scores of a block of rows: 32 MiB, a third of what ranking a block takes."""
 
 TIE = 1e-6
-"""Cosines this close are equal: ten times what a batch's other pictures change in the last bits of float32."""
+"""Cosines this close are equal: ten times what a batch's other images change in the last bits of float32."""
 
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """Features of a split: of every picture, and of every distinct caption once.
+    """Features of a split: of every image, and of every distinct caption once.
 
-    Caption j is the distinct caption `distinct[j]`, in words `words[distinct[j]]`, and belongs to picture `owners[j]`.
+    Caption j is the distinct caption `distinct[j]`, in words `words[distinct[j]]`, and belongs to image `owners[j]`.
     """
 
     images: ImageFeatures
@@ -41,7 +41,7 @@ class EncodedSplit:
     words: Sequence[str]
 
     def protocol(self, wanted: str) -> Protocol:
-        """Return the protocol that is wanted; `auto` is `captions-5` where pictures have several captions."""
+        """Return the protocol that is wanted; `auto` is `captions-5` where images have several captions."""
         if wanted == "auto":
             return "captions-5" if len(self.owners) >= 2 * len(np.unique(self.owners)) else "unique-text"
         return "captions-5" if wanted == "captions-5" else "unique-text"
@@ -57,13 +57,13 @@ class EncodedSplit:
 class RankedRow:
     """How one row ranks: everybody's rank, and who comes first.
 
-    `first_caption (N,)` is the distinct caption that a picture finds first, `first_picture (U,)` the picture that a
+    `first_caption (N,)` is the distinct caption that an image finds first, `first_image (U,)` the image that a
     distinct caption finds first.
     """
 
     ranks: Ranks
     first_caption: np.ndarray
-    first_picture: np.ndarray
+    first_image: np.ndarray
 
 
 def score_rows(
@@ -135,7 +135,7 @@ def score_global_row(embedder: Embedder, split: EncodedSplit) -> RetrievalScores
 
 
 def _global_blocks(embedder: Embedder, split: EncodedSplit) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the cosines of a block of pictures and all distinct captions, float32."""
+    """Yield the cosines of a block of images and all distinct captions, float32."""
     step = max(1, _BLOCK // max(1, len(split.captions.pooled)))
     for start in range(0, len(split.images.fused), step):
         part = split.images.rows(slice(start, start + step))
@@ -162,7 +162,7 @@ def _expanded(
 def _ranking_pairs(
     embedder: Embedder, split: EncodedSplit, ranking: RankConfig, exact: np.ndarray | None, report: Report
 ) -> np.ndarray:
-    """Return what ranks each pair of a picture and a distinct caption, float32."""
+    """Return what ranks each pair of an image and a distinct caption, float32."""
     if exact is None:
         report(Started("scoring pairs", len(split.images.fused) * len(split.captions.pooled), "pairs"))
         scored = embedder.score_pairs(split.images, split.captions, lambda n: report(Advanced("scoring pairs", n)))
@@ -175,44 +175,44 @@ def _ranking_pairs(
 
 
 def _best(embedder: Embedder, split: EncodedSplit, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the globally best distinct captions of each picture `(N, K)`, and pictures of each caption `(U, K)`."""
-    captions, scores, pictures = [], torch.zeros(0, len(split.captions.pooled)), torch.zeros(0, 0, dtype=torch.int64)
+    """Return the globally best distinct captions of each image `(N, K)`, and images of each caption `(U, K)`."""
+    captions, scores, images = [], torch.zeros(0, len(split.captions.pooled)), torch.zeros(0, 0, dtype=torch.int64)
     for start, block in _global_blocks(embedder, split):
         whole = torch.from_numpy(block)
         captions.append(whole.topk(min(count, whole.shape[1]), dim=1).indices)
         numbers = torch.arange(start, start + len(whole))[:, None].expand_as(whole)
-        candidates = torch.cat((pictures.view(-1, whole.shape[1]), numbers))
+        candidates = torch.cat((images.view(-1, whole.shape[1]), numbers))
         scores = torch.cat((scores, whole))
         scores, kept = scores.topk(min(count, len(scores)), dim=0)
-        pictures = candidates.gather(0, kept)
-    return torch.cat(captions).numpy(), pictures.T.contiguous().numpy()
+        images = candidates.gather(0, kept)
+    return torch.cat(captions).numpy(), images.T.contiguous().numpy()
 
 
 def _scores_of_best(
     embedder: Embedder,
     split: EncodedSplit,
     captions: np.ndarray,
-    pictures: np.ndarray,
+    image_numbers: np.ndarray,
     ranking: RankConfig,
     exact: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what ranks the best of each query again, in the shapes of `captions (N, K)` and `pictures (U, K)`."""
+    """Return what ranks the best of each query again, in the shapes of `captions (N, K)` and `image_numbers (U, K)`."""
     if exact is not None:
-        return np.take_along_axis(exact, captions, axis=1), np.take_along_axis(exact.T, pictures, axis=1)
+        return np.take_along_axis(exact, captions, axis=1), np.take_along_axis(exact.T, image_numbers, axis=1)
 
     def pairs(images: ImageFeatures, texts: CaptionFeatures) -> Tensor:
         whole = embedder.model.score_global(images, texts).float().cpu() if ranking.rank_by == "sum" else 0
         return embedder.score_pairs(images, texts) + whole
 
-    by_picture = [
+    by_image = [
         pairs(split.images.rows(slice(i, i + 1)), split.captions.rows(torch.from_numpy(chosen)))[0]
         for i, chosen in enumerate(captions)
     ]
     by_caption = [
         pairs(split.images.rows(torch.from_numpy(chosen)), split.captions.rows(slice(j, j + 1)))[:, 0]
-        for j, chosen in enumerate(pictures)
+        for j, chosen in enumerate(image_numbers)
     ]
-    return torch.stack(by_picture).numpy(), torch.stack(by_caption).numpy()
+    return torch.stack(by_image).numpy(), torch.stack(by_caption).numpy()
 
 
 def _reranked(
@@ -224,19 +224,19 @@ def _reranked(
 ) -> Ranks:
     """Return ranks where the best of each query are in a new order, and the others follow in the old one."""
     texts = np.bincount(columns)  # of each distinct caption
-    picture_ranks, text_ranks = whole.picture_ranks.copy(), whole.text_ranks.copy()
-    starts = np.searchsorted(belonging.pictures, whole.pictures)
-    stops = np.searchsorted(belonging.pictures, whole.pictures, side="right")
-    for k, (i, start, stop) in enumerate(zip(whole.pictures, starts, stops, strict=True)):
+    image_ranks, text_ranks = whole.image_ranks.copy(), whole.text_ranks.copy()
+    starts = np.searchsorted(belonging.images, whole.images)
+    stops = np.searchsorted(belonging.images, whole.images, side="right")
+    for k, (i, start, stop) in enumerate(zip(whole.images, starts, stops, strict=True)):
         own = np.bincount(columns[belonging.texts[start:stop]], minlength=len(texts))[best[0][i]]
         if own.any():
             high = scores[0][i] >= scores[0][i][own > 0].max() - TIE
-            picture_ranks[k] = 1 + (texts[best[0][i]] - own)[high].sum()
+            image_ranks[k] = 1 + (texts[best[0][i]] - own)[high].sum()
     order = np.argsort(belonging.texts, kind="stable")
-    owners, bounds = belonging.pictures[order], np.searchsorted(belonging.texts[order], [*whole.texts, len(columns)])
+    owners, bounds = belonging.images[order], np.searchsorted(belonging.texts[order], [*whole.texts, len(columns)])
     for k, j in enumerate(whole.texts):
         candidates, found = best[1][columns[j]], scores[1][columns[j]]
         mine = np.isin(candidates, owners[bounds[k] : bounds[k + 1]])
         if mine.any():
             text_ranks[k] = 1 + ((found >= found[mine].max() - TIE) & ~mine).sum()
-    return Ranks(whole.pictures, picture_ranks, whole.texts, text_ranks)
+    return Ranks(whole.images, image_ranks, whole.texts, text_ranks)

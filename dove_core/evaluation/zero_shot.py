@@ -1,4 +1,4 @@
-"""A checkpoint on pictures with labels: which class's description fits best, without training on any."""
+"""A checkpoint on images with labels: which class's description fits best, without training on any."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dove_core.places import Location
 class ZeroShot:
     """Scores of one checkpoint on one split's labels; rows are `global` and `pairwise`.
 
-    Picture `numbers[k]` of the split has the class `labels[k]`.
+    Image `numbers[k]` of the split has the class `labels[k]`.
     """
 
     dataset: str
@@ -34,7 +34,7 @@ class ZeroShot:
     model: str
     classes: tuple[str, ...]
     templates: tuple[str, ...]
-    pictures: int
+    images: int
     rank_by: str
     provenance: Mapping[str, Any]
     rows: Mapping[str, ClassificationScores]
@@ -51,7 +51,7 @@ class ZeroShot:
             "ties": "pessimistic",
             "classes": list(self.classes),
             "templates": list(self.templates),
-            "pictures": self.pictures,
+            "pictures": self.images,
             "rank_by": self.rank_by,
             **self.provenance,
             "metrics": {name: scores.to_json() for name, scores in self.rows.items()},
@@ -71,9 +71,9 @@ def classify_split(
     command: str = "",
     report: Report = silent,
 ) -> ZeroShot:
-    """Classify a split's pictures by the words for their classes; `pairwise` by ROAM, too.
+    """Classify a split's images by the words for their classes; `pairwise` by ROAM, too.
 
-    `global` compares a picture's vector with the mean vector of a class's prompts; `pairwise` takes the mean of ROAM's
+    `global` compares an image's vector with the mean vector of a class's prompts; `pairwise` takes the mean of ROAM's
     scores with the prompts, alone or added to the former (`rank_by`).
 
     Raises:
@@ -105,7 +105,7 @@ def classify_split(
         model=embedder.checkpoint.fingerprint,
         classes=tuple(classes),
         templates=templates,
-        pictures=len(names),
+        images=len(names),
         rank_by=ranking.rank_by,
         provenance=provenance_of(checkpoint, split, command),
         rows={name: classify(found, labels, tie=TIE) for name, found in scores.items()},
@@ -150,7 +150,7 @@ def _listed_classes(zero_shot: ZeroShotConfig) -> list[str]:
 
 
 def _numbered(names: list[str], classes: list[str], zero_shot: ZeroShotConfig) -> np.ndarray:
-    """Return each picture's class as a number."""
+    """Return each image's class as a number."""
     numbers = {name: number for number, name in enumerate(classes)}
     if unknown := sorted(set(names) - set(numbers)):
         message = f"{len(unknown)} labels are no class of {zero_shot.class_names}, such as {unknown[0]!r}"
@@ -161,8 +161,8 @@ def _numbered(names: list[str], classes: list[str], zero_shot: ZeroShotConfig) -
 def _encode(
     embedder: Embedder, shards: Shards, field: str, batch_size: int, report: Report
 ) -> tuple[ImageFeatures, list[str], np.ndarray]:
-    """Encode the pictures that have a label; return their features, their classes' names and their numbers."""
-    report(Started("encoding", len(shards), "pictures"))
+    """Encode the images that have a label; return their features, their classes' names and their numbers."""
+    report(Started("encoding", len(shards), "images"))
     parts: list[ImageFeatures] = []
     names: list[str] = []
     numbers: list[int] = []
@@ -171,7 +171,7 @@ def _encode(
         for record, own in zip(records, labels, strict=True):
             if len(set(own)) > 1:
                 message = f"{record.sample.path} has the labels {', '.join(sorted(set(own)))}"
-                raise DataError(message, hint="a picture is to have one class")
+                raise DataError(message, hint="an image is to have one class")
         kept = [k for k, own in enumerate(labels) if own]
         parts.append(features.rows(kept))
         names += [labels[k][0] for k in kept]

@@ -23,7 +23,7 @@ from dove_core.config import FilterConfig
 from dove_core.encoding.dove_text import PlainText, copy_text_side
 from dove_core.errors import SearchIndexError
 from dove_core.files import atomic_file, atomic_folder, json_bytes, read_record, record_values
-from dove_core.index.images import read_picture, read_pictures
+from dove_core.index.images import read_image, read_images
 from dove_core.index.nearest import FEW, nearest, nearest_many
 from dove_core.index.regions import Regions, has_regions
 from dove_core.index.rows import PART_COLUMNS, Row, RowTable
@@ -135,7 +135,7 @@ class SearchIndex:
 
     @cached_property
     def regions(self) -> Regions | None:
-        """The pictures' regions, None if they were not kept."""
+        """The images' regions, None if they were not kept."""
         counts = self.manifest.counts
         return Regions(self.folder, counts) if has_regions(self.folder, len(counts)) else None
 
@@ -192,17 +192,17 @@ class SearchIndex:
         vectors: np.ndarray = self.vectors[np.asarray(numbers, np.int64)]
         return vectors
 
-    def picture(self, row: Row) -> bytes:
-        """Read a row's picture straight from its tar, wherever that lies.
+    def image(self, row: Row) -> bytes:
+        """Read a row's image straight from its tar, wherever that lies.
 
         Raises:
             SearchIndexError: the tar is not there any more, or shorter than before.
         """
-        return read_picture(self.shards, row.shard, row.offset, row.size)
+        return read_image(self.shards, row.shard, row.offset, row.size)
 
-    def pictures(self, rows: Sequence[Row]) -> list[bytes]:
-        """Read the pictures of some rows; those in a bucket several at once. Errors as of `picture`."""
-        return read_pictures(self.shards, rows)
+    def images(self, rows: Sequence[Row]) -> list[bytes]:
+        """Read the images of some rows; those in a bucket several at once. Errors as of `image`."""
+        return read_images(self.shards, rows)
 
     @cached_property
     def codes(self) -> Codes:

@@ -1,4 +1,4 @@
-"""embed(): shards, tars, pictures or scenes to embedding parts, each finished or absent, then the index."""
+"""embed(): shards, tars, images or scenes to embedding parts, each finished or absent, then the index."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def embed(
     execution: ExecutorConfig = LOCAL,
     report: Report = silent,
 ) -> SearchIndex | None:
-    """Embed every picture and make the index. What an earlier, broken-off call finished is kept.
+    """Embed every image and make the index. What an earlier, broken-off call finished is kept.
 
     Args:
         checkpoint: folder of the model.
-        source: shards (a split, or a release with all its splits), tars, a folder of pictures, or GeoTIFF scenes.
+        source: shards (a split, or a release with all its splits), tars, a folder of images, or GeoTIFF scenes.
             Shards may lie in a bucket.
         out: folder of the index, here or in a bucket.
-        embedding: how scenes are cut, how many pictures at once, how many processes.
+        embedding: how scenes are cut, how many images at once, how many processes.
         compute: where, and how precisely.
         part: which parts this call makes, of those that several machines share.
         overwrite: replace the parts of another model instead of refusing.
@@ -55,7 +55,7 @@ def embed(
     Raises:
         UsageError: a setting is out of bounds or does not go with the source, or there are too few GPUs.
         CheckpointError: the checkpoint is missing or damaged.
-        DataError: pictures are missing, shards damaged, no picture is usable, or with `part.none` parts are missing.
+        DataError: images are missing, shards damaged, no image is usable, or with `part.none` parts are missing.
         SearchIndexError: `out` holds the index of another model.
         SpaceError: the disk is full; finished parts are kept.
     """
@@ -94,8 +94,8 @@ def _embed(
             place.remove(stale)
         report(_started([inputs[number] for number in own], [kept[number] for number in own if number in kept]))
         to_do = [number for number in own if number not in kept]
-        pictures = sum(one.count or 0 for one in inputs)
-        embed_parts(Job(checkpoint, opened, plan, embedding, compute, pictures), model, to_do, executor, report)
+        images = sum(one.count or 0 for one in inputs)
+        embed_parts(Job(checkpoint, opened, plan, embedding, compute, images), model, to_do, executor, report)
         place.sweep()  # of workers that were killed
     facts = plan.all()
     _say_what_was_left_out(facts, own, report)
@@ -126,7 +126,7 @@ def _need(rows: int, dim: int) -> str:
 def _started(inputs: Sequence[Input], kept: Sequence[PartFacts]) -> Started:
     counts = [one.count for one in inputs]
     done = sum(one.rows + sum(count for count, _ in one.skipped.values()) for one in kept)
-    return Started(TASK, None if None in counts else sum(count or 0 for count in counts), "pictures", done=done)
+    return Started(TASK, None if None in counts else sum(count or 0 for count in counts), "images", done=done)
 
 
 def _say_what_was_left_out(facts: Sequence[PartFacts | None], own: Sequence[int], report: Report) -> None:
@@ -139,5 +139,5 @@ def _say_what_was_left_out(facts: Sequence[PartFacts | None], own: Sequence[int]
 def _nothing_usable(places: Sequence[Location], facts: Sequence[PartFacts | None]) -> DataError:
     reasons = left_out(one for one in facts if one).items()
     why = "; ".join(f"{count} {reason}, such as {name}" for reason, (count, name) in reasons)
-    message = f"{places[0]} holds no usable picture" + (f": {why}" if why else "")
-    return DataError(message, hint="are these pictures? GeoTIFF scenes are cut with --tile 256")
+    message = f"{places[0]} holds no usable image" + (f": {why}" if why else "")
+    return DataError(message, hint="are these images? GeoTIFF scenes are cut with --tile 256")

@@ -185,14 +185,14 @@ def parse_tags(text: str) -> list[tuple[str, str | None]]:
 
 
 def no_such_source(text: str, there: Iterable[str]) -> UsageError:
-    """Return the error for a source that no picture has, naming those that are there."""
+    """Return the error for a source that no image has, naming those that are there."""
     names = sorted(filter(None, there))
-    hint = f"it has {', '.join(names[:20])}" if names else "none of its pictures says its source"
-    return UsageError(f"--source {text}: the index has no picture of it", hint=hint)
+    hint = f"it has {', '.join(names[:20])}" if names else "none of its images says its source"
+    return UsageError(f"--source {text}: the index has no image of it", hint=hint)
 
 
 def _at_time(table: RowTable, text: str) -> np.ndarray:
-    """Return which pictures were, or as far as is known may have been, taken in an interval."""
+    """Return which images were, or as far as is known may have been, taken in an interval."""
     first, last = parse_interval(text)
     starts, stops = table.numbers("first_second"), table.numbers("last_second")
     found: np.ndarray = starts != UNKNOWN_SECOND
@@ -212,7 +212,7 @@ def _of_source(table: RowTable, text: str) -> np.ndarray:
 
 
 def _with_tags(table: RowTable, text: str) -> np.ndarray:
-    """Return which pictures have every tag of `highway=motorway,bridge` (a key alone takes any value)."""
+    """Return which images have every tag of `highway=motorway,bridge` (a key alone takes any value)."""
     found = np.ones(len(table), bool)
     for key, value in parse_tags(text):
         # Tags are stored as JSON, whose spelling of a string is one only; what is before it tells where a key begins.

@@ -1,4 +1,4 @@
-"""A hit's picture, read straight from where it lies."""
+"""A hit's image, read straight from where it lies."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dove_core.index.rows import Row
 from dove_core.places import Location, place_of
 
 _AT_ONCE = 16
-_HINT = "pictures are read from what was embedded: bring it back, or run `dove embed` again"
+_HINT = "images are read from what was embedded: bring it back, or run `dove embed` again"
 
 
-def read_picture(root: Location, shard: str, offset: int, size: int) -> bytes:
-    """Read the bytes of a picture: from `offset` on in a file below `root`, or as a PNG a tile of a GeoTIFF there.
+def read_image(root: Location, shard: str, offset: int, size: int) -> bytes:
+    """Read the bytes of an image: from `offset` on in a file below `root`, or as a PNG a tile of a GeoTIFF there.
 
     Args:
-        root: the folder that was embedded; where it is in a bucket, the picture alone comes here.
-        shard: the path of a tar or picture, or, with a size of 0, the address of a tile.
-        offset: where in the file the picture begins.
+        root: the folder that was embedded; where it is in a bucket, the image alone comes here.
+        shard: the path of a tar or image, or, with a size of 0, the address of a tile.
+        offset: where in the file the image begins.
         size: its length in bytes.
 
     Raises:
@@ -37,16 +37,16 @@ def read_picture(root: Location, shard: str, offset: int, size: int) -> bytes:
     return data
 
 
-def read_pictures(root: Location, rows: Sequence[Row]) -> list[bytes]:
-    """Read the pictures of some rows; those in a bucket several at once.
+def read_images(root: Location, rows: Sequence[Row]) -> list[bytes]:
+    """Read the images of some rows; those in a bucket several at once.
 
     Raises:
-        SearchIndexError, UsageError: as `read_picture`.
+        SearchIndexError, UsageError: as `read_image`.
         DownloadError: the bucket cannot be reached.
     """
 
     def read(row: Row) -> bytes:
-        return read_picture(root, row.shard, row.offset, row.size)
+        return read_image(root, row.shard, row.offset, row.size)
 
     if isinstance(root, Path):
         return [read(row) for row in rows]
@@ -70,6 +70,6 @@ def _read_tile(root: Location, address: str) -> bytes:
 
 
 def not_there(shard: str, key: str) -> SearchIndexError:
-    """Return the error for bytes that are no picture any more."""
-    message = f"{shard} does not hold the picture {key} any more"
+    """Return the error for bytes that are no image any more."""
+    message = f"{shard} does not hold the image {key} any more"
     return SearchIndexError(message, hint="the shards were made again? Run `dove embed` again")

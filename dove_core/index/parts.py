@@ -1,4 +1,4 @@
-"""Embedding parts: one GeoParquet file for each shard, tar, or group of pictures, finished or absent."""
+"""Embedding parts: one GeoParquet file for each shard, tar, or group of images, finished or absent."""
 
 from __future__ import annotations
 

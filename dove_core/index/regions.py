@@ -1,7 +1,7 @@
-"""Regions of an index's pictures, kept so that re-ranking reads no picture and needs no torch.
+"""Regions of an index's images, kept so that re-ranking reads no image and needs no torch.
 
-A record of a picture: `fused (D,)` as float16, and its regions `(R, D)` as bytes with one scale each. At 36 regions of
-512 that is 19.5 kB a picture.
+A record of an image: `fused (D,)` as float16, and its regions `(R, D)` as bytes with one scale each. At 36 regions of
+512 that is 19.5 kB an image.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Regions:
             except (OSError, ValueError) as error:
                 raise SearchIndexError(f"{path} cannot be read: {error}", hint=_HINT) from error
             if self._parts[part].shape != (count,) or self._parts[part].dtype.names != ("fused", "scale", "regions"):
-                raise SearchIndexError(f"{path} does not hold the regions of {count} pictures", hint=_HINT)
+                raise SearchIndexError(f"{path} does not hold the regions of {count} images", hint=_HINT)
         record: np.void = self._parts[part][number - self._starts[part]]
         return record
 

@@ -46,7 +46,7 @@ _UNITS = {4: "Y", 7: "M", 10: "D", 13: "h", 16: "m", 19: "s"}
 
 @dataclass(frozen=True)
 class Row:
-    """A picture of the index: what is known of it, and where it lies.
+    """An image of the index: what is known of it, and where it lies.
 
     `box` is west, south, east, north in degrees; west > east where it crosses the antimeridian. `gsd`: metres a pixel.
     """

@@ -35,7 +35,7 @@ class Searchable(Protocol):
 
     @property
     def regions(self) -> Regions | None:
-        """The pictures' regions, None if they were not kept."""
+        """The images' regions, None if they were not kept."""
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -62,8 +62,8 @@ class Searchable(Protocol):
     def vectors_of(self, numbers: Sequence[int]) -> np.ndarray:
         """Return the vectors `(K, D)` of some rows."""
 
-    def picture(self, row: Row) -> bytes:
-        """Read a row's picture from where it lies."""
+    def image(self, row: Row) -> bytes:
+        """Read a row's image from where it lies."""
 
-    def pictures(self, rows: Sequence[Row]) -> list[bytes]:
-        """Read the pictures of some rows."""
+    def images(self, rows: Sequence[Row]) -> list[bytes]:
+        """Read the images of some rows."""

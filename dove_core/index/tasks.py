@@ -30,14 +30,14 @@ from dove_core.sources.source import Source
 
 TASK = "embedding"
 MANY = 10_000
-"""Pictures of a source from which on compiling the model, a minute, is won back."""
+"""Images of a source from which on compiling the model, a minute, is won back."""
 _AHEAD = 2
 """Parts whose shards are brought from a bucket before they are read."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all parts have in common; `checkpoint` is the model's folder, `pictures` how many the source has, if known.
+    """What all parts have in common; `checkpoint` is the model's folder, `images` how many the source has, if known.
 
     The whole source decides whether the model is compiled, so that all parts are made alike.
     """
@@ -47,7 +47,7 @@ class Job:
     plan: PartPlan
     embedding: EmbedConfig
     compute: ComputeConfig
-    pictures: int = 0
+    images: int = 0
 
 
 def embed_parts(job: Job, model: Checkpoint, parts: Sequence[int], executor: Executor, report: Report) -> None:
@@ -62,7 +62,7 @@ def embed_parts(job: Job, model: Checkpoint, parts: Sequence[int], executor: Exe
         return  # a model is not made ready for nothing
     count = min(job.embedding.gpus, len(parts))
     if count <= 1 and not executor.is_remote:
-        embedder, reason = _ready(model, job.compute, job.embedding.batch_size, job.pictures)
+        embedder, reason = _ready(model, job.compute, job.embedding.batch_size, job.images)
         if reason:
             report(Noted(reason))
         _embed_all(job, embedder, parts, report)
@@ -85,7 +85,7 @@ def embed_share(job: Job, share: Share, piece: tuple[int, list[int]], *, report:
     """
     number, parts = piece
     embedder, reason = _embedder(
-        job.checkpoint, job.plan.marks[0].fingerprint, job.compute, job.embedding.batch_size, job.pictures,
+        job.checkpoint, job.plan.marks[0].fingerprint, job.compute, job.embedding.batch_size, job.images,
         share, 0 if share.cpus else number,
     )  # fmt: skip
     if reason and not number:
@@ -118,7 +118,7 @@ def _embedder(
     fingerprint: str,
     compute: ComputeConfig,
     batch_size: int,
-    pictures: int,
+    images: int,
     share: Share,
     number: int,
 ) -> tuple[Embedder, str]:
@@ -128,17 +128,17 @@ def _embedder(
     if model.fingerprint != fingerprint:
         message = f"{checkpoint} was replaced while it was embedding"
         raise CheckpointError(message, hint="run the same command again, with a checkpoint that stays as it is")
-    return _ready(model, compute, batch_size, pictures)
+    return _ready(model, compute, batch_size, images)
 
 
-def _ready(model: Checkpoint, compute: ComputeConfig, batch_size: int, pictures: int) -> tuple[Embedder, str]:
+def _ready(model: Checkpoint, compute: ComputeConfig, batch_size: int, images: int) -> tuple[Embedder, str]:
     """Return the model ready to embed, compiled where that is wanted or worth its while, or why it could not be.
 
     Raises:
         UsageError: it is to be compiled, and cannot be here.
     """
     embedder, wanted = Embedder(model, compute), compute.compile
-    if wanted == "on" or (wanted == "auto" and pictures >= MANY):
+    if wanted == "on" or (wanted == "auto" and images >= MANY):
         try:
             embedder.compile(batch_size)
         except UsageError as error:

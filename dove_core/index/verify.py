@@ -1,4 +1,4 @@
-"""Does an index tell the truth? A sample of its rows held to the parts, and their pictures embedded again."""
+"""Does an index tell the truth? A sample of its rows held to the parts, and their images embedded again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dove_core.places import Location
 from dove_core.search.query import Searcher
 
 ALIKE = 0.99
-"""Least cosine of a vector and its picture embedded again: halves and mixed precision stay far above it."""
+"""Least cosine of a vector and its image embedded again: halves and mixed precision stay far above it."""
 
 _TASK = "verifying"
 
@@ -78,15 +78,15 @@ def _faults_of_part(index: SearchIndex, embedder: Embedder, part: int, numbers: 
             faults.append(Fault(number, row.key, f"the part has {own['key']} here"))
         elif not np.array_equal(index.vectors[number], vectors[number - start]):
             faults.append(Fault(number, row.key, "its vector is not the part's"))
-        elif reason := _unlike_its_picture(index, embedder, row, vectors[number - start]):
+        elif reason := _unlike_its_image(index, embedder, row, vectors[number - start]):
             faults.append(Fault(number, row.key, reason))
     return faults
 
 
-def _unlike_its_picture(index: SearchIndex, embedder: Embedder, row: Row, vector: np.ndarray) -> str:
+def _unlike_its_image(index: SearchIndex, embedder: Embedder, row: Row, vector: np.ndarray) -> str:
     try:
-        features = embedder.embed_pictures([(index.picture(row), row.key)])
+        features = embedder.embed_images([(index.image(row), row.key)])
     except (SearchIndexError, DataError) as error:
         return error.message
     cosine = float(features.embedding[0].float().cpu().numpy() @ vector.astype(np.float32))
-    return "" if cosine >= ALIKE else f"its picture embedded again has a cosine of {cosine:.3f}"
+    return "" if cosine >= ALIKE else f"its image embedded again has a cosine of {cosine:.3f}"

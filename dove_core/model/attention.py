@@ -1,6 +1,6 @@
 """Attention of DOVE: gated self-attention, and ROAM with its two parts, IFA and IGA.
 
-Letters: B pictures, C captions, M scales, R regions, T words, D embedding width, h heads, d = D / h.
+Letters: B images, C captions, M scales, R regions, T words, D embedding width, h heads, d = D / h.
 Source: arXiv 2310.08276; the paper's code is not public, so the forms below are our reading of it.
 """
 
@@ -62,7 +62,7 @@ class GatedSelfAttention(nn.Module):
 
 
 class IntraModalFusion(nn.Module):
-    """IFA: regions and scales of one picture attend to each other. Sees no caption."""
+    """IFA: regions and scales of one image attend to each other. Sees no caption."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -77,11 +77,11 @@ class IntraModalFusion(nn.Module):
 
 
 class InterModalGuidance(nn.Module):
-    """IGA: the words of a caption attend to the regions of the picture it is scored against.
+    """IGA: the words of a caption attend to the regions of the image it is scored against.
 
-    `A_ij = MHA(q = T_G^j, k = v = V_R^i)` is pooled over words with weights that do not depend on the picture, before
+    `A_ij = MHA(q = T_G^j, k = v = V_R^i)` is pooled over words with weights that do not depend on the image, before
     values, output projection and norm. So a pair costs one softmax and a few small products; keys and values are made
-    once a picture, queries once a caption.
+    once an image, queries once a caption.
     """
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
@@ -106,7 +106,7 @@ class InterModalGuidance(nn.Module):
         return query * query.shape[-1] ** -0.5, logits.softmax(dim=1).transpose(1, 2)
 
     def forward(self, key: Tensor, value: Tensor, query: Tensor, weight: Tensor, pooled: Tensor) -> Tensor:
-        """Guide every caption by every picture: `t_RG (B, C, D)`, not normalised.
+        """Guide every caption by every image: `t_RG (B, C, D)`, not normalised.
 
         Args:
             key: `(B, h, R, d)`, as `value`.

@@ -1,6 +1,6 @@
-"""Dove: pictures and captions to embeddings, and pairs of them to scores.
+"""Dove: images and captions to embeddings, and pairs of them to scores.
 
-Letters: B pictures, C captions, R regions, T words, D embedding width, h heads, d = D / h.
+Letters: B images, C captions, R regions, T words, D embedding width, h heads, d = D / h.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _GROUPS = 8
 
 
 class ImageFeatures(NamedTuple):
-    """What a picture brings to any caption: `embedding (B, D)` and `fused (B, D)` of length 1, IGA's `key`, `value`."""
+    """What an image brings to any caption: `embedding (B, D)` and `fused (B, D)` of length 1, IGA's `key`, `value`."""
 
     embedding: Tensor
     fused: Tensor
@@ -40,7 +40,7 @@ class ImageFeatures(NamedTuple):
     value: Tensor
 
     def rows(self, which: slice | Tensor | Sequence[int]) -> ImageFeatures:
-        """Return the features of some pictures."""
+        """Return the features of some images."""
         return ImageFeatures(*(part[which] for part in self))
 
     def lean(self) -> ImageFeatures:
@@ -49,7 +49,7 @@ class ImageFeatures(NamedTuple):
 
 
 class CaptionFeatures(NamedTuple):
-    """What a caption brings to any picture: `embedding (C, D)` of length 1, `query`, `weight`, `pooled (C, D)`.
+    """What a caption brings to any image: `embedding (C, D)` of length 1, `query`, `weight`, `pooled (C, D)`.
 
     Its words' number, `lengths (C,)`, stays on the CPU.
     """
@@ -104,7 +104,7 @@ class Dove(nn.Module):
         return ImageFeatures(_unit(global_vector), _unit(fused), key, value), regions
 
     def encode_captions(self, tokens: Tensor, lengths: Tensor) -> CaptionFeatures:
-        """Encode tokens `(C, T)` of `lengths (C,)`; no picture is involved."""
+        """Encode tokens `(C, T)` of `lengths (C,)`; no image is involved."""
         words, pooled, mask = self.text(tokens, lengths)
         return CaptionFeatures(_unit(pooled), *self.guidance.prepare_words(words, mask), pooled, lengths.cpu())
 
@@ -113,7 +113,7 @@ class Dove(nn.Module):
         return images.embedding @ captions.embedding.T
 
     def score_pairs(self, images: ImageFeatures, captions: CaptionFeatures, *, block: int | None = None) -> Tensor:
-        """Return `S (B, C)`: the cosine of `v_MR^i` and of caption j guided by picture i.
+        """Return `S (B, C)`: the cosine of `v_MR^i` and of caption j guided by image i.
 
         Computed in tiles of at most `block` elements of the attention map, so memory stays bounded at any B x C; with
         gradients, tiles of a large matrix are computed again on the way back instead of being kept. Captions of like

@@ -80,7 +80,7 @@ def region_boxes(size: int, grid: int, *, center_frac: float | None) -> Tensor:
 def region_weights(boxes: Tensor, size: int, stride: int) -> Tensor:
     """Return "bring a stage's map to one resolution, then RoIAlign" as a matrix `(R, n * n)`, n the map's side.
 
-    The boxes are the same for every picture and both operations are linear in the map: applied once to the unit maps
+    The boxes are the same for every image and both operations are linear in the map: applied once to the unit maps
     they give the matrix that does the same in one product, on any device, in bf16, with a deterministic gradient.
     """
     n, cells = -(-size // stride), -(-size // _REGION_STRIDE)

@@ -9,10 +9,10 @@ import numpy as np
 from dove_core.index.rows import Row
 
 ALIKE = 0.98
-"""Cosine from which two pictures count as nearly equal."""
+"""Cosine from which two images count as nearly equal."""
 
 OVERLAP = 0.5
-"""Share of the smaller footprint from which two pictures count as of the same place."""
+"""Share of the smaller footprint from which two images count as of the same place."""
 
 
 def distinct(rows: Sequence[Row], vectors: np.ndarray, count: int) -> list[int]:

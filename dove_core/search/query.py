@@ -1,4 +1,4 @@
-"""Words, pictures, or examples to the pictures of an index that fit best."""
+"""Words, images, or examples to the images of an index that fit best."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dove_core.search.dedup import distinct
 if TYPE_CHECKING:
     from dove_core.encoding.embedder import Embedder
 
-_PICTURES_AT_ONCE = 64
+_IMAGES_AT_ONCE = 64
 _TEXTS_AT_ONCE = 256
 _SPARE = 5
 """Times as many rows as wanted are looked at where some will be left out as doubles."""
@@ -33,13 +33,13 @@ _NO_FILTER = FilterConfig()
 
 @dataclass(frozen=True)
 class Question:
-    """What is looked for: words, a picture as (bytes, name), keys of pictures that are like it or unlike it.
+    """What is looked for: words, an image as (bytes, name), keys of images that are like it or unlike it.
 
     The vectors of all that is given are added, those of `unlike` taken off by half.
     """
 
     text: str = ""
-    picture: tuple[bytes, str] | None = None
+    image: tuple[bytes, str] | None = None
     like: Sequence[str] = ()
     unlike: Sequence[str] = ()
 
@@ -53,7 +53,7 @@ class Hit:
     row: Row
 
     def to_json(self) -> dict[str, Any]:
-        """Return rank, key, score, caption and shard, and whatever else is known of the picture."""
+        """Return rank, key, score, caption and shard, and whatever else is known of the image."""
         row = self.row
         found = {"rank": self.rank, "key": row.key, "score": self.score, "caption": row.caption, "shard": row.shard}
         known = {
@@ -64,7 +64,7 @@ class Hit:
 
 
 class Searcher:
-    """An index, ready for queries. The model that made it is loaded when a query needs its picture side."""
+    """An index, ready for queries. The model that made it is loaded when a query needs its image side."""
 
     def __init__(self, index: Searchable, compute: ComputeConfig, checkpoint: Location | None = None) -> None:
         self.index, self._compute, self._checkpoint = index, compute, checkpoint
@@ -84,7 +84,7 @@ class Searcher:
             index: its folder, or the address of a collection in Milvus: `http://HOST:19530/NAME`, `FILE.db/NAME`.
             compute: where, and how precisely.
             checkpoint: the model that made it, where it was moved. Of a collection its words alone will do, if no
-                question needs pictures: the folder `words/` of the index that was pushed.
+                question needs images: the folder `words/` of the index that was pushed.
             shards: what was embedded, where it was moved.
 
         Raises:
@@ -130,14 +130,12 @@ class Searcher:
         *,
         report: Report = silent,
     ) -> list[Hit]:
-        """Return the pictures that fit a text, best first; as `answer`."""
+        """Return the images that fit a text, best first; as `answer`."""
         return self.answer(Question(text), query, rank, filters, report=report)
 
-    def ask_picture(
-        self, picture: bytes, name: str, query: QueryConfig, filters: FilterConfig = _NO_FILTER
-    ) -> list[Hit]:
-        """Return the pictures nearest to a picture, best first; as `answer`."""
-        return self.answer(Question(picture=(picture, name)), query, RankConfig(), filters)
+    def ask_image(self, image: bytes, name: str, query: QueryConfig, filters: FilterConfig = _NO_FILTER) -> list[Hit]:
+        """Return the images nearest to an image, best first; as `answer`."""
+        return self.answer(Question(image=(image, name)), query, RankConfig(), filters)
 
     def answer(
         self,
@@ -148,13 +146,13 @@ class Searcher:
         *,
         report: Report = silent,
     ) -> list[Hit]:
-        """Return the pictures that fit a question, best first; with `query.rerank`, ROAM ranks the best again.
+        """Return the images that fit a question, best first; with `query.rerank`, ROAM ranks the best again.
 
         Raises:
             UsageError: the question has no word that the model knows, names keys that are not there, or cannot be
                 re-ranked; a filter cannot be understood.
-            DataError: the picture cannot be decoded.
-            SearchIndexError: re-ranking needs pictures that are not there any more.
+            DataError: the image cannot be decoded.
+            SearchIndexError: re-ranking needs images that are not there any more.
         """
         if query.rerank and not question.text:
             raise UsageError("--rerank ranks by the words of a query, and this one has none", hint="leave it out")
@@ -209,10 +207,10 @@ class Searcher:
         if question.text:
             self._know_words(question.text, report)
             parts.append(self.index.words.embed(question.text).embedding)
-        elif not (question.picture or question.like):
-            raise UsageError("the query has no words", hint="ask with words, a picture, or pictures that are like it")
-        if question.picture:
-            features = self.embedder.embed_pictures([question.picture])
+        elif not (question.image or question.like):
+            raise UsageError("the query has no words", hint="ask with words, an image, or images that are like it")
+        if question.image:
+            features = self.embedder.embed_images([question.image])
             parts.append(features.embedding[0].float().cpu().numpy())
         if question.like:
             parts.append(self._mean_of(question.like, "--like"))
@@ -227,7 +225,7 @@ class Searcher:
         if missing := [key for key in keys if key not in places]:
             example = self.index.rows([0])[0].key if len(self.index) else "none"
             raise UsageError(
-                f"{option}: the index has no picture {', '.join(missing)}", hint=f"keys are such as {example}"
+                f"{option}: the index has no image {', '.join(missing)}", hint=f"keys are such as {example}"
             )
         mean = self.index.vectors_of(sorted(places.values())).astype(np.float32).mean(axis=0)
         found: np.ndarray = mean / np.linalg.norm(mean)
@@ -254,15 +252,15 @@ class Searcher:
         )
 
     def _score(self, text: str, numbers: np.ndarray) -> np.ndarray:
-        """Return ROAM's scores of a text and some rows: from their stored regions, or their pictures read again."""
+        """Return ROAM's scores of a text and some rows: from their stored regions, or their images read again."""
         stored = self.index.regions
         if stored is not None:
             return self.index.words.score(self.index.words.embed(text), *stored.read(numbers))
         rows, captions = self.index.rows(numbers.tolist()), self.embedder.embed_captions([text])
-        found = self.index.pictures(rows)
-        pictures = [(data, f"{row.shard}: {row.key}") for data, row in zip(found, rows, strict=True)]
-        blocks = [pictures[k : k + _PICTURES_AT_ONCE] for k in range(0, len(pictures), _PICTURES_AT_ONCE)]
-        pairs = [self.embedder.score_pairs(self.embedder.embed_pictures(block), captions)[:, 0] for block in blocks]
+        found = self.index.images(rows)
+        images = [(data, f"{row.shard}: {row.key}") for data, row in zip(found, rows, strict=True)]
+        blocks = [images[k : k + _IMAGES_AT_ONCE] for k in range(0, len(images), _IMAGES_AT_ONCE)]
+        pairs = [self.embedder.score_pairs(self.embedder.embed_images(block), captions)[:, 0] for block in blocks]
         return np.concatenate([part.numpy() for part in pairs])
 
     def _hits(self, numbers: np.ndarray, scores: np.ndarray, query: QueryConfig) -> list[Hit]:

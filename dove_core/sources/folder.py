@@ -1,4 +1,4 @@
-"""A folder of pictures as an input of `dove embed`, with all that lies below it."""
+"""A folder of images as an input of `dove embed`, with all that lies below it."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from pathlib import Path, PurePosixPath
 
 from dove_core.data.reader import Record
 from dove_core.data.sample import Sample, source_of
-from dove_core.data.sharding.archives import JUNK, PICTURE_ENDINGS, files_below
+from dove_core.data.sharding.archives import IMAGE_ENDINGS, JUNK, files_below
 from dove_core.sources.source import MAX_BYTES, TOO_LARGE, Input, Unusable, digest_of
 
 UNREADABLE = "unreadable file"
 
 
-class PictureFolder:
-    """The pictures below a folder, sorted by path; a part is so many of them."""
+class ImageFolder:
+    """The images below a folder, sorted by path; a part is so many of them."""
 
     def __init__(self, root: Path, part_size: int, field: str) -> None:
-        """Find the pictures: files with a picture's ending, but none that are hidden.
+        """Find the images: files with an image's ending, but none that are hidden.
 
         Raises:
             DataError: the folder cannot be read.
         """
         self.root, self._field, self._size = root, field, part_size
         self._files = sorted(
-            file for file in files_below(root) if file[0].lower().endswith(PICTURE_ENDINGS) and not JUNK.search(file[0])
+            file for file in files_below(root) if file[0].lower().endswith(IMAGE_ENDINGS) and not JUNK.search(file[0])
         )
 
     def inputs(self) -> Sequence[Input]:
@@ -33,7 +33,7 @@ class PictureFolder:
         return [Input(group[0][0], digest_of(*group), len(group)) for group in groups]
 
     def open(self, part: int) -> FolderSamples:
-        """Return the pictures of a part."""
+        """Return the images of a part."""
         return FolderSamples(self.root, [name for name, _, _ in self._group(part)])
 
     def field(self, part: int) -> str:
@@ -45,7 +45,7 @@ class PictureFolder:
 
 
 class FolderSamples:
-    """Some pictures of a folder."""
+    """Some images of a folder."""
 
     strict = False
 
@@ -53,11 +53,11 @@ class FolderSamples:
         self._root, self._names = root, names
 
     def __len__(self) -> int:
-        """Count the pictures."""
+        """Count the images."""
         return len(self._names)
 
     def read(self, number: int) -> Record | Unusable:
-        """Read a picture; its key is its path."""
+        """Read an image; its key is its path."""
         name = self._names[number]
         try:
             with (self._root / name).open("rb") as stream:

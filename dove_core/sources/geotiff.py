@@ -142,7 +142,7 @@ def look_at(path: Path, wanted: tuple[int, ...] = ()) -> Scene:
     """
     with opened(path) as dataset:
         if any("complex" in kind for kind in dataset.dtypes):
-            raise DataError(f"{path} holds complex numbers", hint="make an intensity picture of it first")
+            raise DataError(f"{path} holds complex numbers", hint="make an intensity image of it first")
         bands = wanted or _colour_bands(dataset)
         if max(bands) > dataset.count:
             message = f"--bands {','.join(map(str, bands))}: {path} has {dataset.count} band(s)"
@@ -171,7 +171,7 @@ def stretch_of(path: Path, scene: Scene) -> tuple[float, float] | None:
 
 
 def _decimated(dataset: Any, scene: Scene) -> Iterator[np.ndarray]:
-    """Yield the values with data of a smaller picture of the scene, a strip of it at a time."""
+    """Yield the values with data of a smaller image of the scene, a strip of it at a time."""
     shrink = max(1.0, max(scene.width, scene.height) / _LONGEST)
     width, height = max(1, round(scene.width / shrink)), max(1, round(scene.height / shrink))
     for start in range(0, height, _STRIP):

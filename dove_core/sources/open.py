@@ -1,4 +1,4 @@
-"""Which kind of input a path is: our shards, anybody's tars, a folder of pictures, or GeoTIFF scenes."""
+"""Which kind of input a path is: our shards, anybody's tars, a folder of images, or GeoTIFF scenes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dove_core.data.sharding.task import SIGN
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Report
 from dove_core.places import Location
-from dove_core.sources.folder import PictureFolder
+from dove_core.sources.folder import ImageFolder
 from dove_core.sources.source import Input, Source
 from dove_core.sources.tar import Tars
 from dove_core.sources.tiles import ENDINGS as SCENES, Scenes
 
 TARS = (".tar",)
-_HINT = "give shards, .tar files, a folder of pictures, or GeoTIFFs with --tile 256"
+_HINT = "give shards, .tar files, a folder of images, or GeoTIFFs with --tile 256"
 
 
 def open_source(locations: Sequence[Location], settings: EmbedConfig, field: str, report: Report) -> Source:
@@ -78,12 +78,12 @@ def _open_folder(folder: Path, settings: EmbedConfig, field: str, report: Report
         raise DataError(message, hint="run `dove shard` again: it goes on, and finishes them")
     if tars := sorted(path for path in folder.glob("*.tar") if not path.name.startswith(".")):
         return Tars(folder, tars, field)
-    pictures = PictureFolder(folder, settings.part_size, field)
-    if pictures.inputs():
-        return pictures
+    images = ImageFolder(folder, settings.part_size, field)
+    if images.inputs():
+        return images
     if tars := _found(folder, TARS):
         return Tars(folder, tars, field)
-    raise DataError(f"{folder} holds neither shards nor tars nor pictures", hint=_HINT)
+    raise DataError(f"{folder} holds neither shards nor tars nor images", hint=_HINT)
 
 
 def _found(folder: Path, endings: tuple[str, ...]) -> list[Path]:
@@ -114,7 +114,7 @@ class ReleaseShards:
         self._parts = [(k, shard) for k, split in enumerate(self._splits) for shard in range(len(split.counts))]
 
     def inputs(self) -> Sequence[Input]:
-        """Return name, SHA-256 and number of pictures of each tar."""
+        """Return name, SHA-256 and number of images of each tar."""
         return [Input(self._name(part), *self._facts(part)) for part in range(len(self._parts))]
 
     def open(self, part: int) -> ShardSamples:

@@ -1,4 +1,4 @@
-"""What every input of `dove embed` looks like: parts, whose pictures are read by number."""
+"""What every input of `dove embed` looks like: parts, whose images are read by number."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dove_core.data.reader import Record
 
 MAX_BYTES = 256 * 2**20
-"""Largest picture of a foreign input that is read."""
+"""Largest image of a foreign input that is read."""
 
 TOO_LARGE = f"more than {MAX_BYTES // 2**20} MiB"
 
@@ -24,7 +24,7 @@ _TIME = re.compile(r"(\d{4})(?:[-:](\d\d)(?:[-:](\d\d)(?:[T ](\d\d):(\d\d)(?::\d
 
 @dataclass(frozen=True)
 class Input:
-    """What one part is made of: its name below the root, a digest of all that decides its pictures, and their number.
+    """What one part is made of: its name below the root, a digest of all that decides its images, and their number.
 
     The number is None where only reading the whole input would tell.
     """
@@ -36,28 +36,28 @@ class Input:
 
 @dataclass(frozen=True)
 class Unusable:
-    """A picture that is left out: the reason, one of a few, and its name with what is wrong with it."""
+    """An image that is left out: the reason, one of a few, and its name with what is wrong with it."""
 
     reason: str
     example: str
 
 
 class Samples(Protocol):
-    """The pictures of one part, numbered from 0. What they hold open stays behind when they go to another process.
+    """The images of one part, numbered from 0. What they hold open stays behind when they go to another process.
 
-    A record's `shard`, `offset` and `size` say where below the source's root its picture lies, as `read_picture` of
-    `pictures.py` takes them.
+    A record's `shard`, `offset` and `size` say where below the source's root its image lies, as `read_image` of
+    `images.py` takes them.
     """
 
     strict: bool
-    """Whether a picture that cannot be decoded is an error, or is left out."""
+    """Whether an image that cannot be decoded is an error, or is left out."""
 
     def __len__(self) -> int:
-        """Count the pictures, usable or not."""
+        """Count the images, usable or not."""
         ...
 
     def read(self, number: int) -> Record | Unusable:
-        """Read a picture, or say why it is left out."""
+        """Read an image, or say why it is left out."""
         ...
 
 
@@ -66,7 +66,7 @@ class Source(Protocol):
 
     @property
     def root(self) -> Location:
-        """Rows name their pictures' files below it."""
+        """Rows name their images' files below it."""
         ...
 
     def inputs(self) -> Sequence[Input]:
@@ -74,7 +74,7 @@ class Source(Protocol):
         ...
 
     def open(self, part: int) -> Samples:
-        """Open the pictures of a part."""
+        """Open the images of a part."""
         ...
 
     def field(self, part: int) -> str:

@@ -1,4 +1,4 @@
-"""Tars of anybody's as an input of `dove embed`: pictures with captions and metadata, in the manner of webdataset.
+"""Tars of anybody's as an input of `dove embed`: images with captions and metadata, in the manner of webdataset.
 
 Neighbours whose names are equal up to the first dot belong together, as `KEY.jpg`, `KEY.json` and `KEY.txt`. Nothing is
 unpacked: a tar is looked through once for where its members lie.
@@ -22,8 +22,8 @@ from dove_core.sources.source import MAX_BYTES, TOO_LARGE, Input, Unusable, dige
 from dove_core.sources.tar_headers import members
 
 ENDINGS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "jp2")
-NO_PICTURE, FURTHER, CUT = "no picture in the sample", "a further picture of a sample", "damaged tar"
-PACKED = "packed tar: unpack it first, pictures are read from where they lie in it"
+NO_IMAGE, FURTHER, CUT = "no image in the sample", "a further image of a sample", "damaged tar"
+PACKED = "packed tar: unpack it first, images are read from where they lie in it"
 _MAX_TEXT = 2**20
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
 """How gzip, bzip2, xz and Zstandard begin."""
@@ -39,10 +39,10 @@ class _Span:
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A sample: its key, its picture, and its JSON and text if there are any."""
+    """A sample: its key, its image, and its JSON and text if there are any."""
 
     key: str
-    picture: _Span
+    image: _Span
     json: _Span | None
     text: _Span | None
 
@@ -67,7 +67,7 @@ class Tars:
             self._inputs.append(Input(name, digest_of(name, facts.st_size, facts.st_mtime_ns), None))
 
     def inputs(self) -> Sequence[Input]:
-        """Return the tars; only reading one tells how many pictures it has."""
+        """Return the tars; only reading one tells how many images it has."""
         return self._inputs
 
     def open(self, part: int) -> TarSamples:
@@ -103,19 +103,19 @@ class TarSamples:
             os.close(file)
 
     def read(self, number: int) -> Record | Unusable:
-        """Read a picture with what its JSON and text say of it."""
+        """Read an image with what its JSON and text say of it."""
         member = self._members[number]
         if isinstance(member, Unusable):
             return member
-        if member.picture.size > MAX_BYTES:
+        if member.image.size > MAX_BYTES:
             return Unusable(TOO_LARGE, f"{self._name}: {member.key}")
         try:
-            data = self._pread(member.picture)
+            data = self._pread(member.image)
             values, text = self._known(member)
         except OSError as error:
             return Unusable(CUT, f"{self._path}: {error}")
         sample = sample_of(member.key, values, text, self._field)
-        return Record(number, self._name, member.picture.offset, member.picture.size, data, sample)
+        return Record(number, self._name, member.image.offset, member.image.size, data, sample)
 
     def _known(self, member: _Member) -> tuple[dict[str, Any], str]:
         """Return what a sample's JSON and text hold; nothing for those that are damaged or very long."""
@@ -134,7 +134,7 @@ class TarSamples:
 
 
 def sample_of(key: str, values: dict[str, Any], text: str, field: str) -> Sample:
-    """Return what is known of a picture, from a JSON as `dove shard` or img2dataset writes it, and a text.
+    """Return what is known of an image, from a JSON as `dove shard` or img2dataset writes it, and a text.
 
     Its caption is the first of `captions[field]`, of any other `captions`, `caption`, and the text, in this order.
     What has another form than it should is passed over.
@@ -180,14 +180,14 @@ def _members(path: Path) -> Iterator[_Member | Unusable]:
                 yield file
                 continue
             ending, span = file[1:]
-            kind = "picture" if ending in ENDINGS else ending
-            if kind == "picture" and kind in spans:
+            kind = "image" if ending in ENDINGS else ending
+            if kind == "image" and kind in spans:
                 further.append(Unusable(FURTHER, f"{path.name}: {key}.{ending}"))
             spans.setdefault(kind, span)
-        if "picture" in spans and key is not None:
-            yield _Member(key, spans["picture"], spans.get("json"), spans.get("txt"))
+        if "image" in spans and key is not None:
+            yield _Member(key, spans["image"], spans.get("json"), spans.get("txt"))
         elif spans:
-            yield Unusable(NO_PICTURE, f"{path.name}: {key}")
+            yield Unusable(NO_IMAGE, f"{path.name}: {key}")
         yield from further
 
 

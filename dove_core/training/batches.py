@@ -16,17 +16,17 @@ from dove_core.encoding.preprocess import (
     decode,
     decode_jpegs,
     draw_view,
+    image_size,
     is_jpeg,
     least_pixels,
     look,
-    picture_size,
 )
 from dove_core.errors import DataError
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.model.tokens import padded
 
 _MOST_SHRUNK = 32
-"""A picture that is made smaller than by this is left to the CPU: antialiasing on a GPU has a limit, near 47."""
+"""An image that is made smaller than by this is left to the CPU: antialiasing on a GPU has a limit, near 47."""
 
 
 class Undeveloped(NamedTuple):
@@ -40,13 +40,13 @@ class Undeveloped(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """B pictures, and n captions of each.
+    """B images, and n captions of each.
 
     `pixels (B, 3, S, S)` uint8; the batch's U distinct captions as `tokens (U, T)` and `lengths (U,)`; `rows (n, B)`
-    says which of them are each picture's, the first of all pictures coming first: those that ROAM's term takes lie
+    says which of them are each image's, the first of all images coming first: those that ROAM's term takes lie
     below `paired`.
-    `pictures (B,)` and `captions (n, B)` are the identities by which false negatives are known. `broken` says which
-    pictures could not be decoded; another of the batch stands in for each. Where JPEGs are decoded on the GPU, they are
+    `images (B,)` and `captions (n, B)` are the identities by which false negatives are known. `broken` says which
+    images could not be decoded; another of the batch stands in for each. Where JPEGs are decoded on the GPU, they are
     in `encoded`, one behind the other, and `views` says which bytes become which row of pixels, and how.
     """
 
@@ -55,7 +55,7 @@ class Batch(NamedTuple):
     lengths: Tensor
     rows: Tensor
     paired: int
-    pictures: Tensor
+    images: Tensor
     captions: Tensor
     broken: tuple[str, ...] = ()
     encoded: Tensor | None = None
@@ -63,26 +63,26 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> Batch:
         """Copy to a device; lengths stay on the CPU, where packing wants them."""
-        names = ("pixels", "tokens", "rows", "pictures", "captions")
+        names = ("pixels", "tokens", "rows", "images", "captions")
         return self._replace(**{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
     def developed(self) -> Batch:
         """Decode on the pixels' device what is still encoded there; what it cannot decode, the CPU does.
 
         Raises:
-            DataError: no picture of the batch can be decoded.
+            DataError: no image of the batch can be decoded.
         """
         if self.encoded is None:
             return self
         size, device = self.pixels.shape[-1], self.pixels.device
-        pictures, broken = _decoded([(self.encoded[v.start : v.stop], v.name) for v in self.views], device)
-        bad = {v.row for v, picture in zip(self.views, pictures, strict=True) if picture is None}
+        images, broken = _decoded([(self.encoded[v.start : v.stop], v.name) for v in self.views], device)
+        bad = {v.row for v, image in zip(self.views, images, strict=True) if image is None}
         good = [row for row in range(len(self.pixels)) if row not in bad]
         if not good:
             raise broken[0]
-        for v, picture in zip(self.views, pictures, strict=True):
-            if picture is not None:
-                self.pixels[v.row] = look(picture, v.view, size)
+        for v, image in zip(self.views, images, strict=True):
+            if image is not None:
+                self.pixels[v.row] = look(image, v.view, size)
         if not bad:
             return self._replace(encoded=None, views=())
         source = torch.arange(len(self.pixels))
@@ -91,7 +91,7 @@ class Batch(NamedTuple):
         return self._replace(
             pixels=self.pixels[source],
             rows=self.rows[:, source],
-            pictures=self.pictures[source],
+            images=self.images[source],
             captions=self.captions[:, source],
             broken=(*self.broken, *(error.message for error in broken)),
             encoded=None,
@@ -104,22 +104,22 @@ def _decoded(parts: list[tuple[Tensor, str]], device: torch.device) -> tuple[lis
     try:
         return [*decode_jpegs([part for part, _ in parts], device)], []
     except RuntimeError:
-        pictures, broken = list[Tensor | None](), list[DataError]()
+        images, broken = list[Tensor | None](), list[DataError]()
     for part, name in parts:
         try:
-            pictures.append(decode_jpegs([part], device)[0])
+            images.append(decode_jpegs([part], device)[0])
         except RuntimeError:
             try:
-                pictures.append(decode(part.numpy().tobytes(), name).to(device))
+                images.append(decode(part.numpy().tobytes(), name).to(device))
             except DataError as error:
-                pictures.append(None)
+                images.append(None)
                 broken.append(error)
-    return pictures, broken
+    return images, broken
 
 
 @dataclass(frozen=True)
 class MakeBatch:
-    """Decodes, crops and turns pictures, draws `count` captions of each, and tokenizes them; ROAM takes `paired`.
+    """Decodes, crops and turns images, draws `count` captions of each, and tokenizes them; ROAM takes `paired`.
 
     With `leave_jpegs`, JPEGs stay encoded in the batch; how they are cropped and turned is drawn here all the same.
 
@@ -140,7 +140,7 @@ class MakeBatch:
         """Make one batch.
 
         Raises:
-            DataError: no picture can be decoded, or a sample has no caption in the field.
+            DataError: no image can be decoded, or a sample has no caption in the field.
         """
         pixels = torch.empty(len(records), 3, self.size, self.size, dtype=torch.uint8)
         encoded, views = bytearray(), list[Undeveloped]()
@@ -148,17 +148,17 @@ class MakeBatch:
         for record in records:
             random = np.random.default_rng((self.seed, epoch, record.number))
             own = self._captions(record, random)
-            name, data = f"{record.shard}: {record.sample.path}", record.picture
+            name, data = f"{record.shard}: {record.sample.path}", record.image
             try:
-                height, width = picture_size(data, name)
+                height, width = image_size(data, name)
                 view = draw_view(height, width, random, crop_scale=self.crop_scale, turn=self.turn)
                 shrunk = max(view.height * height, view.width * width) / self.size
                 if self.leave_jpegs and is_jpeg(data) and shrunk <= _MOST_SHRUNK:
                     views.append(Undeveloped(len(texts), len(encoded), len(encoded) + len(data), view, name))
                     encoded += data
                 else:
-                    picture = decode(data, name, least=least_pixels(view, self.size))
-                    pixels[len(texts)] = look(picture, view, self.size)
+                    image = decode(data, name, least=least_pixels(view, self.size))
+                    pixels[len(texts)] = look(image, view, self.size)
             except DataError as error:
                 broken.append(error)
                 continue
@@ -176,18 +176,18 @@ class MakeBatch:
         rows = torch.tensor([number.setdefault(text, len(number)) for text in ordered]).view(self.count, -1)
         tokens, lengths = padded(list(number))
         identities = torch.tensor([_identity(text) for text in number])
-        pictures = torch.tensor([sources[k] for k in again])
+        images = torch.tensor([sources[k] for k in again])
         paired = int(rows[: self.paired].max()) + 1
         said = tuple(error.message for error in broken)
         bytes_left = torch.frombuffer(encoded, dtype=torch.uint8) if encoded else None
-        return Batch(pixels, tokens, lengths, rows, paired, pictures, identities[rows], said, bytes_left, tuple(views))
+        return Batch(pixels, tokens, lengths, rows, paired, images, identities[rows], said, bytes_left, tuple(views))
 
     def _captions(self, record: Record, random: np.random.Generator) -> list[str]:
         texts = record.sample.captions.get(self.field, ())
         if not texts:
             message = f"{record.shard}: {record.sample.path} has no caption {self.field!r}"
             raise DataError(message, hint="choose another --caption-field, or shard the release again")
-        order = random.permutation(len(texts))  # those of a picture that has fewer come again
+        order = random.permutation(len(texts))  # those of an image that has fewer come again
         return [texts[int(order[k % len(texts)])] for k in range(self.count)]
 
 

@@ -149,8 +149,8 @@ def _train(
     field = whole.choose_field(settings.model.caption_field)
     shards = whole.with_captions(field)
     if len(shards) < 2 * world.size:
-        message = f"{shards.folder} has {len(shards)} pictures for {world.size} process(es)"
-        raise TrainingError(message, hint="each process needs two or more; use fewer processes or more pictures")
+        message = f"{shards.folder} has {len(shards)} images for {world.size} process(es)"
+        raise TrainingError(message, hint="each process needs two or more; use fewer processes or more images")
     again = settled_folder(run / "last").exists()  # a launch that is not to go on finds none: these are its own
     if world.restarts or (again and not resumed):
         report(Noted(f"processes were started again: going on from {'last/' if again else 'the start'}"))

@@ -1,6 +1,6 @@
 """Losses of a score matrix: pure functions of the scores and of which pairs are negatives.
 
-`scores (B, C)` are those of B pictures and C = n * B captions, n of each picture: caption c belongs to picture c mod B.
+`scores (B, C)` are those of B images and C = n * B captions, n of each image: caption c belongs to image c mod B.
 `negative (B, C)` is True where a pair may serve as a negative.
 """
 
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 
-def negative_pairs(pictures: Tensor, captions: Tensor) -> Tensor:
-    """Return `(B, n * B)`: True where a caption is another picture's, and in words none of the picture's own n.
+def negative_pairs(images: Tensor, captions: Tensor) -> Tensor:
+    """Return `(B, n * B)`: True where a caption is another image's, and in words none of the image's own n.
 
     Args:
-        pictures: `(B,)` identity of each picture.
+        images: `(B,)` identity of each image.
         captions: `(n, B)` identity of each caption: equal captions, equal numbers.
     """
-    foreign = pictures[:, None] != pictures.repeat(len(captions))
+    foreign = images[:, None] != images.repeat(len(captions))
     equal = (captions[:, :, None] == captions.flatten()).any(dim=0)
     return foreign & ~equal
 
@@ -39,7 +39,7 @@ def triplet(scores: Tensor, negative: Tensor, *, margin: float, hardest: bool) -
 def infonce(scores: Tensor, negative: Tensor, *, temperature: Tensor) -> Tensor:
     """Return the mean cross-entropy of each true pair among its negatives, by rows and by columns.
 
-    A picture's other captions are neither its negatives nor its rivals.
+    An image's other captions are neither its negatives nor its rivals.
     """
     owner, true = _true_scores(scores / temperature)
     rivals = (scores / temperature).masked_fill(~negative, float("-inf"))
@@ -50,7 +50,7 @@ def infonce(scores: Tensor, negative: Tensor, *, temperature: Tensor) -> Tensor:
 
 
 def _true_scores(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `(C,)`: each caption's picture, and its score with it."""
-    pictures, captions = scores.shape
+    """Return `(C,)`: each caption's image, and its score with it."""
+    images, captions = scores.shape
     caption = torch.arange(captions, device=scores.device)
-    return caption % pictures, scores[caption % pictures, caption]
+    return caption % images, scores[caption % images, caption]

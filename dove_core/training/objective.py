@@ -29,7 +29,7 @@ class Losses(NamedTuple):
 class Objective(nn.Module):
     """`L = L_rank(S) + lambda_g * L_rank(G)`: ROAM's scores of this process's pairs, global scores of everyone's.
 
-    Of the n captions that a picture brings, ROAM's term takes the first `paired_captions`; the global takes all.
+    Of the n captions that an image brings, ROAM's term takes the first `paired_captions`; the global takes all.
 
     `gather` joins a tensor of all processes along its first dimension, with gradient, given how long each one's is;
     every process then computes the same global term, and averaging the parameters' gradients over processes gives that
@@ -44,17 +44,17 @@ class Objective(nn.Module):
             self.log_temperature = nn.Parameter(torch.full((2,), math.log(training.temperature)))
 
     def forward(self, batch: Batch, counts: Sequence[int]) -> Losses:
-        """Return the losses of a batch; `counts` says how many pictures each process has in this step."""
+        """Return the losses of a batch; `counts` says how many images each process has in this step."""
         pixels = jitter(batch.pixels, self._training.jitter) if self._training.jitter else batch.pixels
         images, captions, pairs = self.model(normalise(pixels), batch.tokens, batch.lengths, batch.paired)
         count = self._training.paired_captions
-        own = negative_pairs(batch.pictures, batch.captions[:count])
+        own = negative_pairs(batch.images, batch.captions[:count])
         pair = self._rank(pairs[:, batch.rows[:count].flatten()], own, 0)
         with torch.autocast(pairs.device.type, enabled=False):  # cosines lie too close together for half precision
             words = self._gather_captions(captions.embedding[batch.rows], counts).flatten(0, 1)
             everyone = self._gather(images.embedding, counts) @ words.T
-        pictures, texts = self._gather(batch.pictures, counts), self._gather_captions(batch.captions, counts)
-        foreign = negative_pairs(pictures, texts)
+        owners, texts = self._gather(batch.images, counts), self._gather_captions(batch.captions, counts)
+        foreign = negative_pairs(owners, texts)
         whole = self._rank(everyone, foreign, 1)
         return Losses(pair + self._training.lambda_g * whole, pair, whole)
 

@@ -101,7 +101,7 @@ class Trainer:
 
         Raises:
             TrainingError: none is left, or the loss is not finite.
-            DataError: shards are damaged, or too many pictures are.
+            DataError: shards are damaged, or too many images are.
             KeyboardInterrupt: somebody wanted an end; the state is saved.
         """
         plan = TrainingPlan(
@@ -110,7 +110,7 @@ class Trainer:
         )  # fmt: skip
         self._hold_unfinished(plan)
         total, seen = plan.epochs * len(self.shards), plan.epoch * len(self.shards) + plan.samples
-        self.report(Started(_TASK, total, "pictures", done=seen))
+        self.report(Started(_TASK, total, "images", done=seen))
         workers, pins = worker_count(self.compute.workers, self.world.device), self.world.device.type == "cuda"
         reading = load(self.shards, plan, self._make_batch(), workers=workers, pin_memory=pins)
         with Interrupt() as interrupt, closing(reading) as batches:
@@ -207,14 +207,14 @@ class Trainer:
             self._pace.restart()
 
     def _count_broken(self, batch: Batch) -> None:
-        """Count pictures that could not be decoded, and end when there are too many of them."""
+        """Count images that could not be decoded, and end when there are too many of them."""
         self._broken += len(batch.broken)
         if batch.broken and self._broken > self.training.max_broken * len(self.shards) / self.world.size:
-            message = f"{self._broken} pictures cannot be decoded, such as {batch.broken[0]}"
+            message = f"{self._broken} images cannot be decoded, such as {batch.broken[0]}"
             hint = f"shard again with --verify full, or allow more with --max-broken (now {self.training.max_broken:g})"
             raise DataError(message, hint=hint)
         if batch.broken:
-            self.report(Skipped(_TASK, "broken picture", len(batch.broken), batch.broken[0]))
+            self.report(Skipped(_TASK, "broken image", len(batch.broken), batch.broken[0]))
 
     def _is_over(self, interrupt: Interrupt, step: Step) -> bool:
         """Tell whether somebody wants an end, of this process or of another; save if so."""

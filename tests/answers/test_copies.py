@@ -1,4 +1,4 @@
-"""Pictures as files of their own."""
+"""Images as files of their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 from PIL import Image
 
-from dove_core.answers.copies import copy_pictures
+from dove_core.answers.copies import copy_images
 from dove_core.errors import SearchIndexError, UsageError
 from dove_core.search.query import Hit
 from tests.answers.test_geo import PARIS, SUVA, all_of, place_index
@@ -19,25 +19,25 @@ def index(tmp_path):
     return place_index(tmp_path / "index", [PARIS, SUVA, None, None], ["JPEG", "PNG", "WEBP", "TIFF"])
 
 
-def test_pictures_keep_their_bytes_and_get_the_ending_of_their_format(index, tmp_path):
+def test_images_keep_their_bytes_and_get_the_ending_of_their_format(index, tmp_path):
     hits = all_of(index)
-    paths = copy_pictures(tmp_path / "new" / "copies", hits, index)
+    paths = copy_images(tmp_path / "new" / "copies", hits, index)
     assert [path.name for path in paths] == ["001_a0.jpg", "002_a1.png", "003_a2.webp", "004_a3.tif"]
     for path, hit in zip(paths, hits, strict=True):
-        assert path.read_bytes() == index.picture(hit.row)
-        with Image.open(path) as picture:
-            picture.load()
+        assert path.read_bytes() == index.image(hit.row)
+        with Image.open(path) as image:
+            image.load()
     assert {path.name for path in (tmp_path / "new" / "copies").iterdir()} == {*(p.name for p in paths), "hits.csv"}
 
 
 def test_every_other_format_that_can_be_embedded_has_its_ending_too(tmp_path):
     index = place_index(tmp_path / "index", [None] * 3, ["GIF", "BMP", "JPEG2000"])
-    paths = copy_pictures(tmp_path / "copies", all_of(index), index)
+    paths = copy_images(tmp_path / "copies", all_of(index), index)
     assert [path.suffix for path in paths] == [".gif", ".bmp", ".jp2"]
 
 
 def test_the_table_tells_what_is_known_of_each(index, tmp_path):
-    copy_pictures(tmp_path / "copies", all_of(index), index)
+    copy_images(tmp_path / "copies", all_of(index), index)
     with (tmp_path / "copies" / "hits.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == ["rank", "score", "key", "caption", "file", "lon", "lat", "time", "source"]
@@ -50,12 +50,12 @@ def test_the_table_tells_what_is_known_of_each(index, tmp_path):
 
 
 def test_the_same_query_again_keeps_what_is_there_and_brings_back_what_is_not(index, tmp_path):
-    paths = copy_pictures(tmp_path / "copies", all_of(index), index)
+    paths = copy_images(tmp_path / "copies", all_of(index), index)
     kept = paths[0].stat().st_mtime_ns
     paths[1].unlink()
-    assert copy_pictures(tmp_path / "copies", all_of(index), index) == paths
+    assert copy_images(tmp_path / "copies", all_of(index), index) == paths
     assert paths[0].stat().st_mtime_ns == kept
-    assert paths[1].read_bytes() == index.picture(all_of(index)[1].row)
+    assert paths[1].read_bytes() == index.image(all_of(index)[1].row)
 
 
 @pytest.mark.parametrize("name", ["002_a1.png", "hits.csv"])
@@ -63,7 +63,7 @@ def test_what_holds_something_else_is_never_overwritten_and_nothing_is_written(i
     (tmp_path / "copies").mkdir()
     (tmp_path / "copies" / name).write_bytes(b"mine")
     with pytest.raises(UsageError, match=f"{name} is there already and holds something else") as caught:
-        copy_pictures(tmp_path / "copies", all_of(index), index)
+        copy_images(tmp_path / "copies", all_of(index), index)
     assert "another folder" in caught.value.hint
     assert [path.name for path in (tmp_path / "copies").iterdir()] == [name]
     assert (tmp_path / "copies" / name).read_bytes() == b"mine"
@@ -73,29 +73,29 @@ def test_neither_a_folder_nor_a_dangling_link_is_replaced(index, tmp_path):
     hits = all_of(index)
     (tmp_path / "copies" / "001_a0.jpg").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"001_a0\.jpg is there already"):
-        copy_pictures(tmp_path / "copies", hits, index)
+        copy_images(tmp_path / "copies", hits, index)
     (tmp_path / "copies" / "001_a0.jpg").rmdir()
     (tmp_path / "copies" / "001_a0.jpg").symlink_to(tmp_path / "nowhere")
     with pytest.raises(UsageError, match=r"001_a0\.jpg is there already"):
-        copy_pictures(tmp_path / "copies", hits, index)
+        copy_images(tmp_path / "copies", hits, index)
     with pytest.raises(UsageError, match="cannot be written"):
-        copy_pictures(index.folder / "index.json", hits, index)
+        copy_images(index.folder / "index.json", hits, index)
 
 
 def test_a_key_from_elsewhere_cannot_lead_out_of_the_folder(index, tmp_path):
     row = dataclasses.replace(all_of(index)[0].row, key="../../etc/é x" + "y" * 300)
-    (path,) = copy_pictures(tmp_path / "copies", [Hit(1234, 0.5, row)], index)
+    (path,) = copy_images(tmp_path / "copies", [Hit(1234, 0.5, row)], index)
     assert path.parent == tmp_path / "copies"
     assert path.name == "1234_.._.._etc___x" + "y" * 187 + ".jpg"
 
 
-def test_pictures_that_are_gone_or_changed_are_named(index, tmp_path):
+def test_images_that_are_gone_or_changed_are_named(index, tmp_path):
     hits = all_of(index)
     tar = index.shards / "00000.tar"
     tar.write_bytes(bytes(tar.stat().st_size))
-    with pytest.raises(SearchIndexError, match="does not hold the picture a0"):
-        copy_pictures(tmp_path / "copies", hits, index)
+    with pytest.raises(SearchIndexError, match="does not hold the image a0"):
+        copy_images(tmp_path / "copies", hits, index)
     tar.unlink()
     with pytest.raises(SearchIndexError, match="cannot be read"):
-        copy_pictures(tmp_path / "copies", hits, index)
+        copy_images(tmp_path / "copies", hits, index)
     assert list((tmp_path / "copies").iterdir()) == []

@@ -1,4 +1,4 @@
-"""Where the words of a query lie on a picture."""
+"""Where the words of a query lie on an image."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_attention_is_that_of_the_model(searcher):
     hits = searcher.ask(TEXT, QueryConfig(top=3), RankConfig())
     embedder, index = searcher.embedder, searcher.index
     for one in explain(searcher, TEXT, hits):
-        images = embedder.embed_pictures([(index.picture(one.hit.row), "x")])
+        images = embedder.embed_images([(index.image(one.hit.row), "x")])
         captions = embedder.embed_captions([TEXT])
         attention = torch.einsum("htd,hrd->htr", captions.query[0], images.key[0]).softmax(dim=-1)
         assert np.allclose(one.by_word.reshape(6, 4), attention.mean(dim=0), atol=1e-5)

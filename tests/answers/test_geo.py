@@ -28,7 +28,7 @@ PROPERTIES = ["rank", "score", "key", "caption", "time", "source", "gsd", "tags"
 
 
 def place_index(folder, boxes, formats=("JPEG",)):
-    """Make an index of drawn pictures that lie in these boxes; every second one has all that can be known."""
+    """Make an index of drawn images that lie in these boxes; every second one has all that can be known."""
     (folder / "shards").mkdir(parents=True)
     records, offset = [], 0
     with (folder / "shards" / "00000.tar").open("wb") as shard:
@@ -158,6 +158,6 @@ def test_a_place_that_cannot_be_written_is_named(hits, tmp_path):
             write(tmp_path / "file" / "x", hits)
 
 
-def test_pictures_of_the_index_can_be_read(tmp_path):
+def test_images_of_the_index_can_be_read(tmp_path):
     index = place_index(tmp_path / "paris", [PARIS])
-    assert Image.open(io.BytesIO(index.picture(index.rows([0])[0]))).size == (48, 48)
+    assert Image.open(io.BytesIO(index.image(index.rows([0])[0]))).size == (48, 48)

@@ -56,7 +56,7 @@ def test_a_page_shows_what_is_known_of_every_hit_and_loads_nothing(paris, tmp_pa
     text = (tmp_path / "page.html").read_text()
     page = Page(text)
     assert "<h1>harbours &lt;script&gt;</h1>" in text
-    assert "4 of the 4 pictures in the index paris, best first; the places of 3 are known." in page.text
+    assert "4 of the 4 images in the index paris, best first; the places of 3 are known." in page.text
     for hit in all_of(paris):
         card = page.text[page.text.index(f"{hit.score:.3f}") :]
         assert hit.row.caption in card
@@ -69,7 +69,7 @@ def test_a_page_shows_what_is_known_of_every_hit_and_loads_nothing(paris, tmp_pa
         kind, _, data = source.partition(",")
         assert kind == "data:image/jpeg;base64"
         shown = np.array(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int)
-        assert np.abs(shown - np.array(Image.open(io.BytesIO(paris.picture(hit.row))))).mean() < 8
+        assert np.abs(shown - np.array(Image.open(io.BytesIO(paris.image(hit.row))))).mean() < 8
     outside = re.findall(r"(?:src|href)=\"(?!data:|#)([^\"]*)", text)
     assert outside[0] == "https://www.openstreetmap.org/?mlat=48.86000&amp;mlon=2.35000#map=15/48.86000/2.35000"
     assert len(outside) == 3
@@ -95,10 +95,10 @@ def test_without_any_place_there_is_no_map(tmp_path):
     assert "<svg" not in text
     assert "openstreetmap" not in text
     write_page(tmp_path / "page.html", "x", [], index)
-    assert "Nothing was found among the 2 pictures in the index nowhere." in (tmp_path / "page.html").read_text()
+    assert "Nothing was found among the 2 images in the index nowhere." in (tmp_path / "page.html").read_text()
 
 
-def test_large_pictures_become_small(tmp_path):
+def test_large_images_become_small(tmp_path):
     index = place_index(tmp_path / "large", [None])
     data = io.BytesIO()
     Image.effect_noise((1200, 600), 90).convert("RGB").save(data, "PNG")
@@ -109,10 +109,10 @@ def test_large_pictures_become_small(tmp_path):
     assert Image.open(io.BytesIO(base64.b64decode(found[1]))).size == (400, 200)
 
 
-def test_pictures_that_are_not_there_any_more_are_named(paris, tmp_path):
+def test_images_that_are_not_there_any_more_are_named(paris, tmp_path):
     tar = paris.shards / "00000.tar"
     tar.write_bytes(bytes(tar.stat().st_size))
-    with pytest.raises(SearchIndexError, match="does not hold the picture a0"):
+    with pytest.raises(SearchIndexError, match="does not hold the image a0"):
         write_page(tmp_path / "page.html", "x", all_of(paris), paris)
     assert not (tmp_path / "page.html").exists()
 
@@ -203,7 +203,7 @@ def test_markers_say_how_many_they_stand_for(paris):
 
 
 @in_a_browser
-def test_a_marker_and_the_cards_of_its_pictures_light_up_together(paris, tmp_path):
+def test_a_marker_and_the_cards_of_its_images_light_up_together(paris, tmp_path):
     write_page(tmp_path / "page.html", "x", all_of(paris), paris)
     lit = "[...document.querySelectorAll('.card.lit')].map(card => card.id)"
     enter, leave = (f"dispatchEvent(new PointerEvent('pointer{way}'))" for way in ("enter", "leave"))
@@ -234,7 +234,7 @@ def test_a_browser_shows_all_within_the_window_and_loads_nothing(tmp_path, width
       return {
         over: document.documentElement.scrollWidth - innerWidth,
         loaded: performance.getEntriesByType('resource').filter(entry => !entry.name.startsWith('data:')).length,
-        pictures: [...document.images].filter(image => image.complete && image.naturalWidth === 48).length,
+        images: [...document.images].filter(image => image.complete && image.naturalWidth === 48).length,
         dots: [...document.querySelectorAll('.dot')].map(dot => within(dot.getBoundingClientRect())),
         shown: ['wide', 'narrow'].filter(isShown),
         shape: map.width / map.height,

@@ -73,7 +73,7 @@ def test_from_captions_to_a_hit_with_every_default(empty):
     code, out, err = dove("eval", "--device", "cpu", "--workers", "0")
     assert code == 0, err
     assert "using runs/shapes/best\nusing shards/shapes/test\n" in err
-    assert "8 pictures, 16 captions" in out
+    assert "8 images, 16 captions" in out
     assert all(name in out for name in ("global", "reranked (best 50)", "pairwise"))
     code, _, err = dove("embed", "--device", "cpu", "--workers", "0")
     assert code == 0, err
@@ -99,7 +99,7 @@ def test_eval_json_is_one_object_with_three_rows(at_home):
 
 def test_eval_says_in_large_letters_what_the_checkpoint_knows_and_compares(at_home, tmp_path):
     words = ("eval", "--device", "cpu", "--workers", "0", "--json", "--no-pairwise", "--shards")
-    for split, said in (("train", "WAS TRAINED ON THESE PICTURES"), ("val", "WAS CHOSEN ON THESE"), ("test", "")):
+    for split, said in (("train", "WAS TRAINED ON THESE IMAGES"), ("val", "WAS CHOSEN ON THESE"), ("test", "")):
         code, out, err = dove(*words, f"shards/shapes/{split}")
         assert code == 0, err
         assert said in err
@@ -128,9 +128,9 @@ def test_query_json_is_one_object_a_hit(at_home):
     assert scores == sorted(scores, reverse=True)
 
 
-def test_a_picture_can_ask(at_home, shapes):
-    picture = shapes.parents[1] / "source" / "images" / "test_3.jpg"
-    code, out, err = dove("query", "--image", str(picture), "--top", "1", "--json", "--device", "cpu")
+def test_an_image_can_ask(at_home, shapes):
+    image = shapes.parents[1] / "source" / "images" / "test_3.jpg"
+    code, out, err = dove("query", "--image", str(image), "--top", "1", "--json", "--device", "cpu")
     assert code == 0, err
     assert json.loads(out)["score"] > 0.98
 
@@ -164,7 +164,7 @@ def test_embed_and_shard_and_train_give_data_with_json(empty):
         (["query", "red", "--bbox", "1,2"], 2, "--bbox '1,2' is not 4 numbers", "5.9,45.8"),
         (["eval", "--images", "none.zip"], 4, "none.zip does not exist", "--images PLACE"),
         (["eval", "--images", "x", "--suite", "y"], 2, "--images and --suite are both given", "one of them"),
-        (["eval", "--captions", "x.json"], 2, "--captions needs the pictures", "--images"),
+        (["eval", "--captions", "x.json"], 2, "--captions needs the images", "--images"),
         (["eval", "--compare", "a", "b", "--suite", "y"], 2, "--compare measures nothing", "leave out"),
         (["query", "--image", "none.jpg"], 2, "--image none.jpg cannot be read", "JPEG"),
         (["query", "red", "--top", "0"], 2, "--top 0 is out of range", "at least 1"),
@@ -297,7 +297,7 @@ def test_ctrl_c_ends_with_130(at_home, monkeypatch):
 
 def test_bars_appear_on_a_terminal_only(monkeypatch, capsys):
     events = [
-        Started("training", 10, "pictures", done=2), Advanced("training", 3), Measured("training", {"loss": 0.5}),
+        Started("training", 10, "images", done=2), Advanced("training", 3), Measured("training", {"loss": 0.5}),
         Measured("training", {"mean_recall": 12.0}, final=True), Skipped("shard", "damaged picture", 2, "a.jpg"),
         Saved(Path("runs/a")), Noted("a [bracketed] note"),
     ]  # fmt: skip
@@ -307,7 +307,7 @@ def test_bars_appear_on_a_terminal_only(monkeypatch, capsys):
     plain = capsys.readouterr()
     assert plain.out == ""
     assert plain.err == (
-        "training: 10 pictures, 2 done before\ntraining: mean recall 12\n"
+        "training: 10 images, 2 done before\ntraining: mean recall 12\n"
         "shard: left out 2 (damaged picture), such as a.jpg\nsaved runs/a\na [bracketed] note\n"
     )
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -354,7 +354,7 @@ def test_two_processes_train_and_one_draws(at_home, tmp_path):
     root = str(Path(__file__).parents[2])
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root}, timeout=200)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("training: 96 pictures") == 1
+    assert done.stderr.count("training: 96 images") == 1
     assert done.stderr.count("training: loss") == 2
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [row["steps"] for row in rows] == [2, 4]  # 48 pictures: 32 and 16 in a step of two processes
+    assert [row["steps"] for row in rows] == [2, 4]  # 48 images: 32 and 16 in a step of two processes

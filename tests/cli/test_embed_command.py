@@ -21,7 +21,7 @@ ON_CPU = ("--device", "cpu", "--workers", "0")
 
 @pytest.fixture
 def home(trained, shapes, tmp_path, monkeypatch):
-    """A working folder with a run, shards, a folder of pictures, and a scene."""
+    """A working folder with a run, shards, a folder of images, and a scene."""
     shutil.copytree(trained, tmp_path / "runs" / "first")
     shutil.copytree(shapes, tmp_path / "shards" / "shapes")
     (tmp_path / "photos" / "deep").mkdir(parents=True)
@@ -37,13 +37,13 @@ def home(trained, shapes, tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_folder_is_embedded_under_its_own_name_and_its_pictures_are_found(home):
-    (home / "photos" / "broken.jpg").write_bytes(b"no picture")
+def test_a_folder_is_embedded_under_its_own_name_and_its_images_are_found(home):
+    (home / "photos" / "broken.jpg").write_bytes(b"no image")
     code, out, err = dove("embed", "photos", *ON_CPU, "--json")
     assert code == 0, err
     assert json.loads(out)["index"] == "index/photos"
     assert json.loads(out)["pictures"] == 8
-    assert "embedding: left out 1 (no picture that can be decoded), such as broken.jpg" in err
+    assert "embedding: left out 1 (no image that can be decoded), such as broken.jpg" in err
     code, out, err = dove("query", "a red circle", "--top", "3", "--json", "--sheet", "a.png", "--device", "cpu")
     assert code == 0, err
     assert {Path(json.loads(line)["key"]).parent for line in out.splitlines()} == {Path("deep")}
@@ -52,7 +52,7 @@ def test_a_folder_is_embedded_under_its_own_name_and_its_pictures_are_found(home
 def test_a_scene_is_cut_and_its_tiles_have_places(home):
     code, _, err = dove("embed", "scene.tif", "--tile", "32", "--stride", "16", *ON_CPU)
     assert code == 0, err
-    assert "embedding: 9 pictures" in err
+    assert "embedding: 9 images" in err
     code, out, err = dove("query", "a red circle", "--index", "scene", "--top", "1", "--json", "--device", "cpu")
     assert code == 0, err
     hit = json.loads(out)

@@ -41,15 +41,15 @@ def zipped(name: str, content: bytes) -> bytes:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """Every file of every release below sky/; the archives of SkyScript hold a few pictures."""
+    """Every file of every release below sky/; the archives of SkyScript hold a few images."""
     with serving() as running:
         for release in RELEASES.values():
             for file in release.files:
                 body = zipped("a/b.jpg", b"x" * 50) if file.path.endswith(".zip") else table([(2, 0), (3, 1)])
                 running.files[f"sky/{file.path}"] = Served(body)
         for part in range(2, 8):
-            pictures = {f"images{part}/{stem(part, n)}.jpg": jpeg(part, n) for n in range(30)}
-            running.files[f"sky/images{part}.zip"] = Served(archive(pictures))
+            images = {f"images{part}/{stem(part, n)}.jpg": jpeg(part, n) for n in range(30)}
+            running.files[f"sky/images{part}.zip"] = Served(archive(images))
         running.files[f"sky/{TEST_TABLE}"] = Served(table([(part, 7) for part in range(2, 8)]))
         yield running
 

@@ -95,7 +95,7 @@ def test_verify_only_names_a_flipped_bit_and_says_how_to_mend_it(home):
     assert dove("shard", "--verify-only")[0] == 0
 
 
-def test_pictures_become_smaller_and_failed_ones_are_tried_again(home):
+def test_images_become_smaller_and_failed_ones_are_tried_again(home):
     code, _, err = dove("shard", "--image-size", "4", "--image-format", "webp", "--workers", "1")
     assert code == 0, err
     assert b".webp\0" in next(home.rglob("*.tar")).read_bytes()[:512]

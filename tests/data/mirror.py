@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 from dove_core.data.fetching.answers import Patience
 from dove_core.data.fetching.catalog import Release, RemoteFile
-from tests.data.releases import picture
+from tests.data.releases import image
 from tests.http_server import Served, Server
 
 QUICK = Patience(retries=2, first_wait=0.01, longest_wait=0.02)
-PICTURES = 60  # in each archive
-SPLITS = {"val": (0, 10), "test": (10, 30), "train": (30, PICTURES)}  # of each archive
+IMAGES = 60  # in each archive
+SPLITS = {"val": (0, 10), "test": (10, 30), "train": (30, IMAGES)}  # of each archive
 
 
 def stem(part: int, number: int) -> str:
@@ -23,8 +23,8 @@ def stem(part: int, number: int) -> str:
 
 
 def jpeg(part: int, number: int) -> bytes:
-    """Return a picture's bytes; those of one archive differ in length."""
-    return picture(part * 1000 + number) + random.Random(number).randbytes(500 + 37 * number)
+    """Return an image's bytes; those of one archive differ in length."""
+    return image(part * 1000 + number) + random.Random(number).randbytes(500 + 37 * number)
 
 
 class _Unseekable(io.RawIOBase):
@@ -86,12 +86,12 @@ class Mirror:
     def __post_init__(self) -> None:
         for part in (2, 3):
             nest = "images3/images3/" if part == 3 else "images2/"
-            pictures = {f"{nest}{stem(part, n)}.jpg": jpeg(part, n) for n in range(PICTURES)}
-            pictures[f"{nest}unnamed.jpg"] = random.Random(part).randbytes(self.padding)
-            metas = {f"meta{part}/{stem(part, n)}.pickle": pickle.dumps({"time": 2019}) for n in range(PICTURES)}
+            images = {f"{nest}{stem(part, n)}.jpg": jpeg(part, n) for n in range(IMAGES)}
+            images[f"{nest}unnamed.jpg"] = random.Random(part).randbytes(self.padding)
+            metas = {f"meta{part}/{stem(part, n)}.pickle": pickle.dumps({"time": 2019}) for n in range(IMAGES)}
             metas[f"meta{part}/unnamed.pickle"] = random.Random(part).randbytes(20_000)
             method = zipfile.ZIP_DEFLATED if part == 3 else zipfile.ZIP_STORED
-            self.bodies[f"images{part}.zip"] = archive(pictures, method=method, descriptors=part == 2)
+            self.bodies[f"images{part}.zip"] = archive(images, method=method, descriptors=part == 2)
             self.bodies[f"meta{part}.zip"] = archive(metas, method=zipfile.ZIP_DEFLATED, descriptors=part == 3)
         for split in SPLITS:
             self.bodies[f"dataframe/Tiny_{split}.csv"] = table(rows_of(split))

@@ -16,7 +16,7 @@ SMALL = ShardConfig(shard_size=4, workers=1)
 LENIENT = ShardConfig(shard_size=4, max_bad=1.0, workers=1)
 
 
-def picture(number: int, kind: str = "JPEG", mode: str = "RGB") -> bytes:
+def image(number: int, kind: str = "JPEG", mode: str = "RGB") -> bytes:
     pixels = np.random.default_rng(number).integers(0, 256, (8, 10, 3), dtype=np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(stream, kind)
@@ -32,7 +32,7 @@ def make_release(root: Path, rows: int = 10, split: str = "train", nest: str = "
     (root / "dataframe").mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(root / "images2.zip", "w") as images, zipfile.ZipFile(root / "meta2.zip", "w") as metas:
         for i in range(rows):
-            images.writestr(f"{nest}{key(i)}.jpg", picture(i))
+            images.writestr(f"{nest}{key(i)}.jpg", image(i))
             metas.writestr(f"meta2/{key(i)}.pickle", pickle.dumps(meta))
     write_table(
         root / "dataframe" / f"SkyScript_{split}_5K.csv",

@@ -60,7 +60,7 @@ def url(shapes) -> Iterator[str]:
 
 
 def keys(records, epoch: int) -> list[tuple[str, bytes]]:
-    return [(record.sample.key, record.picture) for record in records]
+    return [(record.sample.key, record.image) for record in records]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -7,13 +7,13 @@ import pyarrow as pa
 import pytest
 
 from dove_core.data.sharding.archives import (
+    IMAGE_ENDINGS,
     META_ENDINGS,
-    PICTURE_ENDINGS,
     Archives,
     identity_of,
-    index_pictures,
+    image_places,
+    index_images,
     meta_places,
-    picture_places,
 )
 from dove_core.data.sharding.members import Location, Members
 from dove_core.errors import DataError
@@ -40,9 +40,9 @@ class Opened:
         return Members(self.places).read(where, limit)
 
 
-def open_pictures(place: Path) -> Opened:
-    places = picture_places(place)
-    return Opened(places, index_pictures(places))
+def open_images(place: Path) -> Opened:
+    places = image_places(place)
+    return Opened(places, index_images(places))
 
 
 def open_metas(place: Path) -> Opened:
@@ -73,69 +73,69 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("inside", LAYOUTS.values(), ids=LAYOUTS.keys())
-def test_a_picture_is_found_in_each_layout_of_a_zip(tmp_path: Path, inside: str) -> None:
+def test_an_image_is_found_in_each_layout_of_a_zip(tmp_path: Path, inside: str) -> None:
     make_zip(tmp_path / "images2.zip", {inside: b"two"})
     make_zip(tmp_path / "images3.zip", {"images3/y.jpg": b"three"}, zipfile.ZIP_DEFLATED)
-    pictures = open_pictures(tmp_path)
-    assert pictures.read("images2/x.jpg") == b"two"
-    assert pictures.read("images3/y.jpg") == b"three"
+    images = open_images(tmp_path)
+    assert images.read("images2/x.jpg") == b"two"
+    assert images.read("images3/y.jpg") == b"three"
     with pytest.raises(DataError, match="no file fits"):
-        pictures.read("images3/x.jpg")
+        images.read("images3/x.jpg")
 
 
 @pytest.mark.parametrize("inside", ["x.jpg", "images2/x.jpg"])
-def test_a_picture_is_found_in_a_folder(tmp_path: Path, inside: str) -> None:
+def test_an_image_is_found_in_a_folder(tmp_path: Path, inside: str) -> None:
     root = make_folder(tmp_path / "images2", {inside: b"two"})
     for place in (root, tmp_path):
-        pictures = open_pictures(place)
-        assert pictures.read("images2/x.jpg") == b"two"
-        assert pictures.read(".\\images2\\x.jpg") == b"two"
+        images = open_images(place)
+        assert images.read("images2/x.jpg") == b"two"
+        assert images.read(".\\images2\\x.jpg") == b"two"
 
 
-def test_a_base_name_finds_the_only_picture_of_that_name(tmp_path: Path) -> None:
+def test_a_base_name_finds_the_only_image_of_that_name(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "RSICD_images.zip", {"RSICD_images/a.jpg": b"a", "one/b.jpg": b"1", "two/b.jpg": b"2"})
-    pictures = open_pictures(path)
-    assert pictures.read("a.jpg") == b"a"
+    images = open_images(path)
+    assert images.read("a.jpg") == b"a"
     with pytest.raises(DataError, match=r"2 files fit 'b.jpg': RSICD_images/one/b.jpg, RSICD_images/two/b.jpg"):
-        pictures.read("b.jpg")
+        images.read("b.jpg")
 
 
 def test_the_shallowest_of_several_is_meant(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "p.zip", {"thumbs/images2/x.jpg": b"small", "images2/x.jpg": b"large"})
-    pictures = open_pictures(path)
-    assert pictures.read("images2/x.jpg") == b"large"
+    images = open_images(path)
+    assert images.read("images2/x.jpg") == b"large"
 
 
 def test_a_zip_is_read_instead_of_the_folder_unpacked_beside_it(tmp_path: Path) -> None:
     make_zip(tmp_path / "images2.zip", {"images2/x.jpg": b"zip"})
     make_folder(tmp_path, {"images2/x.jpg": b"folder", "images3/y.jpg": b"folder"})
-    pictures = open_pictures(tmp_path)
-    assert len(pictures) == 2
-    assert pictures.read("images2/x.jpg") == b"zip"
-    assert pictures.read("images3/y.jpg") == b"folder"
+    images = open_images(tmp_path)
+    assert len(images) == 2
+    assert images.read("images2/x.jpg") == b"zip"
+    assert images.read("images3/y.jpg") == b"folder"
 
 
-def test_what_macs_and_others_leave_behind_is_no_picture(tmp_path: Path) -> None:
+def test_what_macs_and_others_leave_behind_is_no_image(tmp_path: Path) -> None:
     junk = {"__MACOSX/images2/._x.jpg": b"", "images2/._x.jpg": b"", ".hidden/x.jpg": b"", "images2/Thumbs.db": b""}
     path = make_zip(tmp_path / "images2.zip", {"images2/x.jpg": b"two", **junk})
-    pictures = open_pictures(path)
-    assert len(pictures) == 1
+    images = open_images(path)
+    assert len(images) == 1
 
 
 @pytest.mark.parametrize("hostile", ["../secret.jpg", "images2/../../secret.jpg", "..", "", "/", "..\\secret.jpg"])
 def test_a_hostile_path_leads_nowhere(tmp_path: Path, hostile: str) -> None:
     (tmp_path / "secret.jpg").write_bytes(b"secret")
     root = make_folder(tmp_path / "data", {"images2/x.jpg": b"two"})
-    pictures = open_pictures(root)
+    images = open_images(root)
     with pytest.raises(DataError):
-        pictures.read(hostile)
+        images.read(hostile)
 
 
 def test_a_hostile_member_is_not_indexed(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "i.zip", {"../../x.jpg": b"evil", "ok.jpg": b"fine"})
-    pictures = open_pictures(path)
-    assert len(pictures) == 1
-    assert pictures.read("ok.jpg") == b"fine"
+    images = open_images(path)
+    assert len(images) == 1
+    assert images.read("ok.jpg") == b"fine"
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
@@ -147,17 +147,17 @@ def test_a_damaged_member_is_an_error_and_its_neighbours_are_not(tmp_path: Path,
     data = bytearray(path.read_bytes())
     data[begin : begin + size] = bytes(255 - byte for byte in data[begin : begin + size])
     path.write_bytes(data)
-    pictures = open_pictures(path)
+    images = open_images(path)
     with pytest.raises(DataError, match=r"i/a\.jpg (is damaged|cannot be read)"):
-        pictures.read("a.jpg")
-    assert pictures.read("b.jpg") == b"bbbb" * 200
+        images.read("a.jpg")
+    assert images.read("b.jpg") == b"bbbb" * 200
 
 
 def test_a_member_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "i.zip", {"a.jpg": b"0" * 5000}, zipfile.ZIP_DEFLATED)
-    pictures = open_pictures(path)
+    images = open_images(path)
     with pytest.raises(DataError, match="5000 bytes, more than 100"):
-        pictures.read("a.jpg", 100)
+        images.read("a.jpg", 100)
 
 
 def test_an_unreadable_zip_is_an_error_with_a_way_out(tmp_path: Path) -> None:
@@ -165,26 +165,26 @@ def test_an_unreadable_zip_is_an_error_with_a_way_out(tmp_path: Path) -> None:
     for half in (whole[: len(whole) // 2], b"<html>404</html>", b""):
         (tmp_path / "images2.zip").write_bytes(half)
         with pytest.raises(DataError, match=r"images2\.zip cannot be read as a zip") as caught:
-            open_pictures(tmp_path)
+            open_images(tmp_path)
         assert "fetch it again" in caught.value.hint
 
 
-def test_a_place_without_pictures_is_an_error_that_says_what_is_there(tmp_path: Path) -> None:
+def test_a_place_without_images_is_an_error_that_says_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("?")
-    with pytest.raises(DataError, match=r"holds no pictures: notes\.txt") as caught:
-        open_pictures(tmp_path)
+    with pytest.raises(DataError, match=r"holds no images: notes\.txt") as caught:
+        open_images(tmp_path)
     assert "expected zips" in caught.value.hint
     with pytest.raises(DataError, match="does not exist"):
-        open_pictures(tmp_path / "nowhere")
+        open_images(tmp_path / "nowhere")
 
 
-def test_metas_lie_beside_the_pictures_and_are_none_of_them(tmp_path: Path) -> None:
+def test_metas_lie_beside_the_images_and_are_none_of_them(tmp_path: Path) -> None:
     make_zip(tmp_path / "images2.zip", {"images2/x.jpg": b"two"})
     assert meta_places(tmp_path) == []
     make_zip(tmp_path / "meta2.zip", {"meta2/x.pickle": b"meta", "meta2/y.jpg": b"no"})
     make_folder(tmp_path / "meta3", {"z.pkl": b"three"})
-    pictures = open_pictures(tmp_path)
-    assert len(pictures) == 1
+    images = open_images(tmp_path)
+    assert len(images) == 1
     metas = open_metas(tmp_path)
     assert metas.read("x.pickle") == b"meta"
     assert metas.read("z.pkl") == b"three"
@@ -196,22 +196,22 @@ def test_the_identity_changes_with_the_content(tmp_path: Path) -> None:
         path = make_zip(tmp_path / "images2.zip", {"x.jpg": data})
         with zipfile.ZipFile(path) as archive:
             written = archive.infolist()[0].date_time
-        identities.append((written, identity_of([path], PICTURE_ENDINGS)))
+        identities.append((written, identity_of([path], IMAGE_ENDINGS)))
     assert identities[2][1] != identities[0][1]
     assert identities[0][0] != identities[1][0] or identities[0][1] == identities[1][1]
     root = make_folder(tmp_path / "images3", {"y.jpg": b"one"})
-    before = identity_of([root], PICTURE_ENDINGS)
-    assert identity_of([root], PICTURE_ENDINGS) == before
+    before = identity_of([root], IMAGE_ENDINGS)
+    assert identity_of([root], IMAGE_ENDINGS) == before
     make_folder(root, {"z.jpg": b"one", "notes.txt": b"?"})
-    assert identity_of([root], PICTURE_ENDINGS) != before
+    assert identity_of([root], IMAGE_ENDINGS) != before
 
 
 def test_a_path_may_begin_above_the_folder_that_is_given(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images2", {"x.jpg": b"two"})
-    pictures = open_pictures(root)
-    assert pictures.read("/home/someone/images2/x.jpg") == b"two"
+    images = open_images(root)
+    assert images.read("/home/someone/images2/x.jpg") == b"two"
     with pytest.raises(DataError, match="no file fits"):
-        pictures.read("/home/someone/images3/x.jpg")
+        images.read("/home/someone/images3/x.jpg")
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
@@ -227,7 +227,7 @@ def test_names_in_utf_8_are_found_in_both_unicode_forms(tmp_path: Path, form: st
     else:
         path = make_folder(tmp_path / "i", {name: b"coffee"})
     for asked in ("NFC", "NFD"):
-        assert open_pictures(path).read(unicodedata.normalize(asked, "café_0.jpg")) == b"coffee"  # type: ignore[arg-type]
+        assert open_images(path).read(unicodedata.normalize(asked, "café_0.jpg")) == b"coffee"  # type: ignore[arg-type]
 
 
 def test_links_are_followed_and_circles_are_left(tmp_path: Path) -> None:
@@ -236,11 +236,11 @@ def test_links_are_followed_and_circles_are_left(tmp_path: Path) -> None:
     (root / "linked").symlink_to(tmp_path / "far")
     (tmp_path / "far" / "back").symlink_to(root)
     (root / "nowhere.jpg").symlink_to(tmp_path / "gone")
-    pictures = open_pictures(root)
-    assert len(pictures) == 2
-    assert pictures.read("linked/x.jpg") == b"two"
+    images = open_images(root)
+    assert len(images) == 2
+    assert images.read("linked/x.jpg") == b"two"
 
 
 def test_a_zip_in_capitals_is_one_too(tmp_path: Path) -> None:
     make_zip(tmp_path / "A.zip", {"x.jpg": b"one"}).rename(tmp_path / "A.ZIP")
-    assert open_pictures(tmp_path).read("x.jpg") == b"one"
+    assert open_images(tmp_path).read("x.jpg") == b"one"

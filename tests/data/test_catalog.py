@@ -26,7 +26,7 @@ def test_releases_are_found_under_their_names():
     assert find_release("Roof_Shape") is RELEASES["roof-shape"]
 
 
-def test_skyscript_has_six_archives_of_pictures_six_of_metadata_and_twelve_caption_tables():
+def test_skyscript_has_six_archives_of_images_six_of_metadata_and_twelve_caption_tables():
     paths = [file.path for file in SKYSCRIPT.files]
     assert {f"{kind}{number}.zip" for kind in ("images", "meta") for number in range(2, 8)} < set(paths)
     assert sum(path.startswith("dataframe/SkyScript_") for path in paths) == 12
@@ -54,7 +54,7 @@ def test_the_default_is_the_table_that_the_paper_trains_on():
     ("config", "is_by_member"),
     [
         (FetchConfig(), False),
-        (FetchConfig(split="train"), False),  # half of all pictures
+        (FetchConfig(split="train"), False),  # half of all images
         (FetchConfig(split="test"), True),
         (FetchConfig(split="val", parts="2"), True),
         (FetchConfig(limit=10_000), True),
@@ -71,7 +71,7 @@ def test_sums_are_32_hexadecimal_digits_and_no_two_files_share_one():
     assert all(re.fullmatch(r"[0-9a-f]{32}", md5) for md5 in sums)
 
 
-def test_every_picture_archive_has_a_sum():
+def test_every_image_archive_has_a_sum():
     assert all(file.md5 for file in SKYSCRIPT.files if file.path.startswith("images"))
 
 

@@ -19,10 +19,10 @@ from dove_core.events import Event, Noted, Saved, Started
 from dove_core.files import atomic_file, write_record
 from tests.http_server import Served, Server, serving
 
-PICTURES = b"PK\x03\x04" + bytes(range(256)) * 400
+IMAGES = b"PK\x03\x04" + bytes(range(256)) * 400
 META = b"PK\x03\x04" + bytes(range(256)) * 20
 TABLE = b"filepath,title\nimages2/a1_CH_19.jpg,a pool\n"
-BODIES = {"images2.zip": PICTURES, "meta2.zip": META, "dataframe/val.csv": TABLE}
+BODIES = {"images2.zip": IMAGES, "meta2.zip": META, "dataframe/val.csv": TABLE}
 QUICK = Patience(retries=2, first_wait=0.01, longest_wait=0.02)
 
 
@@ -40,16 +40,16 @@ def server() -> Iterator[Server]:
 
 
 def release_on(server: Server, **sums: str) -> Release:
-    """Return a release of three files; the pictures' sum is the right one unless told otherwise."""
-    pictures = RemoteFile("images2.zip", sums.get("pictures", hashlib.md5(PICTURES).hexdigest()))
-    files = (RemoteFile("dataframe/val.csv"), pictures, RemoteFile("meta2.zip"))
+    """Return a release of three files; the images' sum is the right one unless told otherwise."""
+    images = RemoteFile("images2.zip", sums.get("images", hashlib.md5(IMAGES).hexdigest()))
+    files = (RemoteFile("dataframe/val.csv"), images, RemoteFile("meta2.zip"))
     return Release("tiny", server.url(), files, "none", "https://example.org", "nobody", "a third party")
 
 
 def test_every_file_arrives_in_the_releases_own_layout(server, tmp_path):
     paths = fetch(release_on(server), tmp_path / "new" / "tiny", patience=QUICK)
     assert paths == [tmp_path / "new" / "tiny" / name for name in ("dataframe/val.csv", "images2.zip", "meta2.zip")]
-    assert [path.read_bytes() for path in paths] == [TABLE, PICTURES, META]
+    assert [path.read_bytes() for path in paths] == [TABLE, IMAGES, META]
     rest = {path for path in (tmp_path / "new" / "tiny").glob("[!.]*") if path.is_file()} - set(paths)
     assert {path.name for path in rest} == {VERIFIED}
 
@@ -72,7 +72,7 @@ def test_a_second_call_fetches_nothing_and_reads_no_sum_again(server, tmp_path):
     events: list[Event] = []
     paths = fetch(release_on(server), tmp_path, patience=QUICK, report=events.append)
     assert [asked.method for asked in server.asked] == ["HEAD"] * 3
-    assert [path.read_bytes() for path in paths] == [TABLE, PICTURES, META]
+    assert [path.read_bytes() for path in paths] == [TABLE, IMAGES, META]
     assert not any(isinstance(event, Started) for event in events)
 
 
@@ -82,8 +82,8 @@ def test_an_interrupted_fetch_goes_on_in_the_middle_of_a_file(server, tmp_path):
         fetch(release_on(server), tmp_path, patience=QUICK)
     assert (tmp_path / "dataframe" / "val.csv").read_bytes() == TABLE
     fetch(release_on(server), tmp_path, patience=QUICK)
-    assert (tmp_path / "images2.zip").read_bytes() == PICTURES
-    assert sum(asked.sent for asked in server.gets("images2.zip")) == len(PICTURES)
+    assert (tmp_path / "images2.zip").read_bytes() == IMAGES
+    assert sum(asked.sent for asked in server.gets("images2.zip")) == len(IMAGES)
     assert len(server.gets("dataframe/val.csv")) == 1
 
 
@@ -106,7 +106,7 @@ def test_a_mirror_takes_the_place_of_the_releases_server(server, tmp_path):
     with serving() as mirror:
         mirror.files.update({f"copy/of%20it/{path}": Served(body) for path, body in BODIES.items()})
         paths = fetch(release_on(server), tmp_path, mirror=mirror.url("copy/of%20it"), patience=QUICK)
-    assert [path.read_bytes() for path in paths] == [TABLE, PICTURES, META]
+    assert [path.read_bytes() for path in paths] == [TABLE, IMAGES, META]
     assert server.asked == []
 
 
@@ -115,7 +115,7 @@ def test_proxy_variables_are_honoured(server, tmp_path, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", server.url())
     server.files.update({f"http://far.invalid/{path}": Served(body) for path, body in BODIES.items()})
     fetch(release_on(server), tmp_path, mirror="http://far.invalid", patience=QUICK)
-    assert (tmp_path / "images2.zip").read_bytes() == PICTURES
+    assert (tmp_path / "images2.zip").read_bytes() == IMAGES
     assert all(asked.path.startswith("http://far.invalid/") for asked in server.asked)
 
 
@@ -154,7 +154,7 @@ def test_a_server_that_refuses_head_is_asked_for_one_byte(server, tmp_path, rang
     for file in server.files.values():
         file.head, file.ranges = False, ranges
     paths = fetch(release_on(server), tmp_path, patience=QUICK)
-    assert [path.read_bytes() for path in paths] == [TABLE, PICTURES, META]
+    assert [path.read_bytes() for path in paths] == [TABLE, IMAGES, META]
     assert fetch(release_on(server), tmp_path, patience=QUICK) == paths
     assert len(server.gets("meta2.zip")) == 3  # a byte, the file, and a byte again
 
@@ -164,7 +164,7 @@ def test_a_server_that_tells_no_lengths_still_delivers(server, tmp_path):
         file.announced, file.ranges = False, False
     events: list[Event] = []
     paths = fetch(release_on(server), tmp_path, patience=QUICK, report=events.append)
-    assert [path.read_bytes() for path in paths] == [TABLE, PICTURES, META]
+    assert [path.read_bytes() for path in paths] == [TABLE, IMAGES, META]
     assert isinstance(events[0], Noted) and "3 of unknown length" in events[0].message
     fetch(release_on(server), tmp_path, patience=QUICK)
     assert len(server.gets("meta2.zip")) == 3
@@ -205,10 +205,10 @@ def test_half_a_file_under_the_final_name_is_replaced_by_the_whole_one(server, t
 
 
 def test_a_file_brought_by_other_means_is_checked_against_its_sum_once(server, tmp_path):
-    (tmp_path / "images2.zip").write_bytes(PICTURES)
+    (tmp_path / "images2.zip").write_bytes(IMAGES)
     events: list[Event] = []
     fetch(release_on(server), tmp_path, patience=QUICK, report=events.append)
-    assert Started("verify images2.zip", len(PICTURES), "B", 0) in events
+    assert Started("verify images2.zip", len(IMAGES), "B", 0) in events
     assert server.gets("images2.zip") == []
     events.clear()
     fetch(release_on(server), tmp_path, patience=QUICK, report=events.append)
@@ -216,27 +216,27 @@ def test_a_file_brought_by_other_means_is_checked_against_its_sum_once(server, t
 
 
 def test_a_file_of_the_right_length_but_the_wrong_sum_is_an_error_and_stays(server, tmp_path):
-    (tmp_path / "images2.zip").write_bytes(bytes(len(PICTURES)))
+    (tmp_path / "images2.zip").write_bytes(bytes(len(IMAGES)))
     with pytest.raises(DownloadError, match="a third party") as caught:
         fetch(release_on(server), tmp_path, patience=QUICK)
     assert str(tmp_path / "images2.zip") in caught.value.hint
-    assert (tmp_path / "images2.zip").read_bytes() == bytes(len(PICTURES))
+    assert (tmp_path / "images2.zip").read_bytes() == bytes(len(IMAGES))
 
 
 def test_a_file_that_is_changed_after_its_check_is_checked_again(server, tmp_path):
     fetch(release_on(server), tmp_path, patience=QUICK)
-    (tmp_path / "images2.zip").write_bytes(bytes(len(PICTURES)))
+    (tmp_path / "images2.zip").write_bytes(bytes(len(IMAGES)))
     os.utime(tmp_path / "images2.zip", (1, 1))
     with pytest.raises(DownloadError, match="MD5"):
         fetch(release_on(server), tmp_path, patience=QUICK)
 
 
 def test_a_wrong_sum_can_be_passed_over_without_fetching_the_file_again(server, tmp_path):
-    release = release_on(server, pictures="0" * 32)
+    release = release_on(server, images="0" * 32)
     with pytest.raises(DownloadError, match="a third party"):
         fetch(release, tmp_path, patience=QUICK)
     fetch(release, tmp_path, FetchConfig(checksum=False), patience=QUICK)
-    assert (tmp_path / "images2.zip").read_bytes() == PICTURES
+    assert (tmp_path / "images2.zip").read_bytes() == IMAGES
     assert len(server.gets("images2.zip")) == 1
     with pytest.raises(DownloadError, match="a third party"):
         fetch(release, tmp_path, patience=QUICK)

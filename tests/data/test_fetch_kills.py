@@ -100,12 +100,12 @@ def check_kills(seed: int, folder: Path) -> None:
         looks = 2  # bytes asked for to see whether ranges are honoured
         assert mirror.sent() <= sum(map(len, bodies.values())) - here + looks
     elif kind == "split":
-        assert pictures(folder) == {jpeg(part, number) for part, number in rows_of("test")}
+        assert images(folder) == {jpeg(part, number) for part, number in rows_of("test")}
     else:
-        assert len(pictures(folder)) == 36
+        assert len(images(folder)) == 36
 
 
-def pictures(folder: Path) -> set[bytes]:
+def images(folder: Path) -> set[bytes]:
     found = set()
     for part in (2, 3):
         with zipfile.ZipFile(folder / f"images{part}.zip") as made:

@@ -19,7 +19,7 @@ from PIL import Image
 from dove_core.config import ShardConfig
 from dove_core.data.sharding.shards import shard_release
 from dove_core.data.sharding.verify import verify_shards
-from tests.data.releases import picture, table_of
+from tests.data.releases import image, table_of
 
 CONFIG = ShardConfig(shard_size=10, max_bad=1.0, workers=2)
 WHEN = (2019, 7, 3, 10, 20)
@@ -38,7 +38,7 @@ class Attack:
 
 def huge_jpeg() -> bytes:
     """Return a small file that says it is 40,000 x 40,000 pixels."""
-    data = bytearray(picture(1))
+    data = bytearray(image(1))
     at = data.index(b"\xff\xc0")
     struct.pack_into(">HH", data, at + 5, 40_000, 40_000)
     return bytes(data)
@@ -62,11 +62,11 @@ GOOD = {  # by path in the table: member's name in the zip, packing
     "images2/twice.jpg": ("images2/twice.jpg", zipfile.ZIP_STORED),
 }
 BAD = {
-    "images2/cut.jpg": (picture(2)[:200], "damaged picture", "Premature end|cut|marker|Not a JPEG|JPEG"),
-    "images2/page.jpg": (b"<html>404</html>", "damaged picture", "no picture"),
-    "images2/nothing.jpg": (b"", "damaged picture", "no picture"),
+    "images2/cut.jpg": (image(2)[:200], "damaged picture", "Premature end|cut|marker|Not a JPEG|JPEG"),
+    "images2/page.jpg": (b"<html>404</html>", "damaged picture", "no image"),
+    "images2/nothing.jpg": (b"", "damaged picture", "no image"),
     "images2/huge.jpg": (huge_jpeg(), "damaged picture", "40000 x 40000 pixels are more than"),
-    "../../secret.jpg": (picture(3), "missing picture", "no path inside"),
+    "../../secret.jpg": (image(3), "missing picture", "no path inside"),
 }
 METAS: dict[str, tuple[Any, tuple[list[float] | None, str | None]]] = {  # what is pickled; box and time that come of it
     "stored_1": ({"box": BOX, "time": WHEN}, (list(BOX), "2019-07-03T10:20")),
@@ -96,10 +96,10 @@ def release(tmp_path: Path) -> Path:
             entry = zipfile.ZipInfo(member)
             entry.compress_type = packing
             with images.open(entry, "w", force_zip64=i == 0) as stream:
-                stream.write(picture(i))
+                stream.write(image(i))
         for path, (data, _, _) in BAD.items():
             images.writestr(path, data)
-        images.writestr("images2/silent.jpg", picture(50))
+        images.writestr("images2/silent.jpg", image(50))
         images.writestr("images2/tiff.tif", tiff())
         images.writestr("__MACOSX/images2/._stored_1.jpg", b"junk")
     with zipfile.ZipFile(root / "meta2.zip", "w", zipfile.ZIP_DEFLATED) as metas:
@@ -144,7 +144,7 @@ def test_the_tar_holds_the_zips_own_bytes_under_plain_names(release: Path, tmp_p
     assert all(name.isascii() and name.count(".") == 1 and "/" not in name for name in members)
     samples = {json.loads(data)["path"]: json.loads(data) for name, data in members.items() if name.endswith(".json")}
     for i, path in enumerate(GOOD):
-        assert members[samples[path]["key"] + ".jpg"] == picture(i)
+        assert members[samples[path]["key"] + ".jpg"] == image(i)
     assert samples["images2/stored_1.jpg"]["captions"]["title"] == ['two lines, "quoted"'] * 2  # two rows
     assert samples["images2/deflated_1.jpg"]["captions"]["title"] == ["emoji 🛰️ and 机场"]
     assert samples["images2/nested_1.jpg"]["captions"]["title"] == ["tabs and bells"]

@@ -19,7 +19,7 @@ from dove_core.data.fetching.download import download
 from dove_core.data.fetching.origins import WebFile
 from dove_core.events import Advanced, Event
 from tests.data.mirror import Mirror, jpeg, rows_of
-from tests.data.test_subset import pictures
+from tests.data.test_subset import images
 from tests.http_server import Served, Server, serving
 
 ROOT = Path(__file__).parents[2]
@@ -156,4 +156,4 @@ def test_a_disk_that_fills_up_under_members_loses_nothing(server, tmp_path):
     grow = f"mount -o remount,size=4m '{disk}'"
     done = small_disk(disk, f"{{ {run}; {grow}; {run} && cp -r '{disk}/tiny' '{tmp_path}/copy'; }}")
     assert "SpaceError no space left" in done.stderr
-    assert pictures(tmp_path / "copy") == {(part, number): jpeg(part, number) for part, number in rows_of("test")}
+    assert images(tmp_path / "copy") == {(part, number): jpeg(part, number) for part, number in rows_of("test")}

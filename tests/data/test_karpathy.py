@@ -21,7 +21,7 @@ def rows(table: Any) -> list[tuple[str, list[str]]]:
     return list(zip(table.paths.to_pylist(), table.fields["caption"].to_pylist(), strict=True))
 
 
-def test_every_sentence_of_a_picture_is_a_caption_of_its_split(tmp_path: Path) -> None:
+def test_every_sentence_of_an_image_is_a_caption_of_its_split(tmp_path: Path) -> None:
     images = [
         image("a.jpg", "val", "one .", "two ."),
         image("b.jpg", "train", "three ."),
@@ -36,7 +36,7 @@ def test_every_sentence_of_a_picture_is_a_caption_of_its_split(tmp_path: Path) -
 def test_one_split_can_be_chosen(tmp_path: Path) -> None:
     file = write(tmp_path / "d.json", {"images": [image("a.jpg", "val", "one"), image("b.jpg", "train", "two")]})
     assert [table.split for table in read_karpathy(file, "val")] == ["val"]
-    with pytest.raises(DataError, match="no picture of split test; seen: train, val"):
+    with pytest.raises(DataError, match="no image of split test; seen: train, val"):
         read_karpathy(file, "test")
 
 
@@ -50,7 +50,7 @@ def test_text_that_no_file_can_hold_is_replaced(tmp_path: Path) -> None:
 WRONG = {
     "a list": ([], "no list of images"),
     "other keys": ({"annotations": []}, "seen: 'annotations'"),
-    "no pictures": ({"images": []}, "seen: no picture at all"),
+    "no images": ({"images": []}, "seen: no image at all"),
     "not an object": ({"images": ["a.jpg"]}, "image 0 is not an object but str"),
     "no name": ({"images": [{"split": "train", "sentences": []}]}, "image 0 has no filename"),
     "odd split": ({"images": [{"filename": "a", "split": "dev", "sentences": []}]}, "has split 'dev'"),

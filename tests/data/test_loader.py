@@ -29,13 +29,13 @@ def fail_on_seven(records: list[Record], epoch: int) -> int:
     return len(records)
 
 
-def test_records_hold_the_picture_and_captions_that_were_sharded(shapes):
+def test_records_hold_the_image_and_captions_that_were_sharded(shapes):
     shards = Shards(shapes / "train")
     source = shapes.parents[1] / "source" / "images"
     assert len(shards) == 48
     for number in range(48):
         record = shards.read(number)
-        assert record.picture == (source / record.sample.path).read_bytes()
+        assert record.image == (source / record.sample.path).read_bytes()
         assert len(record.sample.captions["caption"]) == 2
     assert len({shards.read(number).sample.key for number in range(48)}) == 48
 

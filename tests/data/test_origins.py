@@ -16,7 +16,7 @@ from dove_core.data.fetching.fetch import fetch, plan_fetch
 from dove_core.data.fetching.origins import opened
 from dove_core.errors import DownloadError, UsageError
 from tests.data.mirror import QUICK, Mirror, jpeg, rows_of
-from tests.data.test_subset import pictures
+from tests.data.test_subset import images
 from tests.http_server import serving
 from tests.s3_server import BUCKET, s3_environment, s3_serving
 
@@ -100,7 +100,7 @@ def bucket(mirror: Mirror) -> Iterator[str]:
 def test_a_bucket_is_a_mirror(mirror, bucket, tmp_path):
     config = FetchConfig(split="test")
     fetch(mirror.release(), tmp_path / "some", config, mirror=bucket, patience=QUICK)
-    assert pictures(tmp_path / "some") == {(part, number): jpeg(part, number) for part, number in rows_of("test")}
+    assert images(tmp_path / "some") == {(part, number): jpeg(part, number) for part, number in rows_of("test")}
     fetch(mirror.release(), tmp_path / "whole", mirror=bucket, patience=QUICK)
     for name, body in mirror.bodies.items():
         assert "laion" in name or (tmp_path / "whole" / name).read_bytes() == body

@@ -1,4 +1,4 @@
-"""The built-in release: same bytes for any number of processes, captions that say what the pictures show."""
+"""The built-in release: same bytes for any number of processes, captions that say what the images show."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_two_processes_give_the_bytes_that_one_gives(release: Path, tmp_path: Pa
     assert contents(tmp_path) == contents(release)
 
 
-def test_another_seed_draws_other_pictures(release: Path, tmp_path: Path) -> None:
+def test_another_seed_draws_other_images(release: Path, tmp_path: Path) -> None:
     draw_release(tmp_path, workers=1, counts=SMALL, seed=SEED + 1)
     assert contents(tmp_path)["images2.zip"] != contents(release)["images2.zip"]
 
@@ -84,10 +84,10 @@ def test_a_damaged_release_is_drawn_again(release: Path, tmp_path: Path, harm: s
     assert contents(tmp_path) == whole
 
 
-def test_progress_counts_every_picture_and_names_every_file(tmp_path: Path) -> None:
+def test_progress_counts_every_image_and_names_every_file(tmp_path: Path) -> None:
     events: list[Event] = []
     draw_release(tmp_path, workers=1, counts={"train": 2, "val": 1}, report=events.append)
-    assert events[0] == Started("draw", 3, "pictures")
+    assert events[0] == Started("draw", 3, "images")
     assert sum(event.amount for event in events if isinstance(event, Advanced)) == 3
     saved = [str(event.path.relative_to(tmp_path)) for event in events if isinstance(event, Saved)]
     assert saved == [*json.loads((tmp_path / "scenes.json").read_text())["files"]]
@@ -98,7 +98,7 @@ def test_no_worker_is_a_programmers_mistake(tmp_path: Path) -> None:
         draw_release(tmp_path, workers=0)
 
 
-def test_tables_zips_and_metadata_name_the_same_pictures(release: Path) -> None:
+def test_tables_zips_and_metadata_name_the_same_images(release: Path) -> None:
     paths = [row["filepath"] for split in SMALL for row in rows(release, split)]
     assert [len(rows(release, split)) for split in SMALL] == list(SMALL.values())
     assert len(set(paths)) == len(paths)
@@ -110,8 +110,8 @@ def test_tables_zips_and_metadata_name_the_same_pictures(release: Path) -> None:
             stems = [Path(name).stem for name in images.namelist()]
             assert meta.namelist() == [f"meta{part}/{stem}.pickle" for stem in stems]
             members += images.namelist()
-            picture = Image.open(io.BytesIO(images.read(images.namelist()[0])))
-            assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (256, 256))
+            image = Image.open(io.BytesIO(images.read(images.namelist()[0])))
+            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (256, 256))
     assert sorted(members) == sorted(paths)
 
 
@@ -167,8 +167,8 @@ def test_runway_captions_say_airport_and_runway() -> None:
     assert all("airport" in title and "runway" in title for title in KINDS[0].titles)
 
 
-def test_pictures_of_one_kind_differ_in_pixels_and_captions() -> None:
+def test_images_of_one_kind_differ_in_pixels_and_captions() -> None:
     drawn = [draw(Order(SEED, serial, 0)) for serial in range(12)]
-    assert len({picture.jpeg for picture in drawn}) == 12
-    assert len({picture.captions.title_multi_objects for picture in drawn}) >= 6
-    assert all(np.asarray(Image.open(io.BytesIO(picture.jpeg))).std() > 8 for picture in drawn)
+    assert len({image.jpeg for image in drawn}) == 12
+    assert len({image.captions.title_multi_objects for image in drawn}) >= 6
+    assert all(np.asarray(Image.open(io.BytesIO(image.jpeg))).std() > 8 for image in drawn)

@@ -12,7 +12,7 @@ from dove_core.data.sharding.shards import Part, ShardManifest, read_manifest, s
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Advanced, Event, Noted, Saved, Started
 from dove_core.places import Folder
-from tests.data.releases import LENIENT, SMALL, contents, key, make_release, picture
+from tests.data.releases import LENIENT, SMALL, contents, image, key, make_release
 
 
 @pytest.fixture
@@ -37,12 +37,12 @@ def test_a_second_run_keeps_finished_shards_and_reports_the_same(release: Path, 
         assert before in (None, after)
         before = after
     train = tmp_path / "out" / "train"
-    assert events[0][0] == Started("shard train", 10, "pictures", done=0)
+    assert events[0][0] == Started("shard train", 10, "images", done=0)
     assert sum(event.amount for event in events[0] if isinstance(event, Advanced)) == 10
     assert [e.path.name for e in events[0] if isinstance(e, Saved)] == [
         "00000.tar", "00001.tar", "00002.tar", "manifest.json"
     ]  # fmt: skip
-    assert events[1] == [Started("shard train", 10, "pictures", done=10), Saved(train / "manifest.json")]
+    assert events[1] == [Started("shard train", 10, "images", done=10), Saved(train / "manifest.json")]
 
 
 def test_a_changed_input_or_setting_makes_the_shards_again(release: Path, tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_changed_input_or_setting_makes_the_shards_again(release: Path, tmp_pa
     first = shard(SMALL)
     assert shard(dataclasses.replace(SMALL, max_bad=0.5)) == first
     with zipfile.ZipFile(release / "images2.zip", "a") as images:
-        images.writestr("images2/another.jpg", picture(99))
+        images.writestr("images2/another.jpg", image(99))
     second = shard(SMALL)
     assert not set(first.values()) & set(second.values())
     larger = shard(dataclasses.replace(SMALL, shard_size=100))
@@ -141,8 +141,8 @@ def test_retry_failed_reads_only_what_was_missing_or_damaged(release: Path, tmp_
     good = (release / "images2.zip").read_bytes()
     with zipfile.ZipFile(release / "images2.zip", "w") as images:
         for i in range(10):
-            if i != 3:  # one is missing, one is no picture
-                images.writestr(f"images2/{key(i)}.jpg", picture(i) if i != 7 else b"<html>busy</html>")
+            if i != 3:  # one is missing, one is no image
+                images.writestr(f"images2/{key(i)}.jpg", image(i) if i != 7 else b"<html>busy</html>")
     (broken,) = shard_release(release, out, LENIENT)
     assert broken.counts["missing picture"] == broken.counts["damaged picture"] == 1
     inodes = {path.name: path.stat().st_ino for path in out.rglob("*.tar")}
@@ -162,7 +162,7 @@ def test_retry_failed_reads_only_what_was_missing_or_damaged(release: Path, tmp_
 def test_retry_failed_does_not_read_what_was_fine(release: Path, tmp_path: Path) -> None:
     shard_release(release, tmp_path / "out", SMALL)
     with zipfile.ZipFile(release / "images2.zip", "w") as images:
-        images.writestr("images2/other.jpg", b"all pictures are gone")
+        images.writestr("images2/other.jpg", b"all images are gone")
     (manifest,) = shard_release(release, tmp_path / "out", SMALL, retry_failed=True)
     assert manifest.samples == 10
     events = list[Event]()
@@ -174,7 +174,7 @@ def test_retry_failed_makes_a_shard_whole_whose_bytes_have_changed(release: Path
     good = (release / "images2.zip").read_bytes()
     with zipfile.ZipFile(release / "images2.zip", "w") as images:
         for i in range(9):
-            images.writestr(f"images2/{key(i)}.jpg", picture(i))
+            images.writestr(f"images2/{key(i)}.jpg", image(i))
     shard_release(release, tmp_path / "out" / "sky", LENIENT)
     for path in (tmp_path / "out").rglob("*.tar"):
         path.write_bytes(path.read_bytes()[:600] + b"?" + path.read_bytes()[601:])
@@ -219,7 +219,7 @@ def test_files_that_others_made_are_never_overwritten(release: Path, tmp_path: P
     assert (train / "00009.tar").exists() and (train / "notes.tar").exists()
 
 
-def test_a_zip_that_is_lost_or_changed_while_it_is_read_ends_the_run_and_blames_no_picture(
+def test_a_zip_that_is_lost_or_changed_while_it_is_read_ends_the_run_and_blames_no_image(
     release: Path, tmp_path: Path
 ) -> None:
     whole = (release / "images2.zip").read_bytes()
@@ -255,7 +255,7 @@ def test_a_split_with_too_many_bad_rows_does_not_keep_the_others_back(release: P
 def test_shards_of_other_zips_are_made_anew_and_that_is_said(release: Path, tmp_path: Path) -> None:
     shard_release(release, tmp_path / "out", SMALL)
     with zipfile.ZipFile(release / "images2.zip", "a") as images:
-        images.writestr("images2/another.jpg", picture(99))
+        images.writestr("images2/another.jpg", image(99))
     events = list[Event]()
     shard_release(release, tmp_path / "out", SMALL, report=events.append)
     assert any(isinstance(event, Noted) and "3 shards were made from other zips" in event.message for event in events)

@@ -19,7 +19,7 @@ from dove_core.data.sharding.sidecar import SCHEMA
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Event, Skipped
 from dove_core.files import sha256_of
-from tests.data.releases import LENIENT, SMALL, key, make_release, picture, table_of, write_table
+from tests.data.releases import LENIENT, SMALL, image, key, make_release, table_of, write_table
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_sample_carries_captions_place_time_source_and_tags(release: Path, tmp
     assert (row["width"], row["height"], row["status"], row["error"]) == (10, 8, "ok", None)
 
 
-def test_the_tar_is_plain_ustar_and_offsets_point_at_the_pictures(release: Path, tmp_path: Path) -> None:
+def test_the_tar_is_plain_ustar_and_offsets_point_at_the_images(release: Path, tmp_path: Path) -> None:
     shard_release(release, tmp_path / "out", SMALL)
     for path in sorted((tmp_path / "out" / "train").glob("*.tar")):
         data, rows = path.read_bytes(), pq.read_table(path.with_suffix(".parquet"))
@@ -77,7 +77,7 @@ def test_the_tar_is_plain_ustar_and_offsets_point_at_the_pictures(release: Path,
         assert [member.name for member in members] == names
         for row, member in zip(rows.to_pylist(), members[::2], strict=True):
             number = int(row["key"][1:].split("_")[0])
-            assert data[row["offset"] : row["offset"] + row["size"]] == picture(number)
+            assert data[row["offset"] : row["offset"] + row["size"]] == image(number)
             assert row["offset"] == member.offset_data
         for i, member in enumerate(members):
             assert (member.type, member.mode, member.uid, member.gid) == (tarfile.REGTYPE, 0o644, 0, 0)
@@ -101,9 +101,9 @@ def test_the_real_webdataset_reads_the_shards(release: Path, tmp_path: Path) -> 
 
 def break_release(release: Path) -> Path:
     """Ten good rows, then one of each kind of bad."""
-    data = picture(20)
+    data = image(20)
     with zipfile.ZipFile(release / "images2.zip", "a") as images:
-        images.writestr("images2/flipped.jpg", picture(21))
+        images.writestr("images2/flipped.jpg", image(21))
         images.writestr("images2/cut.jpg", data[: len(data) - 40])
         images.writestr("images2/page.jpg", b"<html></html>")
         images.writestr("images2/silent.jpg", data)
@@ -135,7 +135,7 @@ def test_each_bad_row_gets_its_status_and_is_counted(release: Path, tmp_path: Pa
     facts = {path.removeprefix("images2/"): (row["status"], row["error"]) for path, row in rows.items()}
     assert facts["flipped.jpg"][0] == "damaged picture" and "CRC" in facts["flipped.jpg"][1]
     assert facts["cut.jpg"][0] == "damaged picture" and "Premature end" in facts["cut.jpg"][1]
-    assert facts["page.jpg"] == ("damaged picture", "13 bytes that are no picture")
+    assert facts["page.jpg"] == ("damaged picture", "13 bytes that are no image")
     assert facts["nowhere.jpg"] == ("missing picture", "no file fits 'images2/nowhere.jpg'")
     assert facts["silent.jpg"][0] == facts["silent2.jpg"][0] == "no caption"
     assert all(row["offset"] is row["size"] is row["width"] is None for row in rows.values())
@@ -153,7 +153,7 @@ def test_each_bad_row_gets_its_status_and_is_counted(release: Path, tmp_path: Pa
     assert [e for e in again if isinstance(e, Skipped)] == [e for e in events if isinstance(e, Skipped)]
 
 
-def test_rows_of_one_picture_become_one_sample_with_all_their_captions(release: Path, tmp_path: Path) -> None:
+def test_rows_of_one_image_become_one_sample_with_all_their_captions(release: Path, tmp_path: Path) -> None:
     names = [f"images2/{key(i)}.jpg" for i in range(10)]
     rows = [(names[i % 10], f"{'first' if i < 10 else 'second'} {i % 10}") for i in range(20)]
     rows += [(".\\images2\\" + key(4) + ".jpg", "third 4")]
@@ -169,11 +169,11 @@ def test_rows_of_one_picture_become_one_sample_with_all_their_captions(release: 
             assert row["status"] == "merged" and row["offset"] is None
 
 
-def test_pictures_of_one_name_in_several_folders_keep_apart(tmp_path: Path) -> None:
+def test_images_of_one_name_in_several_folders_keep_apart(tmp_path: Path) -> None:
     rows = ["filepath,title"]
     for name in ("harbour/1.jpg", "runway/1.jpg", "runway/2.jpg", "lake/2.jpg"):
         (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "images" / name).write_bytes(picture(len(rows)))
+        (tmp_path / "images" / name).write_bytes(image(len(rows)))
         rows.append(f"{name},a {name.split('/')[0]}")
     (tmp_path / "rows.csv").write_text("\n".join(rows))
     (manifest,) = shard_captions(tmp_path / "rows.csv", tmp_path / "images", tmp_path / "out", SMALL)
@@ -205,7 +205,7 @@ def test_a_split_without_any_usable_sample_is_an_error_at_every_max_bad(release:
     with pytest.raises(DataError, match=r"no row of .*other\.csv for train can be used: 2 missing picture") as caught:
         shard_captions(file, release, tmp_path / "out", LENIENT)
     assert "'images7/x.jpg'" in caught.value.hint
-    assert "10 pictures such as 'images2/images2/a0_CH_19.jpg'" in caught.value.hint
+    assert "10 images such as 'images2/images2/a0_CH_19.jpg'" in caught.value.hint
 
 
 def test_doubly_nested_and_unpacked_releases_give_the_same_shards(release: Path, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_doubly_nested_and_unpacked_releases_give_the_same_shards(release: Path,
     assert tars[0] == tars[1] == tars[2]
 
 
-def test_a_chosen_table_of_a_release_uses_its_pictures_and_metas(release: Path, tmp_path: Path) -> None:
+def test_a_chosen_table_of_a_release_uses_its_images_and_metas(release: Path, tmp_path: Path) -> None:
     table = next((release / "dataframe").iterdir())
     (manifest,) = shard_captions(table, release, tmp_path / "out", SMALL, split="holdout")
     assert (manifest.split, manifest.samples, manifest.meta_problems) == ("holdout", 10, 0)
@@ -237,7 +237,7 @@ class Attack:
         return exec, (f"open({str(self.path)!r}, 'w').close()",)
 
 
-def test_bad_metas_are_counted_and_their_pictures_kept(release: Path, tmp_path: Path) -> None:
+def test_bad_metas_are_counted_and_their_images_kept(release: Path, tmp_path: Path) -> None:
     metas = [{"time": Attack(tmp_path / "trap")}, {"box": (1, 2)}, {"bbox": [1, 2, 3, 4], "time": 2019}]
     with zipfile.ZipFile(release / "meta2.zip", "w") as archive:
         for i, meta in enumerate(metas):
@@ -267,15 +267,15 @@ def karpathy(path: Path, names: list[str]) -> Path:
 
 
 def test_other_formats_become_rgb_jpegs_and_grey_jpegs_stay_as_they_are(tmp_path: Path) -> None:
-    pictures = {
-        "rgb.jpg": picture(0), "grey.jpg": picture(1, mode="L"), "cmyk.jpg": picture(2, mode="CMYK"),
-        "tiff.tif": picture(3, "TIFF"), "png.png": picture(4, "PNG"), "alpha.png": picture(5, "PNG", "RGBA"),
-        "palette.png": picture(6, "PNG", "P"), "wide.tif": picture(7, "TIFF", "F"),
+    files = {
+        "rgb.jpg": image(0), "grey.jpg": image(1, mode="L"), "cmyk.jpg": image(2, mode="CMYK"),
+        "tiff.tif": image(3, "TIFF"), "png.png": image(4, "PNG"), "alpha.png": image(5, "PNG", "RGBA"),
+        "palette.png": image(6, "PNG", "P"), "wide.tif": image(7, "TIFF", "F"),
     }  # fmt: skip
     (tmp_path / "images").mkdir()
-    for name, data in pictures.items():
+    for name, data in files.items():
         (tmp_path / "images" / name).write_bytes(data)
-    file = karpathy(tmp_path / "d.json", list(pictures))
+    file = karpathy(tmp_path / "d.json", list(files))
     val, train = sorted(
         shard_captions(file, tmp_path / "images", tmp_path / "out", LENIENT), key=lambda m: -ord(m.split[0])
     )
@@ -284,17 +284,17 @@ def test_other_formats_become_rgb_jpegs_and_grey_jpegs_stay_as_they_are(tmp_path
         for row in table_of(tmp_path / "out" / split):
             if row["key"] == "wide":
                 assert (row["status"], row["error"]) == (
-                    "damaged picture", "mode F has more than 8 bits a channel: convert the picture first"
+                    "damaged picture", "mode F has more than 8 bits a channel: convert the image first"
                 )  # fmt: skip
     jpegs = {}
     for path in (tmp_path / "out").rglob("*.tar"):
         with tarfile.open(path) as tar:
             jpegs.update({m.name: tar.extractfile(m).read() for m in tar if m.name.endswith(".jpg")})  # type: ignore[union-attr]
-    assert jpegs["rgb.jpg"] == pictures["rgb.jpg"]
-    assert jpegs["grey.jpg"] == pictures["grey.jpg"]
+    assert jpegs["rgb.jpg"] == files["rgb.jpg"]
+    assert jpegs["grey.jpg"] == files["grey.jpg"]
     for name in ("cmyk", "tiff", "png", "alpha", "palette"):
-        with Image.open(io.BytesIO(jpegs[f"{name}.jpg"])) as image:
-            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (10, 8))
+        with Image.open(io.BytesIO(jpegs[f"{name}.jpg"])) as opened:
+            assert (opened.format, opened.mode, opened.size) == ("JPEG", "RGB", (10, 8))
 
 
 def claim_size(png: bytes, width: int, height: int) -> bytes:
@@ -302,10 +302,10 @@ def claim_size(png: bytes, width: int, height: int) -> bytes:
     return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
 
 
-def test_a_picture_that_would_fill_the_memory_is_not_decoded(release: Path, tmp_path: Path) -> None:
+def test_an_image_that_would_fill_the_memory_is_not_decoded(release: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(release / "images2.zip", "a") as images:
-        images.writestr("images2/large.png", claim_size(picture(0, "PNG"), 12_000, 9_000))
-        images.writestr("images2/huge.png", claim_size(picture(0, "PNG"), 20_000, 10_000))
+        images.writestr("images2/large.png", claim_size(image(0, "PNG"), 12_000, 9_000))
+        images.writestr("images2/huge.png", claim_size(image(0, "PNG"), 20_000, 10_000))
     rows = [("images2/large.png", "a"), ("images2/huge.png", "b"), (f"images2/{key(1)}.jpg", "c")]
     write_table(release / "dataframe" / "SkyScript_train_5K.csv", rows)
     shard_release(release, tmp_path / "out", LENIENT)

@@ -1,4 +1,4 @@
-"""Some pictures of a release, without the archives they lie in: the same layout, smaller zips."""
+"""Some images of a release, without the archives they lie in: the same layout, smaller zips."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def members(path: Path) -> dict[str, bytes]:
         return {name: made.read(name) for name in made.namelist()}
 
 
-def pictures(folder: Path) -> dict[tuple[int, int], bytes]:
-    """Return the pictures of both archives by archive and number."""
+def images(folder: Path) -> dict[tuple[int, int], bytes]:
+    """Return the images of both archives by archive and number."""
     found = {}
     for part in (2, 3):
         path = folder / f"images{part}.zip"
@@ -65,7 +65,7 @@ def rows(path: Path) -> list[str]:
 
 def test_one_split_brings_its_members_and_no_others(mirror, tmp_path):
     bring(mirror, tmp_path)
-    assert pictures(tmp_path) == {(part, number): jpeg(part, number) for part, number in rows_of("test")}
+    assert images(tmp_path) == {(part, number): jpeg(part, number) for part, number in rows_of("test")}
     metas = {name.rsplit("/", 1)[1] for part in (2, 3) for name in members(tmp_path / f"meta{part}.zip")}
     assert metas == {f"{stem(part, number)}.pickle" for part, number in rows_of("test")}
     assert (tmp_path / "dataframe/Tiny_test.csv").read_bytes() == table(rows_of("test"))
@@ -96,11 +96,11 @@ def test_the_shards_are_those_of_a_whole_fetch(mirror, tmp_path):
     assert tars == {path.name: path.read_bytes() for path in (tmp_path / "a/test").glob("*.tar")}
 
 
-def test_a_limit_takes_so_many_pictures_of_each_split_and_cuts_the_tables_to_them(mirror, tmp_path):
+def test_a_limit_takes_so_many_images_of_each_split_and_cuts_the_tables_to_them(mirror, tmp_path):
     bring(mirror, tmp_path, FetchConfig(limit=6))
     named = [name for split in SPLITS for name in rows(tmp_path / f"dataframe/Tiny_{split}.csv")]
     assert len(named) == 18
-    assert {f"images{part}/{stem(part, number)}.jpg" for part, number in pictures(tmp_path)} == set(named)
+    assert {f"images{part}/{stem(part, number)}.jpg" for part, number in images(tmp_path)} == set(named)
     shard_release(tmp_path, tmp_path / "shards", ShardConfig(max_bad=0))
     note = json.loads((tmp_path / "dataframe/Tiny_train.csv.subset.json").read_text())
     assert note == {"format": 1, "rows": 6, "total": 60}
@@ -117,9 +117,9 @@ def test_a_cut_table_has_the_published_columns_and_texts(mirror, tmp_path):
 
 def test_a_larger_limit_has_all_of_a_smaller_one_and_fetches_the_rest_only(mirror, tmp_path):
     bring(mirror, tmp_path, FetchConfig(split="test", limit=10))
-    few, before = pictures(tmp_path), mirror.sent("images")
+    few, before = images(tmp_path), mirror.sent("images")
     bring(mirror, tmp_path, FetchConfig(split="test", limit=20))
-    more = pictures(tmp_path)
+    more = images(tmp_path)
     assert few.items() <= more.items() and len(more) == 20
     rest = sum(len(more[key]) for key in more.keys() - few.keys())
     assert mirror.sent("images") - before <= 1.2 * rest + 2
@@ -137,7 +137,7 @@ def test_a_second_split_joins_the_first(mirror, tmp_path):
     bring(mirror, tmp_path)
     bring(mirror, tmp_path, FetchConfig(split="val"))
     both = rows_of("test") + rows_of("val")
-    assert pictures(tmp_path) == {(part, number): jpeg(part, number) for part, number in both}
+    assert images(tmp_path) == {(part, number): jpeg(part, number) for part, number in both}
     shard_release(tmp_path, tmp_path / "shards", ShardConfig(max_bad=0))
 
 
@@ -160,7 +160,7 @@ def test_from_whole_archives_a_limit_takes_rows_without_fetching(mirror, tmp_pat
     assert (tmp_path / "images2.zip").read_bytes() == mirror.bodies["images2.zip"]
 
 
-def test_chosen_parts_bring_their_pictures_and_cut_the_tables(mirror, tmp_path):
+def test_chosen_parts_bring_their_images_and_cut_the_tables(mirror, tmp_path):
     bring(mirror, tmp_path, FetchConfig(parts="3"))
     assert not (tmp_path / "images2.zip").exists() and not (tmp_path / "meta2.zip").exists()
     assert (tmp_path / "images3.zip").read_bytes() == mirror.bodies["images3.zip"]
@@ -171,7 +171,7 @@ def test_chosen_parts_bring_their_pictures_and_cut_the_tables(mirror, tmp_path):
 def test_without_metadata_no_meta_archive_is_asked_for(mirror, tmp_path):
     bring(mirror, tmp_path, FetchConfig(split="test", meta=False))
     assert not any("meta" in asked.path for asked in mirror.server.asked)
-    assert len(pictures(tmp_path)) == 40
+    assert len(images(tmp_path)) == 40
 
 
 def test_other_captions_take_the_place_of_the_first_ones(mirror, tmp_path):
@@ -186,7 +186,7 @@ def test_rows_that_no_archive_has_are_counted_and_left_out(mirror, tmp_path):
     mirror.server.files["dataframe/Tiny_test.csv"] = Served(table([*rows_of("test"), (2, 9999), (3, 9998)]))
     events = bring(mirror, tmp_path)
     skipped = [event for event in events if isinstance(event, Skipped)]
-    assert [(event.reason, event.count) for event in skipped] == [("no archive has the picture", 2)]
+    assert [(event.reason, event.count) for event in skipped] == [("no archive has the image", 2)]
     assert len(rows(tmp_path / "dataframe/Tiny_test.csv")) == 40
 
 
@@ -197,7 +197,7 @@ def test_a_member_that_is_damaged_on_the_server_is_counted_and_left_out(mirror, 
     events = bring(mirror, tmp_path)
     skipped = [event for event in events if isinstance(event, Skipped)]
     assert [(event.reason, event.count) for event in skipped] == [("damaged on the server", 1)]
-    assert pictures(tmp_path).keys() == set(rows_of("test")) - {(2, 15)}
+    assert images(tmp_path).keys() == set(rows_of("test")) - {(2, 15)}
     assert len(rows(tmp_path / "dataframe/Tiny_test.csv")) == 39
 
 
@@ -223,7 +223,7 @@ def test_dropped_connections_and_a_busy_server_are_asked_again(mirror, tmp_path)
     mirror.server.files["images2.zip"].drops = [1, 30_000, 500, 0]
     mirror.server.files["images3.zip"].refusals = [(503, {"Retry-After": "0"})] * 2
     bring(mirror, tmp_path)
-    assert pictures(tmp_path) == {(part, number): jpeg(part, number) for part, number in rows_of("test")}
+    assert images(tmp_path) == {(part, number): jpeg(part, number) for part, number in rows_of("test")}
 
 
 def test_an_archive_that_changes_meanwhile_starts_over_and_says_so(mirror, tmp_path):
@@ -232,7 +232,7 @@ def test_an_archive_that_changes_meanwhile_starts_over_and_says_so(mirror, tmp_p
     mirror.server.files["images2.zip"] = Served(body, drops=[1, 66_000, 10], successor=new, drops_before_successor=2)
     events = bring(mirror, tmp_path)
     assert any(isinstance(event, Noted) and "has changed" in event.message for event in events)
-    assert pictures(tmp_path) == {(part, number): jpeg(part, number) for part, number in rows_of("test")}
+    assert images(tmp_path) == {(part, number): jpeg(part, number) for part, number in rows_of("test")}
 
 
 def test_what_came_before_the_end_of_patience_is_not_fetched_again(mirror, tmp_path):
@@ -246,14 +246,14 @@ def test_what_came_before_the_end_of_patience_is_not_fetched_again(mirror, tmp_p
     mirror.server.files["images2.zip"].drops = []
     bring(mirror, tmp_path, config)
     wanted = sum(len(jpeg(part, number)) for part, number in some)
-    assert pictures(tmp_path) == {(part, number): jpeg(part, number) for part, number in some}
+    assert images(tmp_path) == {(part, number): jpeg(part, number) for part, number in some}
     assert 67_000 < before < mirror.sent("images2") <= 1.2 * wanted + 67_000
 
 
 @pytest.mark.parametrize("torn", [1, 40, 700])
 def test_a_torn_record_is_cut_off_and_fetched_again(mirror, tmp_path, torn):
     bring(mirror, tmp_path)
-    whole = pictures(tmp_path)
+    whole = images(tmp_path)
     with zipfile.ZipFile(tmp_path / "images2.zip") as made:
         start = made.start_dir
     data = (tmp_path / "images2.zip").read_bytes()
@@ -261,7 +261,7 @@ def test_a_torn_record_is_cut_off_and_fetched_again(mirror, tmp_path, torn):
     (tmp_path / "images2.zip.subset.part").write_bytes(data[: start - torn])
     mirror.server.asked.clear()
     bring(mirror, tmp_path)
-    assert pictures(tmp_path) == whole
+    assert images(tmp_path) == whole
     assert 0 < mirror.sent("images2") < 10_000
 
 
@@ -293,5 +293,5 @@ def test_a_mirror_in_a_folder_serves_members_too(mirror, tmp_path):
         (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "copy" / name).write_bytes(body)
     bring(mirror, tmp_path / "out", mirror=str(tmp_path / "copy"))
-    assert pictures(tmp_path / "out") == {(part, number): jpeg(part, number) for part, number in rows_of("test")}
+    assert images(tmp_path / "out") == {(part, number): jpeg(part, number) for part, number in rows_of("test")}
     assert mirror.server.asked == []

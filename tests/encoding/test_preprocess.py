@@ -16,19 +16,19 @@ from dove_core.encoding.preprocess import (
     decode_jpegs,
     draw_view,
     fit,
+    image_size,
     jitter,
     least_pixels,
     look,
     normalise,
-    picture_size,
 )
 from dove_core.errors import DataError
 from tests.made import draw_shape
 
 
-def encoded(picture: Image.Image, kind: str, **options) -> bytes:
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, kind, **options)
+    image.save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -46,7 +46,7 @@ def test_other_kinds_and_modes_become_rgb(kind, mode):
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"\xff\xd8\xff", b"<html>no</html>"])
-def test_what_is_no_picture_is_named(data):
+def test_what_is_no_image_is_named(data):
     with pytest.raises(DataError, match=r"a\.jpg cannot be decoded"):
         decode(data, "a.jpg")
 
@@ -63,18 +63,18 @@ def test_a_gpus_decoder_begins_when_what_is_queued_is_done(monkeypatch):
     assert did == ["wait", "decode", "decode"]
 
 
-def test_a_truncated_jpeg_is_an_error_and_not_a_grey_picture():
+def test_a_truncated_jpeg_is_an_error_and_not_a_grey_image():
     data = encoded(draw_shape("red", "circle", 200), "JPEG")
     with pytest.raises(DataError, match="cannot be decoded"):
         decode(data[: len(data) // 2], "x")
 
 
-def augment(picture: torch.Tensor, size: int, random: np.random.Generator, **how) -> torch.Tensor:
-    return look(picture, draw_view(*picture.shape[1:], random, **how), size)
+def augment(image: torch.Tensor, size: int, random: np.random.Generator, **how) -> torch.Tensor:
+    return look(image, draw_view(*image.shape[1:], random, **how), size)
 
 
-def lossless(picture: torch.Tensor) -> bytes:
-    return encoded(Image.fromarray(picture.permute(1, 2, 0).numpy()), "PNG")
+def lossless(image: torch.Tensor) -> bytes:
+    return encoded(Image.fromarray(image.permute(1, 2, 0).numpy()), "PNG")
 
 
 def test_fitting_keeps_the_middle_and_the_aspect():
@@ -86,27 +86,27 @@ def test_fitting_keeps_the_middle_and_the_aspect():
 
 
 def test_augmenting_depends_on_the_seed_alone():
-    picture = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (3, 50, 60), np.uint8))
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (3, 50, 60), np.uint8))
     first, again, other = (
-        augment(picture, 32, np.random.default_rng(seed), crop_scale=0.5, turn=True) for seed in (1, 1, 2)
+        augment(image, 32, np.random.default_rng(seed), crop_scale=0.5, turn=True) for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-def test_without_crop_and_turn_a_square_picture_is_only_resized():
-    picture = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (3, 48, 48), np.uint8))
-    whole = augment(picture, 32, np.random.default_rng(0), crop_scale=1.0, turn=False)
-    assert torch.equal(whole, fit(lossless(picture), "x", 32))
+def test_without_crop_and_turn_a_square_image_is_only_resized():
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (3, 48, 48), np.uint8))
+    whole = augment(image, 32, np.random.default_rng(0), crop_scale=1.0, turn=False)
+    assert torch.equal(whole, fit(lossless(image), "x", 32))
 
 
 def test_turning_reaches_all_eight_symmetries_of_the_square_and_no_other():
-    picture = torch.arange(48, dtype=torch.uint8).view(3, 4, 4)
+    image = torch.arange(48, dtype=torch.uint8).view(3, 4, 4)
     symmetries = {
-        m.numpy().tobytes() for k in range(4) for t in [torch.rot90(picture, k, (1, 2))] for m in (t, t.flip(2))
+        m.numpy().tobytes() for k in range(4) for t in [torch.rot90(image, k, (1, 2))] for m in (t, t.flip(2))
     }
     found = {
-        augment(picture, 4, np.random.default_rng(seed), crop_scale=1.0, turn=True).numpy().tobytes()
+        augment(image, 4, np.random.default_rng(seed), crop_scale=1.0, turn=True).numpy().tobytes()
         for seed in range(80)
     }
     assert len(symmetries) == 8
@@ -114,7 +114,7 @@ def test_turning_reaches_all_eight_symmetries_of_the_square_and_no_other():
 
 
 @pytest.mark.parametrize("size", [(3, 300, 20), (3, 1, 1), (3, 5, 400)])
-def test_pictures_of_any_shape_can_be_augmented(size):
+def test_images_of_any_shape_can_be_augmented(size):
     for seed in range(5):
         pixels = augment(
             torch.zeros(size, dtype=torch.uint8), 32, np.random.default_rng(seed), crop_scale=0.3, turn=True
@@ -132,23 +132,23 @@ def test_normalised_pixels_have_imagenets_statistics():
 def test_a_large_jpeg_is_decoded_at_a_half_where_that_is_enough_and_looks_the_same():
     smooth = draw_shape("red", "circle", 600).resize((600, 500))
     data = encoded(smooth, "JPEG", quality=95)
-    assert picture_size(data, "x") == (500, 600)
+    assert image_size(data, "x") == (500, 600)
     view = View(0.0, 0.1, 1.0, 0.8)
     assert least_pixels(view, 240) == (240, 300)
     assert decode(data, "x", least=(251, 300)).shape == (3, 500, 600)
     half = decode(data, "x", least=(250, 300))
     assert half.shape == (3, 250, 300)
-    exact, fast = (look(picture, view, 240).float() for picture in (decode(data, "x"), half))
+    exact, fast = (look(image, view, 240).float() for image in (decode(data, "x"), half))
     assert 10 * torch.log10(255**2 / (exact - fast).square().mean()) > 30
 
 
-def test_the_size_of_what_is_no_picture_is_an_error():
+def test_the_size_of_what_is_no_image_is_an_error():
     for data in (b"", b"\xff\xd8\xff", b"<html>"):
         with pytest.raises(DataError, match=r"a\.jpg cannot be decoded"):
-            picture_size(data, "a.jpg")
+            image_size(data, "a.jpg")
 
 
-def test_jitter_changes_brightness_contrast_and_saturation_of_each_picture_within_bounds():
+def test_jitter_changes_brightness_contrast_and_saturation_of_each_image_within_bounds():
     torch.manual_seed(0)
     grey = torch.full((200, 3, 4, 4), 100, dtype=torch.uint8)
     changed = jitter(grey, 0.3)

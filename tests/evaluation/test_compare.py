@@ -44,15 +44,15 @@ def test_without_intervals_nothing_is_said_and_unlike_things_are_named(tmp_path)
     assert compared.unlike == ["protocol"]
 
 
-def classified(path, accuracy, pictures=400, **more):
+def classified(path, accuracy, images=400, **more):
     metrics = {"acc1": accuracy, "acc5": 90.0}
-    content = {"task": "zeroshot_classification", "pictures": pictures, "metrics": {"global": metrics}, **more}
+    content = {"task": "zeroshot_classification", "pictures": images, "metrics": {"global": metrics}, **more}
     path.write_text(json.dumps(content))
     return path
 
 
 @pytest.mark.parametrize(("second", "beyond"), [(56.0, False), (58.0, True)])
-def test_classification_is_compared_by_accuracy_with_the_interval_of_so_many_pictures(tmp_path, second, beyond):
+def test_classification_is_compared_by_accuracy_with_the_interval_of_so_many_images(tmp_path, second, beyond):
     a, b = classified(tmp_path / "a.json", 50.0), classified(tmp_path / "b.json", second)  # 4.9 each, 6.9 together
     compared = compare(a, b)
     assert compared.metric == "acc1"
@@ -89,9 +89,7 @@ def test_a_checkpoint_knows_what_it_was_trained_and_chosen_on(trained, shapes, t
     assert what_it_saw(tmp_path / "best", Shards(shapes / "train")) == "unknown"
 
 
-def test_pictures_are_known_again_in_other_shards_from_anywhere_and_through_links(
-    trained, shapes, tmp_path, monkeypatch
-):
+def test_images_are_known_again_in_other_shards_from_anywhere_and_through_links(trained, shapes, tmp_path, monkeypatch):
     captions, images = make_karpathy(tmp_path / "source", {"train": 48, "val": 12, "test": 3})
     content = json.loads(captions.read_text())
     for image in content["images"]:

@@ -24,7 +24,7 @@ from tests.made import COLOURS, draw_shape, make_karpathy
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Shards of 200 pictures: more than one share's least size."""
+    """Shards of 200 images: more than one share's least size."""
     folder = tmp_path_factory.mktemp("many")
     captions, images = make_karpathy(folder / "source", {"test": 200})
     shard_captions(captions, images, folder / "shards", ShardConfig(shard_size=70, workers=1))
@@ -41,10 +41,10 @@ def test_three_processes_give_the_numbers_of_one(trained, many, pairwise):
 
 
 def test_shares_are_cut_between_batches_and_blocks_and_cover_everything():
-    for pictures, size, count in ((1094, 64, 3), (1094, 48, 2), (10, 64, 4), (129, 64, 2), (1000, 7, 8)):
-        shares = shares_of(pictures, size, count)
+    for images, size, count in ((1094, 64, 3), (1094, 48, 2), (10, 64, 4), (129, 64, 2), (1000, 7, 8)):
+        shares = shares_of(images, size, count)
         assert [start for _, start, _ in shares] == [0, *(stop for _, _, stop in shares[:-1])]
-        assert shares[-1][2] == pictures
+        assert shares[-1][2] == images
         assert all(start % size == start % 64 == 0 for _, start, _ in shares)
         assert len(shares) <= count
     assert len(shares_of(1094, 64, 3)) == 3

@@ -23,7 +23,7 @@ from tests.made import COLOURS, draw_shape, make_karpathy
 
 @pytest.fixture
 def folders(tmp_path):
-    """Pictures in folders named like their classes, with equal names in each."""
+    """Images in folders named like their classes, with equal names in each."""
     for colour in COLOURS:
         folder = tmp_path / "ByColour" / f"{colour.title()}Circle"
         folder.mkdir(parents=True)
@@ -72,7 +72,7 @@ def test_folders_are_classes_in_words(folders, tmp_path):
     with sharded(folders) as material:
         found = samples(material)
         assert material.label_field == "label"
-        assert len(found) == 18  # equal file names in different classes are different pictures
+        assert len(found) == 18  # equal file names in different classes are different images
         assert {text for sample in found for text in sample.captions["label"]} == {f"{c} circle" for c in COLOURS}
         assert material.shards.exists()
     assert not material.shards.exists()
@@ -141,7 +141,7 @@ def test_captions_in_any_form_are_retrieval(tmp_path):
         assert len(samples(material)) == 4
     with sharded(images, captions, split="val") as material:
         assert len(samples(material)) == 2
-    with pytest.raises(DataError, match="no picture of split train"), sharded(images, captions, split="train"):
+    with pytest.raises(DataError, match="no image of split train"), sharded(images, captions, split="train"):
         pass
     five = [(path, f"a {label} circle {k}") for path, label in ROWS for k in range(5)]
     path = a_set(tmp_path, "RSICD", five, names="", header="filepath,title", table="RSICD_img_txt_pairs_test.csv")

@@ -54,7 +54,7 @@ def test_a_retrieval_page_shows_rows_curves_and_queries_and_loads_nothing(measur
     page = Page(text)
     for row, scores in measured.rows.items():
         assert f"{scores.mean_recall:.2f}" in page.text, row
-    assert "ATTENTION: THIS CHECKPOINT WAS TRAINED ON THESE PICTURES." in page.text
+    assert "ATTENTION: THIS CHECKPOINT WAS TRAINED ON THESE IMAGES." in page.text
     assert "dove <eval>" in page.text  # escaped
     assert sum(tag == "polyline" for tag, _ in page.tags) == 6
     sources = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
@@ -69,19 +69,19 @@ def test_a_retrieval_page_shows_rows_curves_and_queries_and_loads_nothing(measur
 def test_queries_on_the_page_are_the_best_and_the_worst(measured, shapes):
     section = section_of(measured, Shards(shapes / "train"))
     last = measured.ranked["pairwise"]
-    ranks = [query["rank"] for query in section.pictures]
-    assert ranks[:8] == sorted(last.ranks.picture_ranks)[:8]
-    assert ranks[8:] == sorted(last.ranks.picture_ranks)[:-9:-1]
+    ranks = [query["rank"] for query in section.images]
+    assert ranks[:8] == sorted(last.ranks.image_ranks)[:8]
+    assert ranks[8:] == sorted(last.ranks.image_ranks)[:-9:-1]
     texts = [query["text"] for query in section.texts]
     assert len(set(texts)) == len(texts) == 16
     worst = [query["rank"] for query in section.texts[8:]]
     assert worst == sorted(worst, reverse=True)
     assert worst[-1] > section.texts[7]["rank"]
-    for query in section.pictures:
+    for query in section.images:
         assert query["is_own"] == (query["first"] in query["own"])
         assert query["rank"] > 1 or query["is_own"]
     for query in section.texts:
-        assert query["rank"] > 1 or query["first"] is None  # found first: its own picture
+        assert query["rank"] > 1 or query["first"] is None  # found first: its own image
 
 
 def test_curves_end_in_the_recall_of_the_table(measured, shapes):
@@ -102,5 +102,5 @@ def test_a_classification_page_has_the_confusions(trained, tmp_path):
     page = Page((tmp_path / "deep" / "page.html").read_text())
     cells = [attrs for tag, attrs in page.tags if tag == "td" and " taken for " in attrs.get("title", "")]
     assert len(cells) == 16
-    assert "<b> · " not in page.text  # a class without pictures has no share
+    assert "<b> · " not in page.text  # a class without images has no share
     assert "<b>" in page.text

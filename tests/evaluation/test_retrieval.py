@@ -10,18 +10,18 @@ from dove_core.evaluation.retrieval import RECALL_AT, Belonging, rank, recall, s
 
 def naive(scores: np.ndarray, owners: np.ndarray) -> list[dict[int, float]]:
     """Recall by sorting, the truth placed behind everything that ties with it."""
-    ranks_of_pictures, ranks_of_captions = [], []
+    ranks_of_images, ranks_of_captions = [], []
     for i in range(len(scores)):
         own = [j for j in range(len(owners)) if owners[j] == i]
         if own:
             best = max(scores[i, j] for j in own)
-            ranks_of_pictures.append(1 + sum(1 for j in range(len(owners)) if owners[j] != i and scores[i, j] >= best))
+            ranks_of_images.append(1 + sum(1 for j in range(len(owners)) if owners[j] != i and scores[i, j] >= best))
     for j, i in enumerate(owners):
         others = [scores[k, j] for k in range(len(scores)) if k != i]
         ranks_of_captions.append(1 + sum(1 for other in others if other >= scores[i, j]))
     return [
         {k: 100 * sum(rank <= k for rank in ranks) / len(ranks) for k in (1, 5, 10)}
-        for ranks in (ranks_of_pictures, ranks_of_captions)
+        for ranks in (ranks_of_images, ranks_of_captions)
     ]
 
 
@@ -37,7 +37,7 @@ def test_recall_equals_the_naive_definition_with_five_captions_and_ties(seed, le
     assert found.text_to_image == pytest.approx(text_to_image)
 
 
-def test_duplicated_captions_of_other_pictures_are_misses():
+def test_duplicated_captions_of_other_images_are_misses():
     owners = np.array([0, 1, 2])
     column = np.array([[0.9], [0.2], [0.1]])
     scores = np.hstack([column, column, np.array([[0.0], [0.0], [0.8]])])  # captions 0 and 1 read the same
@@ -57,14 +57,14 @@ def test_perfect_scores_are_perfect():
     assert recall((owners[None] == np.arange(20)[:, None]).astype(float), owners).mean_recall == 100
 
 
-def test_a_picture_without_captions_is_not_asked_for_but_can_be_found():
+def test_an_image_without_captions_is_not_asked_for_but_can_be_found():
     scores = np.array([[0.5, 0.1], [0.1, 0.5], [0.9, 0.0]])
     found = recall(scores, np.array([0, 1]))
     assert found.image_to_text[1] == 100
     assert found.text_to_image[1] == 50
 
 
-def test_pictures_and_captions_can_be_ranked_by_different_scores():
+def test_images_and_captions_can_be_ranked_by_different_scores():
     good, bad = np.eye(12), 1 - np.eye(12)
     found = recall(good, np.arange(12), by_column=bad)
     assert found.image_to_text[10] == 100
@@ -87,7 +87,7 @@ def test_the_json_has_the_names_that_users_rely_on():
 
 
 def naive_multi(scores: np.ndarray, own: np.ndarray) -> tuple[list[int], list[int]]:
-    """Ranks where a text may have several pictures, by counting."""
+    """Ranks where a text may have several images, by counting."""
     rows = [
         1 + sum(1 for j in range(scores.shape[1]) if not own[i, j] and scores[i, j] >= max(scores[i][own[i]]))
         for i in range(len(scores)) if own[i].any()
@@ -108,19 +108,19 @@ def test_ranks_with_several_positives_both_ways_equal_counting_in_blocks_of_any_
     belonging = Belonging.of(*np.nonzero(own))
     blocks = [(k, scores[k : k + step]) for k in range(0, 13, step)]
     found = rank(lambda: blocks, scores.shape, belonging)
-    assert (found.picture_ranks.tolist(), found.text_ranks.tolist()) == naive_multi(scores, own)
-    assert found.pictures.tolist() == np.flatnonzero(own.any(axis=1)).tolist()
+    assert (found.image_ranks.tolist(), found.text_ranks.tolist()) == naive_multi(scores, own)
+    assert found.images.tolist() == np.flatnonzero(own.any(axis=1)).tolist()
     assert found.texts.tolist() == np.flatnonzero(own.any(axis=0)).tolist()
 
 
 def test_scores_that_differ_in_their_last_bits_tie():
     scores = np.array([[0.5, 0.5 - 1e-8], [0.5 - 1e-8, 0.5]])
     belonging = Belonging.of(np.arange(2), np.arange(2))
-    assert rank(lambda: [(0, scores)], (2, 2), belonging).picture_ranks.tolist() == [1, 1]
-    assert rank(lambda: [(0, scores)], (2, 2), belonging, tie=1e-6).picture_ranks.tolist() == [2, 2]
+    assert rank(lambda: [(0, scores)], (2, 2), belonging).image_ranks.tolist() == [1, 1]
+    assert rank(lambda: [(0, scores)], (2, 2), belonging, tie=1e-6).image_ranks.tolist() == [2, 2]
 
 
-def test_the_interval_holds_the_mean_and_narrows_with_the_number_of_pictures():
+def test_the_interval_holds_the_mean_and_narrows_with_the_number_of_images():
     random, widths = np.random.default_rng(0), []
     for count in (50, 800):
         scores = random.random((count, count)) + 0.6 * np.eye(count)

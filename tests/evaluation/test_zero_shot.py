@@ -35,13 +35,13 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "shards" / "test"
 
 
-def test_each_picture_gets_the_class_whose_prompts_fit_best(trained, labelled):
+def test_each_image_gets_the_class_whose_prompts_fit_best(trained, labelled):
     found = classify_split(trained / "best", labelled, WORDS, RankConfig(rank_by="pair"), ALONE, batch_size=5)
     assert found.classes == tuple(sorted(COLOURS))
     embedder = Embedder(load_checkpoint(trained / "best"), ALONE)
     hits = {"global": 0, "pairwise": 0}
     for k in range(18):
-        features = embedder.embed_pictures([((labelled.parents[1] / f"{k}.jpg").read_bytes(), "x")])
+        features = embedder.embed_images([((labelled.parents[1] / f"{k}.jpg").read_bytes(), "x")])
         scores: dict[str, list[float]] = {"global": [], "pairwise": []}
         for name in found.classes:
             captions = embedder.embed_captions([t.replace("{c}", name) for t in WORDS.templates.split("|")])
@@ -79,7 +79,7 @@ def test_the_command_shows_classes_and_writes_clip_benchmarks_names(trained, lab
     words += ("--device", "cpu", "--workers", "0")
     code, out, err = dove(*words)
     assert code == 0, err
-    assert "18 pictures, 6 classes" in out
+    assert "18 images, 6 classes" in out
     assert all(colour in out for colour in COLOURS)
     code, out, _ = dove(*words, "--json")
     found = json.loads(out)

@@ -62,15 +62,15 @@ def test_an_index_in_a_bucket_is_that_of_a_folder_and_comes_once(link, trained, 
     again = Searcher.open(Bucket(out.url, other), ALONE)
     assert again.ask(*ask) == wanted
     assert link.gets("/index/") == asked
-    assert [again.index.picture(hit.row) for hit in wanted] == [local.picture(hit.row) for hit in wanted]
-    assert not list(tmp_path.glob("another machine/*/*.tar")), "pictures are read by range"
+    assert [again.index.image(hit.row) for hit in wanted] == [local.image(hit.row) for hit in wanted]
+    assert not list(tmp_path.glob("another machine/*/*.tar")), "images are read by range"
     file_system(ROOT).rm(f"{BUCKET}/shapes/{wanted[0].row.shard}")
     with pytest.raises(SearchIndexError, match="cannot be read"):
-        again.index.picture(wanted[0].row)
+        again.index.image(wanted[0].row)
     file_system("s3://").put(f"{shapes}/", f"{BUCKET}/shapes/", recursive=True)
 
 
-def test_re_ranking_reads_pictures_from_the_bucket_and_processes_share_parts(link, trained, shapes, tmp_path):
+def test_re_ranking_reads_images_from_the_bucket_and_processes_share_parts(link, trained, shapes, tmp_path):
     cache = CacheConfig(str(tmp_path / "cache"))
     out, shards = Bucket(f"{ROOT}/index/{tmp_path.name}", cache), Bucket(f"{ROOT}/shapes/train", cache)
     index = embed(trained / "best", shards, out, EmbedConfig(batch_size=8, gpus=2), ALONE)

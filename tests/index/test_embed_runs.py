@@ -33,7 +33,7 @@ from dove_core.index.part_plan import PartPlan
 from dove_core.index.parts import PartMark
 from dove_core.index.tasks import Job, embed_share
 from dove_core.processes import Part, Share
-from dove_core.sources.folder import PictureFolder
+from dove_core.sources.folder import ImageFolder
 from tests.conftest import ALONE
 from tests.made import COLOURS, draw_shape
 from tests.sources.test_inputs import encoded, make_tar
@@ -55,11 +55,11 @@ print("done", flush=True)
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A folder of 60 pictures, one of them broken: 20 parts of three."""
+    """A folder of 60 images, one of them broken: 20 parts of three."""
     folder = tmp_path_factory.mktemp("photos")
     for k in range(60):
         draw_shape(COLOURS[k % 6], "circle", shift=k // 6).save(folder / f"{k:02d}.jpg")
-    (folder / "41.jpg").write_bytes(b"no picture")
+    (folder / "41.jpg").write_bytes(b"no image")
     return folder
 
 
@@ -112,7 +112,7 @@ def test_several_processes_make_the_same_bytes_and_report_as_one(trained, photos
     embed(trained / "best", photos, tmp_path / "index", settings, ALONE, report=report)
     assert contents(tmp_path / "index") == contents(whole)
     assert len(children) == 2
-    assert events[0] == Started("embedding", 60, "pictures", done=0)
+    assert events[0] == Started("embedding", 60, "images", done=0)
     assert sum(event.amount for event in events if isinstance(event, Advanced)) == 60
     assert [event.count for event in events if isinstance(event, Skipped)] == [1]
     assert events[-1] == Saved(tmp_path / "index")
@@ -173,7 +173,7 @@ def test_machines_share_the_parts_and_the_last_one_makes_the_index(trained, phot
         embed(trained / "best", photos, out, SETTINGS, ALONE, part=Part(none=True))
     events = []
     assert embed(trained / "best", photos, out, SETTINGS, ALONE, part=Part(1, 3), report=events.append) is None
-    assert events[0] == Started("embedding", 21, "pictures", done=0)
+    assert events[0] == Started("embedding", 21, "images", done=0)
     (noted,) = [event.message for event in events if isinstance(event, Noted)]
     assert "13 of 20 parts are not there yet: part-00000.parquet" in noted
     assert "dove embed --finish" in noted
@@ -202,7 +202,7 @@ def test_to_finish_with_parts_missing_leaves_an_index_as_it_is(trained, photos, 
 
 def test_a_task_removes_only_its_own_parts_of_another_time(trained, photos, whole, tmp_path):
     out, moved = shutil.copytree(whole, tmp_path / "index"), shutil.copytree(photos, tmp_path / "photos")
-    for number in (0, 4):  # the first pictures of parts 0 and 1
+    for number in (0, 4):  # the first images of parts 0 and 1
         os.utime(moved / f"{number:02d}.jpg")
     before = times(out)
     assert embed(trained / "best", moved, out, SETTINGS, ALONE, part=Part(0, 2)) is None
@@ -267,7 +267,7 @@ def test_a_batch_is_queued_before_the_one_before_it_is_read(trained, photos, mon
     embedder = Embedder(load_checkpoint(trained / "best"), ALONE)
     queued, encode = list[int](), embedder._encode
     monkeypatch.setattr(embedder, "_encode", lambda pixels: queued.append(len(pixels)) or encode(pixels))
-    batches = embedder.embed_samples(PictureFolder(photos, 10, "caption").open(0), batch_size=4)
+    batches = embedder.embed_samples(ImageFolder(photos, 10, "caption").open(0), batch_size=4)
     assert [(len(batch.vectors), len(queued)) for batch in batches] == [(4, 2), (4, 3), (2, 3)]
 
 
@@ -278,7 +278,7 @@ def test_batches_for_a_gpu_are_copied_from_pinned_memory(trained, photos, shapes
     )
     for kind in ("cpu", "cuda"):
         embedder.device = torch.device(kind)
-        list(embedder.embed_samples(PictureFolder(photos, 10, "caption").open(0), batch_size=4))
+        list(embedder.embed_samples(ImageFolder(photos, 10, "caption").open(0), batch_size=4))
         list(embedder.embed_shards(Shards(shapes / "val"), batch_size=4))
     assert pins == [False, False, True, True]
 
@@ -319,7 +319,7 @@ def test_parts_in_the_form_of_another_version_are_made_anew(trained, photos, who
 
 
 def test_a_checkpoint_that_is_replaced_meanwhile_ends_the_process(trained, photos, tmp_path):
-    source = PictureFolder(photos, 3, "caption")
+    source = ImageFolder(photos, 3, "caption")
     plan = PartPlan(tmp_path, [PartMark("another model", one.name, one.digest) for one in source.inputs()], False)
     job = Job(trained / "best", source, plan, SETTINGS, ALONE)
     threads = torch.get_num_threads()
@@ -338,7 +338,7 @@ def test_regions_are_kept_beside_each_part_if_they_are_wanted(trained, photos, t
     assert len(list(out.glob("regions-*.npy"))) == 20
     regions, fused = index.regions.read(np.array([0, 30, 58]))
     embedder = Embedder(load_checkpoint(trained / "best"), ALONE)
-    pixels = torch.stack([fit(index.picture(row), "x", 32) for row in index.rows([0, 30, 58])])
+    pixels = torch.stack([fit(index.image(row), "x", 32) for row in index.rows([0, 30, 58])])
     with torch.no_grad():
         images, expected = embedder.model.eval().encode_regions(normalise(pixels))
     assert np.abs(regions - expected.numpy()).max() < np.abs(expected.numpy()).max() / 100
@@ -360,7 +360,7 @@ def test_a_compiled_model_embeds_the_same_and_last_batches_are_filled_up(trained
     assert found.rows(range(59)) == SearchIndex(whole).rows(range(59))
 
 
-def test_many_pictures_are_worth_compiling_and_where_that_fails_embedding_goes_on(
+def test_many_images_are_worth_compiling_and_where_that_fails_embedding_goes_on(
     trained, photos, whole, tmp_path, monkeypatch
 ):
     def fail(*_):

@@ -61,7 +61,7 @@ def sample_of(number, random):
 
 
 def make_index(folder, checkpoint, counts, dim=32, seed=0):
-    """Write an index of random vectors, some of them equal, of which all kinds of things are known; no pictures."""
+    """Write an index of random vectors, some of them equal, of which all kinds of things are known; no images."""
     random, first = np.random.default_rng(seed), 0
     folder.mkdir(parents=True)
     mark = PartMark(fingerprint_of(checkpoint), "", str(seed))
@@ -112,8 +112,8 @@ def pushed(server, folder):
 
 
 @pytest.fixture(scope="module")
-def pictured(trained, shapes, server, tmp_path_factory):
-    """An index of pictures that are there, and the address of its collection."""
+def imaged(trained, shapes, server, tmp_path_factory):
+    """An index of images that are there, and the address of its collection."""
     folder = tmp_path_factory.mktemp("index") / "shapes"
     embed(trained / "best", shapes, folder, EmbedConfig(), ALONE)
     to = f"{server}/dove_test_{secrets.token_hex(4)}"
@@ -210,15 +210,15 @@ def test_examples_doubles_least_scores_and_many_queries_answer_as_on_disk(both):
     for (text, here), (other, there) in zip(*answers, strict=True):
         assert text == other
         assert_same(here, there)
-    with pytest.raises(UsageError, match="the index has no picture nonsense"):
+    with pytest.raises(UsageError, match="the index has no image nonsense"):
         both[1].answer(Question(like=("nonsense",)), QueryConfig(), RankConfig())
     with pytest.raises(UsageError, match="16,384 rows at most"):
         both[1].ask("red", QueryConfig(top=20_000), RankConfig())
 
 
-def test_every_output_of_a_query_is_that_of_the_index(pictured, tmp_path):
+def test_every_output_of_a_query_is_that_of_the_index(imaged, tmp_path):
     outputs = []
-    for number, index in enumerate(map(str, pictured)):
+    for number, index in enumerate(map(str, imaged)):
         made = tmp_path / str(number)
         common = ("a red circle", "--index", index, "--device", "cpu")
         files = [("--sheet", "s.png"), ("--geojson", "g.json"), ("--copy-to", "copies"), ("--html", "p.html")]
@@ -229,9 +229,9 @@ def test_every_output_of_a_query_is_that_of_the_index(pictured, tmp_path):
         reranked = [
             json.loads(line)["key"] for line in dove("query", *common, "--rerank", "20", "--json")[1].splitlines()
         ]
-        picture = str(next((made / "copies").glob("001_*.jpg")))
+        image = str(next((made / "copies").glob("001_*.jpg")))
         alike = [
-            json.loads(line)["key"] for line in dove("query", "--image", picture, *common[1:], "--json")[1].splitlines()
+            json.loads(line)["key"] for line in dove("query", "--image", image, *common[1:], "--json")[1].splitlines()
         ]
         found = [{**json.loads(line), "score": 0} for line in out.splitlines()]
         copies = sorted((path.name, path.read_bytes()) for path in (made / "copies").glob("*.jpg"))
@@ -241,8 +241,8 @@ def test_every_output_of_a_query_is_that_of_the_index(pictured, tmp_path):
     assert outputs[0] == outputs[1]
 
 
-def test_words_come_from_where_the_model_was_or_is_given_or_from_the_only_run(pictured, trained, tmp_path, monkeypatch):
-    folder, to = pictured
+def test_words_come_from_where_the_model_was_or_is_given_or_from_the_only_run(imaged, trained, tmp_path, monkeypatch):
+    folder, to = imaged
     words = ("query", "a red circle", "--index", to, "--json")
     as_pushed = dove(*words)[1]
     assert as_pushed == dove(*words, "--checkpoint", str(folder / "words"))[1]
@@ -265,11 +265,11 @@ def test_words_come_from_where_the_model_was_or_is_given_or_from_the_only_run(pi
     Collection(elsewhere).drop()
 
 
-def test_a_collection_without_pictures_says_where_it_looked(both, pushed, tmp_path):
+def test_a_collection_without_images_says_where_it_looked(both, pushed, tmp_path):
     with pytest.raises(SearchIndexError, match="cannot be read"):
         both[1].ask("red", QueryConfig(rerank=5), RankConfig())
     moved = Searcher.open(pushed, ALONE, shards=tmp_path / "gone")
-    with pytest.raises(SearchIndexError, match="holds no pictures") as caught:
+    with pytest.raises(SearchIndexError, match="holds no images") as caught:
         moved.ask("red", QueryConfig(rerank=5), RankConfig())
     assert "--shards" in caught.value.hint
 
@@ -362,7 +362,7 @@ def test_another_model_is_refused_and_so_is_a_collection_of_somebody_elses(folde
         searcher.ask("red", QueryConfig(), RankConfig())
     assert "--checkpoint" in caught.value.hint
     with pytest.raises(SearchIndexError, match="was made by the model"):
-        searcher.ask_picture(b"", "x", QueryConfig())
+        searcher.ask_image(b"", "x", QueryConfig())
     index = make_index(tmp_path / "places", other, [30])
     with pytest.raises(SearchIndexError, match="is of the model") as caught:
         push_index(index, name, PushConfig())
@@ -381,7 +381,7 @@ def test_another_model_is_refused_and_so_is_a_collection_of_somebody_elses(folde
             push_index(index, name, PushConfig(), overwrite=overwrite)
 
 
-def test_a_text_longer_than_milvus_holds_names_its_picture(trained, name, tmp_path):
+def test_a_text_longer_than_milvus_holds_names_its_image(trained, name, tmp_path):
     folder = make_index(tmp_path / "long", trained / "best", [3])
     records = [Record(0, "a.tar", 0, 9, b"", Sample("long", "", {"title": ("\u00e9" * 40_000,)}))]
     mark = PartMark(fingerprint_of(trained / "best"), "", "")

@@ -19,7 +19,7 @@ def unit(x):
 
 @pytest.fixture(scope="module")
 def vectors():
-    """Vectors in clusters, apart from the origin, as those of pictures are."""
+    """Vectors in clusters, apart from the origin, as those of images are."""
     random = np.random.default_rng(0)
     centres = random.standard_normal((200, WIDTH))
     rows = centres[random.integers(200, size=COUNT)] + 0.5 * random.standard_normal((COUNT, WIDTH))

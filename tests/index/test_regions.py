@@ -1,4 +1,4 @@
-"""Regions kept beside an index: re-ranking from them needs no picture and orders as the model does."""
+"""Regions kept beside an index: re-ranking from them needs no image and orders as the model does."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_records_come_back_within_a_byte(tmp_path):
     assert np.allclose(vectors, all_fused[[7, 0, 3]], atol=2e-3)
 
 
-def test_reranking_from_regions_agrees_with_reading_the_pictures_again(index, trained, shapes, tmp_path):
+def test_reranking_from_regions_agrees_with_reading_the_images_again(index, trained, shapes, tmp_path):
     plain = embed(trained / "best", shapes / "train", tmp_path / "plain", EmbedConfig(batch_size=7), ALONE)
     assert plain.regions is None
     assert index.regions is not None

@@ -61,7 +61,7 @@ def test_the_seed_says_which_rows_are_looked_at(copied):
     assert looked_at[0] == looked_at[1] != looked_at[2]
 
 
-def test_pictures_that_are_others_or_gone_are_found(copied, shapes, tmp_path):
+def test_images_that_are_others_or_gone_are_found(copied, shapes, tmp_path):
     moved = shutil.copytree(shapes, tmp_path / "moved")
     manifest = json.loads((copied / "index.json").read_text())
     (copied / "index.json").write_text(json.dumps({**manifest, "shards": str(moved)}))

@@ -187,7 +187,7 @@ def test_gradients_of_the_maps_are_channels_last_as_the_trunk_wants_them(model, 
     assert asked == [True] * 4
 
 
-def test_region_boxes_tile_the_picture_and_the_centre_box_lies_in_its_middle():
+def test_region_boxes_tile_the_image_and_the_centre_box_lies_in_its_middle():
     boxes = region_boxes(96, 3, center_frac=0.5)
     area = ((boxes[:-1, 2] - boxes[:-1, 0]) * (boxes[:-1, 3] - boxes[:-1, 1])).sum()
     assert area == 96 * 96

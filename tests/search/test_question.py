@@ -42,13 +42,13 @@ def keys(hits):
     return [hit.row.key for hit in hits]
 
 
-def test_words_a_picture_and_examples_are_added(index, searcher):
+def test_words_an_image_and_examples_are_added(index, searcher):
     row, other = index.rows([4])[0], index.rows([9])[0]
-    picture = searcher.embedder.embed_pictures([(index.picture(row), "x")]).embedding[0].numpy()
+    image = searcher.embedder.embed_images([(index.image(row), "x")]).embedding[0].numpy()
     text = vector_of(searcher, "a red circle")
     vectors = index.vectors.astype(np.float32)
     for question, direction in (
-        (Question("a red circle", (index.picture(row), "x")), text + picture),
+        (Question("a red circle", (index.image(row), "x")), text + image),
         (Question("a red circle", like=(row.key,)), text + vectors[4] / np.linalg.norm(vectors[4])),
         (Question(like=(row.key,), unlike=(other.key,)), vectors[4] - 0.5 * vectors[9]),
     ):
@@ -61,7 +61,7 @@ def test_a_question_that_says_nothing_or_names_what_is_not_there_is_refused(sear
     for question, words in (
         (Question(), "has no words"),
         (Question(unlike=("test_1",)), "has no words"),
-        (Question(like=("nobody",)), "--like: the index has no picture nobody"),
+        (Question(like=("nobody",)), "--like: the index has no image nobody"),
         (Question("red", unlike=("nobody",)), "--unlike"),
     ):
         with pytest.raises(UsageError, match=words) as caught:
@@ -186,7 +186,7 @@ def test_alone_on_a_terminal_it_asks_and_refines(index, tmp_path):
     os.close(main)
     text = heard.decode()
     assert process.returncode == 0, text
-    assert "72 pictures" in text
+    assert "72 images" in text
     assert ":nonsense is not known" in text
     assert ":max-gsd x is not understood" in text
     assert ":top 3" in text

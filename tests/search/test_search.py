@@ -46,7 +46,7 @@ def copied(index, tmp_path):
     return shutil.copytree(index.folder, tmp_path / "a" / "shapes")
 
 
-def test_every_picture_of_every_split_has_its_vector_and_its_metadata_in_one_row(index, trained, shapes):
+def test_every_image_of_every_split_has_its_vector_and_its_metadata_in_one_row(index, trained, shapes):
     assert len(index) == 48 + 12 + 12
     embedder = Embedder(load_checkpoint(trained / "best"), ALONE)
     rows = index.rows(range(len(index)))
@@ -57,8 +57,8 @@ def test_every_picture_of_every_split_has_its_vector_and_its_metadata_in_one_row
             place = next(k for k, row in enumerate(rows) if row.key == record.sample.key)
             assert rows[place].shard == f"{split}/{record.shard}"
             assert rows[place].caption == record.sample.captions["caption"][0]
-            assert index.picture(rows[place]) == record.picture
-            vector = embedder.embed_pictures([(record.picture, "x")]).embedding[0].numpy()
+            assert index.image(rows[place]) == record.image
+            vector = embedder.embed_images([(record.image, "x")]).embedding[0].numpy()
             assert np.allclose(index.vectors[place], vector, atol=2e-3)
 
 
@@ -89,24 +89,24 @@ def test_reranking_orders_the_best_by_roam_and_leaves_the_rest(index, searcher, 
     captions = searcher.embedder.embed_captions(["a red circle"])
     expected = []
     for hit in plain[:8]:
-        images = searcher.embedder.embed_pictures([(index.picture(hit.row), hit.row.key)])
+        images = searcher.embedder.embed_images([(index.image(hit.row), hit.row.key)])
         pair = float(searcher.embedder.score_pairs(images, captions))
         expected.append((pair + (hit.score if rank_by == "sum" else 0), hit.row.key))
-    expected.sort(key=lambda pair: -round(pair[0], 5))  # equal pictures keep their order
+    expected.sort(key=lambda pair: -round(pair[0], 5))  # equal images keep their order
     assert [hit.row.key for hit in hits[:8]] == [key for _, key in expected]
     assert [hit.score for hit in hits[:8]] == pytest.approx([score for score, _ in expected], abs=1e-4)
     assert [hit.row for hit in hits[8:]] == [hit.row for hit in plain[8:12]]
 
 
-def test_a_picture_finds_itself_first(index, searcher):
+def test_an_image_finds_itself_first(index, searcher):
     row = index.rows([30])[0]
-    hits = searcher.ask_picture(index.picture(row), "x", QueryConfig(top=3))
+    hits = searcher.ask_image(index.image(row), "x", QueryConfig(top=3))
     assert hits[0].row.key == row.key
     assert hits[0].score == pytest.approx(1, abs=1e-2)
     with pytest.raises(UsageError, match="--rerank"):
-        searcher.ask_picture(index.picture(row), "x", QueryConfig(rerank=5))
+        searcher.ask_image(index.image(row), "x", QueryConfig(rerank=5))
     with pytest.raises(DataError, match=r"no\.jpg cannot be decoded"):
-        searcher.ask_picture(b"nothing", "no.jpg", QueryConfig())
+        searcher.ask_image(b"nothing", "no.jpg", QueryConfig())
 
 
 def test_unknown_words_are_named_and_a_query_of_nothing_else_is_refused(searcher):
@@ -187,7 +187,7 @@ def test_a_checkpoint_that_moved_can_be_given(copied, trained, tmp_path):
     assert len(Searcher.open(copied, ALONE, checkpoint=moved).index) == 72
 
 
-def test_pictures_that_are_gone_or_changed_are_named(copied, shapes, tmp_path):
+def test_images_that_are_gone_or_changed_are_named(copied, shapes, tmp_path):
     manifest = json.loads((copied / "index.json").read_text())
     moved = shutil.copytree(shapes, tmp_path / "shards")
     (copied / "index.json").write_text(json.dumps({**manifest, "shards": str(moved)}))
@@ -195,10 +195,10 @@ def test_pictures_that_are_gone_or_changed_are_named(copied, shapes, tmp_path):
     row = opened.rows([0])[0]
     (moved / row.shard).write_bytes(b"")
     with pytest.raises(SearchIndexError, match="shorter than when it was embedded"):
-        opened.picture(row)
+        opened.image(row)
     (moved / row.shard).unlink()
     with pytest.raises(SearchIndexError, match="cannot be read"):
-        SearchIndex(copied).picture(row)
+        SearchIndex(copied).image(row)
 
 
 def test_a_sheet_shows_every_hit(index, searcher, tmp_path):
@@ -208,7 +208,7 @@ def test_a_sheet_shows_every_hit(index, searcher, tmp_path):
         assert sheet.format == "PNG"
         assert sheet.width > 5 * 240
         tile = np.array(sheet.crop((12, 47, 252, 287)).resize((48, 48)))
-    expected = np.array(Image.open(io.BytesIO(index.picture(hits[0].row))))
+    expected = np.array(Image.open(io.BytesIO(index.image(hits[0].row))))
     assert np.abs(tile.astype(int) - expected.astype(int)).mean() < 12
 
 
@@ -223,14 +223,14 @@ def test_embedding_leaves_the_model_in_the_mode_it_was_in(trained):
     )
 
 
-def test_an_index_made_again_from_another_root_finds_its_pictures(trained, shapes, tmp_path):
+def test_an_index_made_again_from_another_root_finds_its_images(trained, shapes, tmp_path):
     for root in (shapes / "test", shapes, shapes / "test"):
         opened = embed(trained / "best", root, tmp_path / "index", EmbedConfig(), ALONE)
         for row in opened.rows(range(len(opened))):
-            assert opened.picture(row).startswith(b"\xff\xd8")
+            assert opened.image(row).startswith(b"\xff\xd8")
 
 
-def test_a_shard_without_any_usable_picture_gives_an_empty_part(trained, tmp_path):
+def test_a_shard_without_any_usable_image_gives_an_empty_part(trained, tmp_path):
     captions, images = make_karpathy(tmp_path / "source", {"test": 4})
     (images / "test_2.jpg").unlink()
     shard_captions(captions, images, tmp_path / "shards", ShardConfig(shard_size=1, max_bad=0.5, workers=1))
@@ -248,5 +248,5 @@ def test_shards_that_were_made_again_under_an_index_are_noticed_by_the_sheet(cop
     hits = searcher.ask("a red circle", QueryConfig(top=2), RankConfig())
     tar = moved / hits[0].row.shard
     tar.write_bytes(bytes(tar.stat().st_size))
-    with pytest.raises(SearchIndexError, match="does not hold the picture"):
+    with pytest.raises(SearchIndexError, match="does not hold the image"):
         write_sheet(tmp_path / "sheet.png", "x", hits, opened)

@@ -1,4 +1,4 @@
-"""What `dove embed` takes: shards, anybody's tars, folders; a hit's picture is read from where it lies."""
+"""What `dove embed` takes: shards, anybody's tars, folders; a hit's image is read from where it lies."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tests.conftest import ALONE
 from tests.made import COLOURS, SHAPES, draw_shape
 
 FIVE = EmbedConfig(batch_size=5)
-PICTURES = [(colour, shape) for shape in SHAPES for colour in COLOURS][:12]
+IMAGES = [(colour, shape) for shape in SHAPES for colour in COLOURS][:12]
 
 
 def encoded(number: int, kind: str = "JPEG") -> bytes:
     stream = io.BytesIO()
-    draw_shape(*PICTURES[number % 12], shift=number // 12).save(stream, kind)
+    draw_shape(*IMAGES[number % 12], shift=number // 12).save(stream, kind)
     return stream.getvalue()
 
 
@@ -67,11 +67,11 @@ def skipped(events):
     return {event.reason: (event.count, event.example) for event in events if isinstance(event, Skipped)}
 
 
-def pictures_of(index):
-    return {row.key: index.picture(row) for row in index.rows(range(len(index)))}
+def images_of(index):
+    return {row.key: index.image(row) for row in index.rows(range(len(index)))}
 
 
-def test_a_folder_is_read_with_all_below_it_in_order_and_a_part_is_so_many_pictures(made, tmp_path):
+def test_a_folder_is_read_with_all_below_it_in_order_and_a_part_is_so_many_images(made, tmp_path):
     folder = tmp_path / "photos"
     names = [
         "z.png",
@@ -93,16 +93,16 @@ def test_a_folder_is_read_with_all_below_it_in_order_and_a_part_is_so_many_pictu
     assert [row.shard for row in rows] == [row.key for row in rows]
     assert [(row.source, row.gsd) for row in rows] == [(None, None), (None, None), ("CH", 0.1), (None, None)]
     assert {row.caption for row in rows} == {None}
-    assert pictures_of(index) == {row.key: (folder / row.key).read_bytes() for row in rows}
-    assert events[0] == Started("embedding", 4, "pictures", done=0)
+    assert images_of(index) == {row.key: (folder / row.key).read_bytes() for row in rows}
+    assert events[0] == Started("embedding", 4, "images", done=0)
     assert sum(event.amount for event in events if isinstance(event, Advanced)) == 4
 
 
-def test_one_picture_has_one_vector_in_shards_in_a_tar_and_in_a_folder(made, shapes, tmp_path):
+def test_one_image_has_one_vector_in_shards_in_a_tar_and_in_a_folder(made, shapes, tmp_path):
     of_shards, _ = made(shapes / "test")
     vectors = {row.key: of_shards.vectors[k].copy() for k, row in enumerate(of_shards.rows(range(12)))}
     shards = Shards(shapes / "test")
-    found = {record.sample.key: record.picture for record in map(shards.read, range(12))}
+    found = {record.sample.key: record.image for record in map(shards.read, range(12))}
     for key, data in found.items():
         (tmp_path / "folder").mkdir(exist_ok=True)
         (tmp_path / "folder" / f"{key}.jpg").write_bytes(data)
@@ -112,7 +112,7 @@ def test_one_picture_has_one_vector_in_shards_in_a_tar_and_in_a_folder(made, sha
         rows = {row.key.removesuffix(ending): (k, row) for k, row in enumerate(index.rows(range(12)))}
         for key, (k, row) in rows.items():
             assert np.allclose(index.vectors[k], vectors[key], atol=2e-3)
-            assert index.picture(row) == found[key]
+            assert index.image(row) == found[key]
 
 
 def test_tars_that_webdataset_writes_are_read_with_their_captions(made, tmp_path):
@@ -128,8 +128,8 @@ def test_tars_that_webdataset_writes_are_read_with_their_captions(made, tmp_path
     assert index.manifest.counts == [5, 5, 2]
     assert [row.key for row in rows] == [f"part/{k:03d}" for k in range(12)]
     assert [row.caption for row in rows] == [f"a thing {k}" if k % 2 else f"text {k}" for k in range(12)]
-    assert pictures_of(index) == {f"part/{k:03d}": encoded(k) for k in range(12)}
-    assert events[0] == Started("embedding", None, "pictures", done=0), "only reading a tar tells what is in it"
+    assert images_of(index) == {f"part/{k:03d}": encoded(k) for k in range(12)}
+    assert events[0] == Started("embedding", None, "images", done=0), "only reading a tar tells what is in it"
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
@@ -143,7 +143,7 @@ def test_offsets_are_right_behind_long_names_and_pax_headers(made, tmp_path, for
             add(tar, f"{folder}/{k}.json", b'{"caption": "%d"}' % k, mtime=1.25)
         add(tar, f"{folder}/link.jpg", b"", type=tarfile.SYMTYPE, linkname="0.jpg")
     index, events = made(path)
-    assert pictures_of(index) == {f"{folder}/{k}": encoded(k) for k in range(4)}
+    assert images_of(index) == {f"{folder}/{k}": encoded(k) for k in range(4)}
     assert [row.caption for row in index.rows(range(4))] == ["0", "1", "2", "3"]
     assert not skipped(events)
 
@@ -193,7 +193,7 @@ def test_times_are_read_as_far_as_they_are_known(text, time):
     assert time_in(text) == time
 
 
-def test_pictures_that_cannot_be_decoded_are_left_out_and_counted(made, tmp_path):
+def test_images_that_cannot_be_decoded_are_left_out_and_counted(made, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     for k in range(6):
@@ -209,7 +209,7 @@ def test_pictures_that_cannot_be_decoded_are_left_out_and_counted(made, tmp_path
     index, events = made(folder)
     assert [row.key for row in index.rows(range(len(index)))] == [f"{k}.jpg" for k in range(6)]
     ((reason, (count, example)),) = skipped(events).items()
-    assert (reason, count) == ("no picture that can be decoded", 7)
+    assert (reason, count) == ("no image that can be decoded", 7)
     assert example.startswith("broken.png")
     assert sum(event.amount for event in events if isinstance(event, Advanced)) == 13
 
@@ -217,35 +217,35 @@ def test_pictures_that_cannot_be_decoded_are_left_out_and_counted(made, tmp_path
 def test_a_second_run_tells_again_what_was_left_out_and_does_nothing(made, tmp_path):
     (tmp_path / "photos").mkdir()
     for k in range(3):
-        (tmp_path / "photos" / f"{k}.jpg").write_bytes(encoded(k) if k else b"no picture")
+        (tmp_path / "photos" / f"{k}.jpg").write_bytes(encoded(k) if k else b"no image")
     index, first = made(tmp_path / "photos")
     again, second = made(tmp_path / "photos")
     assert skipped(first) == skipped(second)
-    assert second[0] == Started("embedding", 3, "pictures", done=3)
+    assert second[0] == Started("embedding", 3, "images", done=3)
     assert not any(isinstance(event, Advanced) for event in second)
     assert len(index) == len(again) == 2
 
 
-def test_no_usable_picture_at_all_is_an_error_that_says_why(made, tmp_path):
+def test_no_usable_image_at_all_is_an_error_that_says_why(made, tmp_path):
     (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "a.jpg").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"holds no usable picture: 1 no picture that can be decoded, such as a\.jpg"):
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"holds no usable image: 1 no image that can be decoded, such as a\.jpg"):
         made(tmp_path / "photos")
     make_tar(tmp_path / "a.tar", {"a.txt": b"words"})
-    with pytest.raises(DataError, match=r"1 no picture in the sample, such as a\.tar: a"):
+    with pytest.raises(DataError, match=r"1 no image in the sample, such as a\.tar: a"):
         made(tmp_path / "a.tar")
 
 
 def test_an_odd_tar_loses_only_what_is_odd_about_it(made, tmp_path):
     make_tar(tmp_path / "a.tar", {
         "README": b"x", "0.jpg": encoded(0), "0.json": b"{", "1.rgb.jpg": encoded(1), "1.mask.png": encoded(2, "PNG"),
-        "2.txt": b"alone", "3.webp": encoded(3, "WEBP"), "3.txt": b"\xff", "._4.jpg": b"mac", "5.jpg": b"no picture",
+        "2.txt": b"alone", "3.webp": encoded(3, "WEBP"), "3.txt": b"\xff", "._4.jpg": b"mac", "5.jpg": b"no image",
         "6.jpg": encoded(6), "6.json": b"[1]",
     })  # fmt: skip
     index, events = made(tmp_path / "a.tar")
     assert [row.key for row in index.rows(range(len(index)))] == ["0", "1", "3", "6"]
     assert {reason: count for reason, (count, _) in skipped(events).items()} == {
-        "no picture in the sample": 2, "a further picture of a sample": 1, "no picture that can be decoded": 1,
+        "no image in the sample": 2, "a further image of a sample": 1, "no image that can be decoded": 1,
     }  # fmt: skip
 
 
@@ -265,16 +265,16 @@ def test_a_damaged_tar_gives_what_is_whole_and_is_named(made, tmp_path):
     assert len([key for shard, key in found if shard == "whole.tar"]) == 6
     assert len(found) == 12
     left = {reason: count for reason, (count, _) in skipped(events).items()}
-    packed = "packed tar: unpack it first, pictures are read from where they lie in it"
+    packed = "packed tar: unpack it first, images are read from where they lie in it"
     assert left == {"damaged tar": 4, packed: 1}
 
 
-def test_a_damaged_picture_in_our_own_shards_is_still_an_error(made, shapes, tmp_path):
+def test_a_damaged_image_in_our_own_shards_is_still_an_error(made, shapes, tmp_path):
     moved = shutil.copytree(shapes / "test", tmp_path / "test")
     record = Shards(moved).read(3)
     with (moved / record.shard).open("r+b") as stream:
         stream.seek(record.offset)
-        stream.write(b"no picture")
+        stream.write(b"no image")
     with pytest.raises(DataError, match=r"00000\.tar: .* cannot be decoded"):
         made(moved)
 
@@ -286,7 +286,7 @@ def test_each_kind_of_input_is_found_out_from_what_lies_there(made, shapes, tmp_
     other = make_tar(tmp_path / "nested" / "val" / "1.tar", {"b.jpg": encoded(1)})
     index, _ = made([other, nested, other])
     assert [(row.shard, row.key) for row in index.rows(range(2))] == [("train/0.tar", "a"), ("val/1.tar", "b")]
-    assert index.picture(index.rows([1])[0]) == encoded(1)
+    assert index.image(index.rows([1])[0]) == encoded(1)
     assert len(made(shapes)[0]) == 72
 
 
@@ -294,7 +294,7 @@ def test_each_kind_of_input_is_found_out_from_what_lies_there(made, shapes, tmp_
     ("names", "settings", "kind", "said"),
     [
         (["none"], {}, DataError, "none does not exist"),
-        (["empty"], {}, DataError, "neither shards nor tars nor pictures"),
+        (["empty"], {}, DataError, "neither shards nor tars nor images"),
         (["a.tif"], {}, UsageError, "how to cut it is not said"),
         (["a.tar", "a.tif"], {}, UsageError, "or not together with"),
         (["a.jpg"], {}, UsageError, r"a\.jpg is no input"),
@@ -334,17 +334,17 @@ def test_settings_that_make_no_sense_are_refused(settings, said):
         check(EmbedConfig(**settings))
 
 
-def test_a_picture_that_was_changed_or_is_gone_is_named(made, tmp_path):
+def test_an_image_that_was_changed_or_is_gone_is_named(made, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "0.jpg").write_bytes(encoded(0))
     index, _ = made(tmp_path / "photos")
     row = index.rows([0])[0]
     (tmp_path / "photos" / "0.jpg").write_bytes(encoded(0)[:50])
     with pytest.raises(SearchIndexError, match="shorter than when it was embedded"):
-        index.picture(row)
+        index.image(row)
     (tmp_path / "photos" / "0.jpg").unlink()
     with pytest.raises(SearchIndexError, match="cannot be read"):
-        index.picture(dataclasses.replace(row, size=9))
+        index.image(dataclasses.replace(row, size=9))
 
 
 def test_a_name_that_is_no_text_is_left_out(made, tmp_path):

@@ -23,7 +23,7 @@ from dove_core.config import EmbedConfig
 from dove_core.errors import DataError, SearchIndexError, UsageError
 from dove_core.events import Advanced, Noted, Skipped, Started
 from dove_core.index.embed import embed
-from dove_core.index.images import read_picture
+from dove_core.index.images import read_image
 from dove_core.sources.geotiff import Tile, tile_of
 from dove_core.sources.source import Unusable
 from dove_core.sources.tiles import Scenes, starts
@@ -62,8 +62,8 @@ def tiles_of(path: Path, settings: EmbedConfig = TILES, events: list | None = No
 
 def pixels_of(record, folder: Path) -> np.ndarray:
     """Return the pixels that were embedded, which are those that a hit shows."""
-    embedded = np.array(Image.open(io.BytesIO(record.picture)))
-    shown = read_picture(folder, record.shard, record.offset, record.size)
+    embedded = np.array(Image.open(io.BytesIO(record.image)))
+    shown = read_image(folder, record.shard, record.offset, record.size)
     assert shown.startswith(b"\x89PNG")
     assert np.array_equal(np.array(Image.open(io.BytesIO(shown))), embedded)
     return embedded
@@ -112,7 +112,7 @@ def test_an_index_of_a_scene_holds_where_and_when_and_its_hits_show_the_tile(tra
     events: list = []
     index = embed(trained / "best", tmp_path / "scenes", tmp_path / "index", TILES, ALONE, report=events.append)
     rows = index.rows(range(len(index)))
-    assert events[0] == Started("embedding", 12, "pictures", done=0)
+    assert events[0] == Started("embedding", 12, "images", done=0)
     assert index.manifest.counts == [7, 5]
     assert sum(event.amount for event in events if isinstance(event, Advanced)) == len(rows) == 12
     for row in rows:
@@ -121,10 +121,10 @@ def test_an_index_of_a_scene_holds_where_and_when_and_its_hits_show_the_tile(tra
         assert row.box == pytest.approx(outline(path, tile), abs=1e-7)
         assert row.place == pytest.approx(((row.box[0] + row.box[2]) / 2, (row.box[1] + row.box[3]) / 2))
         assert (row.time, row.gsd, row.caption) == ("2021-06-05T10:20", 10.0, None)
-    assert Image.open(io.BytesIO(index.picture(rows[-1]))).size == (32, 32)
+    assert Image.open(io.BytesIO(index.image(rows[-1]))).size == (32, 32)
     single = embed(trained / "best", [path], tmp_path / "single", TILES, ALONE)
     assert np.array_equal(single.vectors, index.vectors)
-    assert single.picture(single.rows([3])[0]) == index.picture(rows[3])
+    assert single.image(single.rows([3])[0]) == index.image(rows[3])
 
 
 def test_geographic_scenes_have_exact_footprints_and_metres_at_their_latitude(tmp_path):
@@ -249,7 +249,7 @@ def test_tiles_with_nothing_in_them_are_left_out_and_counted(trained, tmp_path, 
 
 def test_a_scene_with_nothing_in_it_is_an_error(trained, tmp_path):
     path = write(tmp_path / "a.tif", np.zeros((3, 64, 64), np.uint16))
-    with pytest.raises(DataError, match=r"a\.tif holds no usable picture: 9 nothing in the tile"):
+    with pytest.raises(DataError, match=r"a\.tif holds no usable image: 9 nothing in the tile"):
         embed(trained / "best", [path], tmp_path / "index", TILES, ALONE)
 
 
@@ -333,7 +333,7 @@ def test_a_tile_whose_scene_is_gone_or_smaller_is_named(tmp_path):
     address = Tile(60, 60, 32, 32, (1, 2, 3)).address("a.tif")
     for shard, said in ((address, "smaller than it was"), (record.shard.replace("a.tif", "b.tif"), "cannot be read")):
         with pytest.raises(SearchIndexError, match=said) as caught:
-            read_picture(tmp_path, shard, 0, 0)
+            read_image(tmp_path, shard, 0, 0)
         assert "dove embed" in caught.value.hint
 
 
@@ -352,7 +352,7 @@ def test_without_rasterio_the_way_to_it_is_said(trained, tmp_path, monkeypatch):
         embed(trained / "best", [path], tmp_path / "index", TILES, ALONE)
     assert caught.value.hint == "pip install 'dove[geo]'"
     with pytest.raises(UsageError, match="not installed"):
-        read_picture(tmp_path, Tile(0, 0, 32, 32, (1,)).address("a.tif"), 0, 0)
+        read_image(tmp_path, Tile(0, 0, 32, 32, (1,)).address("a.tif"), 0, 0)
 
 
 def test_huge_blocks_are_pointed_out(tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ from tests.made import SMALL
 
 
 def make_pairs(count: int, captions_each: int = 1) -> Batch:
-    """Return `count` pictures, two of which have equal captions."""
+    """Return `count` images, two of which have equal captions."""
     random = torch.Generator().manual_seed(5)
     pixels = torch.randint(0, 255, (count, 3, 32, 32), generator=random, dtype=torch.uint8)
     tokens = torch.randint(2, 40, (captions_each * count, 6), generator=random)
@@ -40,11 +40,11 @@ def make_pairs(count: int, captions_each: int = 1) -> Batch:
 
 
 def share(pairs: Batch, own: torch.Tensor) -> Batch:
-    """Return the batch of some of the pictures, with their captions."""
+    """Return the batch of some of the images, with their captions."""
     rows = pairs.rows[:, own]
     tokens, renumbered = pairs.tokens[rows.flatten()], torch.arange(rows.numel()).view(rows.shape)
     lengths = pairs.lengths[rows.flatten()]
-    return Batch(pairs.pixels[own], tokens, lengths, renumbered, len(own), pairs.pictures[own], pairs.captions[:, own])
+    return Batch(pairs.pixels[own], tokens, lengths, renumbered, len(own), pairs.images[own], pairs.captions[:, own])
 
 
 def make_objective(world: World, objective: str) -> Objective:
@@ -127,7 +127,7 @@ def recorded_training(world: World, report: Report, log: Path, pause: float, *ar
         time.sleep(pause)
         learn(self, step, batch, is_whole)
         with path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps([time.time(), world.size, step.start, batch.pictures.tolist()]) + "\n")
+            stream.write(json.dumps([time.time(), world.size, step.start, batch.images.tolist()]) + "\n")
 
     Trainer._learn = recorded  # type: ignore[method-assign]
     return _train(world, report, *arguments)

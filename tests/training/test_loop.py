@@ -183,10 +183,10 @@ def test_shards_that_lost_their_tar_are_named(shapes, tmp_path):
         train(broken, tmp_path / "run", SMALL, QUICK, ALONE)
 
 
-def test_too_few_pictures_are_refused_with_the_numbers(tmp_path):
+def test_too_few_images_are_refused_with_the_numbers(tmp_path):
     captions, images = make_karpathy(tmp_path / "source", {"train": 1})
     shard_captions(captions, images, tmp_path / "shards", ShardConfig(workers=1))
-    with pytest.raises(TrainingError, match="has 1 pictures for 1 process"):
+    with pytest.raises(TrainingError, match="has 1 images for 1 process"):
         train(tmp_path / "shards" / "train", tmp_path / "run", SMALL, QUICK, ALONE)
 
 
@@ -222,8 +222,8 @@ def test_the_journal_has_events_curves_and_the_command(shapes, tmp_path):
     train(shapes / "train", run, SMALL, training, ALONE, validation=shapes / "val", command="dove train --run run")
     resume(run, ALONE, changes={"epochs": 3}, command="dove train --resume")
     assert (run / "commands.txt").read_text().splitlines() == ["dove train --run run", "dove train --resume"]
-    with Image.open(run / "curves.png") as picture:
-        assert picture.size[0] > 500
+    with Image.open(run / "curves.png") as image:
+        assert image.size[0] > 500
     written = b"".join(path.read_bytes() for path in sorted((run / "events").iterdir()))
     for name in (b"epoch/mean_recall", b"epoch/waiting", b"epoch/samples_per_second", b"epoch/pair_loss"):
         assert written.count(name) == 3  # one an epoch
@@ -242,7 +242,7 @@ def test_every_tenth_step_notes_losses_rate_and_pace(shapes, tmp_path, monkeypat
     assert 0 < figures["waiting"] < 1
 
 
-def test_broken_pictures_are_counted_and_too_many_are_an_error(tmp_path):
+def test_broken_images_are_counted_and_too_many_are_an_error(tmp_path):
     captions, images = make_karpathy(tmp_path / "source", {"train": 32})
     for name in ("train_3.jpg", "train_9.jpg"):
         data = bytearray((images / name).read_bytes())
@@ -290,7 +290,7 @@ def test_accumulated_batches_give_the_gradient_of_their_mean(shapes, tmp_path):
     training = dataclasses.replace(QUICK, batch_size=8, accumulate=2, epochs=1)
     result = train(shapes / "train", tmp_path / "run", SMALL, training, ALONE)
     assert result is not None
-    assert result.steps == 3  # 48 pictures
+    assert result.steps == 3  # 48 images
     assert result.history[0]["steps"] == 3
 
 

@@ -13,25 +13,25 @@ SCORES = torch.tensor([[0.9, 0.8, 0.1], [0.2, 0.5, 0.4], [0.6, 0.55, 0.3]])
 ALL = ~torch.eye(3, dtype=torch.bool)
 
 
-def test_captions_that_are_equal_or_of_the_same_picture_are_no_negatives():
-    pictures, captions = torch.tensor([1, 2, 1, 3]), torch.tensor([[10, 11, 12, 11]])
-    negative = negative_pairs(pictures, captions)
+def test_captions_that_are_equal_or_of_the_same_image_are_no_negatives():
+    images, captions = torch.tensor([1, 2, 1, 3]), torch.tensor([[10, 11, 12, 11]])
+    negative = negative_pairs(images, captions)
     for i in range(4):
         for j in range(4):
-            assert negative[i, j] == (pictures[i] != pictures[j] and captions[0, i] != captions[0, j])
+            assert negative[i, j] == (images[i] != images[j] and captions[0, i] != captions[0, j])
 
 
-def test_a_caption_equal_to_any_of_a_pictures_own_is_no_negative():
-    pictures, captions = torch.tensor([1, 2, 3]), torch.tensor([[10, 11, 12], [13, 10, 14]])
-    negative = negative_pairs(pictures, captions)
+def test_a_caption_equal_to_any_of_an_images_own_is_no_negative():
+    images, captions = torch.tensor([1, 2, 3]), torch.tensor([[10, 11, 12], [13, 10, 14]])
+    negative = negative_pairs(images, captions)
     owners, words = [0, 1, 2, 0, 1, 2], [10, 11, 12, 13, 10, 14]
     own = [{10, 13}, {11, 10}, {12, 14}]
     expected = [[owner != i and word not in own[i] for owner, word in zip(owners, words)] for i in range(3)]  # noqa: B905
     assert negative.tolist() == expected
 
 
-def test_several_captions_of_a_picture_are_no_rivals():
-    """Both losses of two captions a picture, written out as loops over true pairs and their negatives."""
+def test_several_captions_of_an_image_are_no_rivals():
+    """Both losses of two captions an image, written out as loops over true pairs and their negatives."""
     random = torch.Generator().manual_seed(2)
     scores = torch.rand(3, 6, generator=random)
     negative = torch.tensor([[k % 3 != i for k in range(6)] for i in range(3)])

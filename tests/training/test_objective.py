@@ -42,7 +42,7 @@ def test_the_total_is_the_pair_term_plus_lambda_g_times_the_global_term():
         pairs.lengths,
         pairs.paired,
     )
-    negative = negative_pairs(pairs.pictures, pairs.captions)
+    negative = negative_pairs(pairs.images, pairs.captions)
     assert torch.isclose(pair, triplet(scores, negative, margin=0.2, hardest=False), atol=1e-6)
     cosines = images.embedding @ captions.embedding.T
     assert torch.isclose(whole, triplet(cosines, negative, margin=0.2, hardest=False), atol=1e-6)
@@ -50,7 +50,7 @@ def test_the_total_is_the_pair_term_plus_lambda_g_times_the_global_term():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_roams_term_takes_as_many_captions_of_a_picture_as_it_is_told(count):
+def test_roams_term_takes_as_many_captions_of_an_image_as_it_is_told(count):
     torch.manual_seed(0)
     checkpoint = build(SMALL, Tokenizer([f"w{k}" for k in range(40)], 12))
     pairs = make_pairs(6, captions_each=3)
@@ -58,10 +58,10 @@ def test_roams_term_takes_as_many_captions_of_a_picture_as_it_is_told(count):
     training = TrainConfig(captions_per_picture=3, paired_captions=count)
     found = Objective(checkpoint.model.eval(), training, lambda x, counts: x)(pairs, [6])
     scores = checkpoint.model(normalise(pairs.pixels), pairs.tokens, pairs.lengths)[2][:, : 6 * count]
-    negative = negative_pairs(pairs.pictures, pairs.captions[:count])
+    negative = negative_pairs(pairs.images, pairs.captions[:count])
     assert torch.isclose(found.pair, triplet(scores, negative, margin=0.2, hardest=False), atol=1e-6)
     images, captions = checkpoint.model(normalise(pairs.pixels), pairs.tokens, pairs.lengths)[:2]
-    foreign = negative_pairs(pairs.pictures, pairs.captions)
+    foreign = negative_pairs(pairs.images, pairs.captions)
     whole = triplet(images.embedding @ captions.embedding.T, foreign, margin=0.2, hardest=False)
     assert torch.isclose(found.global_, whole, atol=1e-6)
 
@@ -88,8 +88,8 @@ def test_sixteen_pairs_are_learned_by_heart(tmp_path):
         assert scores.image_to_text[1] == scores.text_to_image[1] == 100, name
 
 
-def test_a_batch_brings_several_captions_of_each_picture_and_each_distinct_one_once(shapes):
-    """The shapes have two captions a picture, and 24 kinds of pictures."""
+def test_a_batch_brings_several_captions_of_each_image_and_each_distinct_one_once(shapes):
+    """The shapes have two captions an image, and 24 kinds of images."""
     shards = Shards(shapes / "train")
     words = Tokenizer.learn(itertools.chain(*shards.captions("caption")), min_count=1, max_tokens=12)
     records = [shards.read(number) for number in range(30)]
@@ -120,18 +120,18 @@ def test_jpegs_left_in_a_batch_develop_into_the_pixels_of_one_that_was_decoded(s
     records = [shards.read(number) for number in range(6)]
     stream = io.BytesIO()
     Image.new("RGB", (50, 50), "red").save(stream, "PNG")
-    records[1] = dataclasses.replace(records[1], picture=stream.getvalue())
-    cut = records[2].picture[:-40]  # its header is whole
-    records[2] = dataclasses.replace(records[2], picture=cut)
-    records[4] = dataclasses.replace(records[4], picture=b"\xff\xd8nothing")
+    records[1] = dataclasses.replace(records[1], image=stream.getvalue())
+    cut = records[2].image[:-40]  # its header is whole
+    records[2] = dataclasses.replace(records[2], image=cut)
+    records[4] = dataclasses.replace(records[4], image=b"\xff\xd8nothing")
     here = make(records, 3)
     left = dataclasses.replace(make, leave_jpegs=True)(records, 3)
     assert left.encoded is not None
     there = left.to(torch.device("cpu")).developed()
     assert [len(batch.broken) for batch in (here, left, there)] == [2, 1, 2]
     assert set(here.broken) == set(there.broken)
-    order = [there.pictures.tolist().index(number) for number in here.pictures.tolist()]
-    assert set(here.pictures.tolist()) == set(there.pictures.tolist()) == {0, 1, 3, 5}
+    order = [there.images.tolist().index(number) for number in here.images.tolist()]
+    assert set(here.images.tolist()) == set(there.images.tolist()) == {0, 1, 3, 5}
     assert (here.pixels.int() - there.pixels[order].int()).abs().max() <= 3
     assert torch.equal(here.captions, there.captions[:, order])
     whole = [shards.read(number) for number in range(6)]
@@ -142,11 +142,11 @@ def test_jpegs_left_in_a_batch_develop_into_the_pixels_of_one_that_was_decoded(s
     assert (here.pixels.int() - there.pixels.int()).abs().max() <= 3
     stream = io.BytesIO()
     Image.new("RGB", (33 * 40, 33 * 40), "red").save(stream, "JPEG")  # more than a GPU's antialiasing can make smaller
-    whole[3] = dataclasses.replace(whole[3], picture=stream.getvalue())
+    whole[3] = dataclasses.replace(whole[3], image=stream.getvalue())
     left = dataclasses.replace(make, leave_jpegs=True, crop_scale=1.0)(whole, 3)
     assert [v.row for v in left.views] == [0, 1, 2, 4, 5]
     assert left.pixels[3, 0].min() > 250
-    everything = [dataclasses.replace(record, picture=b"\xff\xd8" + record.picture[2:300]) for record in records[3:]]
+    everything = [dataclasses.replace(record, image=b"\xff\xd8" + record.image[2:300]) for record in records[3:]]
     with pytest.raises(DataError, match="cannot be decoded"):
         dataclasses.replace(make, leave_jpegs=True)(everything, 0).developed()
 

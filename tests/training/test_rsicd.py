@@ -1,4 +1,4 @@
-"""Learning on real pictures at a small size: a part of RSICD, from scratch."""
+"""Learning on real images at a small size: a part of RSICD, from scratch."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ TRAINING = TrainConfig(
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not RSICD.is_dir(), reason="DOVE_RSICD names a folder with dataset_rsicd.json and its pictures"),
+    pytest.mark.skipif(not RSICD.is_dir(), reason="DOVE_RSICD names a folder with dataset_rsicd.json and its images"),
 ]
 
 
 def take_part(folder: Path, counts: dict[str, int], *, mixed: bool) -> Path:
-    """Write the JSON of a part of RSICD; `mixed` gives the training pictures each other's captions."""
+    """Write the JSON of a part of RSICD; `mixed` gives the training images each other's captions."""
     content = json.loads((RSICD / "dataset_rsicd.json").read_text())
     chance, images = random.Random(3), []
     for split, count in counts.items():

@@ -15,10 +15,10 @@ class RemoteFile:
     Attributes:
         path: below the release's base URL, and below the folder it is fetched into.
         md5: its sum, where somebody gives one.
-        kind: a table of captions, an archive of pictures or of their metadata, or anything else.
+        kind: a table of captions, an archive of images or of their metadata, or anything else.
         split: whose captions a table has.
         captions: choices of `FetchConfig.captions` that this table belongs to.
-        rows: pictures that a table names, roughly.
+        rows: images that a table names, roughly.
         part: number of an archive; a caption's path begins with `images<part>/`.
     """
 
@@ -35,7 +35,7 @@ class RemoteFile:
 class Release:
     """A published data set, as files on a server.
 
-    `md5_source` names who computed the sums, in words that follow "as stated by". `pictures` is how many the archives
+    `md5_source` names who computed the sums, in words that follow "as stated by". `images` is how many the archives
     hold together, roughly.
     """
 
@@ -46,7 +46,7 @@ class Release:
     homepage: str
     citation: str
     md5_source: str
-    pictures: int = 0
+    images: int = 0
 
 
 _OPENAI = ("openai-top50", "openai-top30", "unfiltered")
@@ -70,7 +70,7 @@ def _archives() -> tuple[RemoteFile, ...]:
     return (*metas, *(RemoteFile(f"images{part}.zip", md5, "images", part=part) for part, md5 in sums.items()))
 
 
-# Captions come first: they are small, so that a wrong address or a full disk shows before the pictures.
+# Captions come first: they are small, so that a wrong address or a full disk shows before the images.
 SKYSCRIPT = Release(
     name="skyscript",
     base_url="https://opendatasharing.s3.us-west-2.amazonaws.com/SkyScript/",
@@ -96,14 +96,14 @@ SKYSCRIPT = Release(
         _table("train_unfiltered_5M_language_polished", "train", ("unfiltered-polished",), 4_700_000),
         *_archives(),
     ),
-    licence="MIT (the authors' repository); pictures keep their sources' terms, OpenStreetMap's tags are ODbL",
+    licence="MIT (the authors' repository); images keep their sources' terms, OpenStreetMap's tags are ODbL",
     homepage="https://github.com/wangzhecheng/SkyScript",
     citation=(
         "Z. Wang, R. Prabha, T. Huang, J. Wu and R. Rajagopal: SkyScript: A Large and Semantically Diverse "
         "Vision-Language Dataset for Remote Sensing, AAAI 2024, https://arxiv.org/abs/2312.12856"
     ),
     md5_source="a third party, the TorchGeo project (not by SkyScript's own authors)",
-    pictures=5_200_000,
+    images=5_200_000,
 )  # fmt: skip
 
 _RETRIEVAL = {"rsicd": "RSICD", "rsitmd": "RSITMD", "ucm": "ucmcaptions"}
@@ -131,8 +131,8 @@ _CHECKPOINTS = {
 
 
 def _beside(name: str, paths: list[str], licence: str) -> Release:
-    """Return a release that lies beside SkyScript's pictures, on the same server."""
-    return replace(SKYSCRIPT, name=name, files=tuple(map(RemoteFile, paths)), licence=licence, pictures=0)
+    """Return a release that lies beside SkyScript's images, on the same server."""
+    return replace(SKYSCRIPT, name=name, files=tuple(map(RemoteFile, paths)), licence=licence, images=0)
 
 
 def _all() -> dict[str, Release]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dove_core.data.fetching.catalog import RemoteFile
-from dove_core.data.fetching.tables import keys_of_pictures, read_pictures, stems_of_metas, stems_of_pictures
+from dove_core.data.fetching.tables import keys_of_images, read_images, stems_of_images, stems_of_metas
 from dove_core.data.zips import ZipDirectory
 
 _SEED = 0
@@ -28,8 +28,8 @@ class TableChoice:
         total: its rows.
         rows: numbers of those that are wanted, ascending.
         parts: of each wanted row, the number of its archive.
-        members: of each wanted row, its picture's number in that archive's directory; -1: the archive is whole.
-        stems: of each wanted row, its picture's name without ending, as an Arrow array.
+        members: of each wanted row, its image's number in that archive's directory; -1: the archive is whole.
+        stems: of each wanted row, its image's name without ending, as an Arrow array.
         absent: rows that were looked for in an archive that does not have them.
         example: one of those.
     """
@@ -52,12 +52,12 @@ class TableChoice:
 
 
 def choose_rows(file: RemoteFile, source: Path, archives: Mapping[int, ZipDirectory | None], limit: int) -> TableChoice:
-    """Choose rows of the table in `source` whose pictures are in the archives, by their numbers.
+    """Choose rows of the table in `source` whose images are in the archives, by their numbers.
 
     With a limit, the first so many of the rows in an order that is always the same: a larger choice has all rows of a
     smaller one. An archive that is whole (None) is believed to have every row.
     """
-    parts, keys = read_pictures(source)
+    parts, keys = read_images(source)
     members = np.full(len(parts), -1, dtype=np.int64)
     is_there = np.zeros(len(parts), dtype=bool)
     for part, directory in archives.items():
@@ -65,7 +65,7 @@ def choose_rows(file: RemoteFile, source: Path, archives: Mapping[int, ZipDirect
         if directory is None:
             is_there[of_part] = True
             continue
-        found = pc.index_in(keys.take(pa.array(of_part)), value_set=keys_of_pictures(directory.names))
+        found = pc.index_in(keys.take(pa.array(of_part)), value_set=keys_of_images(directory.names))
         members[of_part] = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
         is_there[of_part] = members[of_part] >= 0
     # A bit generator's raw stream stays the same in every numpy version, which `permutation` does not promise.
@@ -77,7 +77,7 @@ def choose_rows(file: RemoteFile, source: Path, archives: Mapping[int, ZipDirect
     rows = np.sort(order[is_there[order]])
     lost = order[~is_there[order]]
     example = keys[int(lost[0])].as_py() if len(lost) else ""
-    stems = stems_of_pictures(keys.take(pa.array(rows)))
+    stems = stems_of_images(keys.take(pa.array(rows)))
     return TableChoice(file, source, len(parts), rows, parts[rows], members[rows], stems, len(lost), example)
 
 
@@ -88,7 +88,7 @@ def members_of(choices: list[TableChoice], part: int) -> np.ndarray:
 
 
 def metas_of(choices: list[TableChoice], part: int, directory: ZipDirectory) -> tuple[np.ndarray, list[str]]:
-    """Return the numbers of the metadata of the chosen pictures, and the stems of those without any."""
+    """Return the numbers of the metadata of the chosen images, and the stems of those without any."""
     chosen = [choice.stems.filter(pa.array(choice.parts == part)) for choice in choices]
     stems = pa.concat_arrays(chosen).unique()
     found = pc.index_in(stems, value_set=stems_of_metas(directory.names))

@@ -159,7 +159,7 @@ class _Job:
             self._report(Saved(path))
 
     def _place_table(self, choice: TableChoice) -> None:
-        """Put a table where `dove shard` looks: as published if all its pictures are here, else cut to those."""
+        """Put a table where `dove shard` looks: as published if all its images are here, else cut to those."""
         target, kept = self._layout.path(choice.file), self._layout.kept(choice.file)
         if len(choice.rows) == choice.total:
             link_or_copy(kept, target)

@@ -24,9 +24,9 @@ class Selection:
     Attributes:
         files: in the release's order.
         is_by_member: archives are not wanted whole, only the members that the tables name.
-        is_cut: the tables name more pictures than are wanted: shorter ones take their places.
-        share: pictures that are wanted, as a share of those in the chosen archives, roughly.
-        members: pictures in one archive, roughly.
+        is_cut: the tables name more images than are wanted: shorter ones take their places.
+        share: images that are wanted, as a share of those in the chosen archives, roughly.
+        members: images in one archive, roughly.
     """
 
     files: tuple[RemoteFile, ...]
@@ -67,15 +67,15 @@ def select(release: Release, config: FetchConfig) -> Selection:
     parts = _parts(config.parts, parts_here, release)
     tables = [file for file in release.files if _is_chosen_table(file, config)]
     rows = sum(min(file.rows, config.limit or file.rows) for file in tables)
-    share = min(1.0, rows / release.pictures) if release.pictures else 1.0
-    if config.limit and release.pictures:  # all of a limit comes from the chosen parts
+    share = min(1.0, rows / release.images) if release.images else 1.0
+    if config.limit and release.images:  # all of a limit comes from the chosen parts
         share = min(1.0, share * len(parts_here) / len(parts))
     kinds = ("images", "meta") if config.meta else ("images",)
     files = tuple(file for file in release.files if file in tables or (file.kind in kinds and file.part in parts)
                   or file.kind == "other")  # fmt: skip
     narrowed = config.split != "all" or config.limit > 0
     is_cut = config.limit > 0 or parts != parts_here
-    return Selection(files, narrowed and share < WHOLE_FROM, is_cut, share, release.pictures // len(parts_here))
+    return Selection(files, narrowed and share < WHOLE_FROM, is_cut, share, release.images // len(parts_here))
 
 
 def _is_chosen_table(file: RemoteFile, config: FetchConfig) -> bool:

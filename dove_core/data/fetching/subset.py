@@ -75,7 +75,7 @@ class SubsetFetch:
     report: Report
 
     def run(self, versions: Versions) -> list[TableChoice]:
-        """Bring all members that the tables name; return the rows whose pictures are here.
+        """Bring all members that the tables name; return the rows whose images are here.
 
         Raises:
             DataError: a table or an archive's directory is damaged.
@@ -154,4 +154,4 @@ class SubsetFetch:
         for choice in choices:
             if choice.absent:
                 task = f"choose from {choice.source.name}"
-                self.report(Skipped(task, "no archive has the picture", choice.absent, choice.example))
+                self.report(Skipped(task, "no archive has the image", choice.absent, choice.example))

@@ -121,10 +121,10 @@ def local_header(record: Record) -> bytes:
     """Return what stands before the packed bytes of a member.
 
     Raises:
-        DataError: the member is too large for a plain record; pictures never are.
+        DataError: the member is too large for a plain record; images never are.
     """
     if max(record.packed, record.size) >= _MAX_32:
-        raise DataError(f"{record.name} has {record.size} bytes: too large for a picture")
+        raise DataError(f"{record.name} has {record.size} bytes: too large for an image")
     name = record.name.encode()
     flags = 0 if name.isascii() else _UTF_8
     return _LOCAL.pack(b"PK\x03\x04", 20, flags, record.method, 0, _DATE, record.crc, record.packed, record.size,

@@ -1,4 +1,4 @@
-"""Caption tables as `dove fetch` sees them: which picture each row is of, and a table cut to some of its rows."""
+"""Caption tables as `dove fetch` sees them: which image each row is of, and a table cut to some of its rows."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from dove_core.files import atomic_file
 
 _PATH = "filepath"
 _BLOCK = 16 * 2**20
-# A picture is called images2/x.jpg; some archives have it twice nested, as images2/images2/x.jpg.
-_PICTURE = r"^images(?P<part>\d+)/(?:images\d+/)*(?P<key>.+)$"
+# An image is called images2/x.jpg; some archives have it twice nested, as images2/images2/x.jpg.
+_IMAGE = r"^images(?P<part>\d+)/(?:images\d+/)*(?P<key>.+)$"
 
 
-def read_pictures(file: Path) -> tuple[np.ndarray, Any]:
-    """Return of each row the number of the archive its picture is in, 0 where the path tells none, and its key there.
+def read_images(file: Path) -> tuple[np.ndarray, Any]:
+    """Return of each row the number of the archive its image is in, 0 where the path tells none, and its key there.
 
     Raises:
         DataError: the table cannot be read, or has no column `filepath`.
     """
     with _readable(file):
         paths = pacsv.read_csv(file, **_options(file, only=_PATH)).column(_PATH).combine_chunks()
-    found = pc.extract_regex(paths, pattern=_PICTURE)
+    found = pc.extract_regex(paths, pattern=_IMAGE)
     parts = pc.fill_null(pc.cast(pc.struct_field(found, "part"), pa.int64()), 0)
     return parts.to_numpy(zero_copy_only=False), pc.struct_field(found, "key")
 
@@ -52,13 +52,13 @@ def write_cut(file: Path, rows: np.ndarray, target: Path) -> None:
                 start += len(batch)
 
 
-def keys_of_pictures(names: Any) -> Any:
-    """Return the keys of an archive's members, as `read_pictures` has them."""
+def keys_of_images(names: Any) -> Any:
+    """Return the keys of an archive's members, as `read_images` has them."""
     return pc.replace_substring_regex(names, pattern=r"^(?:images\d+/)*", replacement="")
 
 
-def stems_of_pictures(keys: Any) -> Any:
-    """Return the file names of pictures without folder and ending."""
+def stems_of_images(keys: Any) -> Any:
+    """Return the file names of images without folder and ending."""
     return pc.replace_substring_regex(keys, pattern=r"^(?:.*/)?([^/]*?)(?:\.[^./]*)?$", replacement=r"\1")
 
 

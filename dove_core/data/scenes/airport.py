@@ -22,7 +22,7 @@ _ENDS: dict[str, tuple[Point, Point]] = {
 
 
 def runway(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
-    """Draw a runway across the whole picture, its threshold most often in view."""
+    """Draw a runway across the whole image, its threshold most often in view."""
     rng, side = canvas.rng, canvas.side
     width = rng.uniform(38, 58) if side > 180 else rng.uniform(36, 48)
     surface = rng.choice(["asphalt", "asphalt", "concrete"])

@@ -15,7 +15,7 @@ from dove_core.data.scenes.palette import Material
 from dove_core.data.scenes.shapes import Disc, Point, Shape
 
 PIXELS = 256
-"""Width and height of a picture."""
+"""Width and height of an image."""
 
 FINE = 3
 """Drawn pixels along a side of one final pixel: smooth edges."""
@@ -53,7 +53,7 @@ class Mask:
     def _at(self, x: float, y: float) -> bool:
         column = min(max(int(PIXELS / 2 + x * self._scale), 0), PIXELS - 1)
         row = min(max(int(PIXELS / 2 - y * self._scale), 0), PIXELS - 1)
-        assert self._cells is not None  # only of pictures without pixels
+        assert self._cells is not None  # only of images without pixels
         return bool(self._cells[column, row])
 
 
@@ -73,15 +73,15 @@ class _Standing(NamedTuple):
 
 
 class Canvas:
-    """One picture while it is drawn: numbers of inks on a fine grid, and a mask of shadows.
+    """One image while it is drawn: numbers of inks on a fine grid, and a mask of shadows.
 
     Flat things are drawn at once. Things that stand up are kept until `finish`, so that shadows fall on everything flat
     and on nothing that stands.
 
     Attributes:
-        rng: the picture's own random numbers.
+        rng: the image's own random numbers.
         gsd: metres a final pixel.
-        side: metres across the picture.
+        side: metres across the image.
         label: the tag that what is drawn now belongs to, such as `landuse=grass`; "" for the object in focus.
         taken: ground where surroundings must not put anything.
     """
@@ -108,7 +108,7 @@ class Canvas:
         _paint(self._draw, shape, self._scale, self._middle, self._number(material))
 
     def fill_all(self, material: Material) -> None:
-        """Lay a surface over the whole picture."""
+        """Lay a surface over the whole image."""
         self._draw.rectangle((0, 0, PIXELS * FINE, PIXELS * FINE), self._number(material))
 
     def line(self, points: Sequence[Point], width: float, material: Material) -> None:
@@ -143,7 +143,7 @@ class Canvas:
         """Throw all shadows, then draw what stands up; leave out surroundings whose ground is now another's."""
         cells = np.asarray(self.drawn)
         kept = [thing for thing in self._standing if not thing.label or self._on_own_ground(thing, cells)]
-        del cells  # the picture is drawn on again
+        del cells  # the image is drawn on again
         for thing in kept:
             self._throw(thing.outline, thing.height, thing.afloat)
         for thing in kept:
@@ -158,7 +158,7 @@ class Canvas:
         _paint(self._shade, outline, self._scale, self._middle, 0)
 
     def _beyond(self, outline: Shape, margin: float) -> bool:
-        """Tell whether a thing and its shadow lie outside the picture."""
+        """Tell whether a thing and its shadow lie outside the image."""
         edge = self.side / 2 + margin
         if isinstance(outline, Disc):
             return max(abs(outline.x), abs(outline.y)) - outline.radius > edge
@@ -200,7 +200,7 @@ class Canvas:
             number = self._numbers[ink] = len(self.inks)
             self.inks.append(ink)
             if number > 255:
-                raise ValueError("a picture has more than 256 inks")
+                raise ValueError("an image has more than 256 inks")
         return number
 
 

@@ -9,14 +9,14 @@ from typing import NamedTuple
 from dove_core.data.scenes.kinds import Kind
 
 SPOKEN = ("surface", "leaf_type")
-"""Further tags that can be seen in a picture, so that a title may name them."""
+"""Further tags that can be seen in an image, so that a title may name them."""
 
 MOST = 4
 """Surroundings that one caption names at most."""
 
 
 class Captions(NamedTuple):
-    """Both captions of a picture, and the tags of the surroundings that the second one names."""
+    """Both captions of an image, and the tags of the surroundings that the second one names."""
 
     title: str
     title_multi_objects: str
@@ -24,7 +24,7 @@ class Captions(NamedTuple):
 
 
 def caption(rng: random.Random, kind: Kind, extra: Mapping[str, str], seen: Sequence[str]) -> Captions:
-    """Write the captions of a picture of `kind`; `extra` are its further tags, `seen` the tags around it."""
+    """Write the captions of an image of `kind`; `extra` are its further tags, `seen` the tags around it."""
     title = rng.choice(kind.titles)
     for key in SPOKEN:
         if key in extra and rng.random() < 0.4 and extra[key] not in title:

@@ -23,7 +23,7 @@ _SHADOW = np.array([0.44, 0.48, 0.56], np.float32)
 
 
 def develop(canvas: Canvas) -> Image.Image:
-    """Return the finished picture, RGB, PIXELS by PIXELS."""
+    """Return the finished image, RGB, PIXELS by PIXELS."""
     rng = canvas.rng
     colours = canvas.drawn.copy()
     colours.putpalette([value for ink in canvas.inks for value in ink.material.rgb])
@@ -38,7 +38,7 @@ def develop(canvas: Canvas) -> Image.Image:
 
 
 def shares(canvas: Canvas) -> dict[str, float]:
-    """Return the part of the finished picture that each label covers, 0 to 1."""
+    """Return the part of the finished image that each label covers, 0 to 1."""
     counts = np.bincount(_inks(canvas).ravel(), minlength=len(canvas.inks)) / PIXELS**2
     found: dict[str, float] = {}
     for ink, count in zip(canvas.inks, counts.tolist(), strict=True):
@@ -79,7 +79,7 @@ def _add_rows(tone: Field, drawn: Sequence[Ink], inks: npt.NDArray[np.uint8], gs
     for number, ink in enumerate(drawn):
         if ink.material.rows is not None:
             angle, period, strength[number] = ink.material.rows
-            # Rows narrower than two pixels would only make false patterns: widen them to what the picture can hold.
+            # Rows narrower than two pixels would only make false patterns: widen them to what the image can hold.
             per_pixel = gsd / max(period, 2.2 * gsd) * 2 * np.pi
             right[number], down[number] = np.sin(angle) * per_pixel, np.cos(angle) * per_pixel
     if strength.any():

@@ -15,7 +15,7 @@ class Kind(NamedTuple):
     """One kind of object in focus.
 
     `tag` is its OpenStreetMap tag; `titles` are captions in SkyScript's style, any of which fits; `sources` are codes
-    of SkyScript's pictures whose scale shows it; `draw` draws it and returns further tags; `avoid` names surroundings
+    of SkyScript's images whose scale shows it; `draw` draws it and returns further tags; `avoid` names surroundings
     it could not be told from; `along` keeps roads and rivers beside it parallel.
     """
 

@@ -133,7 +133,7 @@ def vineyard(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
 
 
 def forest(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
-    """Draw a closed wood whose edge runs through the picture, at times with a clearing or a track."""
+    """Draw a closed wood whose edge runs through the image, at times with a clearing or a track."""
     rng, side = canvas.rng, canvas.side
     needles = rng.random() < 0.4
     crowns, crown = (palette.conifers, palette.needle) if needles else (palette.wood, palette.leaf)

@@ -1,4 +1,4 @@
-"""What surfaces look like in one picture: colours of the season, roughness, rows."""
+"""What surfaces look like in one image: colours of the season, roughness, rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Material(NamedTuple):
     rows: Rows | None = None
 
     def lit(self, factor: float) -> Material:
-        """Return the same surface brighter or darker, in coarse steps so that a picture needs few of them."""
+        """Return the same surface brighter or darker, in coarse steps so that an image needs few of them."""
         factor = round(factor * 12) / 12
         red, green, blue = (min(255, round(value * factor)) for value in self.rgb)
         return self._replace(rgb=(red, green, blue))
@@ -72,7 +72,7 @@ _CARS: tuple[Colour, ...] = (
 
 
 class Palette:
-    """The surfaces of one picture; equal generators give equal palettes."""
+    """The surfaces of one image; equal generators give equal palettes."""
 
     def __init__(self, rng: random.Random, season: str) -> None:
         self._rng = rng

@@ -1,4 +1,4 @@
-"""The built-in release on disk: pictures and metadata in zips, captions in CSVs, in SkyScript's own layout."""
+"""The built-in release on disk: images and metadata in zips, captions in CSVs, in SkyScript's own layout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dove_core.files import atomic_file, make_folder, sha256_of, write_json
 from dove_core.processes import begin
 
 COUNTS: Mapping[str, int] = {"train": 2000, "val": 200, "test": 200}
-"""Pictures in each split."""
+"""Images in each split."""
 
 SEED = 2024
 
@@ -52,8 +52,8 @@ def draw_release(
     Args:
         folder: where `images2.zip`, `meta2.zip`, ... and `dataframe/sample_train.csv`, ... go.
         workers: processes that draw; 1 draws in this one.
-        counts: pictures in each split; a kind is missing from a split with fewer pictures than kinds.
-        seed: another seed draws other pictures.
+        counts: images in each split; a kind is missing from a split with fewer images than kinds.
+        seed: another seed draws other images.
         report: receives Started, Advanced and Saved.
 
     Raises:
@@ -69,7 +69,7 @@ def draw_release(
         return
     (folder / DONE).unlink(missing_ok=True)
     orders, splits = plan(counts, seed)
-    report(Started(_TASK, len(orders), "pictures"))
+    report(Started(_TASK, len(orders), "images"))
     rows = _write_zips(folder, orders, workers, report)
     for split in counts:
         _write_table(
@@ -95,22 +95,22 @@ def plan(counts: Mapping[str, int], seed: int) -> tuple[list[Order], list[str]]:
 
 
 def _write_zips(folder: Path, orders: list[Order], workers: int, report: Report) -> list[Row]:
-    """Draw all pictures into the zips; return a table's row for each."""
+    """Draw all images into the zips; return a table's row for each."""
     rows: list[Row] = []
     with ExitStack() as stack:
         zips = {name: stack.enter_context(_stored(folder / f"{name}.zip")) for name in _zip_names()}
         for order, drawn in zip(orders, _drawn(orders, workers), strict=True):
             part = PARTS[order.serial % len(PARTS)]
-            picture = f"images{part}/{drawn.stem}.jpg"
-            _put(zips[f"images{part}"], picture, drawn.jpeg)
+            image = f"images{part}/{drawn.stem}.jpg"
+            _put(zips[f"images{part}"], image, drawn.jpeg)
             _put(zips[f"meta{part}"], f"meta{part}/{drawn.stem}.pickle", drawn.meta)
-            rows.append((picture, drawn.captions.title, drawn.captions.title_multi_objects))
+            rows.append((image, drawn.captions.title, drawn.captions.title_multi_objects))
             report(Advanced(_TASK))
     return rows
 
 
 def _drawn(orders: list[Order], workers: int) -> Iterator[Drawn]:
-    """Draw in this process or in others; the pictures come in the order they were asked for."""
+    """Draw in this process or in others; the images come in the order they were asked for."""
     if workers == 1:
         yield from map(draw, orders)
         return

@@ -1,4 +1,4 @@
-"""One picture from its number: pixels, captions and metadata."""
+"""One image from its number: pixels, captions and metadata."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METRES_PER_DEGREE = 111_320.0
 """Along a meridian; along a parallel it shrinks with the cosine of the latitude."""
 
 VISIBLE = 0.03
-"""Least part of the picture that a kind of land covers before a caption names it; lines need a third of it."""
+"""Least part of the image that a kind of land covers before a caption names it; lines need a third of it."""
 
 QUALITY = 90
 """Of the JPEGs."""
@@ -42,7 +42,7 @@ class Order(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A finished picture; `stem` is its name in SkyScript's form, `meta` its pickle."""
+    """A finished image; `stem` is its name in SkyScript's form, `meta` its pickle."""
 
     stem: str
     jpeg: bytes
@@ -51,7 +51,7 @@ class Drawn(NamedTuple):
 
 
 def draw(order: Order) -> Drawn:
-    """Draw one picture: equal orders give equal bytes."""
+    """Draw one image: equal orders give equal bytes."""
     rng = random.Random(f"{order.seed}/{order.serial}")
     kind = KINDS[order.kind]
     source, season = rng.choice(kind.sources), rng.choice(sorted(SEASONS))

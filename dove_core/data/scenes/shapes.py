@@ -1,4 +1,4 @@
-"""Points and outlines on the ground, in metres: x east, y north, (0, 0) the middle of the picture."""
+"""Points and outlines on the ground, in metres: x east, y north, (0, 0) the middle of the image."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ Draw = Callable[[Canvas, Palette, Frame], None]
 
 
 def ground(canvas: Canvas, palette: Palette, frame: Frame, setting: str) -> None:
-    """Lay the land of a setting over the whole picture."""
+    """Lay the land of a setting over the whole image."""
     canvas.label = setting
     _SETTINGS[setting][0](canvas, palette, frame)
     canvas.label = ""

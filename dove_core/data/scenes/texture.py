@@ -11,7 +11,7 @@ import numpy.typing as npt
 Field = npt.NDArray[np.float32]
 
 SIZE = 512
-"""Rows and columns of a field; twice a picture's, so that cuts differ."""
+"""Rows and columns of a field; twice an image's, so that cuts differ."""
 
 _SEED = 20240229
 

@@ -1,1 +1,1 @@
-"""Turning captions and pictures into tar shards."""
+"""Turning captions and images into tar shards."""

@@ -26,11 +26,11 @@ from dove_core.data.sharding.members import open_zip, stem_of
 from dove_core.data.zips import directory_digest, read_directory
 from dove_core.errors import DataError
 
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2")
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2")
 META_ENDINGS = (".pickle", ".pkl")
 
 JUNK = re.compile(r"(?:^|/)(?:\.|__MACOSX/)")
-"""Macs add `__MACOSX/._x.jpg` and `.DS_Store`; other hidden files are no pictures of a release either."""
+"""Macs add `__MACOSX/._x.jpg` and `.DS_Store`; other hidden files are no images of a release either."""
 
 _ODD = re.compile(r"\\|//|/$|^/|(?:^|/)\.\.?(?:/|$)")
 _META_NAME = re.compile(r"meta\d*")
@@ -195,13 +195,13 @@ def identity_of(places: Sequence[Path], endings: tuple[str, ...]) -> list[tuple[
     return found
 
 
-def picture_places(place: Path) -> list[Path]:
-    """Return where pictures are: one zip, or the zips of a folder and the folder with everything below it.
+def image_places(place: Path) -> list[Path]:
+    """Return where images are: one zip, or the zips of a folder and the folder with everything below it.
 
     Raises:
         DataError: `place` does not exist.
     """
-    hint = "give the zip or the folder that holds the pictures"
+    hint = "give the zip or the folder that holds the images"
     try:
         place.stat()
     except FileNotFoundError:
@@ -212,7 +212,7 @@ def picture_places(place: Path) -> list[Path]:
 
 
 def meta_places(place: Path) -> list[Path]:
-    """Return where metadata is beside the pictures in a folder: `meta2.zip` or `meta2/`; nowhere if there is none."""
+    """Return where metadata is beside the images in a folder: `meta2.zip` or `meta2/`; nowhere if there is none."""
     if not place.is_dir():
         return []
     zips = _zips(place, is_meta=True)
@@ -221,19 +221,19 @@ def meta_places(place: Path) -> list[Path]:
     return zips + [folder for folder in folders if folder.name not in packed]
 
 
-def index_pictures(places: Sequence[Path]) -> Archives:
-    """Index the pictures in some places.
+def index_images(places: Sequence[Path]) -> Archives:
+    """Index the images in some places.
 
     Raises:
-        DataError: a zip is unreadable, or there is no picture at all.
+        DataError: a zip is unreadable, or there is no image at all.
     """
-    pictures = Archives(places, PICTURE_ENDINGS)
-    if not len(pictures):
+    images = Archives(places, IMAGE_ENDINGS)
+    if not len(images):
         place = places[-1]
-        seen = ", ".join(sorted(entry.name for entry in place.iterdir())[:8]) if place.is_dir() else "no picture in it"
-        hint = "expected zips, or files ending in " + " ".join(sorted(PICTURE_ENDINGS))
-        raise DataError(f"{place} holds no pictures: {seen or 'it is empty'}", hint=hint)
-    return pictures
+        seen = ", ".join(sorted(entry.name for entry in place.iterdir())[:8]) if place.is_dir() else "no image in it"
+        hint = "expected zips, or files ending in " + " ".join(sorted(IMAGE_ENDINGS))
+        raise DataError(f"{place} holds no images: {seen or 'it is empty'}", hint=hint)
+    return images
 
 
 def _zips(folder: Path, *, is_meta: bool) -> list[Path]:

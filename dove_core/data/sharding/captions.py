@@ -16,7 +16,7 @@ from dove_core.data.sample import MAX_KEY, key_of
 
 @dataclass(frozen=True)
 class CaptionTable:
-    """Every input row of one split, in the file's order: a picture's path and its captions as they came.
+    """Every input row of one split, in the file's order: an image's path and its captions as they came.
 
     The columns are Arrow arrays, because five million rows of Python strings would take gigabytes: `paths` holds
     strings, each of `fields` a list of strings a row.

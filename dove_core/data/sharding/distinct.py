@@ -1,4 +1,4 @@
-"""Rows of a caption table that belong together or must be kept apart: one sample a picture, one picture a key."""
+"""Rows of a caption table that belong together or must be kept apart: one sample an image, one image a key."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _DIGITS = 12
 class DistinctRows:
     """The rows of a table with a key each.
 
-    `is_merged` tells of each row whether an earlier one is of the same picture and takes its captions over,
-    `is_repeated` whether an earlier one of another picture has its key all the same. `merged` maps a row to those whose
+    `is_merged` tells of each row whether an earlier one is of the same image and takes its captions over,
+    `is_repeated` whether an earlier one of another image has its key all the same. `merged` maps a row to those whose
     captions it takes over.
     """
 
@@ -49,12 +49,12 @@ class DistinctRows:
 def distinct_rows(table: CaptionTable, entry: np.ndarray) -> DistinctRows:
     """Give every row its key.
 
-    Rows of the same picture, as tables with one row a caption have them, become one sample. A row whose key an earlier
-    one of another picture has, as `class1/1.jpg` and `class2/1.jpg` would, gets a longer key, made of its whole path.
+    Rows of the same image, as tables with one row a caption have them, become one sample. A row whose key an earlier
+    one of another image has, as `class1/1.jpg` and `class2/1.jpg` would, gets a longer key, made of its whole path.
 
     Args:
         table: the rows.
-        entry: `(N,)`, which picture each row is of; negative where none was found, and then equal paths count as one.
+        entry: `(N,)`, which image each row is of; negative where none was found, and then equal paths count as one.
     """
     paths = table.paths.dictionary_encode().indices.to_numpy().astype(np.int64)
     first = _first_of(np.where(entry >= 0, entry, -1 - paths))

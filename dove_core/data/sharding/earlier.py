@@ -48,7 +48,7 @@ def earlier_shards(
     """Return the shards of earlier runs that are kept as they are, and those that are gone on from.
 
     With `retry` shards of the same rows are kept whatever became of the zips since; those with missing or damaged
-    pictures are gone on from.
+    images are gone on from.
 
     Raises:
         DataError: `strict`, and there are shards made with other captions or settings.
@@ -61,7 +61,7 @@ def earlier_shards(
         if other := len(finished) - len(same):
             report(Noted(
                 f"{place.url}: {other} shards were made from other zips or folders and are made anew; with "
-                "--retry-failed they are kept, but for pictures that were missing or damaged"
+                "--retry-failed they are kept, but for images that were missing or damaged"
             ))  # fmt: skip
         return same, set()
     again = {shard for shard, marker in finished.items() if any(marker.counts[status] for status in FAILED)}

@@ -102,14 +102,14 @@ def _check_share(manifest: ShardManifest, place: Place, table: CaptionTable, sou
     bad = manifest.rows - manifest.samples - manifest.counts[MERGED]
     reasons = ", ".join(f"{count} {status}" for status, count in manifest.counts.items() if count and status != OK)
     if not manifest.samples:
-        wanted, pictures = table.paths[0].as_py(), sources.picture_index
+        wanted, images = table.paths[0].as_py(), sources.image_index
         message = f"no row of {table.file} for {table.split} can be used: {reasons}"
-        hint = f"expected pictures such as {wanted!r}; seen: {len(pictures)} pictures such as {pictures.example()!r}"
+        hint = f"expected images such as {wanted!r}; seen: {len(images)} images such as {images.example()!r}"
         raise BadRowsError(message, hint=hint)
     if bad > max_bad * manifest.rows:
         message = f"{bad} of {manifest.rows} rows for {table.split} cannot be used: {reasons}"
         hint = (
-            f"status and error of each row are in {place.url}/*.parquet; once pictures are mended or fetched, "
+            f"status and error of each row are in {place.url}/*.parquet; once images are mended or fetched, "
             f"--retry-failed takes only those; allow more with --max-bad (now {max_bad:g})"
         )
         raise BadRowsError(message, hint=hint)

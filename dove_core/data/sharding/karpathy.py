@@ -1,4 +1,4 @@
-"""The Karpathy form of captions: one JSON file with every picture of every split, as RSICD and others have it."""
+"""The Karpathy form of captions: one JSON file with every image of every split, as RSICD and others have it."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ _HINT = 'expected the Karpathy form: {"images": [{"filename", "split": "train|va
 
 
 def read_karpathy(file: Path, split: str | None = None) -> list[CaptionTable]:
-    """Read the captions of every split in `file`, or of one; all sentences of a picture become its captions.
+    """Read the captions of every split in `file`, or of one; all sentences of an image become its captions.
 
     Raises:
-        DataError: the file is missing or not of this form, or has no picture of `split`.
+        DataError: the file is missing or not of this form, or has no image of `split`.
     """
     values = read_json(file, DataError, hint=_HINT)
     images = values.get("images") if isinstance(values, dict) else None
     if not isinstance(images, list):
         seen = ", ".join(map(repr, list(values)[:8])) if isinstance(values, dict) else type(values).__name__
         raise DataError(f"{file} has no list of images; seen: {seen}", hint=_HINT)
-    pictures: dict[str, tuple[list[str], list[list[str]]]] = {}
+    found: dict[str, tuple[list[str], list[list[str]]]] = {}
     for number, image in enumerate(images):
         name, where, texts = _read_image(file, number, image)
-        paths, captions = pictures.setdefault(where, ([], []))
+        paths, captions = found.setdefault(where, ([], []))
         paths.append(name)
         captions.append(texts)
-    chosen = [name for name in ("train", "val", "test") if name in pictures and split in (None, name)]
+    chosen = [name for name in ("train", "val", "test") if name in found and split in (None, name)]
     if not chosen:
-        seen = ", ".join(sorted(pictures)) or "no picture at all"
-        hint = f"choose with --split: {seen}" if split and pictures else _HINT
-        raise DataError(f"{file} has no picture of split {split or 'train, val or test'}; seen: {seen}", hint=hint)
-    return [CaptionTable.of(file, name, pictures[name][0], {CAPTION_FIELD: pictures[name][1]}) for name in chosen]
+        seen = ", ".join(sorted(found)) or "no image at all"
+        hint = f"choose with --split: {seen}" if split and found else _HINT
+        raise DataError(f"{file} has no image of split {split or 'train, val or test'}; seen: {seen}", hint=hint)
+    return [CaptionTable.of(file, name, found[name][0], {CAPTION_FIELD: found[name][1]}) for name in chosen]
 
 
 def _read_image(file: Path, number: int, image: Any) -> tuple[str, str, list[str]]:

@@ -39,7 +39,7 @@ class Location:
 
 
 class LostSourceError(Exception):
-    """A whole zip cannot be read any more, or has changed: no fault of single pictures. Never leaves a task."""
+    """A whole zip cannot be read any more, or has changed: no fault of single images. Never leaves a task."""
 
 
 class Members:

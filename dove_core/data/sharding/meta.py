@@ -1,4 +1,4 @@
-"""SkyScript's pickled metadata of a picture: where, when, and what OpenStreetMap says of it.
+"""SkyScript's pickled metadata of an image: where, when, and what OpenStreetMap says of it.
 
 A pickle is a program for Python's unpickler, and these come from a public bucket: here no global is ever looked up, so
 none can be called, and only plain containers and scalars come out.
@@ -38,7 +38,7 @@ _MAX_TEXT = 4096
 
 @dataclass(frozen=True)
 class Meta:
-    """What is known of a picture; `problems` are the reasons why a part of it is not."""
+    """What is known of an image; `problems` are the reasons why a part of it is not."""
 
     box: tuple[float, float, float, float] | None = None
     time: str | None = None

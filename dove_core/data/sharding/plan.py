@@ -1,6 +1,6 @@
-"""Which rows make which shard, written down before any picture is read, and the fingerprint of all that decides it.
+"""Which rows make which shard, written down before any image is read, and the fingerprint of all that decides it.
 
-The plan is a Parquet file with one row group a shard: captions, key, and where picture and metadata lie. Whoever has it
+The plan is a Parquet file with one row group a shard: captions, key, and where image and metadata lie. Whoever has it
 can make any shard alone, in another process or on another machine.
 """
 
@@ -21,13 +21,13 @@ import pyarrow.parquet as pq
 
 from dove_core.config import ShardConfig
 from dove_core.data.sharding.archives import (
+    IMAGE_ENDINGS,
     META_ENDINGS,
-    PICTURE_ENDINGS,
     Archives,
     identity_of,
-    index_pictures,
+    image_places,
+    index_images,
     meta_places,
-    picture_places,
 )
 from dove_core.data.sharding.captions import CaptionTable, stems_of
 from dove_core.data.sharding.distinct import distinct_rows
@@ -46,7 +46,7 @@ _NOT_IN_BYTES = ("max_bad", "workers")
 
 
 class Sources:
-    """The zips and folders that pictures and metadata come from; what is in them is looked up once, if at all."""
+    """The zips and folders that images and metadata come from; what is in them is looked up once, if at all."""
 
     def __init__(self, images: Path) -> None:
         """Look for zips and folders in `images`, a zip or a folder.
@@ -54,17 +54,17 @@ class Sources:
         Raises:
             DataError: it does not exist.
         """
-        self.pictures, self.metas = picture_places(images), meta_places(images)
+        self.images, self.metas = image_places(images), meta_places(images)
 
     @cached_property
     def identity(self) -> list[list[tuple[str, int, str]]]:
         """Name, size and digest of every place."""
-        return [identity_of(self.pictures, PICTURE_ENDINGS), identity_of(self.metas, META_ENDINGS)]
+        return [identity_of(self.images, IMAGE_ENDINGS), identity_of(self.metas, META_ENDINGS)]
 
     @cached_property
-    def picture_index(self) -> Archives:
-        """All pictures."""
-        return index_pictures(self.pictures)
+    def image_index(self) -> Archives:
+        """All images."""
+        return index_images(self.images)
 
     @cached_property
     def meta_index(self) -> Archives | None:
@@ -74,10 +74,10 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An input row: its key, the picture's path, captions as they came, and what the plan knows of it.
+    """An input row: its key, the image's path, captions as they came, and what the plan knows of it.
 
-    `is_repeated` tells whether an earlier row has this key, `is_merged` whether an earlier one is of the same picture
-    and has this row's captions too, `problem` why there is no `picture`.
+    `is_repeated` tells whether an earlier row has this key, `is_merged` whether an earlier one is of the same image
+    and has this row's captions too, `problem` why there is no `image`.
     """
 
     key: str
@@ -85,7 +85,7 @@ class Row:
     captions: Mapping[str, Sequence[str]]
     is_repeated: bool
     is_merged: bool
-    picture: Location | None
+    image: Location | None
     problem: str | None
     meta: Location | None
 
@@ -94,7 +94,7 @@ class Row:
 class ShardPlan:
     """Shard i is made of row group i of the file; `len` counts shards.
 
-    `fingerprint` covers all that decides a shard's bytes; `rows_fingerprint` all but the pictures and metadata, so that
+    `fingerprint` covers all that decides a shard's bytes; `rows_fingerprint` all but the images and metadata, so that
     shards with equal ones have the same rows.
     """
 
@@ -123,7 +123,7 @@ def make_plan(table: CaptionTable, sources: Sources, config: ShardConfig, folder
     The plan is written into `folder`; one that lies there already is kept.
 
     Raises:
-        DataError: a zip cannot be read, or there is no picture at all.
+        DataError: a zip cannot be read, or there is no image at all.
         SpaceError: the disk is full.
     """
     fingerprint, rows_fingerprint = fingerprints(table, sources, config)
@@ -173,16 +173,16 @@ class PlannedRows:
             raise self._unreadable(error) from error
         for row in rows:
             captions = {field: row[column] for field, column in self._fields.items()}
-            picture, meta = Location.of(row, "picture_"), Location.of(row, "meta_")
+            image, meta = Location.of(row, "picture_"), Location.of(row, "meta_")
             flags = row["repeated"], row["merged"]
-            yield Row(row["key"], row["path"], captions, *flags, picture, row["problem"], meta)
+            yield Row(row["key"], row["path"], captions, *flags, image, row["problem"], meta)
 
     def _unreadable(self, error: Exception) -> DataError:
         return DataError(f"{self._path} cannot be read: {error}", hint="delete it and run `dove shard` again")
 
 
 def _write(table: CaptionTable, sources: Sources, config: ShardConfig, stream: Any) -> None:
-    found = sources.picture_index.locate(table.paths)
+    found = sources.image_index.locate(table.paths)
     rows = distinct_rows(table, found.entry)
     metas = _locate_metas(table.paths, sources.meta_index)
     # A bit generator's raw stream stays the same in every numpy version, which `permutation` does not promise.
@@ -199,7 +199,7 @@ def _write(table: CaptionTable, sources: Sources, config: ShardConfig, stream: A
             "repeated": pa.array(rows.is_repeated[numbers]),
             "merged": pa.array(rows.is_merged[numbers]),
             "problem": pa.array([found.problems.get(number) for number in numbers.tolist()], pa.string()),
-            **sources.picture_index.columns(found.entry[numbers], "picture_"),
+            **sources.image_index.columns(found.entry[numbers], "picture_"),
             **_meta_columns(sources.meta_index, metas[numbers]),
         }
         chunk = pa.table(columns)
@@ -211,7 +211,7 @@ def _write(table: CaptionTable, sources: Sources, config: ShardConfig, stream: A
 
 
 def _locate_metas(paths: Any, index: Archives | None) -> np.ndarray:
-    """Return the entry of each row's metadata, whose file has the picture's stem; -1 where there is none."""
+    """Return the entry of each row's metadata, whose file has the image's stem; -1 where there is none."""
     entry = np.full(len(paths), -1, np.int64)
     if index is None or not len(index):
         return entry

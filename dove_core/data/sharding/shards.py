@@ -1,4 +1,4 @@
-"""From captions and pictures to shards: plan first, then independent tasks, each finished or absent.
+"""From captions and images to shards: plan first, then independent tasks, each finished or absent.
 
 A plan fixes which rows make which shard before anything is written, so a run that was killed goes on where it stopped,
 several processes or machines share the work, and equal input gives equal bytes.
@@ -20,8 +20,8 @@ from dove_core.data.sharding import task
 from dove_core.data.sharding.captions import CaptionTable
 from dove_core.data.sharding.earlier import earlier_shards, finished_shards, hold_own, sign
 from dove_core.data.sharding.finish import BadRowsError, finish, remove_manifest
+from dove_core.data.sharding.image import Look
 from dove_core.data.sharding.karpathy import read_karpathy
-from dove_core.data.sharding.picture import Look
 from dove_core.data.sharding.plan import ShardPlan, Sources, make_plan
 from dove_core.data.sharding.skyscript import read_csv, release_tables
 from dove_core.data.sharding.task import ShardJob, tar_name
@@ -53,13 +53,13 @@ def shard_release(
 
     Each split goes into a folder of its name below `out`, a folder or an address such as `s3://bucket/shards`; finished
     shards of the same plan are kept. With `retry_failed` shards of the same rows are kept whatever became of the zips
-    since, and only pictures that were missing or damaged are tried again. `execution` says who makes them.
+    since, and only images that were missing or damaged are tried again. `execution` says who makes them.
 
     Returns:
         The manifest of each split whose shards are all done.
 
     Raises:
-        DataError: tables or pictures are missing or unreadable, or too many rows are unusable.
+        DataError: tables or images are missing or unreadable, or too many rows are unusable.
         SpaceError: the disk is full.
         UsageError: a setting is out of bounds, or `out` cannot be written.
     """
@@ -81,13 +81,13 @@ def shard_captions(
     execution: ExecutorConfig = LOCAL,
     report: Report = silent,
 ) -> list[ShardManifest]:
-    """Make shards of one caption file, a CSV or a JSON in the Karpathy form, and the pictures in a zip or folder.
+    """Make shards of one caption file, a CSV or a JSON in the Karpathy form, and the images in a zip or folder.
 
     `split` names a CSV's split, where its file name does not tell, or chooses one of a JSON's splits. The rest is as in
     `shard_release`.
 
     Raises:
-        DataError: captions or pictures are missing or unreadable, or too many rows are unusable.
+        DataError: captions or images are missing or unreadable, or too many rows are unusable.
         SpaceError: the disk is full.
         UsageError: a setting is out of bounds, or `out` cannot be written.
     """
@@ -149,7 +149,7 @@ def _shard_split(table: CaptionTable, sources: Sources, root: Place, run: _Run) 
             remove_manifest(place)
         done = sum(kept[shard].rows for shard in own if shard in kept)
         rows = sum(min(config.shard_size, plan.rows - shard * config.shard_size) for shard in own)
-        report(Started(f"shard {plan.split}", rows, "pictures", done))
+        report(Started(f"shard {plan.split}", rows, "images", done))
         _make(job, to_do, run)
         place.sweep()  # of workers that were killed
         markers = finished_shards(place, plan)  # read anew: others may have written meanwhile
@@ -164,8 +164,8 @@ def _shard_split(table: CaptionTable, sources: Sources, root: Place, run: _Run) 
 
 def _job(plan: ShardPlan, sources: Sources, place: Place, config: ShardConfig) -> ShardJob:
     look = Look(config.verify, config.image_size, config.image_format, config.quality)
-    pictures, metas = tuple(sources.pictures), tuple(sources.metas)
-    return ShardJob(plan.file, pictures, metas, place, look, plan.fingerprint, plan.rows_fingerprint)
+    images, metas = tuple(sources.images), tuple(sources.metas)
+    return ShardJob(plan.file, images, metas, place, look, plan.fingerprint, plan.rows_fingerprint)
 
 
 def _make(job: ShardJob, to_do: list[tuple[int, bool]], run: _Run) -> None:

@@ -1,4 +1,4 @@
-"""The table beside a tar: one row for each input row, with what became of it and where its picture lies."""
+"""The table beside a tar: one row for each input row, with what became of it and where its image lies."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ SCHEMA = pa.schema(
 
 
 def sidecar_row(prepared: Prepared, offset: int | None) -> dict[str, Any]:
-    """Return the row of a prepared sample whose picture starts at `offset` in the tar, None if it is not there."""
-    sample, picture = prepared.sample, prepared.picture
+    """Return the row of a prepared sample whose image starts at `offset` in the tar, None if it is not there."""
+    sample, image = prepared.sample, prepared.image
     return {
         "key": sample.key,
         "path": sample.path,
         "status": prepared.status,
         "error": prepared.error,
-        "width": picture.width if picture else None,
-        "height": picture.height if picture else None,
+        "width": image.width if image else None,
+        "height": image.height if image else None,
         "captions": [(name, list(texts)) for name, texts in sorted(sample.captions.items())],
         "box": sample.box,
         "time": sample.time,
@@ -49,7 +49,7 @@ def sidecar_row(prepared: Prepared, offset: int | None) -> dict[str, Any]:
         "gsd": sample.gsd,
         "tags": json.dumps(dict(sorted(sample.tags.items())), ensure_ascii=False),
         "offset": offset,
-        "size": len(picture.data) if picture else None,
+        "size": len(image.data) if image else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""Caption tables in CSV as SkyScript has them, and the pickled metadata beside its pictures."""
+"""Caption tables in CSV as SkyScript has them, and the pickled metadata beside its images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dove_core.data.sharding.captions import CaptionTable
 from dove_core.errors import DataError, UsageError
 
 PATH_COLUMNS = ("filepath", "path", "image", "filename")
-"""Names of the column that says which picture a row is about, best first."""
+"""Names of the column that says which image a row is about, best first."""
 
 _ROWS_AT_ONCE = 100_000
 _SPLIT = re.compile(r"(?:^|[_.-])(train|val|test)(?=[_.-]|$)", re.IGNORECASE)

@@ -136,15 +136,15 @@ class TarWriter:
 
 
 def read_sample(stream: BinaryIO, offset: int, size: int) -> tuple[bytes, bytes]:
-    """Return a picture and the JSON behind it from a tar of ours.
+    """Return an image and the JSON behind it from a tar of ours.
 
     Raises:
         ValueError: the tar does not hold them there.
     """
     stream.seek(offset)
-    picture = stream.read(size + -size % BLOCK)[:size]
+    image = stream.read(size + -size % BLOCK)[:size]
     header = stream.read(BLOCK)
     json = stream.read(int(header[124:136].rstrip(b"\0 "), 8))
-    if len(picture) < size or not header[:100].rstrip(b"\0").endswith(b".json"):
+    if len(image) < size or not header[:100].rstrip(b"\0").endswith(b".json"):
         raise ValueError(f"no sample of {size} bytes at byte {offset}")
-    return picture, json
+    return image, json

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dove_core.data.manifest import FAILED, OK, STATUSES, ShardMarker, read_marker
+from dove_core.data.sharding.image import Look
 from dove_core.data.sharding.members import LostSourceError, Members
-from dove_core.data.sharding.picture import Look
 from dove_core.data.sharding.plan import PlannedRows
 from dove_core.data.sharding.row import Prepared, prepare
 from dove_core.data.sharding.sidecar import read_sidecar, sidecar_bytes, sidecar_row
@@ -37,7 +37,7 @@ class ShardJob:
     """What the shards of a split have in common; it travels to other processes. The plan may lie in a bucket."""
 
     plan: Path | str
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     metas: tuple[Path, ...]
     place: Place
     look: Look
@@ -101,7 +101,7 @@ def marker_name(shard: int) -> str:
 def do(job: ShardJob, what: tuple[int, bool]) -> ShardMarker:
     """Write tar, sidecar and done-marker of a shard, in this order, each whole or absent.
 
-    `what` is the shard's number, and whether to go on from the shard that is there: then only pictures that were
+    `what` is the shard's number, and whether to go on from the shard that is there: then only images that were
     missing or damaged are read, and the others come from its tar.
 
     Raises:
@@ -138,22 +138,22 @@ def close() -> None:
 
 
 def _write(job: ShardJob, shard: int, before: _Before | None) -> ShardMarker:
-    rows, pictures, metas = _opened(job.plan, job.pictures, job.metas)
+    rows, images, metas = _opened(job.plan, job.images, job.metas)
     planned = list(rows.of_shard(shard))
-    pictures.expect([row.picture for row in planned if row.picture is not None])
+    images.expect([row.image for row in planned if row.image is not None])
     tally = _Tally()
     if before is not None:
         tally.problems.update(before.marker.meta_problems)
         tally.examples = _lasting(before.marker.examples)
     with warnings.catch_warnings(), job.place.writing(tar_name(shard)) as stream, TarWriter(stream) as tar:
-        warnings.simplefilter("ignore")  # Pillow's, of odd but readable pictures
+        warnings.simplefilter("ignore")  # Pillow's, of odd but readable images
         for number, row in enumerate(planned):
             if before is not None and before.rows[number]["status"] not in FAILED:
                 tally.rows.append(_copied(tar, before, before.rows[number]))
                 continue
-            item = prepare(row, pictures, metas, job.look)
+            item = prepare(row, images, metas, job.look)
             tally.add(item, _added(tar, item))
-        pictures.hold()
+        images.hold()
         sha256 = tar.finish()
         job.place.remove(marker_name(shard))  # from here on, tar and sidecar may not belong together
     if before is not None:
@@ -167,9 +167,9 @@ def _write(job: ShardJob, shard: int, before: _Before | None) -> ShardMarker:
 
 
 def _added(tar: TarWriter, item: Prepared) -> int | None:
-    if item.picture is None:
+    if item.image is None:
         return None
-    offset = tar.add(item.sample.key + item.picture.ending, item.picture.data)
+    offset = tar.add(item.sample.key + item.image.ending, item.image.data)
     tar.add(f"{item.sample.key}.json", item.sample.to_json())
     return offset
 
@@ -180,8 +180,8 @@ def _copied(tar: TarWriter, before: _Before, row: dict[str, Any]) -> dict[str, A
         return row
     before.tar.seek(row["offset"] - 512)
     name = before.tar.read(100).rstrip(b"\0").decode("ascii")
-    picture, json = read_sample(before.tar, row["offset"], row["size"])
-    offset = tar.add(name, picture)
+    image, json = read_sample(before.tar, row["offset"], row["size"])
+    offset = tar.add(name, image)
     tar.add(f"{row['key']}.json", json)
     return {**row, "offset": offset}
 
@@ -193,6 +193,6 @@ def _lasting(examples: Mapping[str, str]) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _opened(
-    plan: Path | str, pictures: tuple[Path, ...], metas: tuple[Path, ...]
+    plan: Path | str, images: tuple[Path, ...], metas: tuple[Path, ...]
 ) -> tuple[PlannedRows, Members, Members | None]:
-    return PlannedRows(plan), Members(pictures), Members(metas) if metas else None
+    return PlannedRows(plan), Members(images), Members(metas) if metas else None

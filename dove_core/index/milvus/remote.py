@@ -13,7 +13,7 @@ from dove_core.encoding.checkpoint import checkpoint_here
 from dove_core.encoding.dove_text import PlainText
 from dove_core.errors import SearchIndexError, UsageError
 from dove_core.index.filters import no_such_source
-from dove_core.index.images import read_pictures
+from dove_core.index.images import read_images
 from dove_core.index.milvus.address import parse_address
 from dove_core.index.milvus.collection import MOST, Collection
 from dove_core.index.milvus.expression import Selection, quoted, selection_of, source_expression
@@ -96,7 +96,7 @@ class RemoteIndex:
         """Return what filters select, None for all.
 
         Raises:
-            UsageError: a filter cannot be understood, or names sources of which there is no picture.
+            UsageError: a filter cannot be understood, or names sources of which there is no image.
         """
         if filters == FilterConfig():
             return None
@@ -175,17 +175,17 @@ class RemoteIndex:
         found = [entity["vector"] for entity in self._collection.read(numbers, ["vector"])]
         return np.array(found, np.float32).reshape(-1, self.card.dim)
 
-    def picture(self, row: Row) -> bytes:
-        """Read a row's picture from where it lay when the collection was pushed.
+    def image(self, row: Row) -> bytes:
+        """Read a row's image from where it lay when the collection was pushed.
 
         Raises:
             SearchIndexError: it is not there, on this machine.
         """
-        return self.pictures([row])[0]
+        return self.images([row])[0]
 
-    def pictures(self, rows: Sequence[Row]) -> list[bytes]:
-        """Read the pictures of some rows; as `picture`."""
+    def images(self, rows: Sequence[Row]) -> list[bytes]:
+        """Read the images of some rows; as `image`."""
         if isinstance(self._shards, Path) and not self._shards.is_dir():
-            message = f"{self.name} holds no pictures, and they are not at {self._shards} on this machine"
+            message = f"{self.name} holds no images, and they are not at {self._shards} on this machine"
             raise SearchIndexError(message, hint="give the folder that was embedded with --shards")
-        return read_pictures(self._shards, rows)
+        return read_images(self._shards, rows)

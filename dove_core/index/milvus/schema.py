@@ -33,7 +33,7 @@ _HINT = "push to another NAME, or this one with --overwrite if it was pushed by 
 
 @dataclass(frozen=True)
 class Card:
-    """What a collection is: of which model and parts, how it is searched, where model and pictures lay when pushed.
+    """What a collection is: of which model and parts, how it is searched, where model and images lay when pushed.
 
     `words` is a digest of the model's text side, `content` one of the parts.
     """
@@ -112,7 +112,7 @@ def entities_of(part: Any, vectors: np.ndarray, first: int) -> list[dict[str, An
 
 
 def row_of(entity: Mapping[str, Any]) -> Row:
-    """Return what is known of a picture from its entity with the columns `SHOWN`."""
+    """Return what is known of an image from its entity with the columns `SHOWN`."""
     west, south, east, north = (entity[name] for name in BOX)
     box = None if west is None else (west, south, east, north)
     texts = {name: entity[name] for name in ("key", "caption", "shard", "time")}

@@ -1,4 +1,4 @@
-"""The one look at a picture before training: a damaged one never gets into a shard, a large one may become smaller."""
+"""The one look at an image before training: a damaged one never gets into a shard, a large one may become smaller."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from dove_core.errors import DataError
 
 MAX_PIXELS = 100_000_000
-"""Largest picture that is decoded; a small file can unfold to far more than the memory holds."""
+"""Largest image that is decoded; a small file can unfold to far more than the memory holds."""
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000")
 """What Pillow may open: some of its other readers run outside programs."""
@@ -27,7 +27,7 @@ _LAST_BYTES = 256
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How pictures are looked at and stored: settings of `ShardConfig` under the same names."""
+    """How images are looked at and stored: settings of `ShardConfig` under the same names."""
 
     verify: str = "full"
     image_size: int = 0
@@ -36,8 +36,8 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture as it goes into a tar: an RGB or grey JPEG, or a WebP; its size in pixels; its ending there."""
+class StoredImage:
+    """An image as it goes into a tar: an RGB or grey JPEG, or a WebP; its size in pixels; its ending there."""
 
     data: bytes
     width: int
@@ -45,8 +45,8 @@ class Picture:
     ending: str = ".jpg"
 
 
-def read_picture(data: bytes, look: Look) -> Picture:
-    """Check a picture; keep its own bytes if it is an RGB or grey JPEG of the wanted size, else encode it anew.
+def read_image(data: bytes, look: Look) -> StoredImage:
+    """Check an image; keep its own bytes if it is an RGB or grey JPEG of the wanted size, else encode it anew.
 
     With `verify="full"` every byte of a JPEG is decoded, at an eighth of its size: the pixels are not wanted, and
     damage shows all the same. With `"header"` its first and last bytes must be right; one with an odd end is decoded.
@@ -54,7 +54,7 @@ def read_picture(data: bytes, look: Look) -> Picture:
     Pillow warns of odd files; the caller silences warnings.
 
     Raises:
-        DataError: this is no picture, or it is damaged, too large, or has more than 8 bits a channel.
+        DataError: this is no image, or it is damaged, too large, or has more than 8 bits a channel.
     """
     try:
         if data.startswith(b"\xff\xd8"):
@@ -66,7 +66,7 @@ def read_picture(data: bytes, look: Look) -> Picture:
     except DataError:
         raise
     except UnidentifiedImageError:
-        raise DataError(f"{len(data)} bytes that are no picture") from None
+        raise DataError(f"{len(data)} bytes that are no image") from None
     except Exception as error:  # on damaged files Pillow's readers raise nearly every kind there is
         # Addresses differ from run to run, and the text goes into a file that must not.
         text = re.sub(r"0x[0-9a-f]+", "0x", str(error)) or type(error).__name__
@@ -74,10 +74,10 @@ def read_picture(data: bytes, look: Look) -> Picture:
 
 
 def check_header(data: bytes) -> None:
-    """Look at a picture's header only, before somebody decodes it; the caller silences warnings. A PPM will do too.
+    """Look at an image's header only, before somebody decodes it; the caller silences warnings. A PPM will do too.
 
     Raises:
-        DataError: this is no picture, or it is too large, or has more than 8 bits a channel.
+        DataError: this is no image, or it is too large, or has more than 8 bits a channel.
     """
     try:
         if data.startswith(b"\xff\xd8"):
@@ -91,10 +91,10 @@ def check_header(data: bytes) -> None:
         raise
     except Exception as error:  # on damaged files Pillow's readers raise nearly every kind there is
         is_none = isinstance(error, UnidentifiedImageError)
-        raise DataError(f"{len(data)} bytes that are no picture" if is_none else str(error)) from error
+        raise DataError(f"{len(data)} bytes that are no image" if is_none else str(error)) from error
 
 
-def _jpeg(data: bytes, width: int, height: int, space: str, look: Look) -> Picture:
+def _jpeg(data: bytes, width: int, height: int, space: str, look: Look) -> StoredImage:
     new_width, new_height = _smaller(width, height, look.image_size)
     if (new_width, new_height) != (width, height):
         # Twice the wanted size is enough for a good resize, and libjpeg-turbo brings it at a fraction of the work.
@@ -103,10 +103,10 @@ def _jpeg(data: bytes, width: int, height: int, space: str, look: Look) -> Pictu
         return _encoded(image.resize((new_width, new_height), Image.Resampling.LANCZOS), look)
     if look.verify == "full" or not data[-_LAST_BYTES:].rstrip(_PADDING).endswith(b"\xff\xd9"):
         simplejpeg.decode_jpeg(data, space, fastdct=True, fastupsample=True, min_height=1, min_width=1)
-    return Picture(data, width, height)
+    return StoredImage(data, width, height)
 
 
-def _other(data: bytes, look: Look) -> Picture:
+def _other(data: bytes, look: Look) -> StoredImage:
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         _check_size(*image.size)
         image.load()
@@ -131,10 +131,12 @@ def _check_size(width: int, height: int) -> None:
 
 def _check_mode(mode: str) -> None:
     if mode not in _EIGHT_BIT:
-        raise DataError(f"mode {mode} has more than 8 bits a channel: convert the picture first")
+        raise DataError(f"mode {mode} has more than 8 bits a channel: convert the image first")
 
 
-def _encoded(image: Image.Image, look: Look) -> Picture:
+def _encoded(image: Image.Image, look: Look) -> StoredImage:
     stream = io.BytesIO()
     image.save(stream, look.image_format.upper(), quality=look.quality)
-    return Picture(stream.getvalue(), *image.size, ".jpg" if look.image_format == "jpeg" else f".{look.image_format}")
+    return StoredImage(
+        stream.getvalue(), *image.size, ".jpg" if look.image_format == "jpeg" else f".{look.image_format}"
+    )
