@@ -290,7 +290,7 @@ def test_every_embedding_and_query_setting_changes_something(trained, shapes, tm
         steps.append(sum(isinstance(event, Advanced) for event in events))
     assert steps == [2, 4]
     assert embed(trained / "best", shapes / "val", tmp_path / "regions", EmbedConfig(regions=True), ALONE).regions
-    # gpus: tests/search/test_embed_runs.py sees who embeds
+    # gpus: tests/index/test_embed_runs.py sees who embeds
     searcher = Searcher.open(tmp_path / "4", ALONE)
     plain = searcher.ask("a red circle", QueryConfig(), RankConfig())
     assert len(plain) == 10
@@ -356,8 +356,8 @@ def test_no_setting_is_left_out_here():
             "bands",
             "layout",
         },  # test_verify.py
-        PushConfig: {"vector_index"},  # tests/search/test_milvus.py
-        VerifyConfig: {"sample", "top", "seed"},  # tests/search/test_verify.py, test_milvus.py
+        PushConfig: {"vector_index"},  # tests/index/test_milvus.py
+        VerifyConfig: {"sample", "top", "seed"},  # tests/index/test_verify.py, test_milvus.py
         QueryConfig: {"top", "rerank", "exact", "min_score", "dedup"},  # test_question.py, test_nearest.py
         FilterConfig: {"bbox", "near", "within", "datetime", "source", "max_gsd", "tag"},  # test_filters.py
     }
