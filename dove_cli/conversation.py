@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from dove_cli.answers import Outputs, show
 from dove_cli.render import fail, note, reporting
 from dove_core.bounds import option_name
-from dove_core.config import FilterConfig, QueryConfig, RankConfig, check
+from dove_core.config import FilterConfig, QueryConfig, RankConfig
 from dove_core.errors import DoveError, UsageError
 
 if TYPE_CHECKING:
@@ -115,7 +115,6 @@ class _Talk:
             if name in known:
                 chosen = _parse(value, get_type_hints(kind)[name], name) if value else known[name].default
                 changed = dataclasses.replace(self._settings[kind], **{name: chosen})
-                check(changed)
                 self._settings[kind] = changed
                 return
         raise UsageError(f":{name} is not known", hint="see :help")

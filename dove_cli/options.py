@@ -17,7 +17,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import typer
 
 from dove_core.bounds import option_name
-from dove_core.config import CacheConfig, check
+from dove_core.config import CacheConfig
 from dove_core.errors import DoveError, UsageError
 from dove_core.places import Location, located
 
@@ -49,7 +49,6 @@ def with_settings(command: Command, *, without: frozenset[str] = frozenset()) ->
         for name, kind in groups.items():
             names = [field.name for field in dataclasses.fields(kind) if field.name in values]
             values[name] = kind(**{field: values.pop(field) for field in names})
-            check(values[name])  # whether or not the command will need it this time
         cache = next((value for value in values.values() if isinstance(value, CacheConfig)), CacheConfig())
         for name in values.keys() - groups.keys():
             if (kinds := _kinds(hints[name])) & _PLACES:

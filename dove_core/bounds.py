@@ -1,10 +1,12 @@
-"""What a setting may be: a field's default with its help and bounds, and a value held to them."""
+"""Settings: fields with a default, a help text and bounds, and classes that check their own values."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import field
-from typing import Any, Literal, get_args, get_origin
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from dove_core.errors import UsageError
 
@@ -23,8 +25,30 @@ def option_name(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def hold_value(option: str, value: Any, kind: Any, bounds: Mapping[str, Any]) -> None:
-    """Hold a value to a type, a `Literal`'s choices, and the bounds in a field's metadata.
+@dataclass(frozen=True)
+class Settings:
+    """Base of all settings classes: a value that is out of bounds is refused when the object is made.
+
+    Raises:
+        UsageError: a value is not of its field's type, not one of its choices, or out of bounds; the message names the
+            option, the value and the bound.
+    """
+
+    def __post_init__(self) -> None:
+        """Check each field; a class whose fields depend on each other extends this."""
+        own: Any = type(self)
+        for name, kind, metadata in _fields(own):
+            check_value(option_name(name), getattr(self, name), kind, metadata)
+
+
+@cache
+def _fields(kind: Any) -> list[tuple[str, Any, Mapping[str, Any]]]:
+    hints = get_type_hints(kind)
+    return [(item.name, hints[item.name], item.metadata) for item in dataclasses.fields(kind)]
+
+
+def check_value(option: str, value: Any, kind: Any, bounds: Mapping[str, Any]) -> None:
+    """Check a value against a type, the choices of a `Literal`, and the bounds in a field's metadata.
 
     Raises:
         UsageError: it does not fit; the message names the option, the value and the bound.

@@ -1,18 +1,17 @@
 """Every setting, once: its type, default, help and bounds.
 
-The command line derives its options from these fields, checkpoints store them, and `check` holds them. A field's
-metadata carries `help` and, where they make sense, `low`, `high` (both allowed) and `above` (itself not allowed).
-A `Literal` type lists the choices.
+The command line derives its options from these fields, and checkpoints store them. A field's metadata carries `help`
+and, where they make sense, `low`, `high` (both allowed) and `above` (itself not allowed). A `Literal` type lists the
+choices. Every class checks its values when an object is made.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Literal
 
-from dove_core.bounds import hold_value, option_name, setting as _setting
+from dove_core.bounds import Settings, setting as _setting
 from dove_core.errors import UsageError
 from dove_core.machines import (
     CacheConfig as CacheConfig,
@@ -26,7 +25,7 @@ CAPTION_FIELD = "title_multi_objects"
 
 
 @dataclass(frozen=True)
-class FetchConfig:
+class FetchConfig(Settings):
     """What to fetch of a release, and how."""
 
     split: Literal["all", "train", "val", "test"] = _setting("all", "Fetch one split's captions and images only.")
@@ -43,7 +42,7 @@ class FetchConfig:
 
 
 @dataclass(frozen=True)
-class ShardConfig:
+class ShardConfig(Settings):
     """How a release becomes shards."""
 
     shard_size: int = _setting(2000, "Images in one shard.", low=1, high=1_000_000)
@@ -62,7 +61,7 @@ class ShardConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Settings):
     """The shape of a DOVE model; saved in its checkpoint."""
 
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = _setting("resnet50", "Image trunk.")
@@ -77,9 +76,16 @@ class ModelConfig:
     dropout: float = _setting(0.1, "Dropout on words and attended features while training.", low=0, high=0.9)
     caption_field: str = _setting(CAPTION_FIELD, "Which captions to learn from, where a release has several kinds.")
 
+    def __post_init__(self) -> None:
+        """Check each field, and that the heads divide the width."""
+        super().__post_init__()
+        if self.embed_dim % self.heads:
+            message = f"--embed-dim {self.embed_dim} is not a multiple of --heads {self.heads}"
+            raise UsageError(message, hint="512 with 8 heads is the default")
+
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Settings):
     """How a model is trained."""
 
     weights: str = _setting("imagenet", "Start of the image trunk: imagenet, none, or a file of weights.")
@@ -124,9 +130,17 @@ class TrainConfig:
     max_steps: int = _setting(0, "Stop, and save, after so many steps in all; 0: train to the end.", low=0)
     seed: int = _setting(0, "Seed of weights, shuffles and crops.", low=0)
 
+    def __post_init__(self) -> None:
+        """Check each field, and that ROAM's term takes no more captions than there are."""
+        super().__post_init__()
+        if self.paired_captions > self.captions_per_picture:
+            there = f"--captions-per-picture {self.captions_per_picture}"
+            message = f"--paired-captions {self.paired_captions} is more than {there}"
+            raise UsageError(message, hint=f"give --captions-per-picture {self.paired_captions} or more, too")
+
 
 @dataclass(frozen=True)
-class RankConfig:
+class RankConfig(Settings):
     """Which score ranks pairs."""
 
     rank_by: Literal["pair", "sum"] = _setting(
@@ -135,7 +149,7 @@ class RankConfig:
 
 
 @dataclass(frozen=True)
-class EvalConfig:
+class EvalConfig(Settings):
     """How a checkpoint is evaluated."""
 
     rerank: int = _setting(
@@ -153,7 +167,7 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
-class ZeroShotConfig:
+class ZeroShotConfig(Settings):
     """How images are classified by words."""
 
     label_field: str = _setting("", "Measure classification instead: the field of captions that holds the labels.")
@@ -167,7 +181,7 @@ class ZeroShotConfig:
 
 
 @dataclass(frozen=True)
-class EmbedConfig:
+class EmbedConfig(Settings):
     """How images are embedded."""
 
     batch_size: int = _setting(64, "Images encoded at once.", low=1)
@@ -187,6 +201,16 @@ class EmbedConfig:
         "", "Bands that are red, green and blue, such as 4,3,2; or one; none: as the file says, or the first three."
     )
 
+    def __post_init__(self) -> None:
+        """Check each field, and that the settings of tiles go together."""
+        super().__post_init__()
+        if (self.stride or self.band_numbers) and not self.tile:
+            option = "--stride" if self.stride else "--bands"
+            raise UsageError(f"{option} goes with --tile", hint="such as --tile 256: it cuts GeoTIFFs into tiles")
+        if self.stride > self.tile:
+            message = f"--stride {self.stride} would leave gaps between tiles of {self.tile} pixels"
+            raise UsageError(message, hint=f"use at most --stride {self.tile}")
+
     @property
     def band_numbers(self) -> tuple[int, ...]:
         """Return the numbers of `bands`, from 1; none if the file is to say.
@@ -204,7 +228,7 @@ class EmbedConfig:
 
 
 @dataclass(frozen=True)
-class PushConfig:
+class PushConfig(Settings):
     """How a collection in Milvus is searched."""
 
     vector_index: Literal["flat", "hnsw"] = _setting(
@@ -213,7 +237,7 @@ class PushConfig:
 
 
 @dataclass(frozen=True)
-class VerifyConfig:
+class VerifyConfig(Settings):
     """How much of an index is held to the truth."""
 
     sample: int = _setting(64, "Rows looked at; with --against, queries for each kind of filter.", low=1)
@@ -222,7 +246,7 @@ class VerifyConfig:
 
 
 @dataclass(frozen=True)
-class QueryConfig:
+class QueryConfig(Settings):
     """How a query is answered."""
 
     top: int = _setting(10, "How many images to return.", low=1)
@@ -233,7 +257,7 @@ class QueryConfig:
 
 
 @dataclass(frozen=True)
-class FilterConfig:
+class FilterConfig(Settings):
     """Which images a query may find."""
 
     bbox: str = _setting("", "W,S,E,N in degrees: footprints that meet this box; W > E crosses the antimeridian.")
@@ -243,40 +267,3 @@ class FilterConfig:
     source: str = _setting("", "Source codes, such as CH,US.")
     max_gsd: float = _setting(0.0, "Largest ground sample distance in metres a pixel; 0: any.", low=0)
     tag: str = _setting("", "OpenStreetMap tags that all must be there: highway=motorway,bridge.")
-
-
-def check(config: Any) -> None:
-    """Hold every field of a settings object to its type, choices and bounds.
-
-    Raises:
-        UsageError: a value is out of bounds; the message names the option, the value and the bound.
-    """
-    hints = get_type_hints(type(config))
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        hold_value(option_name(item.name), value, hints[item.name], item.metadata)
-    if isinstance(config, EmbedConfig):
-        _check_tiles(config)
-    if isinstance(config, ExecutorConfig) and config.ray_address and config.executor != "ray":
-        raise UsageError("--ray-address goes with --executor ray", hint="give both, or leave it out")
-    if isinstance(config, LaunchConfig) and config.node_range and config.rendezvous:
-        config.meeting_point  # noqa: B018  # it raises
-    if isinstance(config, LaunchConfig) and config.meet_within < 2 * config.lost_after:
-        message = f"--meet-within {config.meet_within} is too short to miss a machine --lost-after {config.lost_after}"
-        raise UsageError(message, hint=f"use at least --meet-within {2 * config.lost_after}")
-    if isinstance(config, TrainConfig) and config.paired_captions > config.captions_per_picture:
-        there = f"--captions-per-picture {config.captions_per_picture}"
-        message = f"--paired-captions {config.paired_captions} is more than {there}"
-        raise UsageError(message, hint=f"give --captions-per-picture {config.paired_captions} or more, too")
-    if isinstance(config, ModelConfig) and config.embed_dim % config.heads:
-        message = f"--embed-dim {config.embed_dim} is not a multiple of --heads {config.heads}"
-        raise UsageError(message, hint="512 with 8 heads is the default")
-
-
-def _check_tiles(config: EmbedConfig) -> None:
-    if (config.stride or config.band_numbers) and not config.tile:
-        option = "--stride" if config.stride else "--bands"
-        raise UsageError(f"{option} goes with --tile", hint="such as --tile 256: it cuts GeoTIFFs into tiles")
-    if config.stride > config.tile:
-        message = f"--stride {config.stride} would leave gaps between tiles of {config.tile} pixels"
-        raise UsageError(message, hint=f"use at most --stride {config.tile}")

@@ -10,7 +10,7 @@ from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from dove_core.config import Device, ExecutorConfig, check
+from dove_core.config import Device, ExecutorConfig
 from dove_core.events import Event, Report
 from dove_core.processes import ONE, Ear, Share, cores, each
 
@@ -124,7 +124,6 @@ def executing(config: ExecutorConfig) -> Iterator[Executor]:
     Raises:
         UsageError: a setting is out of bounds, Ray is not installed, or no cluster answers.
     """
-    check(config)
     if config.executor == "local":
         yield Local()
         return

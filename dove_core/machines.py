@@ -6,14 +6,14 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from dove_core.bounds import setting as _setting
+from dove_core.bounds import Settings, setting as _setting
 from dove_core.errors import UsageError
 
 Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
-class ComputeConfig:
+class ComputeConfig(Settings):
     """Where to compute, and how precisely."""
 
     device: Device = _setting("auto", "Where to compute; auto takes a GPU if there is one.")  # noqa: RUF009
@@ -30,7 +30,7 @@ class ComputeConfig:
 
 
 @dataclass(frozen=True)
-class LaunchConfig:
+class LaunchConfig(Settings):
     """How many processes train, and where."""
 
     gpus: int = _setting(1, "Processes on this machine; with --device cpu, CPU processes.", low=1)
@@ -41,6 +41,15 @@ class LaunchConfig:
     restarts: int = _setting(3, "Times that processes are started again, from last/, after one of them died.", low=0)
     lost_after: int = _setting(60, "Seconds of silence after which a process or machine counts as lost.", low=4)
     meet_within: int = _setting(600, "Seconds for machines to meet, at the start and after one is lost.", low=8)
+
+    def __post_init__(self) -> None:
+        """Check each field, and that several machines have a meeting point and the time to reach it."""
+        super().__post_init__()
+        if self.node_range and self.rendezvous:
+            self.meeting_point  # noqa: B018  # it raises
+        if self.meet_within < 2 * self.lost_after:
+            message = f"--meet-within {self.meet_within} is too short to miss a machine --lost-after {self.lost_after}"
+            raise UsageError(message, hint=f"use at least --meet-within {2 * self.lost_after}")
 
     @property
     def node_range(self) -> tuple[int, int]:
@@ -72,7 +81,7 @@ class LaunchConfig:
 
 
 @dataclass(frozen=True)
-class ExecutorConfig:
+class ExecutorConfig(Settings):
     """Who shares the work."""
 
     executor: Literal["local", "ray"] = _setting("local", "Processes of this machine, or tasks on a Ray cluster.")
@@ -80,9 +89,15 @@ class ExecutorConfig:
         "", "HOST:PORT of the cluster, or local; none: RAY_ADDRESS, or the one that runs here, or one for this call."
     )
 
+    def __post_init__(self) -> None:
+        """Check each field, and that an address goes with Ray."""
+        super().__post_init__()
+        if self.ray_address and self.executor != "ray":
+            raise UsageError("--ray-address goes with --executor ray", hint="give both, or leave it out")
+
 
 @dataclass(frozen=True)
-class CacheConfig:
+class CacheConfig(Settings):
     """Copies of what lies in buckets."""
 
     cache_folder: str = _setting("", "Folder for them; none: $DOVE_CACHE, or dove in the user's cache folder.")

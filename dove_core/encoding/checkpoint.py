@@ -11,7 +11,7 @@ from pathlib import Path
 import safetensors.torch
 from safetensors import SafetensorError
 
-from dove_core.config import ModelConfig, check
+from dove_core.config import ModelConfig
 from dove_core.errors import CheckpointError, UsageError
 from dove_core.files import read_json, read_record, settled_folder, write_json, write_record
 from dove_core.model.dove import Dove
@@ -34,12 +34,7 @@ class Checkpoint:
 
 
 def build(config: ModelConfig, tokenizer: Tokenizer) -> Checkpoint:
-    """Make a fresh model for a vocabulary; it has no fingerprint until it is saved and read.
-
-    Raises:
-        UsageError: a setting is out of bounds.
-    """
-    check(config)
+    """Make a fresh model for a vocabulary; it has no fingerprint until it is saved and read."""
     return Checkpoint(Dove(config, len(tokenizer)), config, tokenizer)
 
 
@@ -90,12 +85,11 @@ def load_checkpoint(location: Location) -> Checkpoint:
 def _load(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder", hint=_HINT)
-    config = read_record(folder / CONFIG, ModelConfig, FORMAT, CheckpointError, hint=_HINT)
-    words = _read_words(folder / VOCABULARY)
     try:
-        checkpoint = build(config, Tokenizer(words, config.max_tokens))
+        config = read_record(folder / CONFIG, ModelConfig, FORMAT, CheckpointError, hint=_HINT)
     except UsageError as error:
         raise CheckpointError(f"{folder / CONFIG}: {error.message}", hint=_HINT) from error
+    checkpoint = build(config, Tokenizer(_read_words(folder / VOCABULARY), config.max_tokens))
     try:
         checkpoint.model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
     except (SafetensorError, OSError, RuntimeError) as error:

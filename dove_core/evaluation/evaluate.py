@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dove_core.config import ComputeConfig, EvalConfig, ExecutorConfig, RankConfig, check
+from dove_core.config import ComputeConfig, EvalConfig, ExecutorConfig, RankConfig
 from dove_core.data.reader import Shards
 from dove_core.encoding.checkpoint import load_checkpoint
 from dove_core.encoding.embedder import Embedder
@@ -78,8 +78,6 @@ def evaluate(
         CheckpointError: the checkpoint is missing or damaged, or gives vectors that are not finite.
         DataError: the shards are missing or damaged, or hold no captions of the model's field.
     """
-    for config in (evaluation, rank, compute):
-        check(config)
     here = compute if execution.executor == "local" or compute.device == "cpu" else replace(compute, device="auto")
     embedder, split = Embedder(load_checkpoint(checkpoint), here), Shards(shards)
     encoded, exact = _encode(checkpoint, embedder, split, evaluation, compute, execution, report)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dove_core.config import ComputeConfig, EvalConfig, ExecutorConfig, RankConfig, ZeroShotConfig, check
+from dove_core.config import ComputeConfig, EvalConfig, ExecutorConfig, RankConfig, ZeroShotConfig
 from dove_core.data.reader import Shards
 from dove_core.errors import UsageError
 from dove_core.evaluation.evaluate import Evaluation, evaluate
@@ -37,15 +37,6 @@ class Request:
     force: bool = False
     with_section: bool = False
 
-    def check(self) -> None:
-        """Hold all settings to their bounds.
-
-        Raises:
-            UsageError: one is out of bounds.
-        """
-        for config in (self.evaluation, self.zero_shot, self.ranking, self.compute, self.execution):
-            check(config)
-
 
 @dataclass(frozen=True)
 class Source:
@@ -74,7 +65,6 @@ def measure(request: Request, source: Source, *, report: Report = silent) -> lis
         UsageError: a setting is out of bounds, or the source is nothing at all.
         DoveError: as the functions below say.
     """
-    request.check()
     if source.suite:
         return measure_suite(request, source.suite, report=report)
     if source.images:

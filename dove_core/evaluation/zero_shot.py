@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dove_core.config import ComputeConfig, RankConfig, ZeroShotConfig, check
+from dove_core.config import ComputeConfig, RankConfig, ZeroShotConfig
 from dove_core.data.reader import Shards
 from dove_core.encoding.checkpoint import load_checkpoint
 from dove_core.encoding.embedder import Embedder, concatenated
@@ -81,8 +81,6 @@ def classify_split(
         CheckpointError: the checkpoint is missing or damaged.
         DataError: the shards are missing or damaged, or have no labels in the field.
     """
-    for config in (zero_shot, ranking, compute):
-        check(config)
     templates, listed = templates_of(zero_shot), _listed_classes(zero_shot)
     embedder, split = Embedder(load_checkpoint(checkpoint), compute), Shards(shards)
     images, names, numbers = _encode(embedder, split, zero_shot.label_field, batch_size, report)

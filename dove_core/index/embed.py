@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dove_core.config import ComputeConfig, EmbedConfig, ExecutorConfig, check
+from dove_core.config import ComputeConfig, EmbedConfig, ExecutorConfig
 from dove_core.encoding.checkpoint import load_checkpoint
 from dove_core.encoding.compute import hold_tasks
 from dove_core.errors import DataError, UsageError
@@ -59,8 +59,6 @@ def embed(
         SearchIndexError: `out` holds the index of another model.
         SpaceError: the disk is full; finished parts are kept.
     """
-    for config in (embedding, compute):
-        check(config)
     if embedding.layout == "clip-retrieval" and not isinstance(out, Path):
         raise UsageError("--layout clip-retrieval needs a folder here", hint="give one with --out, and copy it then")
     places = [source] if isinstance(source, Path | Place) else list(source)

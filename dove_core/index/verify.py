@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dove_core.config import ComputeConfig, VerifyConfig, check
+from dove_core.config import ComputeConfig, VerifyConfig
 from dove_core.encoding.embedder import Embedder
 from dove_core.errors import DataError, SearchIndexError
 from dove_core.events import Advanced, Report, Started, silent
@@ -52,7 +52,6 @@ def verify_index(
         SearchIndexError: the index is damaged as a whole, or of another model than the checkpoint.
         CheckpointError: the checkpoint is missing or damaged.
     """
-    check(config)
     index = SearchIndex(folder)
     embedder = Searcher(index, compute, checkpoint).embedder
     size = min(config.sample, len(index))

@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from dove_core.config import ModelConfig, TrainConfig, check
+from dove_core.config import ModelConfig, TrainConfig
 from dove_core.errors import UsageError
 
 _HOME = Path(__file__).parent
@@ -56,6 +56,6 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 def _check(name: str, kind: type[Any], values: dict[str, Any]) -> None:
     try:
-        check(kind(**values))
+        kind(**values)
     except UsageError as error:
         raise UsageError(f"--recipe {name}: {error.message}", hint=error.hint) from error

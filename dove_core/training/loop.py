@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from dove_core.config import CacheConfig, ComputeConfig, LaunchConfig, ModelConfig, TrainConfig, check
+from dove_core.config import CacheConfig, ComputeConfig, LaunchConfig, ModelConfig, TrainConfig
 from dove_core.data.reader import Shards
 from dove_core.encoding.checkpoint import Checkpoint, build, load_checkpoint
 from dove_core.errors import DataError, TrainingError
@@ -64,8 +64,6 @@ def train(
         TrainingError: the run exists, there are too few samples, the loss is not finite, processes died too often.
         SpaceError: the disk is full.
     """
-    for config in (model, training, compute, launching, cache):
-        check(config)
     if not restarted():
         hold_new(Home(run, cache))
     data = Shards(shards).manifest.fingerprint
@@ -109,8 +107,6 @@ def resume(
     home = Home(run, cache)
     home.bring()
     settings = RunSettings.read(home.path).changed(changes)
-    for config in (settings.training, compute, launching, cache):
-        check(config)
     settings = dataclasses.replace(
         settings,
         shards=str(shards or settings.shards),

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dove_core.bounds import option_name
-from dove_core.config import ModelConfig, TrainConfig, check
+from dove_core.config import ModelConfig, TrainConfig
 from dove_core.encoding.checkpoint import Checkpoint, save_checkpoint
 from dove_core.errors import CheckpointError, TrainingError, UsageError
 from dove_core.files import atomic_folder, make_folder, read_json, settled_folder, write_json
@@ -67,8 +67,6 @@ class RunSettings:
                 raise ValueError(f"format {values['format']}")
             model, training = ModelConfig(**values["model"]), TrainConfig(**values["training"])
             settings = cls(values["shards"], values["data"], values["validation"], model, training)
-            check(model)
-            check(training)
         except (KeyError, TypeError, ValueError, UsageError) as error:
             raise CheckpointError(f"{run / SETTINGS} does not fit this version: {error}", hint=hint) from error
         return settings

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dove_core.errors import SearchIndexError
+from dove_core.index import nearest as module
 from dove_core.index.codes import Codes, build_codes, scan
 from dove_core.index.nearest import best, nearest, nearest_many
-from dove_core.index import nearest as module
 
 COUNT, WIDTH = 20_000, 64
 

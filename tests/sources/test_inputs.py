@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dove_core.config import EmbedConfig, check
+from dove_core.config import EmbedConfig
 from dove_core.data.reader import Shards
 from dove_core.errors import DataError, SearchIndexError, UsageError
 from dove_core.events import Advanced, Skipped, Started
@@ -331,7 +331,7 @@ def test_what_cannot_be_embedded_is_said_with_the_way_out(made, shapes, tmp_path
 )
 def test_settings_that_make_no_sense_are_refused(settings, said):
     with pytest.raises(UsageError, match=said):
-        check(EmbedConfig(**settings))
+        EmbedConfig(**settings)
 
 
 def test_an_image_that_was_changed_or_is_gone_is_named(made, tmp_path):

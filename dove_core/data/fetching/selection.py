@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from dove_core.bounds import option_name
-from dove_core.config import FetchConfig, check
+from dove_core.config import FetchConfig
 from dove_core.data.fetching.catalog import RELEASES, Release, RemoteFile
 from dove_core.errors import UsageError
 
@@ -58,7 +58,6 @@ def select(release: Release, config: FetchConfig) -> Selection:
     Raises:
         UsageError: a setting is out of bounds, or the release has nothing to choose from.
     """
-    check(config)
     parts_here = {file.part for file in release.files if file.part}
     has_tables = any(file.kind == "table" for file in release.files)
     if not (has_tables and parts_here):

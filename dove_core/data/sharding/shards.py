@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from dove_core.config import ExecutorConfig, ShardConfig, check
+from dove_core.config import ExecutorConfig, ShardConfig
 from dove_core.data.manifest import OK, STATUSES, ShardEntry, ShardManifest, read_manifest
 from dove_core.data.sharding import task
 from dove_core.data.sharding.captions import CaptionTable
@@ -63,7 +63,6 @@ def shard_release(
         SpaceError: the disk is full.
         UsageError: a setting is out of bounds, or `out` cannot be written.
     """
-    check(config)
     tables = [read_csv(file) for file in release_tables(release_folder)]
     with executing(execution) as executor:
         return _shard_tables(tables, release_folder, out, _Run(config, part, retry_failed, executor, report))
@@ -91,7 +90,6 @@ def shard_captions(
         SpaceError: the disk is full.
         UsageError: a setting is out of bounds, or `out` cannot be written.
     """
-    check(config)
     if captions.suffix.lower() == ".json":
         tables = read_karpathy(captions, split)
     elif captions.suffix.lower() == ".csv":

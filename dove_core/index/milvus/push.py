@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from dove_core.config import PushConfig, check
+from dove_core.config import PushConfig
 from dove_core.errors import SearchIndexError
 from dove_core.events import Advanced, Noted, Report, Started, silent
 from dove_core.index.disk import SearchIndex
@@ -50,7 +50,6 @@ def push_index(
         DataError: a text is longer than Milvus holds.
         UsageError: the address cannot be read, or pymilvus is not installed.
     """
-    check(config)
     index = SearchIndex(location)
     address = parse_address(to, collection=collection_name(place_of(location).name))
     card = Card(
