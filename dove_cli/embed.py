@@ -10,7 +10,7 @@ import typer
 from dove_cli.defaults import INDEX, name_above, named, only_checkpoint, only_split
 from dove_cli.options import JsonOption
 from dove_cli.render import print_json, reporting
-from dove_cli.tasks import TASKS, part_of
+from dove_cli.tasks import TASKS, share_of
 from dove_core.config import CacheConfig, ComputeConfig, EmbedConfig, ExecutorConfig
 from dove_core.errors import UsageError
 from dove_core.places import Location
@@ -63,7 +63,7 @@ def embed(
     """
     if source and shards:
         raise UsageError("both SOURCE and --shards are given", hint="leave one of them out")
-    part = part_of(task_id, num_tasks, finish, makes="part")
+    share = share_of(task_id, num_tasks, finish, makes="part")
     checkpoint = checkpoint or only_checkpoint()
     if source:
         folder: Location = INDEX / _name_of(source)
@@ -79,7 +79,7 @@ def embed(
     with reporting() as report:
         index = make(
             checkpoint, source or [shards or Path()], folder, embedding, compute,
-            part=part, overwrite=overwrite, execution=execution, report=report,
+            share=share, overwrite=overwrite, execution=execution, report=report,
         )  # fmt: skip
     if as_json and index is not None:
         print_json({"index": str(folder), "pictures": len(index), "model": index.manifest.fingerprint})

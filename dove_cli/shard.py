@@ -11,7 +11,7 @@ import typer
 from dove_cli.defaults import DATA, SHARDS, only_release
 from dove_cli.options import JsonOption
 from dove_cli.render import note, print_json, reporting
-from dove_cli.tasks import TASKS, part_of
+from dove_cli.tasks import TASKS, share_of
 from dove_core.config import ExecutorConfig, ShardConfig
 from dove_core.errors import DataError, UsageError
 
@@ -78,16 +78,16 @@ def shard(
         return
     from dove_core.data.sharding.shards import shard_captions, shard_release
 
-    part = part_of(task_id, num_tasks, finish, makes="shard")
+    share = share_of(task_id, num_tasks, finish, makes="shard")
     with reporting() as report:
         if captions and images:
             manifests = shard_captions(
-                captions, images, target, settings, split=split, part=part, retry_failed=retry_failed,
+                captions, images, target, settings, split=split, share=share, retry_failed=retry_failed,
                 execution=execution, report=report,
             )  # fmt: skip
         else:
             manifests = shard_release(
-                folder or DATA, target, settings, part=part, retry_failed=retry_failed,
+                folder or DATA, target, settings, share=share, retry_failed=retry_failed,
                 execution=execution, report=report,
             )  # fmt: skip
     _show(manifests, target.rstrip("/"), as_json)

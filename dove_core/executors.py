@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from dove_core.config import Device, ExecutorConfig
 from dove_core.events import Event, Report
-from dove_core.processes import ONE, Ear, Share, cores, each
+from dove_core.processes import WHOLE_MACHINE, EventListener, Resources, cores, each
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,7 +35,7 @@ class Executor(Protocol):
         *,
         lost: str,
         report: Report | None = None,
-        share: Share = ONE,
+        resources: Resources = WHOLE_MACHINE,
     ) -> Iterator[tuple[Item, Result]]:
         """Yield every item with `task(item)`, as they are done; an error or Ctrl-C ends the rest.
 
@@ -45,7 +45,7 @@ class Executor(Protocol):
             workers: how many tasks are at work at once; 0: as many as there are processor cores.
             lost: what to do about a process that died, for the error.
             report: hears what tasks report; they are called as `task(item, report=...)` then.
-            share: what a task needs.
+            resources: what a task needs.
 
         Raises:
             DataError: a process died, on a cluster time and again.
@@ -61,11 +61,11 @@ class Executor(Protocol):
         """
         ...
 
-    def share(self, device: str, count: int) -> Share:
+    def resources(self, device: str, count: int) -> Resources:
         """Return what each task has if `count` of them compute at once."""
         ...
 
-    def pieces(self, parts: int, count: int, share: Share) -> int:
+    def pieces(self, parts: int, count: int, resources: Resources) -> int:
         """Return into how many tasks to divide so many parts if `count` are to be at work at once."""
         ...
 
@@ -83,7 +83,7 @@ class Local:
         *,
         lost: str,
         report: Report | None = None,
-        share: Share = ONE,
+        resources: Resources = WHOLE_MACHINE,
     ) -> Iterator[tuple[Item, Result]]:
         """Do tasks as `processes.each` does; what they report comes through a socket."""
         workers = workers or cores()
@@ -94,18 +94,18 @@ class Local:
         else:
             with tempfile.TemporaryDirectory(prefix="dove-") as folder:
                 ear = Path(folder) / "events"
-                with Ear(ear, report):
+                with EventListener(ear, report):
                     yield from each(partial(task, report=partial(_tell, str(ear))), items, workers, lost=lost)
 
     def device(self, asked: Device) -> Device:
         """Return what was asked for: processes of this machine see its GPUs themselves."""
         return asked
 
-    def share(self, device: str, count: int) -> Share:
+    def resources(self, device: str, count: int) -> Resources:
         """Return that `count` tasks are on this machine, and take their shares themselves."""
-        return Share(count)
+        return Resources(count)
 
-    def pieces(self, parts: int, count: int, share: Share) -> int:
+    def pieces(self, parts: int, count: int, resources: Resources) -> int:
         """Return one for each process, which keeps its model."""
         return min(parts, count)
 

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from dove_core.config import Device
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Report
-from dove_core.processes import ONE, Share, cores, without_interrupts
+from dove_core.processes import WHOLE_MACHINE, Resources, cores, without_interrupts
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -62,10 +62,10 @@ class Cluster:
         *,
         lost: str,
         report: Report | None = None,
-        share: Share = ONE,
+        resources: Resources = WHOLE_MACHINE,
     ) -> Iterator[tuple[Item, Result]]:
         """Do tasks as `Executor.each` says; one whose worker dies is done again, `RETRIES` times at most."""
-        needs = {"num_cpus": max(1, share.cpus), "num_gpus": share.gpus, "max_retries": RETRIES}
+        needs = {"num_cpus": max(1, resources.cpus), "num_gpus": resources.gpus, "max_retries": RETRIES}
         remote, sent = self._ray.remote(**needs)(_work()), self._ray.put(packed(task))
         waiting, running = iter(items), dict[Any, Item]()
         try:
@@ -96,18 +96,18 @@ class Cluster:
             raise UsageError("--device cuda: the Ray cluster has no GPU", hint="use --device cpu or auto")
         return "cuda" if found and asked != "cpu" else "cpu"
 
-    def share(self, device: str, count: int) -> Share:
+    def resources(self, device: str, count: int) -> Resources:
         """Return a GPU for each task, or as many cores as each of `count` tasks has on the smallest machine."""
         kind = "GPU" if device == "cuda" else "CPU"
         machines = [node for node in self._nodes() if node.get(kind, 0) >= 1] or [{"CPU": 1.0, "GPU": 1.0}]
         tasks = -(-count // len(machines))
         if kind == "GPU":
-            return Share(tasks, cpus=1, gpus=1)
-        return Share(tasks, cpus=max(1, int(min(machine["CPU"] for machine in machines)) // tasks))
+            return Resources(tasks, cpus=1, gpus=1)
+        return Resources(tasks, cpus=max(1, int(min(machine["CPU"] for machine in machines)) // tasks))
 
-    def pieces(self, parts: int, count: int, share: Share) -> int:
+    def pieces(self, parts: int, count: int, resources: Resources) -> int:
         """Return one for each part, or so many that loading the model on a GPU matters little."""
-        return min(parts, _GPU_TASKS * count) if share.gpus else parts
+        return min(parts, _GPU_TASKS * count) if resources.gpus else parts
 
     def _nodes(self) -> list[dict[str, float]]:
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]

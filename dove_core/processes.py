@@ -23,10 +23,11 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Part:
-    """What of a plan this run does: the items of task `number` of `count`; `none` only looks whether all are there.
+class Share:
+    """The share of a plan that this run does: the items of task `number` of `count`.
 
-    Machines that share a folder can each take one part of the same plan; the last to be done joins the whole.
+    Machines that see the same folder can each take one share of the same plan; the last to finish writes the whole.
+    With `none`, the run makes no item and only finishes the whole.
     """
 
     number: int = 0
@@ -34,28 +35,28 @@ class Part:
     none: bool = False
 
     def __post_init__(self) -> None:
-        """Hold the number to its bounds.
+        """Check the number.
 
         Raises:
-            UsageError: there is no such part.
+            UsageError: there is no such share.
         """
         if not 0 <= self.number < self.count:
             message = f"--task-id {self.number} is not one of --num-tasks {self.count}"
             raise UsageError(message, hint=f"number the tasks from 0 to {self.count - 1}")
 
     def of(self, total: int) -> list[int]:
-        """Return the numbers of this part's items out of `total`."""
+        """Return the numbers of this share's items out of `total`."""
         return [] if self.none else list(range(self.number, total, self.count))
 
 
-ALL = Part()
+EVERYTHING = Share()
 
 
 @dataclass(frozen=True)
-class Share:
-    """What a task has of its machine: `tasks` like it are at work there.
+class Resources:
+    """What a task may use of its machine, on which `tasks` tasks run at once.
 
-    `cpus` and `gpus` are what the executor keeps for it alone; 0 `cpus`: nothing, it has to take its share by itself.
+    `cpus` and `gpus` are reserved for it by the executor. With 0 `cpus` nothing is reserved: the task limits itself.
     """
 
     tasks: int = 1
@@ -63,7 +64,7 @@ class Share:
     gpus: int = 0
 
 
-ONE = Share()
+WHOLE_MACHINE = Resources()
 
 
 def cores() -> int:
@@ -136,25 +137,25 @@ def end_with_parent() -> None:
         os._exit(1)
 
 
-class Ear:
-    """While this context lasts, hears what other processes of this machine send to a socket, one after another.
+class EventListener:
+    """Receives events that other processes of this machine send to a socket, one connection after another.
 
-    They connect by `multiprocessing.connection.Client` and send events. One that is killed in mid-sentence costs that
-    sentence only, which a queue with a lock that processes share could not promise.
+    They connect by `multiprocessing.connection.Client` and send events. A process that is killed while it sends loses
+    that event only; a queue with a shared lock could not promise this.
     """
 
     def __init__(self, path: Path, report: Callable[[Any], None]) -> None:
         self._path, self._report = str(path), report
         self._listener = Listener(self._path, family="AF_UNIX")
-        self._thread = threading.Thread(target=self._hear, daemon=True)
+        self._thread = threading.Thread(target=self._receive, daemon=True)
         self._error: BaseException | None = None
 
-    def __enter__(self) -> Ear:
+    def __enter__(self) -> EventListener:
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Hear the rest of what was sent; raise what `report` raised, unless another error is under way."""
+        """Receive what is left; raise what `report` raised, unless another error is being raised."""
         with suppress(OSError), Client(self._path) as end:
             end.send(None)
         self._thread.join()
@@ -162,7 +163,7 @@ class Ear:
         if self._error is not None and error is None:
             raise self._error
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         while True:
             try:
                 with self._listener.accept() as connection:

@@ -148,10 +148,10 @@ def test_relative_paths_mean_the_same_to_a_worker(cluster, tmp_path, monkeypatch
         assert executor.device("auto") == executor.device("cpu") == "cpu"
         with pytest.raises(UsageError, match="--device cuda: the Ray cluster has no GPU"):
             executor.device("cuda")
-        assert executor.share("cpu", 1).cpus == 2
-        assert executor.share("cpu", 2).cpus == executor.share("cpu", 5).cpus == 1
+        assert executor.resources("cpu", 1).cpus == 2
+        assert executor.resources("cpu", 2).cpus == executor.resources("cpu", 5).cpus == 1
         with executing(ExecutorConfig("ray")) as same:  # within the other, it is the same one
-            assert same.share("cpu", 1).cpus == 2
+            assert same.resources("cpu", 1).cpus == 2
         assert list(executor.each(ray_cluster.where, [], 1, lost="")) == []
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from dove_core.buckets import Bucket
 from dove_core.data.manifest import read_manifest
-from dove_core.data.sharding.shards import Part, shard_release
+from dove_core.data.sharding.shards import Share, shard_release
 from dove_core.data.sharding.verify import verify_shards
 from dove_core.errors import UsageError
 from dove_core.events import Event, Saved, Started
@@ -104,8 +104,8 @@ def test_shards_in_a_bucket_are_those_of_a_folder(bucket, tmp_path, workers):
 def test_sharding_into_a_bucket_goes_on_where_it_stopped_and_in_parts(bucket, tmp_path):
     release = make_release(tmp_path / "release")
     out = f"{bucket}/{tmp_path.name}/sky"
-    assert shard_release(release, out, SMALL, part=Part(0, 2)) == []
-    shard_release(release, out, SMALL, part=Part(1, 2))
+    assert shard_release(release, out, SMALL, share=Share(0, 2)) == []
+    shard_release(release, out, SMALL, share=Share(1, 2))
     place = place_of(out) / "train"
     before = {name: place.read(name) for name in place.sizes()}
     for name in ("manifest.json", "00001.done"):

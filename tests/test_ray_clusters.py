@@ -148,10 +148,10 @@ def test_tasks_ask_for_a_gpu_each_where_the_cluster_has_some(cluster, tmp_path):
     ):
         assert executor.device("auto") == executor.device("cuda") == "cuda"
         assert executor.device("cpu") == "cpu"
-        share = executor.share("cuda", 2)
-        assert (share.tasks, share.cpus, share.gpus) == (2, 1, 1)
-        assert [executor.pieces(parts, 2, share) for parts in (3, 100)] == [3, 8]
-        given = dict(executor.each(gpu_of, range(6), 4, lost="", share=share))
+        resources = executor.resources("cuda", 2)
+        assert (resources.tasks, resources.cpus, resources.gpus) == (2, 1, 1)
+        assert [executor.pieces(parts, 2, resources) for parts in (3, 100)] == [3, 8]
+        given = dict(executor.each(gpu_of, range(6), 4, lost="", resources=resources))
     assert set(given.values()) == {"0", "1"}
 
 

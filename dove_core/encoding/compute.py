@@ -14,7 +14,7 @@ from dove_core.config import ComputeConfig
 from dove_core.encoding.preprocess import decode_jpegs
 from dove_core.errors import UsageError
 from dove_core.executors import Executor
-from dove_core.processes import Share
+from dove_core.processes import Resources
 
 _MOST_WORKERS = 16
 _CORES_FOR_A_GPU = 8
@@ -90,17 +90,17 @@ def hold_tasks(executor: Executor, compute: ComputeConfig, count: int) -> Comput
     return replace(compute, device=executor.device(compute.device))
 
 
-def in_task(compute: ComputeConfig, share: Share, number: int) -> ComputeConfig:
+def in_task(compute: ComputeConfig, resources: Resources, number: int) -> ComputeConfig:
     """Take a task's share of the machine it is on, unless it was given one; return how it computes there.
 
     Args:
         compute: as `hold_tasks` returns it.
-        share: what it has.
+        resources: what it has.
         number: which of the tasks that are at work at once it is.
     """
-    if not share.cpus:
-        take_share(compute.device, number, share.tasks)
-    readers = worker_count(compute.workers, choose_device(compute.device), share.tasks)
+    if not resources.cpus:
+        take_share(compute.device, number, resources.tasks)
+    readers = worker_count(compute.workers, choose_device(compute.device), resources.tasks)
     return replace(compute, workers=readers)
 
 

@@ -24,7 +24,7 @@ from dove_core.events import Advanced, Report, Started, silent
 from dove_core.executors import Executor
 from dove_core.model.dove import ImageFeatures
 from dove_core.places import Location
-from dove_core.processes import Share
+from dove_core.processes import Resources
 
 _ROWS = 64
 """Shares begin at multiples of this many batches' images too: pairs are scored in blocks of so many rows."""
@@ -62,7 +62,7 @@ class _Job:
     shards: Location
     evaluation: EvalConfig
     compute: ComputeConfig
-    share: Share
+    resources: Resources
 
 
 def encode_in_tasks(
@@ -86,14 +86,18 @@ def encode_in_tasks(
         compute = hold_tasks(executor, compute, count)
     else:
         hold_to_gpus(embedder.device, count)
-    share = executor.share(compute.device, count)
+    resources = executor.resources(compute.device, count)
     texts, distinct, owners = _texts(embedder, shards, evaluation.caption_field)
     report(Started("encoding and scoring" if evaluation.pairwise else "encoding", len(shards), "images"))
-    job = _Job(checkpoint, shards.folder, evaluation, compute, share)
+    job = _Job(checkpoint, shards.folder, evaluation, compute, resources)
     parts: dict[int, tuple[list[np.ndarray], np.ndarray | None]] = {}
     lost = "out of memory? Try fewer --gpus, or a smaller --batch-size"
     for (number, start, stop), part in executor.each(
-        partial(_do_share, job), shares_of(len(shards), evaluation.batch_size, count), count, lost=lost, share=share
+        partial(_do_share, job),
+        shares_of(len(shards), evaluation.batch_size, count),
+        count,
+        lost=lost,
+        resources=resources,
     ):
         parts[number] = part
         report(Advanced("encoding and scoring" if evaluation.pairwise else "encoding", stop - start))
@@ -120,7 +124,7 @@ def shares_of(images: int, batch_size: int, count: int) -> list[tuple[int, int, 
 def _do_share(job: _Job, share: tuple[int, int, int]) -> tuple[list[np.ndarray], np.ndarray | None]:
     """Encode the images of one share, and score them with all captions if pairs are wanted."""
     number, start, stop = share
-    compute = in_task(job.compute, job.share, number)
+    compute = in_task(job.compute, job.resources, number)
     embedder, shards = Embedder(load_checkpoint(job.checkpoint), compute), Shards(job.shards)
     images = _encode_images(embedder, shards, job.evaluation.batch_size, start, stop, False, silent)
     scores = None

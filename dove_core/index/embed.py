@@ -18,7 +18,7 @@ from dove_core.index.part_plan import PartPlan, left_out
 from dove_core.index.parts import PartFacts, PartMark
 from dove_core.index.tasks import TASK, Job, embed_parts
 from dove_core.places import Location, Place, place_of
-from dove_core.processes import ALL, Part
+from dove_core.processes import EVERYTHING, Share
 from dove_core.sources.open import open_source
 from dove_core.sources.source import Input
 
@@ -30,7 +30,7 @@ def embed(
     embedding: EmbedConfig,
     compute: ComputeConfig,
     *,
-    part: Part = ALL,
+    share: Share = EVERYTHING,
     overwrite: bool = False,
     execution: ExecutorConfig = LOCAL,
     report: Report = silent,
@@ -44,7 +44,7 @@ def embed(
         out: folder of the index, here or in a bucket.
         embedding: how scenes are cut, how many images at once, how many processes.
         compute: where, and how precisely.
-        part: which parts this call makes, of those that several machines share.
+        share: which parts this call makes, where several machines share the work.
         overwrite: replace the parts of another model instead of refusing.
         execution: who embeds.
         report: receives progress.
@@ -55,7 +55,7 @@ def embed(
     Raises:
         UsageError: a setting is out of bounds or does not go with the source, or there are too few GPUs.
         CheckpointError: the checkpoint is missing or damaged.
-        DataError: images are missing, shards damaged, no image is usable, or with `part.none` parts are missing.
+        DataError: images are missing, shards damaged, no image is usable, or with `share.none` parts are missing.
         SearchIndexError: `out` holds the index of another model.
         SpaceError: the disk is full; finished parts are kept.
     """
@@ -64,7 +64,7 @@ def embed(
     places = [source] if isinstance(source, Path | Place) else list(source)
     with executing(execution) as executor:
         compute = hold_tasks(executor, compute, embedding.gpus)
-        return _embed(checkpoint, places, out, embedding, compute, part, overwrite, executor, report)
+        return _embed(checkpoint, places, out, embedding, compute, share, overwrite, executor, report)
 
 
 def _embed(
@@ -73,7 +73,7 @@ def _embed(
     out: Location,
     embedding: EmbedConfig,
     compute: ComputeConfig,
-    part: Part,
+    share: Share,
     overwrite: bool,
     executor: Executor,
     report: Report,
@@ -82,12 +82,12 @@ def _embed(
     opened = open_source(places, embedding, model.config.caption_field, report)
     inputs = opened.inputs()
     plan = PartPlan(out, [PartMark(model.fingerprint, one.name, one.digest) for one in inputs], embedding.regions)
-    own = part.of(len(inputs))
+    own = share.of(len(inputs))
     place = place_of(out)
     place.make()
     place.sweep()
     kept = plan.keep(own, overwrite=overwrite)
-    if not part.none:
+    if not share.none:
         for stale in MADE:
             place.remove(stale)
         report(_started([inputs[number] for number in own], [kept[number] for number in own if number in kept]))
@@ -100,7 +100,7 @@ def _embed(
     try:
         rows = [one.rows for one in plan.whole(facts)]
     except DataError as error:
-        if part.none or part.count == 1:
+        if share.none or share.count == 1:
             raise
         report(Noted(f"{error.message}; the last task to finish, or dove embed --finish, makes the index"))
         return None

@@ -24,7 +24,7 @@ from dove_core.index.part_plan import PartPlan
 from dove_core.index.parts import part_name, read_facts, write_part
 from dove_core.index.regions import regions_name, write_regions
 from dove_core.places import Location, place_of
-from dove_core.processes import Share
+from dove_core.processes import Resources
 from dove_core.sources.open import ReleaseShards
 from dove_core.sources.source import Source
 
@@ -67,15 +67,17 @@ def embed_parts(job: Job, model: Checkpoint, parts: Sequence[int], executor: Exe
             report(Noted(reason))
         _embed_all(job, embedder, parts, report)
         return
-    share = executor.share(job.compute.device, count)
-    pieces = executor.pieces(len(parts), count, share)
+    resources = executor.resources(job.compute.device, count)
+    pieces = executor.pieces(len(parts), count, resources)
     numbered = [(k, list(parts[k::pieces])) for k in range(pieces)]
     lost = "out of memory? Try fewer --gpus, or a smaller --batch-size: finished parts are kept"
-    for _ in executor.each(partial(embed_share, job, share), numbered, count, lost=lost, report=report, share=share):
+    for _ in executor.each(
+        partial(embed_share, job, resources), numbered, count, lost=lost, report=report, resources=resources
+    ):
         pass
 
 
-def embed_share(job: Job, share: Share, piece: tuple[int, list[int]], *, report: Report) -> None:
+def embed_share(job: Job, resources: Resources, piece: tuple[int, list[int]], *, report: Report) -> None:
     """Make the parts of one task; those that a killed worker finished are kept.
 
     Raises:
@@ -86,7 +88,7 @@ def embed_share(job: Job, share: Share, piece: tuple[int, list[int]], *, report:
     number, parts = piece
     embedder, reason = _embedder(
         job.checkpoint, job.plan.marks[0].fingerprint, job.compute, job.embedding.batch_size, job.images,
-        share, 0 if share.cpus else number,
+        resources, 0 if resources.cpus else number,
     )  # fmt: skip
     if reason and not number:
         report(Noted(reason))
@@ -119,11 +121,11 @@ def _embedder(
     compute: ComputeConfig,
     batch_size: int,
     images: int,
-    share: Share,
+    resources: Resources,
     number: int,
 ) -> tuple[Embedder, str]:
     """Return what `_ready` does for this process, which may do several tasks."""
-    compute = in_task(compute, share, number)
+    compute = in_task(compute, resources, number)
     model = load_checkpoint(checkpoint)
     if model.fingerprint != fingerprint:
         message = f"{checkpoint} was replaced while it was embedding"

@@ -23,7 +23,7 @@ from dove_core.config import LaunchConfig
 from dove_core.encoding.compute import choose_device
 from dove_core.errors import DoveError, TrainingError, UsageError
 from dove_core.events import Noted, Report, silent
-from dove_core.processes import Ear, end_with_parent
+from dove_core.processes import EventListener, end_with_parent
 from dove_core.training.ending import Ending
 from dove_core.training.interrupt import noticing_signals
 from dove_core.training.meeting import GO_ON
@@ -106,7 +106,7 @@ def _start_all(
     threads, ending = max(1, torch.get_num_threads() // launching.gpus), Ending(folder)
     port = launching.meeting_point[1] if launching.rendezvous else 0
     with (
-        Ear(folder / _EVENTS, report), quiet_launcher(), noticing_signals(ending.note_signal),
+        EventListener(folder / _EVENTS, report), quiet_launcher(), noticing_signals(ending.note_signal),
         giving_up_after(launching.lost_after, port),
     ):  # fmt: skip
         try:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dove_core.config import ShardConfig
-from dove_core.data.sharding.shards import Part, ShardManifest, read_manifest, shard_release
+from dove_core.data.sharding.shards import ShardManifest, Share, read_manifest, shard_release
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Advanced, Event, Noted, Saved, Started
 from dove_core.places import Folder
@@ -118,21 +118,21 @@ def test_workers_are_processes_of_their_own_and_change_no_byte(release: Path, tm
 def test_parts_make_the_same_plan_and_the_last_one_writes_the_manifest(release: Path, tmp_path: Path) -> None:
     shard_release(release, tmp_path / "whole" / "sky", SMALL)
     out, events = tmp_path / "parts" / "sky", list[Event]()
-    assert shard_release(release, out, SMALL, part=Part(1, 2), report=events.append) == []
+    assert shard_release(release, out, SMALL, share=Share(1, 2), report=events.append) == []
     assert sorted(path.name for path in out.rglob("*.tar")) == ["00001.tar"]
     assert any(
         isinstance(e, Noted) and "2 of 3 shards are not there yet: 00000.tar, 00002.tar" in e.message for e in events
     )
     with pytest.raises(DataError, match="2 of 3 shards are not there yet"):
-        shard_release(release, out, SMALL, part=Part(none=True))
-    (manifest,) = shard_release(release, out, SMALL, part=Part(0, 2))
+        shard_release(release, out, SMALL, share=Share(none=True))
+    (manifest,) = shard_release(release, out, SMALL, share=Share(0, 2))
     assert manifest.samples == 10
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
     (out / "train" / "manifest.json").unlink()
-    shard_release(release, out, SMALL, part=Part(none=True))
+    shard_release(release, out, SMALL, share=Share(none=True))
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
     with pytest.raises(UsageError, match="--task-id 2 is not one of --num-tasks 2"):
-        Part(2, 2)
+        Share(2, 2)
 
 
 def test_retry_failed_reads_only_what_was_missing_or_damaged(release: Path, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_shards_of_other_settings_are_not_gone_on_from(release: Path, tmp_path: 
         if how == "retry":
             shard_release(release, tmp_path / "out", other, retry_failed=True)
         else:
-            shard_release(release, tmp_path / "out", other, part=Part(none=True))
+            shard_release(release, tmp_path / "out", other, share=Share(none=True))
     assert {name: data for name, data in contents(tmp_path / "out").items() if ".plan" not in name} == before
     events = list[Event]()
     shard_release(release, tmp_path / "out", other, report=events.append)

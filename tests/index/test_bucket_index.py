@@ -15,7 +15,7 @@ from dove_core.errors import SearchIndexError, UsageError
 from dove_core.events import Noted, Saved, Started
 from dove_core.index.disk import SearchIndex, _from, _towards
 from dove_core.index.embed import embed
-from dove_core.processes import Part
+from dove_core.processes import Share
 from dove_core.search.query import Searcher
 from tests.cli.test_commands import dove
 from tests.conftest import ALONE
@@ -41,7 +41,7 @@ def test_an_index_in_a_bucket_is_that_of_a_folder_and_comes_once(link, trained, 
     cache, events = CacheConfig(str(tmp_path / "cache")), []
     out = Bucket(f"{ROOT}/index/{tmp_path.name}", cache)
     shards = Bucket(f"{ROOT}/shapes", cache)
-    assert embed(trained / "best", shards, out, settings, ALONE, part=Part(1, 2), report=events.append) is None
+    assert embed(trained / "best", shards, out, settings, ALONE, share=Share(1, 2), report=events.append) is None
     assert any(isinstance(event, Noted) and "parts are not there yet" in event.message for event in events)
     with pytest.raises(SearchIndexError, match=r"index\.json does not exist"):
         SearchIndex(Bucket(out.url, cache))

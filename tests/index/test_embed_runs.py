@@ -32,7 +32,7 @@ from dove_core.index.embed import embed
 from dove_core.index.part_plan import PartPlan
 from dove_core.index.parts import PartMark
 from dove_core.index.tasks import Job, embed_share
-from dove_core.processes import Part, Share
+from dove_core.processes import Resources, Share
 from dove_core.sources.folder import ImageFolder
 from tests.conftest import ALONE
 from tests.made import COLOURS, draw_shape
@@ -170,25 +170,25 @@ def test_processes_on_one_machine_share_its_cores(monkeypatch):
 def test_machines_share_the_parts_and_the_last_one_makes_the_index(trained, photos, whole, tmp_path):
     out = tmp_path / "index"
     with pytest.raises(DataError, match=r"20 of 20 parts are not there yet: part-00000\.parquet, .* and more"):
-        embed(trained / "best", photos, out, SETTINGS, ALONE, part=Part(none=True))
+        embed(trained / "best", photos, out, SETTINGS, ALONE, share=Share(none=True))
     events = []
-    assert embed(trained / "best", photos, out, SETTINGS, ALONE, part=Part(1, 3), report=events.append) is None
+    assert embed(trained / "best", photos, out, SETTINGS, ALONE, share=Share(1, 3), report=events.append) is None
     assert events[0] == Started("embedding", 21, "images", done=0)
     (noted,) = [event.message for event in events if isinstance(event, Noted)]
     assert "13 of 20 parts are not there yet: part-00000.parquet" in noted
     assert "dove embed --finish" in noted
-    assert embed(trained / "best", photos, out, SETTINGS, ALONE, part=Part(2, 3)) is None
+    assert embed(trained / "best", photos, out, SETTINGS, ALONE, share=Share(2, 3)) is None
     with pytest.raises(SearchIndexError, match=r"index\.json does not exist"):
         SearchIndex(out)
     kept = times(out)
     assert len(kept) == 13
-    index = embed(trained / "best", photos, out, SETTINGS, ALONE, part=Part(0, 3))
+    index = embed(trained / "best", photos, out, SETTINGS, ALONE, share=Share(0, 3))
     assert len(index) == 59
     assert contents(out) == contents(whole)
     assert kept.items() <= times(out).items()
     (out / "index.json").unlink()
     (out / "vectors.npy").unlink()
-    embed(trained / "best", photos, out, SETTINGS, ALONE, part=Part(none=True))
+    embed(trained / "best", photos, out, SETTINGS, ALONE, share=Share(none=True))
     assert contents(out) == contents(whole)
 
 
@@ -196,7 +196,7 @@ def test_to_finish_with_parts_missing_leaves_an_index_as_it_is(trained, photos, 
     out = shutil.copytree(whole, tmp_path / "index")
     (out / "part-00004.parquet").unlink()
     with pytest.raises(DataError, match=r"1 of 20 parts are not there yet: part-00004\.parquet"):
-        embed(trained / "best", photos, out, SETTINGS, ALONE, part=Part(none=True))
+        embed(trained / "best", photos, out, SETTINGS, ALONE, share=Share(none=True))
     assert (out / "index.json").exists()
 
 
@@ -205,10 +205,10 @@ def test_a_task_removes_only_its_own_parts_of_another_time(trained, photos, whol
     for number in (0, 4):  # the first images of parts 0 and 1
         os.utime(moved / f"{number:02d}.jpg")
     before = times(out)
-    assert embed(trained / "best", moved, out, SETTINGS, ALONE, part=Part(0, 2)) is None
+    assert embed(trained / "best", moved, out, SETTINGS, ALONE, share=Share(0, 2)) is None
     after = times(out)
     assert {name for name in before if before[name] != after[name]} == {"part-00000.parquet"}
-    assert len(embed(trained / "best", moved, out, SETTINGS, ALONE, part=Part(1, 2))) == 59
+    assert len(embed(trained / "best", moved, out, SETTINGS, ALONE, share=Share(1, 2))) == 59
 
 
 def parts_made_anew(trained, source, out, settings) -> list[int]:
@@ -325,7 +325,7 @@ def test_a_checkpoint_that_is_replaced_meanwhile_ends_the_process(trained, photo
     threads = torch.get_num_threads()
     try:
         with pytest.raises(CheckpointError, match="was replaced while it was embedding"):
-            embed_share(job, Share(), (0, [0]), report=silent)
+            embed_share(job, Resources(), (0, [0]), report=silent)
     finally:
         torch.set_num_threads(threads)
     assert not list(tmp_path.iterdir())

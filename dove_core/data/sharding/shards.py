@@ -29,10 +29,18 @@ from dove_core.errors import DataError
 from dove_core.events import Advanced, Noted, Report, Saved, Started, silent
 from dove_core.executors import LOCAL, Executor, executing
 from dove_core.places import Folder, Place, place_of
-from dove_core.processes import ALL, Part
+from dove_core.processes import EVERYTHING, Share
 
 __all__ = [
-    "ALL", "OK", "STATUSES", "Part", "ShardEntry", "ShardManifest", "read_manifest", "shard_captions", "shard_release"
+    "EVERYTHING",
+    "OK",
+    "STATUSES",
+    "ShardEntry",
+    "ShardManifest",
+    "Share",
+    "read_manifest",
+    "shard_captions",
+    "shard_release"
 ]  # fmt: skip
 
 PLANS = ".plan"
@@ -44,7 +52,7 @@ def shard_release(
     out: Path | str,
     config: ShardConfig,
     *,
-    part: Part = ALL,
+    share: Share = EVERYTHING,
     retry_failed: bool = False,
     execution: ExecutorConfig = LOCAL,
     report: Report = silent,
@@ -65,7 +73,7 @@ def shard_release(
     """
     tables = [read_csv(file) for file in release_tables(release_folder)]
     with executing(execution) as executor:
-        return _shard_tables(tables, release_folder, out, _Run(config, part, retry_failed, executor, report))
+        return _shard_tables(tables, release_folder, out, _Run(config, share, retry_failed, executor, report))
 
 
 def shard_captions(
@@ -75,7 +83,7 @@ def shard_captions(
     config: ShardConfig,
     *,
     split: str | None = None,
-    part: Part = ALL,
+    share: Share = EVERYTHING,
     retry_failed: bool = False,
     execution: ExecutorConfig = LOCAL,
     report: Report = silent,
@@ -97,7 +105,7 @@ def shard_captions(
     else:
         raise DataError(f"{captions} is neither a .csv nor a .json", hint="see docs/formats.md for both forms")
     with executing(execution) as executor:
-        return _shard_tables(tables, images, out, _Run(config, part, retry_failed, executor, report))
+        return _shard_tables(tables, images, out, _Run(config, share, retry_failed, executor, report))
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ class _Run:
     """How shards are made: the settings, which of them, by whom, and who hears of it."""
 
     config: ShardConfig
-    part: Part
+    share: Share
     retry_failed: bool
     executor: Executor
     report: Report
@@ -130,7 +138,7 @@ def _shard_tables(tables: Sequence[CaptionTable], images: Path, out: Path | str,
 
 
 def _shard_split(table: CaptionTable, sources: Sources, root: Place, run: _Run) -> ShardManifest | None:
-    place, config, part, report = root / table.split, run.config, run.part, run.report
+    place, config, share, report = root / table.split, run.config, run.share, run.report
     hold_own(place)
     place.make()
     place.sweep()
@@ -138,9 +146,9 @@ def _shard_split(table: CaptionTable, sources: Sources, root: Place, run: _Run) 
         plan = make_plan(table, sources, config, folder)
         job = _job(plan, sources, place, config)
         kept, again = earlier_shards(
-            place, plan, strict=run.retry_failed or part.none, retry=run.retry_failed, report=report
+            place, plan, strict=run.retry_failed or share.none, retry=run.retry_failed, report=report
         )
-        own = part.of(len(plan))
+        own = share.of(len(plan))
         to_do = [(shard, shard in again) for shard in own if shard not in kept]
         if to_do:
             sign(place)
@@ -152,7 +160,7 @@ def _shard_split(table: CaptionTable, sources: Sources, root: Place, run: _Run) 
         place.sweep()  # of workers that were killed
         markers = finished_shards(place, plan)  # read anew: others may have written meanwhile
         if missing := sorted(set(range(len(plan))) - set(markers)):
-            _say_what_is_missing(missing, plan, place, part, report)
+            _say_what_is_missing(missing, plan, place, share, report)
             return None
         ordered = [markers[shard] for shard in range(len(plan))]
         manifest = finish(plan, table, sources, place, ordered, config.max_bad, root.name, report=report)
@@ -184,7 +192,7 @@ def _plan_at_hand(job: ShardJob, run: _Run) -> Iterator[ShardJob]:
     if isinstance(job.place, Folder) or not run.executor.is_remote or isinstance(job.plan, str):
         yield job
         return
-    name = f".plan-{job.fingerprint[:16]}-{run.part.number}.parquet"
+    name = f".plan-{job.fingerprint[:16]}-{run.share.number}.parquet"
     with job.plan.open("rb") as plan, job.place.writing(name) as stream:
         shutil.copyfileobj(plan, stream)
     try:
@@ -193,11 +201,11 @@ def _plan_at_hand(job: ShardJob, run: _Run) -> Iterator[ShardJob]:
         job.place.remove(name)
 
 
-def _say_what_is_missing(missing: list[int], plan: ShardPlan, place: Place, part: Part, report: Report) -> None:
+def _say_what_is_missing(missing: list[int], plan: ShardPlan, place: Place, share: Share, report: Report) -> None:
     """Report that other tasks are not done yet; to a run that was only asked to finish, that is an error."""
     names = ", ".join(map(tar_name, missing[:5])) + (" and more" if len(missing) > 5 else "")
     message = f"{place.url}: {len(missing)} of {len(plan)} shards are not there yet: {names}"
-    if part.none:
+    if share.none:
         raise DataError(message, hint="run the tasks that make them, or `dove shard` for all that is missing")
     report(Noted(f"{message}; the last task to finish, or dove shard --finish, writes the manifest"))
 
