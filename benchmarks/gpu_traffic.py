@@ -113,7 +113,7 @@ def fake_gpu(mode: FakeGpuMode, *, amp: bool = False) -> Iterator[None]:
 
 
 def learn(model: Dove, training: TrainConfig, size: int, lengths: Tensor) -> Losses:
-    """Go through a step's way forward with as many images as captions of `lengths` need, while tensors claim."""
+    """Run the forward pass of a training step on fake tensors, with captions of `lengths` and their images."""
     objective, count = Objective(model.train(), training, lambda x, counts: x), training.captions_per_picture
     images = len(lengths) // count
     for part in objective.modules():
