@@ -143,9 +143,9 @@ def main() -> None:
     with fake_gpu(traffic, amp=arguments.amp):
         learn(model, TrainConfig(), arguments.size, lengths)
     bare = trunk[1] - trunk[0]
-    beside = traffic.moved - bare
+    rest = traffic.moved - bare
     print(f"the trunk alone      {bare / 1e9:8.2f} GB")
-    print(f"DOVE beside it       {beside / 1e9:8.2f} GB   {beside / bare:.3f} times the trunk's")
+    print(f"the rest of DOVE     {rest / 1e9:8.2f} GB   {rest / bare:.3f} times the trunk")
 
 
 if __name__ == "__main__":

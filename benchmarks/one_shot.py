@@ -51,9 +51,9 @@ def make_index(folder: Path, rows: int) -> None:
     index.mkdir()
     make_vectors(folder / "vectors.npy", rows)
     vectors, random = np.load(folder / "vectors.npy", mmap_mode="r+"), np.random.default_rng(3)
-    asked = DoveText.open(checkpoint).encode(QUERY)
+    embedding = DoveText.open(checkpoint).encode(QUERY)
     noise = unit(random.standard_normal((1000, config.embed_dim), dtype=np.float32))
-    vectors[random.choice(rows, 1000, replace=False)] = unit(0.5 * asked + noise)
+    vectors[random.choice(rows, 1000, replace=False)] = unit(0.5 * embedding + noise)
     for part, start in enumerate(range(0, rows, PART)):
         block = vectors[start : start + PART]
         places = random.uniform((-179, -80), (179, 80), (len(block), 2)).tolist()

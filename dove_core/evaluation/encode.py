@@ -62,7 +62,7 @@ def encode_split(
 
 
 @dataclass(frozen=True)
-class _Job:
+class _EncodingJob:
     """What all shares have in common."""
 
     checkpoint: Place
@@ -102,7 +102,7 @@ def encode_in_tasks(
     texts, distinct, owners = _texts(embedder, shards, evaluation.caption_field)
     stage = "encoding and scoring" if evaluation.pairwise else "encoding"
     report(Started(stage, len(shards), "images"))
-    job = _Job(checkpoint, shards.folder, evaluation, compute, resources, exact)
+    job = _EncodingJob(checkpoint, shards.folder, evaluation, compute, resources, exact)
     done: dict[int, tuple[Features, np.ndarray | None]] = {}
     lost = "if memory is short, lower --gpus or --batch-size"
     for (number, start, stop), result in executor.each(
@@ -129,7 +129,7 @@ def shares_of(images: int, batch_size: int, count: int) -> list[tuple[int, int, 
     return [(k, a, b) for k, (a, b) in enumerate(pairwise(cuts)) if b > a]
 
 
-def _do_share(job: _Job, share: tuple[int, int, int]) -> tuple[Features, np.ndarray | None]:
+def _do_share(job: _EncodingJob, share: tuple[int, int, int]) -> tuple[Features, np.ndarray | None]:
     """Encode the images of a share, and score them against all captions if `evaluation.pairwise`."""
     number, start, stop = share
     compute = in_task(job.compute, job.resources, number)
