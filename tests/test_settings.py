@@ -199,7 +199,7 @@ def test_every_sharding_setting_changes_something(name, tmp_path):
 
 FETCHING = {
     "split": "test", "captions": "laion-top50", "parts": "2", "meta": False, "limit": 5, "checksum": False,
-    "connections": 1, "segment_mib": 1,
+    "connections": 1,
 }  # fmt: skip
 
 
@@ -216,7 +216,7 @@ def test_every_fetching_setting_changes_something(name, tmp_path, monkeypatch):
             folder = tmp_path / str(len(seen))
             server.asked.clear()
             try:
-                fetch(release, folder, config, patience=QUICK)
+                fetch(release, folder, config, retry=QUICK)
             except DownloadError as error:
                 seen.append(error.message.replace(str(folder), ""))
                 continue
