@@ -108,12 +108,8 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def atomic_file(path: Path, *, flush: bool = True) -> Iterator[BinaryIO]:
-    """Write beside `path`, then rename; on any error nothing appears under `path`.
-
-    Args:
-        path: the file that appears.
-        flush: bring the bytes to the disk before the rename, so that they outlive a power failure.
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Write beside `path`, then fsync and rename; on any error nothing appears under `path`.
 
     Raises:
         SpaceError: the disk is full.
@@ -127,9 +123,8 @@ def atomic_file(path: Path, *, flush: bool = True) -> Iterator[BinaryIO]:
     try:
         with space_checked(path), aside.open("wb") as stream:
             yield stream
-            if flush:
-                stream.flush()
-                os.fsync(stream.fileno())
+            stream.flush()
+            os.fsync(stream.fileno())
         with space_checked(path):
             aside.replace(path)
     finally:

@@ -244,6 +244,13 @@ def test_a_file_that_is_changed_after_its_check_is_checked_again(server, tmp_pat
         fetch(release_on(server), tmp_path, retry=QUICK)
 
 
+def test_a_file_that_fails_does_not_stop_the_other_files(server, tmp_path):
+    server.files["meta2.zip"].trickle = 0.3
+    with pytest.raises(DownloadError, match="a third party"):
+        fetch(release_on(server, images="0" * 32), tmp_path, retry=QUICK)
+    assert (tmp_path / "meta2.zip").read_bytes() == META
+
+
 def test_a_wrong_sum_can_be_passed_over_without_fetching_the_file_again(server, tmp_path):
     release = release_on(server, images="0" * 32)
     with pytest.raises(DownloadError, match="a third party"):

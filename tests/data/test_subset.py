@@ -12,7 +12,7 @@ import pytest
 from dove_core.config import FetchConfig, ShardConfig
 from dove_core.data.fetching.fetch import fetch, plan_fetch
 from dove_core.data.sharding.shards import shard_release
-from dove_core.errors import DataError, DownloadError, UsageError
+from dove_core.errors import DownloadError, UsageError
 from dove_core.events import Event, Noted, Skipped, Started
 from tests.data.mirror import QUICK, SPLITS, Mirror, jpeg, rows_of, stem, table
 from tests.http_server import Served, serving
@@ -238,8 +238,9 @@ def test_what_came_before_the_retries_were_exhausted_is_not_fetched_again(mirror
 def test_a_web_page_in_the_place_of_an_archive_is_an_error_and_never_a_zip(mirror, tmp_path, kind):
     page = b"<!doctype html><title>Please log in</title>" * 3000
     mirror.server.files["images2.zip"] = Served(page, content_type=kind)
-    with pytest.raises((DownloadError, DataError), match=r"images2\.zip"):
+    with pytest.raises(DownloadError, match=r"images2\.zip") as caught:
         bring(mirror, tmp_path)
+    assert "open the address in a browser" in caught.value.hint
     assert not list(tmp_path.glob("images2*"))
 
 

@@ -23,6 +23,7 @@ from dove_core.data.fetching.servers import Origin, opened
 from dove_core.data.fetching.subset import SubsetFetch
 from dove_core.data.fetching.tables import write_cut
 from dove_core.data.fetching.transfers import Retry, Transfers
+from dove_core.errors import DownloadError
 from dove_core.events import Noted, Report, Saved, silent
 from dove_core.files import link_or_copy
 
@@ -98,7 +99,9 @@ class _FetchRun:
         is_cut = self._selection.is_by_member or self._selection.is_cut
         self._transfers.at_once(lambda planned: self._bring_table(planned, is_cut=is_cut), tables)
         if not self._selection.is_by_member:
-            self._transfers.at_once(lambda planned: self._bring(planned.file, planned.version), others)
+            failed = [error for error in self._transfers.at_once(self._bring_or_fail, others) if error is not None]
+            if failed:
+                raise failed[0]
         for choice in self._choose(tables) if is_cut else ():
             self._place_table(choice)
         self._put_away_other_tables()
@@ -127,6 +130,15 @@ class _FetchRun:
             Partial(path).discard()
         if self._checksum and (whole is None or whole.is_file()):
             self._verified.settle(file, whole or path, is_checked=whole is None)
+
+    def _bring_or_fail(self, planned: PlannedFile) -> DownloadError | None:
+        """Fetch a whole file; return why that failed, so that the other files are fetched first."""
+        try:
+            self._bring(planned.file, planned.version)
+        except DownloadError as error:
+            self._transfers.report(Noted(f"{error.message}; fetching the other files"))
+            return error
+        return None
 
     def _bring_table(self, planned: PlannedFile, *, is_cut: bool) -> None:
         """Fetch a whole table to where `dove shard` looks, or aside if a shorter one takes its place."""

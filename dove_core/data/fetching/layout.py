@@ -106,8 +106,7 @@ class Layout:
                 if error.errno in (errno.EACCES, errno.EAGAIN):  # others: a file system without locks
                     message = f"another dove fetch is running in {self.folder}"
                     raise UsageError(message, hint="wait for it, or choose another folder with --out") from error
-            archives = {self.unpacked(file) for file in files if file.kind in ("images", "meta")}
-            for place in {*(self.path(file).parent for file in files), *cache.glob("*/"), *archives}:
+            for place in {*(self.path(file).parent for file in files), *cache.glob("*/")}:
                 for path in place.glob(".*.tmp"):
                     if is_aside(path):
                         path.unlink()

@@ -22,7 +22,7 @@ from dove_core.data.fetching.transfers import Progress, Transfers
 from dove_core.data.zips import ZipDirectory, content, record_length
 from dove_core.errors import DataError, DownloadError
 from dove_core.events import Saved, Skipped
-from dove_core.files import atomic_file, read_record, write_record
+from dove_core.files import make_folder, read_record, space_checked, write_record
 
 _FORMAT = 1
 _WASTE = 0.1  # bytes between members that are fetched as well, as a share of the members' own: this saves requests
@@ -86,11 +86,11 @@ def unpack_older_subset(archive: Path, folder: Path) -> None:
     """
     note = archive.with_name(f"{archive.name}.subset.json")
     if note.exists() and archive.exists():
+        make_folder(folder)
         try:
             with zipfile.ZipFile(archive) as packed:
                 for name in packed.namelist():
-                    with atomic_file(member_path(folder, name), flush=False) as stream:
-                        stream.write(packed.read(name))
+                    _write(packed.read(name), member_path(folder, name), folder / ".fetch-unpack.tmp")
         except (zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{archive} is damaged: {error}", hint=f"delete {archive} and {note}") from error
         archive.unlink()
@@ -138,6 +138,9 @@ class MemberFetch:
             self._is_done = True
             return []
         self._note(is_complete=False)
+        make_folder(self._folder)
+        for left in self._folder.glob(".fetch-*.tmp"):  # of a call that was killed
+            left.unlink()
         total = int(self._directory.packed[self._wanted].sum())
         self._progress.begin(total - int(self._directory.packed[missing].sum()), total)
         return runs_of(self._directory, missing)
@@ -159,8 +162,7 @@ class MemberFetch:
                     self._damaged.append(number)
                     continue
             self._transfers.check()
-            with atomic_file(member_path(self._folder, self._name(number)), flush=False) as stream:
-                stream.write(plain)
+            _write(plain, member_path(self._folder, self._name(number)), self._folder / f".fetch-{number}.tmp")
             self._progress.advance(int(self._directory.packed[number]))
 
     def finish(self) -> np.ndarray:
@@ -185,6 +187,15 @@ class MemberFetch:
         facts = (self._directory.packed, self._directory.size, self._directory.crc, self._directory.method)
         packed, size, crc, method = (int(column[number]) for column in facts)
         return content(record, packed, size, crc, method, self._name(number))
+
+
+def _write(data: bytes, path: Path, aside: Path) -> None:
+    """Write a member's file without a flush, which `atomic_file` makes: that takes eight times as long."""
+    if path.parent != aside.parent:
+        make_folder(path.parent)
+    with space_checked(path):
+        aside.write_bytes(data)
+        aside.replace(path)
 
 
 def _is_here(path: Path, size: int, crc: int | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from dove_core.data.fetching.answers import Version
+from dove_core.data.fetching.answers import WRONG_CONTENT, Version
 from dove_core.data.fetching.servers import Origin
 from dove_core.data.fetching.transfers import ChangedError, PassingError, Progress, Transfers
 from dove_core.data.zips import ZipDirectory, read_directory
@@ -66,8 +66,7 @@ class KeptDirectory:
         """Fetch the end of the zip with its directory, and keep it.
 
         Raises:
-            DataError: it is not a zip.
-            DownloadError: refused, missing, of another version now, or the retries are exhausted.
+            DownloadError: refused, missing, not a zip, of another version now, or the retries are exhausted.
         """
         size, tail = self._version.size, b""
         assert size is not None
@@ -78,7 +77,10 @@ class KeptDirectory:
                 tail = self._range(origin, offset, size - len(tail), transfers) + tail
             return tail[offset - size + len(tail) :][:length]
 
-        directory = read_directory(read, size, origin.address)
+        try:
+            directory = read_directory(read, size, origin.address)
+        except DataError as error:
+            raise DownloadError(error.message, hint=WRONG_CONTENT) from error
         if self._version.mark is not None:
             for older in self._folder.glob(f"{self._name}-*.directory"):
                 older.unlink()
