@@ -59,7 +59,7 @@ def adopt(
     if not (target.exists() and target.samefile(found)):
         link_or_copy(found, target)
     transfers.report(Noted(f"adopted {found}"))
-    transfers.report(Saved(target))
+    transfers.report(Saved(str(target)))
 
 
 def still_missing(paths: list[str], base: str, cause: DownloadError) -> DownloadError:

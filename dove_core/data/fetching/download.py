@@ -127,7 +127,7 @@ def download(
     if md5 is not None:
         check_md5(partial.path, md5, md5_source, transfers)
     partial.finish(target)
-    transfers.report(Saved(target))
+    transfers.report(Saved(str(target)))
 
 
 def check_md5(path: Path, md5: str, source: str, transfers: Transfers) -> None:

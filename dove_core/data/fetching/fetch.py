@@ -150,7 +150,7 @@ class _FetchRun:
         elif not is_cut and whole == published:
             subset_note(path).unlink(missing_ok=True)
             link_or_copy(published, path)
-            self._transfers.report(Saved(path))
+            self._transfers.report(Saved(str(path)))
 
     def _place_table(self, choice: TableChoice) -> None:
         """Put a table where `dove shard` looks: as published if all its images are here, else cut to those."""
@@ -161,7 +161,7 @@ class _FetchRun:
         else:
             self._layout.note_cut(target, len(choice.rows), choice.total)
             write_cut(published, np.sort(choice.rows), target)
-        self._transfers.report(Saved(target))
+        self._transfers.report(Saved(str(target)))
 
     def _put_away_other_tables(self) -> None:
         """Move other captions of the same splits aside: `dove shard` reads one table of each split."""

@@ -173,7 +173,7 @@ class MemberFetch:
             self._transfers.report(Skipped(self._task, "damaged on the server", len(self._damaged), example))
         if not self._is_done:
             self._note(is_complete=True)
-            self._transfers.report(Saved(self._folder))
+            self._transfers.report(Saved(str(self._folder)))
         return np.array(sorted(self._damaged), dtype=np.int64)
 
     def _note(self, *, is_complete: bool) -> None:
