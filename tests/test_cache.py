@@ -69,7 +69,7 @@ def test_what_is_held_stays_and_what_is_open_can_be_read_to_its_end(tmp_path):
 
 
 def test_what_is_larger_than_the_bound_is_an_error_that_says_how_to_raise_it(tmp_path):
-    with pytest.raises(UsageError, match=r"s3://b/a has 2e-06 GB, and the cache may have 1e-06") as caught:
+    with pytest.raises(UsageError, match=r"s3://b/a has 2e-06 GB, the cache is limited to 1e-06 GB") as caught:
         file(Cache(CacheConfig(str(tmp_path), 1e-6)), "a", 2000)
     assert "--cache-size" in caught.value.hint
 
@@ -168,7 +168,7 @@ def test_an_object_that_changes_is_an_error_and_not_a_mixture(shapes, server, tm
     place = f"{url.removeprefix('s3://')}/00001.tar"
     for data in (b"x" * (shapes / "train" / "00001.tar").stat().st_size, b"shorter"):
         file_system(url).pipe_file(place, data)
-        with pytest.raises(DownloadError, match=r"00001\.tar has changed since it was first asked for"):
+        with pytest.raises(DownloadError, match=r"00001\.tar has changed since the first request for it"):
             shards.read(12)
     file_system(url).rm_file(place)
     with pytest.raises(DataError, match=r"00001\.tar cannot be opened"):

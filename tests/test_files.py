@@ -68,7 +68,7 @@ def test_after_a_crash_between_two_renames_the_older_folder_is_found(tmp_path):
 def test_a_full_disk_is_an_error_of_its_own(tmp_path):
     with pytest.raises(SpaceError, match="no space left") as caught, space_checked(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
-    assert "what is finished is kept" in caught.value.hint
+    assert "finished files are kept" in caught.value.hint
     with pytest.raises(OSError, match="input/output"), space_checked(tmp_path):
         raise OSError(errno.EIO, "input/output error")
 

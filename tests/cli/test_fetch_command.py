@@ -189,7 +189,7 @@ def test_a_release_that_does_not_fit_on_the_disk_ends_with_its_own_code(empty, s
     assert fetch(server, "--dry-run")[0] == 8
 
 
-def test_what_is_elsewhere_on_this_disk_is_taken_over(empty, server):
+def test_what_is_elsewhere_on_this_disk_is_adopted(empty, server):
     mine = empty / "mine"
     mine.mkdir()
     (mine / "images2.zip").write_bytes(server.files["sky/images2.zip"].body)
@@ -211,7 +211,7 @@ def at_a_terminal(server: Server, *words: str, answer: bytes = b"") -> tuple[int
         while True:
             try:
                 piece = os.read(ours, 4096)
-            except OSError:  # how a terminal says that nobody writes to it any more
+            except OSError:  # the terminal's other end is closed
                 break
             if not piece:
                 break

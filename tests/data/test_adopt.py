@@ -1,4 +1,4 @@
-"""Files that somebody downloaded otherwise are taken over, and only the rest is fetched."""
+"""Files that the user has already are adopted, and only the rest is fetched."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.http_server import serving
 
 @pytest.fixture(autouse=True)
 def direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a proxy of the machine's out of the way: the server is here."""
+    """Keep a proxy of this machine out of the way: the server is here."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -130,6 +130,6 @@ def test_the_plan_says_what_would_be_adopted_and_touches_nothing(mirror, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_a_place_that_is_no_folder_is_a_usage_error(mirror, tmp_path):
+def test_a_place_that_is_not_a_folder_is_a_usage_error(mirror, tmp_path):
     with pytest.raises(UsageError, match="not a folder"):
         bring(mirror, tmp_path / "out", adopt=tmp_path / "none")

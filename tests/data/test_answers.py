@@ -70,7 +70,7 @@ def test_retry_after_as_a_date_is_waited_for(server, client, tmp_path):
     assert time.monotonic() - begin >= 0.8
 
 
-def test_a_retry_after_that_makes_no_sense_is_passed_over(server, client, tmp_path):
+def test_an_invalid_retry_after_is_ignored(server, client, tmp_path):
     server.files["a.zip"] = Served(ZIP, refusals=[(503, {"Retry-After": "soon"})])
     bring(server.url("a.zip"), client, tmp_path / "a.zip")
     assert (tmp_path / "a.zip").read_bytes() == ZIP

@@ -59,7 +59,7 @@ def test_a_file_arrives_whole_and_nothing_else_is_left(server, client, tmp_path)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.zip"]
 
 
-def test_events_tell_the_start_the_bytes_and_the_file(server, client, tmp_path):
+def test_events_report_the_start_the_bytes_and_the_file(server, client, tmp_path):
     server.files["a.zip"] = Served(ZIP, drops=[100_000])
     events: list[Event] = []
     bring(server, client, tmp_path / "a.zip", report=events.append)
@@ -102,7 +102,7 @@ def test_drops_without_a_new_byte_end_in_an_error_that_keeps_what_is_here(server
     assert len(server.gets("a.zip")) == 1 + QUICK.retries
 
 
-def test_a_server_that_cannot_resume_and_always_drops_does_not_keep_us_forever(server, client, tmp_path):
+def test_a_server_that_cannot_resume_and_always_drops_ends_in_an_error(server, client, tmp_path):
     server.files["a.zip"] = Served(ZIP, ranges=False, drops=[100_000] * 99)
     refused(server, client, tmp_path / "a.zip")
     assert len(server.gets("a.zip")) == 1 + QUICK.retries
@@ -126,7 +126,7 @@ def test_a_server_that_ignores_ranges_still_delivers(server, client, tmp_path):
     assert [event.done for event in events if isinstance(event, Started)] == [0, 0]
 
 
-@pytest.mark.parametrize("if_range", [True, False], ids=["honours If-Range", "passes over If-Range"])
+@pytest.mark.parametrize("if_range", [True, False], ids=["honours If-Range", "ignores If-Range"])
 def test_a_file_that_changes_midway_starts_over_and_says_so(server, client, tmp_path, if_range):
     new = Served(RENEWED, etag='"two"', if_range=if_range)
     server.files["a.zip"] = Served(ZIP, drops=[100_000], successor=new)
@@ -167,7 +167,7 @@ def test_without_etag_and_date_nothing_is_resumed(server, client, tmp_path):
 
 
 @pytest.mark.parametrize("note", [None, "{", '{"format": 9, "mark": "x", "size": 1}'])
-def test_a_part_without_a_readable_note_is_not_trusted(server, client, tmp_path, note):
+def test_a_partial_file_without_a_readable_note_is_not_used(server, client, tmp_path, note):
     server.files["a.zip"] = Served(ZIP)
     (tmp_path / "a.zip.part").write_bytes(b"PK\x03\x04 of something else")
     if note is not None:
@@ -176,7 +176,7 @@ def test_a_part_without_a_readable_note_is_not_trusted(server, client, tmp_path,
     assert (tmp_path / "a.zip").read_bytes() == ZIP
 
 
-def test_a_whole_part_is_finished_without_fetching_it_again(server, client, tmp_path):
+def test_a_whole_partial_file_is_finished_without_fetching_it_again(server, client, tmp_path):
     (tmp_path / "a.zip.part").write_bytes(ZIP)
     note = {"format": 1, "mark": '"one"', "size": len(ZIP)}
     (tmp_path / "a.zip.part.json").write_text(json.dumps(note))
@@ -185,7 +185,7 @@ def test_a_whole_part_is_finished_without_fetching_it_again(server, client, tmp_
     assert server.asked == []
 
 
-def test_a_whole_part_of_another_length_than_the_servers_starts_over(server, client, tmp_path):
+def test_a_whole_partial_file_of_another_length_than_the_servers_starts_over(server, client, tmp_path):
     server.files["a.zip"] = Served(RENEWED)
     (tmp_path / "a.zip.part").write_bytes(ZIP)
     note = {"format": 1, "mark": '"one"', "size": len(ZIP)}
@@ -194,7 +194,7 @@ def test_a_whole_part_of_another_length_than_the_servers_starts_over(server, cli
     assert (tmp_path / "a.zip").read_bytes() == RENEWED
 
 
-def test_a_refusal_in_mid_download_keeps_the_part(server, client, tmp_path):
+def test_a_refusal_in_mid_download_keeps_the_partial_file(server, client, tmp_path):
     server.files["a.zip"] = Served(ZIP, drops=[100_000], successor=Served(ZIP, status=403))
     refused(server, client, tmp_path / "a.zip")
     assert (tmp_path / "a.zip.part").read_bytes() == ZIP[:100_000]
@@ -209,7 +209,7 @@ def test_a_web_page_is_never_saved_as_the_file(server, client, tmp_path, name, c
 
 
 @pytest.mark.parametrize("body", [b"", b"PK\x03\x04\x00binary", b"\x00\x01"])
-def test_what_is_no_table_is_not_saved_as_one(server, client, tmp_path, body):
+def test_what_is_not_a_table_is_not_saved_as_one(server, client, tmp_path, body):
     server.files["a.csv"] = Served(body)
     refused(server, client, tmp_path / "a.csv")
     assert list(tmp_path.iterdir()) == []
@@ -240,7 +240,7 @@ def test_fewer_bytes_than_announced_are_asked_for_again(server, client, tmp_path
     assert (tmp_path / "a.zip").read_bytes() == ZIP
 
 
-def test_more_bytes_than_announced_are_not_believed(server, client, tmp_path):
+def test_more_bytes_than_announced_are_an_error(server, client, tmp_path):
     server.files["a.zip"] = Served(ZIP, announced=False)
     error = refused(server, client, tmp_path / "a.zip", size=100_000)
     assert "more than the 100000 bytes" in error.message
@@ -253,7 +253,7 @@ def test_a_file_of_unknown_length_arrives_whole(server, client, tmp_path):
     assert (tmp_path / "a.zip").read_bytes() == ZIP
 
 
-def test_a_wrong_sum_says_whose_it_is_and_keeps_the_bytes_for_a_call_without_it(server, client, tmp_path):
+def test_a_wrong_md5_says_who_published_it_and_keeps_the_bytes_for_a_call_without_it(server, client, tmp_path):
     server.files["a.zip"] = Served(ZIP)
     error = refused(server, client, tmp_path / "a.zip", md5="0" * 32, md5_source="a third party")
     assert "a third party" in error.message and hashlib.md5(ZIP).hexdigest() in error.message
@@ -263,7 +263,7 @@ def test_a_wrong_sum_says_whose_it_is_and_keeps_the_bytes_for_a_call_without_it(
     assert len(server.asked) == 1
 
 
-def test_a_server_that_sends_another_range_than_asked_for_is_not_believed(server, client, tmp_path):
+def test_another_range_than_requested_is_an_error(server, client, tmp_path):
     server.files["a.zip"] = Served(ZIP, drops=[100_000], successor=Served(ZIP, shifted=7))
     error = refused(server, client, tmp_path / "a.zip")
     assert "another range of the file" in error.message
@@ -276,7 +276,7 @@ def test_a_compressed_answer_is_not_saved_as_the_file(server, client, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_bytes_that_can_be_gone_on_from_count_as_here(server, client, tmp_path):
+def test_only_bytes_that_can_be_resumed_from_count_as_here(server, client, tmp_path):
     server.files["a.zip"] = Served(ZIP, drops=[100_000])
     refused(server, client, tmp_path / "a.zip", retry=ONCE)
     assert partial_length(tmp_path / "a.zip") == 100_000

@@ -1,4 +1,4 @@
-"""Ctrl-C, kill and a full disk: what is here stays, and the next call goes on from it."""
+"""Ctrl-C, kill and a full disk: what is here stays, and the next call resumes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_killed_download_goes_on_where_it_was(server, script, tmp_path):
+def test_a_killed_download_resumes(server, script, tmp_path):
     target, part = tmp_path / "a.zip", tmp_path / "a.zip.part"
     server.files["a.zip"] = Served(ZIP, stall_after=200_000)
     with subprocess.Popen([sys.executable, script, server.url("a.zip"), str(target)]) as process:

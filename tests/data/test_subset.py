@@ -20,7 +20,7 @@ from tests.http_server import Served, serving
 
 @pytest.fixture(autouse=True)
 def direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a proxy of the machine's out of the way: the server is here."""
+    """Keep a proxy of this machine out of the way: the server is here."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -112,7 +112,7 @@ def test_a_larger_limit_has_all_of_a_smaller_one_and_fetches_the_rest_only(mirro
     assert mirror.sent("images") - before <= 1.2 * rest + 2
 
 
-def test_the_same_again_fetches_nothing_and_the_plan_knows_it(mirror, tmp_path):
+def test_the_same_again_fetches_nothing_and_the_plan_says_so(mirror, tmp_path):
     bring(mirror, tmp_path)
     mirror.server.asked.clear()
     assert plan_fetch(mirror.release(), tmp_path, TEST, retry=QUICK).to_come == 0
@@ -128,7 +128,7 @@ def test_a_second_split_joins_the_first(mirror, tmp_path):
     shard_release(tmp_path, tmp_path / "shards", ShardConfig(max_bad=0))
 
 
-def test_a_whole_fetch_takes_over(mirror, tmp_path):
+def test_a_whole_fetch_replaces_a_subset(mirror, tmp_path):
     bring(mirror, tmp_path, FetchConfig(limit=6))
     events = bring(mirror, tmp_path, FetchConfig())
     for name, body in mirror.bodies.items():
