@@ -183,7 +183,7 @@ def parse_record(
     for name, expected in get_type_hints(record).items():
         plain = get_origin(expected) or expected
         if plain in (str, int, list, dict) and not isinstance(values[name], plain):
-            raise kind(f"{where} has a {name} that is not a {plain.__name__}", hint=hint)
+            raise kind(f"{where} has a {name} that is not of type {plain.__name__}", hint=hint)
     return record(**values)
 
 

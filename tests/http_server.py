@@ -1,4 +1,4 @@
-"""A real web server on this machine that serves bytes, honours ranges, and misbehaves as it is told, path by path."""
+"""A real web server on this machine that serves bytes and ranges, with the faults that a test sets for each path."""
 
 from __future__ import annotations
 
@@ -69,6 +69,14 @@ class Server(ThreadingHTTPServer):
         self.files: dict[str, Served] = {}
         self.asked: list[Asked] = []
         self.closing = threading.Event()
+        self.at_work = self.most_at_work = 0
+        self._lock = threading.Lock()
+
+    def count(self, change: int) -> None:
+        """Count a GET that begins or ends."""
+        with self._lock:
+            self.at_work += change
+            self.most_at_work = max(self.most_at_work, self.at_work)
 
     def url(self, path: str = "") -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/{path}"
@@ -112,7 +120,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._start(file, 200, len(file.body))
 
     def do_GET(self) -> None:
-        file = self._found()
+        self.server.count(1)
+        try:
+            self._get(self._found())
+        finally:
+            self.server.count(-1)
+
+    def _get(self, file: Served | None) -> None:
         if file is None:
             self._refuse(404, {})
         elif file.redirect is not None:

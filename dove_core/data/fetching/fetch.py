@@ -122,7 +122,9 @@ class _FetchRun:
         whole = self._layout.whole(file, version.size)
         if whole is None:
             if self._layout.is_subset(file) and target is None:
-                self._transfers.report(Noted(f"{path}: only some of it is here: the whole of it is fetched"))
+                folder = self._layout.unpacked(file)
+                rest = f"; delete {folder} after that to free its space" if folder.is_dir() else ""
+                self._transfers.report(Noted(f"{path}: only some of it is here: the whole of it is fetched{rest}"))
             md5 = file.md5 if self._checksum else None
             download(self._origin_of(file.path), path, self._transfers, size=version.size, md5=md5,
                      md5_source=self._plan.release.md5_source)  # fmt: skip

@@ -21,7 +21,7 @@ from dove_core.data.fetching.servers import Origin
 from dove_core.data.fetching.transfers import Progress, Transfers
 from dove_core.data.zips import ZipDirectory, content, record_length
 from dove_core.errors import DataError, DownloadError
-from dove_core.events import Saved, Skipped
+from dove_core.events import Noted, Saved, Skipped
 from dove_core.files import make_folder, read_record, space_checked, write_record
 
 _FORMAT = 1
@@ -133,6 +133,8 @@ class MemberFetch:
         except DownloadError:
             note = None
         by_crc = self._version.mark is None or note != _Note(self._version.mark, self._version.size, True)
+        if by_crc and self._folder.is_dir():
+            self._transfers.report(Noted(f"{self._folder}: comparing files with their CRCs"))
         missing = missing_members(self._directory, self._wanted, self._folder, by_crc=by_crc)
         if not len(missing) and not by_crc:
             self._is_done = True

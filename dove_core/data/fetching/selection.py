@@ -11,7 +11,7 @@ from dove_core.config import FetchConfig
 from dove_core.data.fetching.catalog import RELEASES, Release, RemoteFile
 from dove_core.errors import UsageError
 
-WHOLE_FROM = 0.4
+_WHOLE_FROM = 0.4
 """From this share of the images on, whole archives are fetched: fewer requests, and an MD5 may be published."""
 
 _CHOOSING = ("split", "captions", "parts", "meta", "limit")
@@ -74,7 +74,7 @@ def select(release: Release, config: FetchConfig) -> FileSelection:
                   or file.kind == "other")  # fmt: skip
     narrowed = config.split != "all" or config.limit > 0
     is_cut = config.limit > 0 or archives != known
-    return FileSelection(files, narrowed and share < WHOLE_FROM, is_cut, share, release.images // len(known))
+    return FileSelection(files, narrowed and share < _WHOLE_FROM, is_cut, share, release.images // len(known))
 
 
 def _is_chosen_table(file: RemoteFile, config: FetchConfig) -> bool:

@@ -57,7 +57,7 @@ class ChangedError(PassingError):
 
 
 class StoppedError(Exception):
-    """Another request of the same transfers failed, or Ctrl-C was pressed. Nobody sees it outside of the threads."""
+    """Another request of the same transfers failed, or Ctrl-C was pressed. It ends a thread."""
 
 
 class Transfers:
