@@ -121,6 +121,15 @@ def test_where_everything_is_adopted_no_server_is_needed(mirror, tmp_path):
     shard_release(tmp_path / "out", tmp_path / "shards", ShardConfig(max_bad=0))
 
 
+def test_where_everything_is_adopted_a_limit_needs_no_server(mirror, tmp_path):
+    with serving() as gone:
+        base = gone.url()
+    mine = have(mirror, tmp_path / "mine", *(name for name in mirror.bodies if "laion" not in name))
+    fetch(tiny_release(base), tmp_path / "out", FetchConfig(limit=5), retry=QUICK, adopt=mine)
+    manifests = shard_release(tmp_path / "out", tmp_path / "shards", ShardConfig(max_bad=0))
+    assert [manifest.samples for manifest in manifests] == [5, 5, 5]
+
+
 def test_the_plan_says_what_would_be_adopted_and_touches_nothing(mirror, tmp_path):
     mine = have(mirror, tmp_path / "mine", "images2.zip")
     plan = plan_fetch(mirror.release(), tmp_path / "out", FetchConfig(), adopt=mine, retry=QUICK)

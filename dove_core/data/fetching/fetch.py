@@ -19,7 +19,7 @@ from dove_core.data.fetching.choice import TableChoice, choose_rows
 from dove_core.data.fetching.download import Partial, download, subset_note
 from dove_core.data.fetching.layout import Layout, Verified
 from dove_core.data.fetching.plan import FetchPlan, PlannedFile, plan_fetch
-from dove_core.data.fetching.servers import Origin, opened
+from dove_core.data.fetching.servers import Origin, Remote, opened
 from dove_core.data.fetching.subset import SubsetFetch
 from dove_core.data.fetching.tables import write_cut
 from dove_core.data.fetching.transfers import Retry, Transfers
@@ -109,7 +109,8 @@ class _FetchRun:
     def _choose(self, tables: list[PlannedFile]) -> list[TableChoice]:
         limit = self._plan.config.limit
         if self._selection.is_by_member:
-            remotes = {planned.file: planned.remote for planned in self._plan.files if planned.remote is not None}
+            unknown = Remote("unusable", Version(None, None))  # of a server that does not answer: all was adopted
+            remotes = {planned.file: planned.remote or unknown for planned in self._plan.files}
             subset = SubsetFetch(self._selection, self._layout, limit, self._origin_of, self._bring, self._transfers)
             return subset.run(remotes)
         whole = {file.archive: None for file in self._selection.of("images")}
