@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dove_core.config import ComputeConfig, EmbedConfig
-from dove_core.data.ahead import Ahead
+from dove_core.data.prefetch import Prefetcher
 from dove_core.encoding.checkpoint import Checkpoint, load_checkpoint
 from dove_core.encoding.compute import in_task
 from dove_core.encoding.embedder import Embedded, Embedder
@@ -98,7 +98,7 @@ def embed_share(job: Job, resources: Resources, piece: tuple[int, list[int]], *,
 def _embed_all(job: Job, embedder: Embedder, parts: Sequence[int], report: Report) -> None:
     """Make some parts, one after another; what the next one reads is brought here meanwhile, if it is elsewhere."""
     shards = job.source if isinstance(job.source, ReleaseShards) and not isinstance(job.source.root, Path) else None
-    ahead = Ahead([[part] for part in parts], shards.bring, count=_AHEAD) if shards else None
+    ahead = Prefetcher([[part] for part in parts], shards.bring, count=_AHEAD) if shards else None
     place = place_of(job.plan.out)
     try:
         for part in parts:

@@ -15,7 +15,7 @@ from dove_core.data.sharding.archives import (
     index_images,
     meta_places,
 )
-from dove_core.data.sharding.members import Location, Members
+from dove_core.data.sharding.member_reader import MemberLocation, MemberReader
 from dove_core.errors import DataError
 
 BIG = 2**20
@@ -35,9 +35,9 @@ class Opened:
         if found.entry[0] < 0:
             raise DataError(found.problems[0])
         columns = self.index.columns(found.entry, "")
-        where = Location.of({name: column.to_pylist()[0] for name, column in columns.items()}, "")
+        where = MemberLocation.of({name: column.to_pylist()[0] for name, column in columns.items()}, "")
         assert where is not None
-        return Members(self.places).read(where, limit)
+        return MemberReader(self.places).read(where, limit)
 
 
 def open_images(place: Path) -> Opened:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from dove_core.config import ShardConfig
 from dove_core.data.sharding.shards import shard_release
-from dove_core.data.sharding.verify import verify_shards
+from dove_core.data.sharding.verify_shards import verify_shards
 from tests.data.releases import image, table_of
 
 CONFIG = ShardConfig(shard_size=10, max_bad=1.0, workers=2)

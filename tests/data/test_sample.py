@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dove_core.data.sample import MAX_KEY, Sample, clean_caption, clean_captions, key_of, source_of
-from dove_core.data.sharding.captions import CaptionTable
+from dove_core.data.sharding.caption_table import CaptionTable
 from dove_core.errors import DataError
 
 

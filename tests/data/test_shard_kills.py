@@ -13,7 +13,7 @@ import pytest
 
 from dove_core.config import ShardConfig
 from dove_core.data.sharding.shards import shard_release
-from dove_core.data.sharding.verify import verify_shards
+from dove_core.data.sharding.verify_shards import verify_shards
 from tests.data.releases import contents, make_release
 
 ROWS, CONFIG = 240, ShardConfig(shard_size=6, workers=1)
@@ -22,7 +22,6 @@ import sys
 from pathlib import Path
 from dove_core.config import ShardConfig
 from dove_core.data.sharding.shards import shard_release
-from dove_core.data.sharding import row, task
 
 print("ready", flush=True)
 shard_release(Path(sys.argv[1]), Path(sys.argv[2]), ShardConfig(shard_size=6, workers=int(sys.argv[3])))

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dove_core.config import ShardConfig
-from dove_core.data.sharding.shards import ShardManifest, Share, read_manifest, shard_release
+from dove_core.data.manifest import ShardManifest, read_manifest
+from dove_core.data.sharding.shards import shard_release
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Advanced, Event, Noted, Saved, Started
 from dove_core.places import Folder

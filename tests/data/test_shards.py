@@ -14,7 +14,7 @@ from PIL import Image
 
 from dove_core.config import ShardConfig
 from dove_core.data.sample import Sample
-from dove_core.data.sharding.shards import read_manifest, shard_captions, shard_release
+from dove_core.data.sharding.shards import shard_captions, shard_release
 from dove_core.data.sharding.sidecar import SCHEMA
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Event, Skipped

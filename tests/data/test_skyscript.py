@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 
+from dove_core.data.csv_tables import release_tables, split_of
+from dove_core.data.sharding.caption_table import read_caption_csv
 from dove_core.data.sharding.meta import MAX_META_BYTES, Meta, box_of, read_meta, time_of
-from dove_core.data.sharding.skyscript import read_csv, release_tables, split_of
 from dove_core.errors import DataError, UsageError
 
 
 def columns(file: Path) -> dict[str, Any]:
-    table = read_csv(file)
+    table = read_caption_csv(file)
     return {"paths": table.paths.to_pylist(), **{name: lists.to_pylist() for name, lists in table.fields.items()}}
 
 
@@ -45,8 +46,8 @@ def test_skyscripts_columns_are_a_path_and_two_fields(tmp_path: Path) -> None:
         "title": [["a lake"]],
         "title_multi_objects": [["a lake by"]],
     }
-    assert read_csv(file).split == "val"
-    assert read_csv(file, "holdout").split == "holdout"
+    assert read_caption_csv(file).split == "val"
+    assert read_caption_csv(file, "holdout").split == "holdout"
 
 
 def test_newlines_quotes_emoji_and_words_like_na_arrive_as_they_are(tmp_path: Path) -> None:
@@ -81,20 +82,20 @@ WRONG = {
 @pytest.mark.parametrize(("text", "words"), WRONG.values(), ids=WRONG.keys())
 def test_a_wrong_csv_is_an_error_that_says_what_was_expected(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(DataError, match=words) as caught:
-        read_csv(write(tmp_path / "t.csv", text))
+        read_caption_csv(write(tmp_path / "t.csv", text))
     assert "filepath,title,title_multi_objects" in caught.value.hint
 
 
 def test_other_encodings_missing_files_and_odd_splits_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not UTF-8") as caught:
-        read_csv(write(tmp_path / "t.csv", "filepath,title\na.jpg,é\n", "latin-1"))
+        read_caption_csv(write(tmp_path / "t.csv", "filepath,title\na.jpg,é\n", "latin-1"))
     assert caught.value.hint == "save it as UTF-8"
     with pytest.raises(DataError, match="several columns called 'title'"):
-        read_csv(write(tmp_path / "two.csv", "filepath,title,title\na.jpg,b,c\n"))
+        read_caption_csv(write(tmp_path / "two.csv", "filepath,title,title\na.jpg,b,c\n"))
     with pytest.raises(DataError, match="does not exist"):
-        read_csv(tmp_path / "nowhere.csv")
+        read_caption_csv(tmp_path / "nowhere.csv")
     with pytest.raises(UsageError):
-        read_csv(tmp_path / "t.csv", "../outside")
+        read_caption_csv(tmp_path / "t.csv", "../outside")
 
 
 def test_a_release_has_one_table_for_each_split(tmp_path: Path) -> None:

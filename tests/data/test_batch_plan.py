@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dove_core.data.plan import SequentialPlan, TrainingPlan, epoch_order
+from dove_core.data.batch_plan import SequentialPlan, TrainingPlan, epoch_order
 
 COUNTS = (10, 10, 7, 10, 3, 9)
 TOTAL = sum(COUNTS)
