@@ -41,7 +41,7 @@ def shard(
     ] = False,
     verify_only: Annotated[
         bool,
-        typer.Option("--verify-only", help="Make no shard: read all shards and check them against their manifest."),
+        typer.Option("--verify-only", help="Make no shards: check all bytes against the manifest."),
     ] = False,
     task_id: Annotated[
         int | None, typer.Option(min=0, help="Make only this share of the shards, from 0.", rich_help_panel=TASKS)

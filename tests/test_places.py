@@ -16,6 +16,7 @@ from dove_core.data.sharding.verify_shards import verify_shards
 from dove_core.errors import UsageError
 from dove_core.events import Event, Saved, Started
 from dove_core.places import Folder, Place, place_of
+from dove_core.processes import Share
 from tests.data.releases import SMALL, contents, make_release
 from tests.s3_server import BUCKET, s3_environment, s3_serving
 

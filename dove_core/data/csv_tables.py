@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def column_names(file: Path, *, hint: str = HINT) -> list[str]:
     return names
 
 
-def read_batches(file: Path, columns: Sequence[str] | None = None, *, hint: str = HINT) -> Iterator[Any]:
+def read_batches(file: Path, columns: list[str] | None = None, *, hint: str = HINT) -> Iterator[Any]:
     """Yield a table's rows as Arrow tables of strings, `ROWS_AT_ONCE` at a time.
 
     A missing value is an empty string, and words such as "NA" stay words.
@@ -95,7 +95,7 @@ def read_batches(file: Path, columns: Sequence[str] | None = None, *, hint: str 
             yield pa.table({name: pc.fill_null(column, "") for name, column in texts.items()})
 
 
-def read_columns(file: Path, columns: Sequence[str] | None = None, *, hint: str = HINT) -> dict[str, Any]:
+def read_columns(file: Path, columns: list[str] | None = None, *, hint: str = HINT) -> dict[str, Any]:
     """Return a table's columns as Arrow arrays of strings; arguments and errors are those of `read_batches`."""
     table = pa.concat_tables(read_batches(file, columns, hint=hint))
     return {name: table[name].combine_chunks() for name in table.column_names}

@@ -63,10 +63,10 @@ GOOD = {  # by path in the table: member's name in the zip, packing
 }
 BAD = {
     "images2/cut.jpg": (image(2)[:200], "damaged picture", "Premature end|cut|marker|Not a JPEG|JPEG"),
-    "images2/page.jpg": (b"<html>404</html>", "damaged picture", "no image"),
-    "images2/nothing.jpg": (b"", "damaged picture", "no image"),
+    "images2/page.jpg": (b"<html>404</html>", "damaged picture", "not an image"),
+    "images2/nothing.jpg": (b"", "damaged picture", "not an image"),
     "images2/huge.jpg": (huge_jpeg(), "damaged picture", "40000 x 40000 pixels are more than"),
-    "../../secret.jpg": (image(3), "missing picture", "no path inside"),
+    "../../secret.jpg": (image(3), "missing picture", "not a path inside"),
 }
 METAS: dict[str, tuple[Any, tuple[list[float] | None, str | None]]] = {  # what is pickled; box and time that come of it
     "stored_1": ({"box": BOX, "time": WHEN}, (list(BOX), "2019-07-03T10:20")),

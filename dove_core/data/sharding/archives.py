@@ -245,16 +245,16 @@ def files_below(root: Path, skipped: Collection[Path] = ()) -> Iterator[tuple[st
         DataError: a folder cannot be read.
     """
     try:
-        yield from _walk(os.fspath(root), "", skipped, set())
+        yield from _walk(root, "", skipped, set())
     except OSError as error:
         hint = "check the permissions of folders and files, and links that form a circle"
         raise DataError(f"{error.filename or root} cannot be read: {error.strerror}", hint=hint) from error
 
 
 def _walk(
-    folder: str, inside: str, skipped: Collection[Path], entered: set[tuple[int, int]]
+    folder: Path, inside: str, skipped: Collection[Path], entered: set[tuple[int, int]]
 ) -> Iterator[tuple[str, int, int]]:
-    facts = os.stat(folder)
+    facts = folder.stat()
     if (facts.st_dev, facts.st_ino) in entered:
         return
     entered.add((facts.st_dev, facts.st_ino))
@@ -266,8 +266,8 @@ def _walk(
             if stat.S_ISREG(facts.st_mode):
                 yield (inside + entry.name).encode("utf-8", "replace").decode(), facts.st_size, facts.st_mtime_ns
     for entry in entries:
-        if entry.is_dir() and Path(entry.path) not in skipped:
-            yield from _walk(entry.path, f"{inside}{entry.name}/", skipped, entered)
+        if entry.is_dir() and (below := folder / entry.name) not in skipped:
+            yield from _walk(below, f"{inside}{entry.name}/", skipped, entered)
 
 
 def _unpacked(places: Sequence[Path]) -> set[Path]:

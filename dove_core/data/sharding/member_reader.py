@@ -91,7 +91,7 @@ class MemberReader:
         """
         for place, file in self._files.items():
             if _version(file) != self._versions[place]:
-                raise LostSourceError(f"{self._places[place]} changed while it was read")
+                raise LostSourceError(f"{self._places[place]} was changed while it was read")
 
     @staticmethod
     def _read_file(path: Path, name: str) -> bytes:

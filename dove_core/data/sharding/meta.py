@@ -116,6 +116,7 @@ def _check_opcodes(data: bytes) -> None:
     dict, overflow the stack of the hash function.
     """
     tuples = 0
+    argument: Any
     for code, argument, _ in pickletools.genops(data):
         if code.code in _MEMO_WRITES:
             if not 0 <= argument <= _MAX_MEMO:

@@ -70,16 +70,14 @@ def _verify(place: Place, workers: int, executor: Executor, report: Report) -> l
     if not any(is_whole):
         raise DataError(
             f"{place.url} holds no manifest.json",
-            hint="run `dove shard`: it writes the manifest when all shards are done",
+            hint="`dove shard` writes it after the last shard",
         )
     faults = [ShardFault(place.where(name), "it does not belong to a release's shards") for name in place.sizes()]
     for split, has_manifest in zip(splits, is_whole, strict=True):
         if has_manifest:
             faults += _verify_split(split, workers, executor, report)
         else:
-            faults.append(
-                ShardFault(split.url, "it has no manifest.json: its shards are not all done, or it is not a split")
-            )
+            faults.append(ShardFault(split.url, "it has no manifest.json: shards are missing, or it is not a split"))
     return faults
 
 
