@@ -244,30 +244,27 @@ def files_below(root: Path, skipped: Collection[Path] = ()) -> Iterator[tuple[st
     Raises:
         DataError: a folder cannot be read.
     """
+    folders, entered = [(root, "")], set[tuple[int, int]]()
     try:
-        yield from _walk(root, "", skipped, set())
+        while folders:
+            folder, inside = folders.pop()
+            facts = folder.stat()
+            if (facts.st_dev, facts.st_ino) in entered:
+                continue
+            entered.add((facts.st_dev, facts.st_ino))
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+            for entry in entries:
+                with suppress(FileNotFoundError):  # a link to a file that is not there
+                    facts = entry.stat()
+                    if stat.S_ISREG(facts.st_mode):
+                        name = (inside + entry.name).encode("utf-8", "replace").decode()
+                        yield name, facts.st_size, facts.st_mtime_ns
+            below = [(folder / entry.name, f"{inside}{entry.name}/") for entry in entries if entry.is_dir()]
+            folders += [found for found in reversed(below) if found[0] not in skipped]
     except OSError as error:
         hint = "check the permissions of folders and files, and links that form a circle"
         raise DataError(f"{error.filename or root} cannot be read: {error.strerror}", hint=hint) from error
-
-
-def _walk(
-    folder: Path, inside: str, skipped: Collection[Path], entered: set[tuple[int, int]]
-) -> Iterator[tuple[str, int, int]]:
-    facts = folder.stat()
-    if (facts.st_dev, facts.st_ino) in entered:
-        return
-    entered.add((facts.st_dev, facts.st_ino))
-    with os.scandir(folder) as listing:
-        entries = sorted(listing, key=lambda entry: entry.name)
-    for entry in entries:
-        with suppress(FileNotFoundError):  # a link to a file that is not there
-            facts = entry.stat()
-            if stat.S_ISREG(facts.st_mode):
-                yield (inside + entry.name).encode("utf-8", "replace").decode(), facts.st_size, facts.st_mtime_ns
-    for entry in entries:
-        if entry.is_dir() and (below := folder / entry.name) not in skipped:
-            yield from _walk(below, f"{inside}{entry.name}/", skipped, entered)
 
 
 def _unpacked(places: Sequence[Path]) -> set[Path]:
