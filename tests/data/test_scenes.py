@@ -17,10 +17,10 @@ from PIL import Image
 
 from dove_core.data.sample import key_of, source_of
 from dove_core.data.scenes import draw_release
-from dove_core.data.scenes.captions import phrase, words
 from dove_core.data.scenes.kinds import KINDS
 from dove_core.data.scenes.release import COUNTS, SEED, plan
 from dove_core.data.scenes.scene import METRES_PER_DEGREE, Order, draw, object_number
+from dove_core.data.scenes.scene_captions import phrase, words
 from dove_core.data.scenes.surroundings import LINES, SETTINGS
 from dove_core.events import Advanced, Event, Saved, Started
 
