@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
+from dove_core.addresses import Address, place_of
 from dove_core.config import CacheConfig, ComputeConfig, LaunchConfig, ModelConfig, TrainConfig
 from dove_core.data.reader import Shards
-from dove_core.encoding.checkpoint import Checkpoint, build, load_checkpoint
+from dove_core.encoding.dove import Checkpoint, build, read_checkpoint
 from dove_core.errors import DataError, TrainingError
 from dove_core.events import Noted, Report, Skipped, silent
 from dove_core.files import settled_folder
 from dove_core.model.tokenizer import Tokenizer
-from dove_core.places import Location, absolute, located
+from dove_core.places import Place
 from dove_core.training.home import Home
 from dove_core.training.journal import COMMANDS, note_command
 from dove_core.training.launch import launch, restarted
@@ -26,13 +28,13 @@ from dove_core.training.world import World
 
 
 def train(
-    shards: Location,
-    run: Location,
-    model: ModelConfig,
-    training: TrainConfig,
-    compute: ComputeConfig,
+    shards: Address,
+    run: Address,
+    model: ModelConfig = ModelConfig(),  # noqa: B008  # frozen
+    training: TrainConfig = TrainConfig(),  # noqa: B008
+    compute: ComputeConfig = ComputeConfig(),  # noqa: B008
     *,
-    validation: Location | None = None,
+    validation: Address | None = None,
     launching: LaunchConfig = LaunchConfig(),  # noqa: B008  # frozen
     cache: CacheConfig = CacheConfig(),  # noqa: B008
     command: str = "",
@@ -65,22 +67,22 @@ def train(
         SpaceError: the disk is full.
     """
     if not restarted():
-        hold_new(Home(run, cache))
-    data = Shards(shards).manifest.fingerprint
-    chosen = None if validation is None else absolute(validation)
-    settings = RunSettings(absolute(shards), data, chosen, model, training)
+        hold_new(Home(place_of(run, cache), cache))
+    split = place_of(shards, cache)
+    chosen = None if validation is None else _absolute(validation)
+    settings = RunSettings(_absolute(split), Shards(split).manifest.fingerprint, chosen, model, training)
     _hold_splits(settings, cache)
-    arguments = (run, settings, compute, False, command, cache)
+    arguments = (place_of(run, cache), settings, compute, False, command, cache)
     return launch(launching, compute.device, _train, arguments, report=report)
 
 
 def resume(
-    run: Location,
-    compute: ComputeConfig,
+    run: Address,
+    compute: ComputeConfig = ComputeConfig(),  # noqa: B008  # frozen
     *,
-    changes: Mapping[str, Any],
-    shards: Location | None = None,
-    validation: Location | None = None,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+    shards: Address | None = None,
+    validation: Address | None = None,
     launching: LaunchConfig = LaunchConfig(),  # noqa: B008  # frozen
     cache: CacheConfig = CacheConfig(),  # noqa: B008
     command: str = "",
@@ -104,33 +106,39 @@ def resume(
         DataError: the shards are other ones than before.
         TrainingError: the run is finished. And what `train` raises.
     """
-    home = Home(run, cache)
+    place = place_of(run, cache)
+    home = Home(place, cache)
     home.bring()
     settings = RunSettings.read(home.path).changed(changes)
     settings = dataclasses.replace(
         settings,
-        shards=str(shards or settings.shards),
-        validation=absolute(validation) if validation else settings.validation,
+        shards=str(place_of(shards)) if shards else settings.shards,
+        validation=_absolute(validation) if validation else settings.validation,
     )
     _hold_splits(settings, cache)
-    return launch(launching, compute.device, _train, (run, settings, compute, True, command, cache), report=report)
+    return launch(launching, compute.device, _train, (place, settings, compute, True, command, cache), report=report)
+
+
+def _absolute(address: Address) -> str:
+    """Return a path or address that is valid in any working folder."""
+    return str(place_of(address).absolute)
 
 
 def _hold_splits(settings: RunSettings, cache: CacheConfig) -> None:
     """Say what is wrong with the splits before any process starts."""
-    shards = Shards(located(settings.shards, cache))
+    shards = Shards(place_of(settings.shards, cache))
     shards.choose_field(settings.model.caption_field)
     if shards.manifest.fingerprint != settings.data:
         hint = "go on with the shards of before (--shards), or start another --run"
         raise DataError(f"{shards.folder} was made anew since this run was started", hint=hint)
     if settings.validation:
-        Shards(located(settings.validation, cache)).choose_field(settings.model.caption_field)
+        Shards(place_of(settings.validation, cache)).choose_field(settings.model.caption_field)
 
 
 def _train(
     world: World,
     report: Report,
-    location: Location,
+    location: Place,
     settings: RunSettings,
     compute: ComputeConfig,
     resumed: bool,
@@ -141,7 +149,7 @@ def _train(
     home = Home(location, cache)
     home.bring()
     world.wait()  # before one of them writes
-    run, whole = home.path, Shards(located(settings.shards, cache))
+    run, whole = home.path, Shards(place_of(settings.shards, cache))
     field = whole.choose_field(settings.model.caption_field)
     shards = whole.with_captions(field)
     if len(shards) < 2 * world.size:
@@ -153,7 +161,7 @@ def _train(
     resumed = resumed or again
     _hold_same(world, (settings.data, resumed), "other shards or another run folder")
     if resumed:
-        checkpoint = load_checkpoint(run / "last")
+        checkpoint = read_checkpoint(settled_folder(run / "last"))
     else:
         checkpoint = _new_model(shards, field, settings)
         if world.first:

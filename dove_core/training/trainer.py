@@ -12,18 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dove_core.addresses import place_of
 from dove_core.config import ComputeConfig
 from dove_core.data.batch_plan import Step, TrainingPlan
 from dove_core.data.loader import load
 from dove_core.data.reader import Shards
-from dove_core.encoding.checkpoint import Checkpoint
 from dove_core.encoding.compute import decodes_on_gpu, mixed, mixed_dtype, worker_count
+from dove_core.encoding.dove import Checkpoint, DoveEncoder
 from dove_core.encoding.embedder import Embedder
 from dove_core.errors import DataError, TrainingError
 from dove_core.evaluation.encode import encode_split
 from dove_core.evaluation.rows import score_global_row
 from dove_core.events import Advanced, Measured, Report, Saved, Skipped, Started
-from dove_core.places import Location, located
+from dove_core.places import Place
 from dove_core.training.average import WeightAverage
 from dove_core.training.batches import Batch, MakeBatch
 from dove_core.training.home import Home
@@ -46,7 +47,7 @@ _TASK = "training"
 class TrainResult:
     """What a run came to: `history` has one entry an epoch, as `metrics.jsonl` does."""
 
-    run: Location
+    run: Place
     steps: int
     best_mean_recall: float | None
     history: tuple[Mapping[str, float], ...]
@@ -271,7 +272,7 @@ class Trainer:
     def _choose_best(self, figures: dict[str, float], *, due: bool) -> None:
         """Validate if it is due, and keep the best; without a validation split the last is the best."""
         if self.settings.validation and due:
-            figures["mean_recall"] = self._validate(located(self.settings.validation, self.home.cache))
+            figures["mean_recall"] = self._validate(place_of(self.settings.validation, self.home.cache))
             if figures["mean_recall"] <= self._best:
                 return
             self._best = figures["mean_recall"]
@@ -279,10 +280,16 @@ class Trainer:
             return
         self._save_best()
 
-    def _validate(self, folder: Location) -> float:
-        embedder = Embedder(self._kept(), self.compute)
-        split = encode_split(embedder, Shards(folder), batch_size=self.training.batch_size, lean=True)
-        return score_global_row(embedder, split).mean_recall
+    def _validate(self, folder: Place) -> float:
+        kept = self._kept()
+        was_training = kept.model.training
+        kept.model.eval()
+        try:
+            embedder = Embedder(DoveEncoder(kept), self.compute)
+            split = encode_split(embedder, Shards(folder), batch_size=self.training.batch_size)
+        finally:
+            kept.model.train(was_training)
+        return score_global_row(split).mean_recall
 
     def _save(self) -> None:
         self._hold_finite(self._loss[0])

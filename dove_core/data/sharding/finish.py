@@ -61,7 +61,7 @@ def finish(
     place.sweep()
     manifest.write(place)
     place.remove(IN_PROGRESS)
-    report(Saved(place.at(MANIFEST)))
+    report(Saved(place.where(MANIFEST)))
     return manifest
 
 

@@ -40,7 +40,7 @@ DROPPED = "empty caption"
 class ShardJob:
     """What the shards of a split have in common; it is sent to other processes. The plan may be in a bucket."""
 
-    plan: Path | str
+    plan: Place
     images: tuple[Path, ...]
     metas: tuple[Path, ...]
     place: Place
@@ -179,6 +179,6 @@ def _copy_sample(tar: TarWriter, old: BinaryIO, row: dict[str, Any]) -> dict[str
 
 @lru_cache(maxsize=1)
 def _opened(
-    plan: Path | str, images: tuple[Path, ...], metas: tuple[Path, ...]
+    plan: Place, images: tuple[Path, ...], metas: tuple[Path, ...]
 ) -> tuple[PlannedRows, MemberReader, MemberReader | None]:
     return PlannedRows(plan), MemberReader(images), MemberReader(metas) if metas else None

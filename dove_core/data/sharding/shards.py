@@ -7,13 +7,13 @@ or machines can share the work, and equal input gives equal bytes.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from dove_core.addresses import Address, place_of
 from dove_core.config import ExecutorConfig, ShardConfig
 from dove_core.data.csv_tables import release_tables
 from dove_core.data.manifest import IN_PROGRESS, ShardManifest, tar_name
@@ -26,7 +26,7 @@ from dove_core.data.sharding.shard_task import ShardJob, close, make_shard
 from dove_core.errors import DataError
 from dove_core.events import Advanced, Noted, Report, Saved, Started, silent
 from dove_core.executors import LOCAL, Executor, executing
-from dove_core.places import Folder, Place, place_of
+from dove_core.places import Place
 from dove_core.processes import EVERYTHING, Share
 
 PLANS = ".plan"
@@ -35,7 +35,7 @@ PLANS = ".plan"
 
 def shard_release(
     release_folder: Path,
-    out: Path | str,
+    out: Address,
     config: ShardConfig,
     *,
     share: Share = EVERYTHING,
@@ -67,13 +67,13 @@ def shard_release(
     """
     tables = [read_caption_csv(file) for file in release_tables(release_folder)]
     with executing(execution) as executor:
-        return _shard_tables(tables, release_folder, out, _Run(config, share, retry_failed, executor, report))
+        return _shard_tables(tables, release_folder, place_of(out), _Run(config, share, retry_failed, executor, report))
 
 
 def shard_captions(
     captions: Path,
     images: Path,
-    out: Path | str,
+    out: Address,
     config: ShardConfig,
     *,
     split: str | None = None,
@@ -99,7 +99,7 @@ def shard_captions(
     else:
         raise DataError(f"{captions} is neither a .csv nor a .json", hint="see docs/formats.md for both forms")
     with executing(execution) as executor:
-        return _shard_tables(tables, images, out, _Run(config, share, retry_failed, executor, report))
+        return _shard_tables(tables, images, place_of(out), _Run(config, share, retry_failed, executor, report))
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ class _Run:
     report: Report
 
 
-def _shard_tables(tables: Sequence[CaptionTable], images: Path, out: Path | str, run: _Run) -> list[ShardManifest]:
+def _shard_tables(tables: Sequence[CaptionTable], images: Path, root: Place, run: _Run) -> list[ShardManifest]:
     """Make every split; one with too many unusable rows is an error after the others are done."""
-    sources, root = Sources(images), place_of(out)
+    sources = Sources(images)
     manifests: list[ShardManifest] = []
     failed: list[BadRowsError] = []
     for table in tables:
@@ -136,7 +136,7 @@ def _shard_split(table: CaptionTable, sources: Sources, root: Place, run: _Run) 
     refuse_foreign_files(place)
     place.make()
     place.sweep()
-    with _plan_folder(place) as folder:
+    with place.scratch(PLANS) as folder:
         plan = make_plan(table, sources, config, folder)
         kept, updated = kept_shards(
             place, plan, strict=run.retry_failed or share.none, retry=run.retry_failed, report=report
@@ -150,8 +150,8 @@ def _shard_split(table: CaptionTable, sources: Sources, root: Place, run: _Run) 
         done = sum(kept[shard].rows for shard in own if shard in kept)
         rows = sum(min(config.shard_size, plan.rows - shard * config.shard_size) for shard in own)
         report(Started(f"shard {plan.split}", rows, "images", done))
-        images, metas = tuple(sources.images), tuple(sources.metas)
-        _make(ShardJob(plan.file, images, metas, place, config, plan.fingerprint, plan.rows_fingerprint), to_do, run)
+        files = place_of(plan.file), tuple(sources.images), tuple(sources.metas)
+        _make(ShardJob(*files, place, config, plan.fingerprint, plan.rows_fingerprint), to_do, run)
         place.sweep()  # partial files of killed workers
         markers = finished_shards(place, plan)  # read again: other runs may have written meanwhile
         if missing := sorted(set(range(len(plan))) - set(markers)):
@@ -171,7 +171,7 @@ def _make(job: ShardJob, to_do: list[tuple[int, bool]], run: _Run) -> None:
             make = partial(make_shard, own)
             for (shard, _), marker in run.executor.each(make, to_do, run.config.workers, lost=lost):
                 run.report(Advanced(f"shard {job.place.name}", marker.rows))
-                run.report(Saved(job.place.at(tar_name(shard))))
+                run.report(Saved(job.place.where(tar_name(shard))))
     finally:
         close()
 
@@ -179,14 +179,14 @@ def _make(job: ShardJob, to_do: list[tuple[int, bool]], run: _Run) -> None:
 @contextmanager
 def _readable_plan(job: ShardJob, run: _Run) -> Iterator[ShardJob]:
     """Yield the job with a plan that its tasks can read: for remote tasks that write to a bucket, a copy there."""
-    if isinstance(job.place, Folder) or not run.executor.is_remote or isinstance(job.plan, str):
+    if not job.place.is_remote or not run.executor.is_remote or job.plan.is_remote:
         yield job
         return
     name = f".plan-{job.fingerprint[:16]}-{run.share.number}.parquet"
-    with job.plan.open("rb") as plan, job.place.writing(name) as stream:
+    with job.plan.parent.open(job.plan.name) as plan, job.place.writing(name) as stream:
         shutil.copyfileobj(plan, stream)
     try:
-        yield replace(job, plan=job.place.where(name))
+        yield replace(job, plan=job.place / name)
     finally:
         job.place.remove(name)
 
@@ -198,13 +198,3 @@ def _report_missing(missing: list[int], plan: ShardPlan, place: Place, share: Sh
     if share.none:
         raise DataError(message, hint="run the tasks that make them, or `dove shard` for all that is missing")
     report(Noted(f"{message}; the last task to finish, or dove shard --finish, writes the manifest"))
-
-
-@contextmanager
-def _plan_folder(place: Place) -> Iterator[Path]:
-    """Yield a folder for plans: in the split's folder, where other runs find it, or a temporary one for a bucket."""
-    if isinstance(place, Folder):
-        yield place.path / PLANS
-        return
-    with tempfile.TemporaryDirectory(prefix="dove-") as folder:
-        yield Path(folder)

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
+from dove_core.addresses import Address, place_of
 from dove_core.config import ExecutorConfig, ShardConfig
 from dove_core.data.manifest import (
     MANIFEST,
@@ -30,7 +30,7 @@ from dove_core.errors import DataError
 from dove_core.events import Advanced, Report, Started, silent
 from dove_core.executors import LOCAL, Executor, executing
 from dove_core.files import sha256_of_stream
-from dove_core.places import Folder, Place, place_of
+from dove_core.places import Place
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ShardFault:
 
 
 def verify_shards(
-    shards: Path | str, config: ShardConfig, *, execution: ExecutorConfig = LOCAL, report: Report = silent
+    shards: Address, config: ShardConfig, *, execution: ExecutorConfig = LOCAL, report: Report = silent
 ) -> list[ShardFault]:
     """Read every byte of a split, or of all splits of a release, and check it against manifest and markers.
 
@@ -155,6 +155,6 @@ def _foreign(place: Place, shards: int) -> Iterator[ShardFault]:
     for name in sorted(place.sizes().keys() - own):
         reason = "its shard is not in the manifest" if SHARD_FILE.fullmatch(name) else "it does not belong to the split"
         yield ShardFault(place.where(name), reason)
-    folders = set(place.folders()) - ({PLANS} if isinstance(place, Folder) else set())
+    folders = set(place.folders()) - {PLANS}
     for name in sorted(folders):
         yield ShardFault(place.where(name), "it is a folder that does not belong to the split")
