@@ -41,7 +41,7 @@ def test_a_second_run_keeps_finished_shards_and_reports_the_same(release: Path, 
     train = tmp_path / "out" / "train"
     assert events[0][0] == Started("shard train", 10, "images", done=0)
     assert sum(event.amount for event in events[0] if isinstance(event, Advanced)) == 10
-    assert [e.path.name for e in events[0] if isinstance(e, Saved)] == [
+    assert [Path(e.path).name for e in events[0] if isinstance(e, Saved)] == [
         "00000.tar", "00001.tar", "00002.tar", "manifest.json"
     ]  # fmt: skip
     assert events[1] == [Started("shard train", 10, "images", done=10), Saved(str(train / "manifest.json"))]
