@@ -79,16 +79,22 @@ class ShardMarker:
             stream.write(json_bytes(record_values(self, FORMAT)))
 
 
+def _read_values(place: Place, name: str) -> Any:
+    try:
+        return json.loads(place.read(name))
+    except FileNotFoundError:
+        raise DataError(f"{place.where(name)} does not exist", hint=_HINT) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{place.where(name)} cannot be read: {error}", hint=_HINT) from error
+
+
 def read_marker(place: Place, name: str) -> ShardMarker:
     """Read a done-marker.
 
     Raises:
         DataError: it is missing, damaged or of another format.
     """
-    try:
-        values = json.loads(place.read(name))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{place.where(name)} cannot be read: {error}", hint=_HINT) from error
+    values = _read_values(place, name)
     marker = parse_record(values, place.where(name), ShardMarker, FORMAT, DataError, hint=_HINT)
     counts = marker.counts
     if set(counts) != set(STATUSES) or sum(counts.values()) != marker.rows or counts[OK] != marker.samples:
@@ -137,12 +143,7 @@ def read_manifest(address: Address) -> ShardManifest:
     """
     place = place_of(address)
     path = place.where(MANIFEST)
-    try:
-        values = json.loads(place.read(MANIFEST))
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist", hint=_HINT) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read: {error}", hint=_HINT) from error
+    values = _read_values(place, MANIFEST)
     manifest = parse_record(values, path, ShardManifest, FORMAT, DataError, hint=_HINT)
     kinds = {"shards": (list, "a list"), "caption_fields": (list, "a list"), "counts": (dict, "an object")}
     for name, (kind, what) in kinds.items():

@@ -46,13 +46,8 @@ class Sample:
     def to_json(self) -> bytes:
         """Return the tar member `KEY.json`: equal samples give equal bytes."""
         values = {
-            "key": self.key,
-            "path": self.path,
-            "captions": {name: list(texts) for name, texts in sorted(self.captions.items())},
-            "box": self.box,
-            "time": self.time,
-            "source": self.source,
-            "gsd": self.gsd,
+            **vars(self),  # in the order of the fields
+            "captions": dict(sorted(self.captions.items())),
             "tags": dict(sorted(self.tags.items())),
             "surrounding_tags": [dict(sorted(tags.items())) for tags in self.surrounding_tags],
         }

@@ -146,12 +146,9 @@ def _texts_inside(images: Path) -> list[str]:
 
 
 def _copied(images: Path, name: str, scratch: Path) -> Path:
+    root = images if images.is_dir() else zipfile.Path(images)
     target = scratch / PurePosixPath(name).name
-    if images.is_dir():
-        target.write_bytes((images / name).read_bytes())
-    else:
-        with zipfile.ZipFile(images) as archive:
-            target.write_bytes(archive.read(name))
+    target.write_bytes((root / name).read_bytes())
     return target
 
 

@@ -115,7 +115,7 @@ def release(tmp_path: Path) -> Path:
     return root
 
 
-def test_each_row_gets_its_due(release: Path, tmp_path: Path) -> None:
+def test_each_row_gets_the_right_status(release: Path, tmp_path: Path) -> None:
     (manifest,) = shard_release(release, tmp_path / "out", CONFIG)
     rows = table_of(tmp_path / "out" / "train")
     found = {row["path"]: row for row in rows if row["status"] != "merged"}

@@ -1,4 +1,4 @@
-"""Records come from the tars as they went in, in the plan's order, at any number of workers."""
+"""Records are those that were sharded, in the order of the plan, with any number of workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards in a bucket are brought before they are read, and not too many of them."""
+"""Shards in a bucket are downloaded before they are read, and not too many of them."""
 
 from __future__ import annotations
 

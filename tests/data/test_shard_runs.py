@@ -186,7 +186,7 @@ def test_retry_failed_makes_a_shard_whole_whose_bytes_have_changed(release: Path
 
 
 @pytest.mark.parametrize("how", ["retry", "finish"])
-def test_shards_of_other_settings_are_not_gone_on_from(release: Path, tmp_path: Path, how: str) -> None:
+def test_shards_of_other_settings_are_not_updated(release: Path, tmp_path: Path, how: str) -> None:
     shard_release(release, tmp_path / "out", SMALL)
     before = contents(tmp_path / "out")
     other = dataclasses.replace(SMALL, image_size=4)

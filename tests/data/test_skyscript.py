@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dove_core.data.csv_tables import release_tables, split_of
+from dove_core.data.csv_tables import ROWS_AT_ONCE, read_batches, read_columns, release_tables, split_of
 from dove_core.data.sharding.caption_table import read_caption_csv
 from dove_core.data.sharding.meta import MAX_META_BYTES, Meta, box_of, read_meta, time_of
 from dove_core.errors import DataError, UsageError
@@ -62,6 +62,18 @@ def test_newlines_quotes_emoji_and_words_like_na_arrive_as_they_are(tmp_path: Pa
 def test_numbers_are_strings_and_a_column_of_numbers_is_no_caption(tmp_path: Path) -> None:
     file = write(tmp_path / "t.csv", ",Image ,label,caption,note\n0,007,3,1.50,\n1,008,4,pier,\n")
     assert columns(file) == {"paths": ["007", "008"], "caption": [["1.50"], ["pier"]]}
+
+
+def test_a_row_with_too_few_values_has_empty_captions(tmp_path: Path) -> None:
+    file = write(tmp_path / "t.csv", "filepath,title\na.jpg\nb.jpg,pier\n")
+    assert columns(file) == {"paths": ["a.jpg", "b.jpg"], "title": [[""], ["pier"]]}
+
+
+def test_some_columns_of_a_long_table_are_read_in_batches(tmp_path: Path) -> None:
+    count = ROWS_AT_ONCE + 5
+    file = write(tmp_path / "t.csv", "filepath,title\n" + "".join(f"{i}.jpg,a lake\n" for i in range(count)))
+    assert [batch.num_rows for batch in read_batches(file)] == [ROWS_AT_ONCE, 5]
+    assert read_columns(file, ["filepath"])["filepath"].to_pylist() == [f"{i}.jpg" for i in range(count)]
 
 
 def test_the_best_path_column_is_taken(tmp_path: Path) -> None:
@@ -149,7 +161,7 @@ def test_a_meta_of_every_protocol_is_read(protocol: int) -> None:
         ({}, None),
     ],
 )
-def test_each_drift_of_time_is_iso_or_refused(value: Any, expected: str | None) -> None:
+def test_each_form_of_time_is_iso_or_refused(value: Any, expected: str | None) -> None:
     assert time_of(value) == expected
 
 
@@ -172,7 +184,7 @@ def test_each_drift_of_time_is_iso_or_refused(value: Any, expected: str | None) 
         (None, None),
     ],
 )
-def test_each_drift_of_a_box_is_four_floats_or_refused(value: Any, expected: Any) -> None:
+def test_each_form_of_a_box_is_four_floats_or_refused(value: Any, expected: Any) -> None:
     assert box_of(value) == expected
 
 
@@ -222,13 +234,13 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile_and_damaged_metas_come_to_nothing(data: bytes) -> None:
+def test_hostile_and_damaged_metadata_is_ignored(data: bytes) -> None:
     meta = read_meta(data)
     assert (meta.box, meta.time, meta.tags) == (None, None, {})
     assert meta.problems in (("refused meta",), ("damaged meta",))
 
 
-def test_a_small_meta_cannot_unfold_to_a_large_one() -> None:
+def test_a_small_meta_cannot_expand_to_a_large_one() -> None:
     tags = {"k" * 300: "v" * 5000}
     data = pickle.dumps({"center_tags": {str(i): "x" for i in range(5000)}, "surrounding_tags": [tags] * 5000})
     meta = read_meta(data)

@@ -57,7 +57,7 @@ def test_missing_and_foreign_files_are_named(shards):
     assert {name for name, reason in found.items() if reason == "it is missing"} == {
         "train/00002.tar", "train/00001.parquet"
     }  # fmt: skip
-    assert "cannot be read" in found["val/00000.done"]
+    assert "does not exist" in found["val/00000.done"]
     assert found["train/00007.tar"] == "its shard is not in the manifest"
     assert found["train/notes.txt"] == "it does not belong to the split"
     assert found["train/old"] == "it is a folder that does not belong to the split"
