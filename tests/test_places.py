@@ -12,11 +12,12 @@ import pytest
 from dove_core.addresses import place_of
 from dove_core.buckets import Bucket
 from dove_core.data.manifest import read_manifest
-from dove_core.data.sharding.shards import Share, shard_release
-from dove_core.data.sharding.verify import verify_shards
+from dove_core.data.sharding.shards import shard_release
+from dove_core.data.sharding.verify_shards import verify_shards
 from dove_core.errors import UsageError
 from dove_core.events import Event, Saved, Started
 from dove_core.places import Folder, Place
+from dove_core.processes import Share
 from tests.data.releases import SMALL, contents, make_release
 from tests.s3_server import BUCKET, s3_environment, s3_serving
 
@@ -77,9 +78,7 @@ def test_addresses_become_places(tmp_path):
     assert place_of("s3://bucket/a").name == "a"
 
 
-@pytest.mark.parametrize(
-    ("url", "words"), [("nonsense://x/y", "no address that is known"), ("s3://nowhere/x", "cannot be")]
-)
+@pytest.mark.parametrize(("url", "words"), [("nonsense://x/y", "unknown protocol"), ("s3://nowhere/x", "cannot be")])
 def test_an_address_that_leads_nowhere_is_an_error_with_a_hint(bucket, url, words):
     with pytest.raises(UsageError, match=words) as caught, place_of(url).writing("a") as stream:
         stream.write(b"a")

@@ -24,7 +24,7 @@ def test_tasks_share_a_plan_and_the_last_one_finishes(home):
     assert dove(*words, "--out", "whole/sky")[0] == 0
     code, out, err = dove(*words, "--task-id", "1", "--num-tasks", "2", "--json")
     assert (code, out) == (0, "")
-    assert "2 of 3 shards are not there yet: 00000.tar, 00002.tar" in err
+    assert "2 of 3 shards are missing: 00000.tar, 00002.tar" in err
     code, _, err = dove(*words, "--finish")
     assert code == 4
     assert "run the tasks that make them" in err
@@ -60,7 +60,7 @@ def test_a_slurm_array_says_which_task_this_is(home, monkeypatch):
         (["--finish", "--num-tasks", "4"], "--finish makes no shard"),
         (["--verify", "maybe"], "maybe"),
         (["--image-size", "-3"], "--image-size"),
-        (["--out", "nonsense://there"], "no address that is known"),
+        (["--out", "nonsense://there"], "unknown protocol"),
         (["--out", "file://localhost/there"], "three slashes"),
         (["--out", "memory://there"], "would be lost"),
         (["--captions", "a.csv", "--images", "b.zip", "--name", "../c"], "cannot be the name of a folder"),
