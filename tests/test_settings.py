@@ -242,7 +242,7 @@ def test_every_compute_setting_changes_something(trained, shapes, monkeypatch):
         assert (worker_count(-1, cpu), worker_count(-1, gpu)) == expected
         assert worker_count(3, cpu) == worker_count(3, gpu) == 3
     monkeypatch.undo()
-    with pytest.raises(UsageError, match="--decode gpu: training does not run on a GPU"):
+    with pytest.raises(UsageError, match="--decode gpu: training runs on the CPU"):
         decodes_on_gpu(torch.device("cpu"), "gpu")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     assert mixed_dtype(torch.device("cpu"), True) is torch.bfloat16

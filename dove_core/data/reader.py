@@ -17,7 +17,7 @@ from dove_core.addresses import Address, place_of
 from dove_core.data.manifest import MANIFEST, OK, ShardManifest, read_manifest
 from dove_core.data.sample import Sample
 from dove_core.errors import DataError
-from dove_core.places import Copies, Place
+from dove_core.places import LocalFiles, Place
 
 _BLOCK = 512
 _JSON_GUESS = 4096
@@ -60,7 +60,7 @@ class Shards:
             message = f"{folder} is a release's folder, and one split is needed"
             raise DataError(message, hint=f"give one of {', '.join(str(folder / name) for name in splits)}")
         self.manifest: ShardManifest = read_manifest(folder)
-        self._beside: Copies | None = None
+        self._beside: LocalFiles | None = None
         self.names = [shard.name for shard in self.manifest.shards]
         self.counts = [shard.samples for shard in self.manifest.shards]
         self._starts = np.cumsum([0, *self.counts])
@@ -180,14 +180,16 @@ class Shards:
         own = PurePath(name).with_suffix(".parquet").name
         try:
             if self._beside is None:
-                self._beside = self.folder.hold([PurePath(one).with_suffix(".parquet").name for one in self.names])
+                self._beside = self.folder.local_files(
+                    [PurePath(one).with_suffix(".parquet").name for one in self.names]
+                )
             return pq.read_table(self._beside.folder / own, columns=columns, filters=[("status", "=", OK)])
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{self.folder.where(own)} cannot be read: {error}", hint=_HINT) from error
 
     def _open(self, name: str) -> int:
         try:
-            with self.folder.here(name) as path:
+            with self.folder.local_path(name) as path:
                 return os.open(path, os.O_RDONLY)
         except OSError as error:
             raise DataError(f"{self.folder.where(name)} cannot be opened: {error}", hint=_HINT) from error
