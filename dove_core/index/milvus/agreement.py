@@ -33,8 +33,8 @@ Random = np.random.Generator
 class Agreement:
     """The results of the queries with one kind of filter.
 
-    `recall` is the share of the exact best hits that the collection found. `wrong` counts hits that do not pass the filter,
-    or whose score differs from that of their vector in the index.
+    `recall` is the share of the exact best hits that the collection found. `wrong` counts hits that do not pass the
+    filter, or whose score differs from that of their vector in the index.
     """
 
     filter: str
