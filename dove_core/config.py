@@ -25,19 +25,18 @@ CAPTION_FIELD = "title_multi_objects"
 
 @dataclass(frozen=True)
 class FetchConfig(Settings):
-    """What to fetch of a release, and how."""
+    """What to fetch from a release, and how."""
 
-    split: Literal["all", "train", "val", "test"] = _setting("all", "Fetch one split's captions and images only.")
+    split: Literal["all", "train", "val", "test"] = _setting("all", "Split whose captions and images are fetched.")
     captions: Literal[
         "openai-top50", "openai-top30", "laion-top50", "laion-top30", "unfiltered",
         "laion-top50-polished", "laion-top30-polished", "unfiltered-polished",
-    ] = _setting("openai-top50", "Training captions: whose choice, and the best share of all.")  # fmt: skip
-    parts: str = _setting("all", "Numbers of the archives to take images from, such as 2,3.")
-    meta: bool = _setting(True, "Also fetch each image's place, time and tags.")
-    limit: int = _setting(0, "Fetch so many images of each split, drawn at random; 0: all.", low=0)
-    checksum: bool = _setting(True, "Hold files to published MD5s.")
-    connections: int = _setting(16, "Requests at once.", low=1, high=256)
-    segment_mib: int = _setting(64, "Large files come in segments of so many MiB at once.", low=1, high=4096)
+    ] = _setting("openai-top50", "Training captions: model of the filter, and the share that it kept.")  # fmt: skip
+    parts: str = _setting("all", "Numbers of the image archives to fetch, such as 2,3; all: every archive.")
+    meta: bool = _setting(True, "Also fetch footprint, time and tags of each image.")
+    limit: int = _setting(0, "Fetch this many images of each split, drawn at random; 0: all.", low=0)
+    checksum: bool = _setting(True, "Check files against their published MD5 checksums.")
+    connections: int = _setting(16, "Number of files, or ranges of files, requested at once.", low=1, high=256)
 
 
 @dataclass(frozen=True)

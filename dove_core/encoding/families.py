@@ -10,7 +10,6 @@ is the one in `model.json`; its value is an object that implements `Family`:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -87,6 +86,8 @@ def family_named(name: str, file: Path) -> Family:
     """
     if name == FAMILY:
         return DoveFamily()
+    from importlib.metadata import entry_points  # noqa: PLC0415  # not needed for DOVE
+
     installed = entry_points(group=GROUP)
     if name not in installed.names:
         names = ", ".join(sorted({FAMILY, *installed.names}))
