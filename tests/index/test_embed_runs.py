@@ -32,6 +32,7 @@ from dove_core.index.embed import embed
 from dove_core.index.part_plan import PartPlan
 from dove_core.index.parts import PartMark
 from dove_core.index.tasks import Job, embed_share
+from dove_core.places import Folder
 from dove_core.processes import Resources, Share
 from dove_core.sources.folder import ImageFolder
 from tests.conftest import ALONE
@@ -320,8 +321,10 @@ def test_parts_of_another_version_are_made_again(trained, photos, whole, tmp_pat
 
 def test_a_checkpoint_replaced_during_embedding_is_an_error(trained, photos, tmp_path):
     source = ImageFolder(photos, 3, "caption")
-    plan = PartPlan(tmp_path, [PartMark("another model", one.name, one.digest) for one in source.inputs()], False)
-    job = Job(trained / "best", source, plan, SETTINGS, ALONE)
+    plan = PartPlan(
+        Folder(tmp_path), [PartMark("another model", one.name, one.digest) for one in source.inputs()], False
+    )
+    job = Job(Folder(trained / "best"), source, plan, SETTINGS, ALONE)
     threads = torch.get_num_threads()
     try:
         with pytest.raises(CheckpointError, match="was replaced during embedding"):

@@ -20,12 +20,13 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform
 
 from dove_core.config import EmbedConfig
+from dove_core.data.samples import Unusable
 from dove_core.errors import DataError, SearchIndexError, UsageError
 from dove_core.events import Advanced, Noted, Skipped, Started
 from dove_core.index.embed import embed
 from dove_core.index.images import read_image
+from dove_core.places import Folder
 from dove_core.sources.geotiff import Tile, parse_tile
-from dove_core.sources.source import Unusable
 from dove_core.sources.tiles import Scenes, tile_starts
 from tests.conftest import ALONE
 
@@ -63,7 +64,7 @@ def tiles_of(path: Path, settings: EmbedConfig = TILES, events: list | None = No
 def pixels_of(record, folder: Path) -> np.ndarray:
     """Return the pixels that were embedded, which are those that a hit shows."""
     embedded = np.array(Image.open(io.BytesIO(record.image)))
-    shown = read_image(folder, record.shard, record.offset, record.size)
+    shown = read_image(Folder(folder), record.shard, record.offset, record.size)
     assert shown.startswith(b"\x89PNG")
     assert np.array_equal(np.array(Image.open(io.BytesIO(shown))), embedded)
     return embedded
@@ -336,7 +337,7 @@ def test_a_tile_of_a_missing_or_smaller_scene_is_an_error(tmp_path):
         (record.shard.replace("a.tif", "b.tif"), "cannot be read"),
     ):
         with pytest.raises(SearchIndexError, match=message) as caught:
-            read_image(tmp_path, shard, 0, 0)
+            read_image(Folder(tmp_path), shard, 0, 0)
         assert "dove embed" in caught.value.hint
 
 
@@ -355,7 +356,7 @@ def test_without_rasterio_the_error_says_how_to_install_it(trained, tmp_path, mo
         embed(trained / "best", [path], tmp_path / "index", TILES, ALONE)
     assert caught.value.hint == "pip install 'dove[geo]'"
     with pytest.raises(UsageError, match="needs the package rasterio"):
-        read_image(tmp_path, Tile(0, 0, 32, 32, (1,)).address("a.tif"), 0, 0)
+        read_image(Folder(tmp_path), Tile(0, 0, 32, 32, (1,)).address("a.tif"), 0, 0)
 
 
 def test_scenes_with_large_blocks_are_reported(tmp_path, monkeypatch):
