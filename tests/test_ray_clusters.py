@@ -19,7 +19,7 @@ from dove_core.config import ExecutorConfig, ShardConfig
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.errors import UsageError
 from dove_core.executors import executing
-from dove_core.on_ray import _left_here
+from dove_core.on_ray import _local_cluster
 from dove_core.places import place_of
 from tests.made import make_karpathy
 from tests.ray_cluster import ENVIRONMENT, MARK, ROOT, contents, die, gone, gpu_of, living, started, token_known
@@ -116,15 +116,15 @@ def test_a_cluster_that_does_not_answer_is_named_at_once(address):
         pass
 
 
-def test_what_ray_start_left_here_is_found_if_it_answers(tmp_path, monkeypatch):
+def test_what_ray_start_local_cluster_is_found_if_it_answers(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert _left_here() == ""
+    assert _local_cluster() == ""
     (tmp_path / "ray").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         (tmp_path / "ray" / "ray_current_cluster").write_text(address)
-        assert _left_here() == address
-    assert _left_here() == "", "it was killed, and its note is still there"
+        assert _local_cluster() == address
+    assert _local_cluster() == "", "it was killed, and its note is still there"
 
 
 HIDDEN = """

@@ -1,4 +1,4 @@
-"""Real processes killed in mid-training: nothing is lost, repeated or skipped, and the weights are the same."""
+"""Real processes killed during training: no sample is lost or repeated, and the weights are the same."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from dove_core.data.reader import Shards
 from dove_core.errors import TrainingError
 from dove_core.events import Noted
 from dove_core.training.launch import launch
+from dove_core.training.loop import TrainingJob
 from dove_core.training.run import RunSettings, load_state
 from tests.conftest import ALONE
 from tests.made import SMALL
@@ -72,20 +74,19 @@ def test_other_numbers_of_processes_neither_repeat_nor_skip_a_sample(shapes, tmp
         before = load_state(run)[0].samples if seen else 0
         log = tmp_path / f"{processes}"
         log.mkdir()
-        arguments = (log, dies_at, run, settings, ALONE, bool(seen), "")
+        training_job = TrainingJob(run, settings, ALONE, resumed=bool(seen))
+        job = partial(jobs.counted_training, log=log, dies_at=dies_at, job=training_job)
         launching = LaunchConfig(gpus=processes, restarts=0)
         if processes == 1:
-            child = torch.multiprocessing.get_context("spawn").Process(
-                target=launch, args=(launching, "cpu", jobs.counted_training, arguments)
-            )
+            child = torch.multiprocessing.get_context("spawn").Process(target=launch, args=(launching, "cpu", job))
             child.start()
             child.join()
             assert child.exitcode == -signal.SIGKILL
         elif dies_at < 0:
-            launch(launching, "cpu", jobs.counted_training, arguments)
+            launch(launching, "cpu", job)
         else:
             with pytest.raises(TrainingError, match="ended with code -9"):
-                launch(launching, "cpu", jobs.counted_training, arguments)
+                launch(launching, "cpu", job)
         lines = [json.loads(line) for path in log.iterdir() for line in path.read_text().splitlines()]
         numbers = list(dict.fromkeys(number for _, own in sorted(lines) for number in own))
         done = len(numbers) if dies_at < 0 else load_state(run)[0].samples - before
@@ -95,14 +96,17 @@ def test_other_numbers_of_processes_neither_repeat_nor_skip_a_sample(shapes, tmp
 
 
 @pytest.mark.slow
-def test_processes_are_started_again_after_one_was_killed_and_go_on_from_last(shapes, tmp_path):
+def test_processes_are_started_again_after_one_was_killed_and_resume_from_last(shapes, tmp_path):
     training = TrainConfig(weights="none", epochs=1, batch_size=4, save_steps=2, max_steps=5)
     data = Shards(shapes / "train").manifest.fingerprint
     settings = RunSettings(str(shapes / "train"), data, None, SMALL, training)
-    arguments, events = (tmp_path, 3, tmp_path / "run", settings, ALONE, False, ""), []
-    launch(LaunchConfig(gpus=2, restarts=1), "cpu", jobs.counted_training, arguments, report=events.append)
-    told = [event.message for event in events if isinstance(event, Noted)]
-    assert told.count("processes were started again: going on from last/") == 1
+    job, events = TrainingJob(tmp_path / "run", settings, ALONE), []
+    counted = partial(jobs.counted_training, log=tmp_path, dies_at=3, job=job)
+    launch(LaunchConfig(gpus=2, restarts=1), "cpu", counted, report=events.append)
+    messages = [event.message for event in events if isinstance(event, Noted)]
+    assert messages == [
+        "training process 1 ended with code -9", "processes were started again and continue from last/"
+    ]  # fmt: skip
     assert load_state(tmp_path / "run")[0].steps == 5
     steps = [json.loads(line)[0] for line in (tmp_path / "0").read_text().splitlines()]
     assert steps[-3:] == [0, 1, 2]  # three more after the two that were saved
@@ -137,7 +141,7 @@ def test_a_killed_worker_of_two_is_replaced_and_the_weights_are_the_same(shapes,
         while before[1] in workers_of(process.pid) or len(workers_of(process.pid)) < 2:
             time.sleep(0.05)
     assert process.wait(900) == 0, said(run)
-    assert said(run).count("processes were started again: going on from last/") == 2
+    assert said(run).count("processes were started again and continue from last/") == 2
     assert same(run / "last", whole / "last")
 
 

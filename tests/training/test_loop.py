@@ -195,7 +195,7 @@ def test_a_resumed_run_remembers_its_changes_and_refuses_other_shards(shapes, tr
     resume(run, ALONE, changes={"epochs": 4, "max_steps": 7})
     with pytest.raises(TrainingError, match="has taken its 7 steps"):
         resume(run, ALONE, changes={})
-    with pytest.raises(DataError, match="made anew since this run was started"):
+    with pytest.raises(DataError, match="differs from the shards that this run was started with"):
         resume(run, ALONE, changes={"max_steps": 0}, shards=shapes / "val")
     moved = shutil.copytree(shapes, tmp_path / "moved")
     result = resume(run, ALONE, changes={"max_steps": 0}, shards=moved / "train", validation=moved / "val")

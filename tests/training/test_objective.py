@@ -127,7 +127,7 @@ def test_jpegs_left_in_a_batch_develop_into_the_pixels_of_one_that_was_decoded(s
     here = make(records, 3)
     left = dataclasses.replace(make, leave_jpegs=True)(records, 3)
     assert left.encoded is not None
-    there = left.to(torch.device("cpu")).developed()
+    there = left.to(torch.device("cpu")).decoded()
     assert [len(batch.broken) for batch in (here, left, there)] == [2, 1, 2]
     assert set(here.broken) == set(there.broken)
     order = [there.images.tolist().index(number) for number in here.images.tolist()]
@@ -136,7 +136,7 @@ def test_jpegs_left_in_a_batch_develop_into_the_pixels_of_one_that_was_decoded(s
     assert torch.equal(here.captions, there.captions[:, order])
     whole = [shards.read(number) for number in range(6)]
     here, left = make(whole, 3), dataclasses.replace(make, leave_jpegs=True)(whole, 3)
-    there = left.developed()
+    there = left.decoded()
     assert there.broken == ()
     assert torch.equal(here.rows, there.rows)
     assert (here.pixels.int() - there.pixels.int()).abs().max() <= 3
@@ -148,7 +148,7 @@ def test_jpegs_left_in_a_batch_develop_into_the_pixels_of_one_that_was_decoded(s
     assert left.pixels[3, 0].min() > 250
     everything = [dataclasses.replace(record, image=b"\xff\xd8" + record.image[2:300]) for record in records[3:]]
     with pytest.raises(DataError, match="cannot be decoded"):
-        dataclasses.replace(make, leave_jpegs=True)(everything, 0).developed()
+        dataclasses.replace(make, leave_jpegs=True)(everything, 0).decoded()
 
 
 def test_only_matrices_decay_and_everything_learns():
