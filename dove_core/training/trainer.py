@@ -238,6 +238,7 @@ class Trainer:
             self._end_epoch(step)
         elif stop or (self.training.save_steps and self.position.steps % self.training.save_steps == 0):
             self._save()
+            self.world.barrier()  # an upload may take longer than the timeout of a step
         if stop and self.world.first and not self.storage.has("best"):
             self._save_best()  # no epoch was validated, but later commands need a checkpoint
         return stop
