@@ -45,7 +45,7 @@ def make_pairs(count: int, captions_each: int = 1) -> Batch:
 
 
 def share(pairs: Batch, own: torch.Tensor) -> Batch:
-    """Return the batch of some of the images, with their captions."""
+    """Return a batch of some images, with their captions."""
     rows = pairs.rows[:, own]
     tokens, renumbered = pairs.tokens[rows.flatten()], torch.arange(rows.numel()).view(rows.shape)
     lengths = pairs.lengths[rows.flatten()]
@@ -53,7 +53,7 @@ def share(pairs: Batch, own: torch.Tensor) -> Batch:
 
 
 def make_objective(world: World, objective: str) -> Objective:
-    """Return the global term alone, without dropout and with batch norm at rest, so that only the division counts."""
+    """Return the global term, without dropout and with fixed batch norm, so that only the division matters."""
     torch.manual_seed(0)
     model = Dove(SMALL, words=40).eval()
     training = TrainConfig(objective=objective, lambda_g=1.0, margin=0.5)
@@ -63,7 +63,7 @@ def make_objective(world: World, objective: str) -> Objective:
 def global_gradients(
     world: World, report: Report, count: int, objective: str, captions_each: int
 ) -> dict[str, np.ndarray]:
-    """Return the loss and the gradients of this division of `count` pairs."""
+    """Return loss and gradients of `count` pairs that are divided over the processes."""
     module = make_objective(world, objective)
     wrapped = world.data_parallel(module)
     pairs = make_pairs(count, captions_each)
@@ -102,7 +102,7 @@ def die_as_second(world: World, report: Report) -> None:
 
 
 def break_as_second(world: World, report: Report) -> None:
-    """Have a bug in the second process."""
+    """Raise an error that is a bug in the second process."""
     if world.rank == 1:
         nn.Linear(2, 2)(torch.zeros(3))
     world.barrier()

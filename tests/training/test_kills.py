@@ -38,7 +38,7 @@ def same(a: Path, b: Path) -> bool:
 
 
 def start(shards: Path, run: Path, *words: str) -> subprocess.Popen[bytes]:
-    """Start a training whose standard error goes to a file beside its run folder."""
+    """Start a training whose standard error goes to a file next to its run folder."""
     command = [sys.executable, "-m", "dove_cli", "train", "--shards", str(shards), "--run", str(run), "--device", "cpu"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with run.with_suffix(".log").open("ab") as log:
@@ -47,7 +47,7 @@ def start(shards: Path, run: Path, *words: str) -> subprocess.Popen[bytes]:
         )
 
 
-def said(run: Path) -> str:
+def output(run: Path) -> str:
     return run.with_suffix(".log").read_text()
 
 
@@ -56,16 +56,16 @@ def steps_of(run: Path) -> int:
 
 
 def kill_at(process: subprocess.Popen[bytes], run: Path, step: int, *, whom: int) -> None:
-    """Kill a process, or if negative a group of them, as soon as a step is saved."""
+    """Kill a process, or a process group if negative, as soon as a step is saved."""
     while steps_of(run) < step:
-        assert process.poll() is None, said(run)
+        assert process.poll() is None, output(run)
         time.sleep(0.01)
     os.kill(whom, signal.SIGKILL) if whom > 0 else os.killpg(-whom, signal.SIGKILL)
 
 
 @pytest.mark.slow
 def test_other_numbers_of_processes_neither_repeat_nor_skip_a_sample(shapes, tmp_path):
-    """Two processes, one of which is killed, then one, which is killed too, then three: one epoch in all."""
+    """One epoch: two processes, one of which is killed; then one, which is killed too; then three."""
     training = TrainConfig(weights="none", epochs=1, batch_size=4, save_steps=1)
     shards = Shards(shapes / "train")
     run, seen = tmp_path / "run", list[int]()
@@ -117,14 +117,14 @@ def test_a_run_killed_at_twenty_random_steps_reaches_the_same_weights(shapes, tm
     chance = random.Random(4)
     shards, run, whole = shapes / "train", tmp_path / "run", tmp_path / "whole"
     words = [*MODEL, *TRAINING, "--epochs", "30"]
-    assert start(shards, whole, *words).wait(900) == 0, said(whole)
+    assert start(shards, whole, *words).wait(900) == 0, output(whole)
     for kill in range(20):
         process = start(shards, run, *(["--resume"] if (run / "last").exists() else words))
         kill_at(process, run, steps_of(run) + chance.randint(1, 8), whom=-process.pid)
         process.wait()
         time.sleep(chance.random() * 0.05)
         assert kill == 0 or (run / "last").exists()
-    assert start(shards, run, "--resume").wait(900) == 0, said(run)
+    assert start(shards, run, "--resume").wait(900) == 0, output(run)
     assert same(run / "last", whole / "last")
     assert steps_of(run) == steps_of(whole) == 180
 
@@ -133,15 +133,15 @@ def test_a_run_killed_at_twenty_random_steps_reaches_the_same_weights(shapes, tm
 def test_a_killed_worker_of_two_is_replaced_and_the_weights_are_the_same(shapes, tmp_path):
     shards, run, whole = shapes / "train", tmp_path / "run", tmp_path / "whole"
     words = [*MODEL, *TRAINING, "--epochs", "10", "--gpus", "2"]
-    assert start(shards, whole, *words).wait(900) == 0, said(whole)
+    assert start(shards, whole, *words).wait(900) == 0, output(whole)
     process = start(shards, run, *words)
     for step in (3, 9):
         before = workers_of(process.pid)
         kill_at(process, run, step, whom=before[1])
         while before[1] in workers_of(process.pid) or len(workers_of(process.pid)) < 2:
             time.sleep(0.05)
-    assert process.wait(900) == 0, said(run)
-    assert said(run).count("processes were started again and continue from last/") == 2
+    assert process.wait(900) == 0, output(run)
+    assert output(run).count("processes were started again and continue from last/") == 2
     assert same(run / "last", whole / "last")
 
 
