@@ -28,6 +28,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.loader import make_images
+from dove_core.addresses import Address
 from dove_core.buckets import Bucket, file_system
 from dove_core.config import CacheConfig, ShardConfig
 from dove_core.data.loader import load
@@ -35,7 +36,6 @@ from dove_core.data.plan import TrainingPlan
 from dove_core.data.reader import Record, Shards
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.model.tokenizer import Tokenizer
-from dove_core.places import Location
 from dove_core.training.batches import MakeBatch
 
 _BATCH, _SIZE, _BUCKET = 64, 224, "bench"
@@ -88,7 +88,7 @@ def counted(records: list[Record], epoch: int) -> int:
     return len(records)
 
 
-def run(place: Location, decode: bool) -> tuple[float, float, float]:
+def run(place: Address, decode: bool) -> tuple[float, float, float]:
     """Read an epoch; return seconds until the first batch, images a second behind it, and over all."""
     began = time.perf_counter()
     shards = Shards(place)
@@ -123,7 +123,7 @@ def main() -> None:
         url = f"s3://{_BUCKET}/train"
         file_system(url).put(f"{local}/", f"{_BUCKET}/train/", recursive=True)
         run(Bucket(url, warm), False)
-        ways: dict[str, Callable[[], Location]] = {
+        ways: dict[str, Callable[[], Address]] = {
             "folder": lambda: local,
             "bucket, warm cache": lambda: Bucket(url, warm),
             "bucket, cold cache": lambda: Bucket(url, CacheConfig(str(cold))),

@@ -22,8 +22,8 @@ import torchvision
 
 from dove_core.config import ComputeConfig, ModelConfig
 from dove_core.data.reader import Shards
-from dove_core.encoding.checkpoint import build
 from dove_core.encoding.compute import choose_device, mixed, mixed_dtype
+from dove_core.encoding.dove import DoveEncoder, build
 from dove_core.encoding.embedder import Embedder
 from dove_core.model.tokenizer import Tokenizer
 
@@ -50,7 +50,9 @@ def ours(shards: Shards, batch: int, compiled: bool, compute: ComputeConfig) -> 
     """Return what embeds so many images of a split, from its tars."""
     torch.manual_seed(0)
     tokenizer = Tokenizer.learn(["one word"], min_count=1, max_tokens=8)
-    embedder = Embedder(build(ModelConfig(), tokenizer), compute)
+    checkpoint = build(ModelConfig(), tokenizer)
+    checkpoint.model.eval()
+    embedder = Embedder(DoveEncoder(checkpoint), compute)
     if compiled:
         embedder.compile(batch)
 

@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 
 from dove_core.config import ComputeConfig, EvalConfig, ModelConfig, RankConfig
-from dove_core.encoding.checkpoint import Checkpoint, build
 from dove_core.encoding.compute import mixed, mixed_dtype
+from dove_core.encoding.dove import DoveEncoder, build
 from dove_core.encoding.embedder import Embedder
 from dove_core.evaluation.rows import EncodedSplit, rank_rows, scores_of
 from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures
@@ -32,11 +32,11 @@ WORDS = [f"word{k}" for k in range(2000)]
 NAIVE_PAIRS = 3000
 
 
-def make_model(config: ModelConfig) -> Checkpoint:
+def make_model(config: ModelConfig) -> DoveEncoder:
     torch.manual_seed(0)
     checkpoint = build(config, Tokenizer(WORDS, config.max_tokens))
     checkpoint.model.eval()
-    return checkpoint
+    return DoveEncoder(checkpoint)
 
 
 def make_images(model: Dove, config: ModelConfig, count: int, dtype: torch.dtype) -> ImageFeatures:
@@ -52,14 +52,15 @@ def make_captions(embedder: Embedder, count: int) -> CaptionFeatures:
     """Captions as long as RSICD's: 11 words in the mean."""
     random = np.random.default_rng(0)
     lengths = np.clip(random.normal(11, 3, count).round().astype(int), 4, 30)
-    return embedder.embed_captions([" ".join(random.choice(WORDS, length)) for length in lengths])
+    return embedder.describe_texts([" ".join(random.choice(WORDS, length)) for length in lengths], exact=True)
 
 
 def pairs(count: int, captions: int, amp: bool) -> None:
     config = ModelConfig()
-    embedder = Embedder(make_model(config), ComputeConfig(device="cpu", workers=0, amp=amp))
+    encoder = make_model(config)
+    embedder = Embedder(encoder, ComputeConfig(device="cpu", workers=0, amp=amp))
     texts = make_captions(embedder, captions)
-    images = make_images(embedder.model, config, count, texts.query.dtype)
+    images = make_images(encoder.model, config, count, texts.query.dtype)
     began = time.perf_counter()
     matrix = embedder.score_pairs(images, texts)
     seconds = time.perf_counter() - began
@@ -68,8 +69,7 @@ def pairs(count: int, captions: int, amp: bool) -> None:
     began = time.perf_counter()
     with torch.no_grad(), mixed(embedder.device, amp):
         naive = [
-            float(embedder.model.score_pairs(images.rows(slice(i, i + 1)), texts.rows(slice(j, j + 1))))
-            for i, j in chosen
+            float(encoder.score_pairs(images.rows(slice(i, i + 1)), texts.rows(slice(j, j + 1)))) for i, j in chosen
         ]
     each = (time.perf_counter() - began) / NAIVE_PAIRS
     differ = max(abs(a - float(matrix[i, j])) for a, (i, j) in zip(naive, chosen, strict=True))

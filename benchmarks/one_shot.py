@@ -25,12 +25,15 @@ from benchmarks.search import make_vectors, unit
 from dove_core.config import ModelConfig
 from dove_core.data.reader import Record
 from dove_core.data.sample import Sample
-from dove_core.encoding.checkpoint import build, fingerprint_of, save_checkpoint
-from dove_core.encoding.dove_text import PlainText
-from dove_core.index.disk import build_index
-from dove_core.index.parts import PartMark, part_name, write_part
+from dove_core.encoding.checkpoint import fingerprint_of
+from dove_core.encoding.dove import build, save_checkpoint
+from dove_core.encoding.dove_text import DoveText
+from dove_core.encoding.load import load_encoder
+from dove_core.index.build import build_index
+from dove_core.index.parts import PartMark, write_part
 from dove_core.index.regions import record_type, regions_name
 from dove_core.model.tokenizer import Tokenizer
+from dove_core.places import Folder
 
 PART = 50_000
 QUERY = "airport runway near a river"
@@ -48,7 +51,7 @@ def make_index(folder: Path, rows: int) -> None:
     index.mkdir()
     make_vectors(folder / "vectors.npy", rows)
     vectors, random = np.load(folder / "vectors.npy", mmap_mode="r+"), np.random.default_rng(3)
-    asked = PlainText.open(checkpoint).embed(QUERY).embedding
+    asked = DoveText.open(checkpoint).encode(QUERY)
     noise = unit(random.standard_normal((1000, config.embed_dim), dtype=np.float32))
     vectors[random.choice(rows, 1000, replace=False)] = unit(0.5 * asked + noise)
     for part, start in enumerate(range(0, rows, PART)):
@@ -58,14 +61,13 @@ def make_index(folder: Path, rows: int) -> None:
             Record(k, f"{part:05d}.tar", 512 * k, 30_000, b"", sample(start + k, *places[k])) for k in range(len(block))
         ]
         mark = PartMark(fingerprint, f"{part:05d}.tar", "")
-        write_part(index / part_name(part), records, block, field="title", mark=mark)
+        write_part(Folder(index), part, records, block, field="title", mark=mark)
         kind = record_type(config.region_grid**2, config.embed_dim)
         np.lib.format.open_memmap(index / regions_name(part), "w+", kind, (len(block),)).flush()
         counts.append(len(block))
     began = time.perf_counter()
-    build_index(
-        index, fingerprint=fingerprint, counts=counts, dim=config.embed_dim, checkpoint=checkpoint, shards=folder
-    )
+    encoder, model = load_encoder(checkpoint), Folder(checkpoint)
+    build_index(Folder(index), encoder, counts, checkpoint=model, shards=Folder(folder))
     print(f"index of {rows} rows built from its parts in {time.perf_counter() - began:.0f} s; bytes a row: ", end="")
     files = {
         path.name: path.stat().st_size / rows for path in index.iterdir() if path.suffix in (".npy", ".faiss", ".arrow")

@@ -28,8 +28,8 @@ from torchvision.ops import roi_align
 
 from dove_core.config import ComputeConfig, ModelConfig, TrainConfig
 from dove_core.data.reader import Shards
-from dove_core.encoding.checkpoint import load_checkpoint
 from dove_core.encoding.embedder import Embedder
+from dove_core.encoding.load import load_encoder
 from dove_core.encoding.preprocess import jitter, normalise
 from dove_core.evaluation.encode import encode_split
 from dove_core.evaluation.retrieval import recall
@@ -260,9 +260,9 @@ def measure(shards: Path, names: str, seed: int, ring: str) -> dict[str, Any]:
 
 def judge(checkpoint: Path, split: Path, compute: ComputeConfig) -> dict[str, float]:
     """Return the mean recall of each way to rank."""
-    embedder = Embedder(load_checkpoint(checkpoint), compute)
-    encoded = encode_split(embedder, Shards(split), batch_size=64)
-    whole = embedder.model.score_global(encoded.images, encoded.captions).float().cpu()
+    embedder = Embedder(load_encoder(checkpoint), compute)
+    encoded = encode_split(embedder, Shards(split), batch_size=64, exact=True)
+    whole = (encoded.images.embedding @ encoded.captions.embedding.T).float().cpu()
     pairs = embedder.score_pairs(encoded.images, encoded.captions)
     ways = {"global": whole, "pair": pairs, "sum": whole + pairs}
     return {k: recall(v.numpy()[:, encoded.distinct], encoded.owners).mean_recall for k, v in ways.items()}

@@ -26,11 +26,12 @@ import torchvision
 from dove_core.config import CacheConfig, ComputeConfig, ModelConfig, TrainConfig
 from dove_core.data.plan import Step
 from dove_core.data.reader import Shards
-from dove_core.encoding.checkpoint import build
 from dove_core.encoding.compute import choose_device, mixed, mixed_dtype
+from dove_core.encoding.dove import build
 from dove_core.events import silent
 from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures
 from dove_core.model.tokenizer import Tokenizer
+from dove_core.places import Folder
 from dove_core.training.batches import Batch
 from dove_core.training.run import RunSettings
 from dove_core.training.storage import RunStorage
@@ -65,7 +66,7 @@ def our_step(batch: int, size: int, device: torch.device, compiled: bool, run: P
     checkpoint = build(model, Tokenizer([f"w{k}" for k in range(WORDS)], model.max_tokens))
     settings, compute = RunSettings("", "", None, model, training), ComputeConfig(compile="on" if compiled else "off")
     world = World(0, 1, device)
-    storage, shards = RunStorage(run, CacheConfig()), cast(Shards, None)  # the batch is in memory
+    storage, shards = RunStorage(Folder(run), CacheConfig()), cast(Shards, None)  # the batch is in memory
     trainer = Trainer(world, silent, storage, settings, compute, shards, "", checkpoint, resumed=False)
     examples = make_batch(batch, size).to(device)
     return lambda: trainer._train_on(Step(0, 0, batch, 100 * batch), examples, True)

@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 
 from dove_cli.render import note
+from dove_core.addresses import place_of
 from dove_core.config import CacheConfig
 from dove_core.errors import UsageError
-from dove_core.places import Location, located
+from dove_core.places import Folder, Place
 
 DATA, SHARDS, RUNS, INDEX = Path("data"), Path("shards"), Path("runs"), Path("index")
 
@@ -26,43 +27,44 @@ def only_release() -> Path:
     return _only(found, "a release", "its name", "`dove fetch` or `dove fetch sample` brings one")
 
 
-def only_split(split: str) -> Path:
+def only_split(split: str) -> Place:
     """Return the only shards of a split below shards/.
 
     Raises:
         UsageError: there are none, or several.
     """
     found = [path.parent for path in SHARDS.glob(f"*/{split}/manifest.json")]
-    return _only(found, f"shards of a {split} split", "--shards", "`dove shard` makes them")
+    return Folder(_only(found, f"shards of a {split} split", "--shards", "`dove shard` makes them"))
 
 
-def only_checkpoint() -> Path:
+def only_checkpoint() -> Place:
     """Return `best/` of the only run below runs/.
 
     Raises:
         UsageError: there is none, or there are several.
     """
-    found = [path.parent for path in RUNS.glob("*/best/model.safetensors")]
-    return _only(found, "a checkpoint", "--checkpoint", "`dove train` makes one")
+    found = [path.parent for path in RUNS.glob("*/best/model.json")]
+    return Folder(_only(found, "a checkpoint", "--checkpoint", "`dove train` makes one"))
 
 
-def only_run() -> Path:
+def only_run() -> Place:
     """Return the only run below runs/ that can go on.
 
     Raises:
         UsageError: there is none, or there are several.
     """
     found = [path.parent for path in RUNS.glob("*/settings.json")]
-    return _only(found, "a run", "--run", "`dove train` starts one")
+    return Folder(_only(found, "a run", "--run", "`dove train` starts one"))
 
 
-def only_index() -> Path:
+def only_index() -> Place:
     """Return the only index below index/.
 
     Raises:
         UsageError: there is none, or there are several.
     """
-    return _only([path.parent for path in INDEX.glob("*/index.json")], "an index", "--index", "`dove embed` makes one")
+    found = [path.parent for path in INDEX.glob("*/index.json")]
+    return Folder(_only(found, "an index", "--index", "`dove embed` makes one"))
 
 
 def say_default(message: str) -> None:
@@ -71,14 +73,14 @@ def say_default(message: str) -> None:
         note(message)
 
 
-def named(parent: Path, name: str, cache: CacheConfig) -> Location:
-    """Return `parent/name` for a bare name, and for anything with a slash in it the path or place that it says."""
-    return located(name, cache) if "/" in name else parent / name
+def named(parent: Path, name: str, cache: CacheConfig) -> Place:
+    """Return `parent/name` for a bare name, and the place at any path or address with a slash in it."""
+    return place_of(name, cache) if "/" in name else Folder(parent / name)
 
 
-def name_above(location: Location) -> str:
-    """Return the name of the folder that something lies in: of a split's release, of a checkpoint's run."""
-    return (location.resolve() if isinstance(location, Path) else location).parent.name
+def name_above(place: Place) -> str:
+    """Return the name of the folder above: of a split's release, of a checkpoint's run."""
+    return place.resolved.parent.name
 
 
 def _only(found: list[Path], what: str, option: str, hint: str) -> Path:

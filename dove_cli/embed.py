@@ -13,7 +13,7 @@ from dove_cli.render import print_json, reporting
 from dove_cli.tasks import TASKS, share_of
 from dove_core.config import CacheConfig, ComputeConfig, EmbedConfig, ExecutorConfig
 from dove_core.errors import UsageError
-from dove_core.places import Location
+from dove_core.places import Folder, Place
 
 
 def embed(
@@ -22,13 +22,13 @@ def embed(
     execution: ExecutorConfig,
     cache: CacheConfig,
     source: Annotated[
-        list[Location] | None,
+        list[Place] | None,
         typer.Argument(help="Shards, .tar files, GeoTIFFs, or a folder of images, tars or GeoTIFFs. "
                        "[default: as --shards]"),
     ] = None,
-    checkpoint: Annotated[Location | None, typer.Option(help="Checkpoint. [default: best/ of the only run]")] = None,
+    checkpoint: Annotated[Place | None, typer.Option(help="Checkpoint. [default: best/ of the only run]")] = None,
     shards: Annotated[
-        Location | None,
+        Place | None,
         typer.Option(help="A split, or a release's folder for all its splits. [default: the only test split]"),
     ] = None,
     out: Annotated[
@@ -66,33 +66,31 @@ def embed(
     share = share_of(task_id, num_tasks, finish, makes="part")
     checkpoint = checkpoint or only_checkpoint()
     if source:
-        folder: Location = INDEX / _name_of(source)
+        folder: Place = Folder(INDEX / _name_of(source))
     else:
         from dove_core.data.reader import split_folders
 
         shards = shards or only_split("test")
         split_folders(shards)  # raises where there are none
-        folder = INDEX / name_above(checkpoint)
+        source, folder = [shards], Folder(INDEX / name_above(checkpoint))
     folder = named(INDEX, out, cache) if out else folder
     from dove_core.index.embed import embed as make
 
     with reporting() as report:
         index = make(
-            checkpoint, source or [shards or Path()], folder, embedding, compute,
+            checkpoint, source, folder, embedding, compute,
             share=share, overwrite=overwrite, execution=execution, report=report,
         )  # fmt: skip
     if as_json and index is not None:
         print_json({"index": str(folder), "pictures": len(index), "model": index.manifest.fingerprint})
 
 
-def _name_of(source: list[Location]) -> str:
-    """Return a name for the index of somebody's images: of their folder, tar or scene."""
-    if not isinstance(source[0], Path):
-        return source[0].name
-    place = source[0].resolve()
+def _name_of(source: list[Place]) -> str:
+    """Return a name for the index of an input: that of its folder, tar or scene."""
+    place = source[0].resolved
     if len(source) > 1:
         place = place.parent
-    name = place.name if place.is_dir() else place.stem
+    name = place.name if place.is_remote or place.exists() else Path(place.name).stem
     if not name:
-        raise UsageError(f"{source[0]} has no name that its index could have", hint="give one with --out")
+        raise UsageError(f"cannot derive an index name from {source[0]}", hint="give one with --out")
     return name

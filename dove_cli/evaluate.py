@@ -18,10 +18,10 @@ from dove_cli.tables import show_differences, show_result, show_suite, warn
 from dove_core.config import CacheConfig, ComputeConfig, EvalConfig, ExecutorConfig, RankConfig, ZeroShotConfig
 from dove_core.errors import UsageError
 from dove_core.files import make_folder
-from dove_core.places import Location
+from dove_core.places import Place
 
 if TYPE_CHECKING:
-    from dove_core.evaluation.measure import Measured
+    from dove_core.evaluation.measure import EvaluationRecord
 
 _OTHER = "Instead of shards"
 
@@ -33,10 +33,8 @@ def evaluate(
     compute: ComputeConfig,
     execution: ExecutorConfig,
     cache: CacheConfig,
-    checkpoint: Annotated[Location | None, typer.Option(help="Checkpoint. [default: best/ of the only run]")] = None,
-    shards: Annotated[
-        Location | None, typer.Option(help="Split to evaluate on. [default: the only test split]")
-    ] = None,
+    checkpoint: Annotated[Place | None, typer.Option(help="Checkpoint. [default: best/ of the only run]")] = None,
+    shards: Annotated[Place | None, typer.Option(help="Split to evaluate on. [default: the only test split]")] = None,
     images: Annotated[
         Path | None,
         typer.Option(
@@ -82,16 +80,18 @@ def evaluate(
             raise UsageError("--compare measures nothing", hint="leave out what is to be measured, and --report")
         _compare(*compare, as_json)
         return
-    from dove_core.evaluation.measure import Request, Source, measure
+    from dove_core.evaluation.measure import EvaluationInput, EvaluationRequest, measure
 
     _check_together(shards, images, captions, split, suite)
     chosen, command = checkpoint or only_checkpoint(), shlex.join(["dove", *sys.argv[1:]])
-    source = Source(shards if shards or images or suite else only_split("test"), images, captions, split, suite)
+    source = EvaluationInput(
+        shards if shards or images or suite else only_split("test"), images, captions, split, suite
+    )
     if report:
         if report.is_dir() or (report.exists() and not report.is_file()):
             raise UsageError(f"--report {report} is no file", hint="name a file to write: --report page.html")
         make_folder(report.absolute().parent)
-    request = Request(
+    request = EvaluationRequest(
         chosen, evaluation, zero_shot, rank, compute, execution, command, force, with_section=report is not None
     )
     with reporting() as tell:
@@ -101,7 +101,7 @@ def evaluate(
 
 
 def _check_together(
-    shards: Location | None, images: Path | None, captions: Path | None, split: str, suite: Path | None
+    shards: Place | None, images: Path | None, captions: Path | None, split: str, suite: Path | None
 ) -> None:
     """Hold that one source is chosen, and nothing that does not go with it."""
     given = {"--shards": shards, "--images": images, "--suite": suite}
@@ -114,7 +114,7 @@ def _check_together(
         raise UsageError("--split goes with --images", hint="a split of shards is a folder: --shards shards/NAME/val")
 
 
-def _say(measured: Sequence[Measured], report: Path | None) -> None:
+def _say(measured: Sequence[EvaluationRecord], report: Path | None) -> None:
     """Write the page, and what a reader of the numbers has to know."""
     for one in measured:
         if one.was_known:

@@ -11,7 +11,7 @@ from dove_cli.options import JsonOption
 from dove_cli.render import note, output, print_json, reporting
 from dove_core.config import CacheConfig, ComputeConfig, PushConfig, VerifyConfig
 from dove_core.errors import SearchIndexError, UsageError
-from dove_core.places import Location
+from dove_core.places import Place
 
 if TYPE_CHECKING:
     from dove_core.index.milvus.agreement import Agreement
@@ -66,7 +66,7 @@ def verify(
                      "or FILE.db/NAME."),
     ] = None,
     checkpoint: Annotated[
-        Location | None, typer.Option(help="The model that made the index, if it was moved. [default: where it was]")
+        Place | None, typer.Option(help="The model that made the index, if it was moved. [default: where it was]")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -100,7 +100,7 @@ def verify(
     note(f"{folder}: {count} rows, drawn at random, are what they say")
 
 
-def _compare(folder: Location, against: str, settings: VerifyConfig, as_json: bool) -> None:
+def _compare(folder: Place, against: str, settings: VerifyConfig, as_json: bool) -> None:
     from dove_core.index.milvus.agreement import compare_answers
 
     with reporting() as report:

@@ -1,6 +1,6 @@
 """Options made from settings: a command that takes a settings object gets one option for each of its fields.
 
-Paths and places are made here too: what typer would make of `s3://bucket/folder` is a path, and another one.
+Paths and places are made here too: typer would make a path of `s3://bucket/folder`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 
+from dove_core.addresses import path_of, place_of
 from dove_core.bounds import option_name
 from dove_core.config import CacheConfig
-from dove_core.errors import DoveError, UsageError
-from dove_core.places import Location, located
+from dove_core.errors import DoveError
+from dove_core.places import Place
 
 Command = Callable[..., None]
 
@@ -31,8 +32,8 @@ def with_settings(command: Command, *, without: frozenset[str] = frozenset()) ->
 
     The command's signature says `model: ModelConfig`; typer sees `--backbone`, `--image-size` and so on, with defaults
     and help from the fields; the command is called with the object. A parameter that is a `Path` takes a path or a
-    `file://` address, one that is a `Location` the address of a bucket too, whose copies go where the command's
-    `CacheConfig` says.
+    `file://` address; a parameter that is a `Place` takes the address of a bucket too, whose copies go where the
+    command's `CacheConfig` says.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
@@ -52,7 +53,7 @@ def with_settings(command: Command, *, without: frozenset[str] = frozenset()) ->
         cache = next((value for value in values.values() if isinstance(value, CacheConfig)), CacheConfig())
         for name in values.keys() - groups.keys():
             if (kinds := _kinds(hints[name])) & _PLACES:
-                values[name] = _placed(values[name], option_name(name), cache if kinds >= _PLACES else None)
+                values[name] = _placed(values[name], option_name(name), cache, may_be_remote=Place in kinds)
         command(**values)
 
     flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -82,8 +83,7 @@ def given(context: typer.Context, kinds: tuple[type, ...]) -> dict[str, Any]:
     return {name: context.params[name] for name in written}
 
 
-_PLACES = frozenset(get_args(Location))
-"""The types of a place that may be in a bucket; one that may not has only the first of them."""
+_PLACES = frozenset({Path, Place})
 
 
 def _kinds(annotation: Any) -> set[Any]:
@@ -108,8 +108,8 @@ def _as_text(annotation: Any) -> Any:
     return str if annotation in _PLACES else annotation
 
 
-def _placed(value: Any, option: str, cache: CacheConfig | None) -> Any:
-    """Return the path or place that a text says, or each of several texts; without a `cache`, only paths are allowed.
+def _placed(value: Any, option: str, cache: CacheConfig, *, may_be_remote: bool) -> Any:
+    """Return the place at a path or address, or each of several; a path, unless it may be remote.
 
     Raises:
         UsageError: the text is the address of a bucket, and a path is needed.
@@ -117,11 +117,9 @@ def _placed(value: Any, option: str, cache: CacheConfig | None) -> Any:
     if value is None:
         return None
     if not isinstance(value, str):
-        return type(value)(_placed(one, option, cache) for one in value)
-    found = located(value, cache or CacheConfig())
-    if cache is None and not isinstance(found, Path):
-        raise UsageError(f"{option} {value} is not a path of this machine", hint="this is read or written here only")
-    return found
+        return type(value)(_placed(one, option, cache, may_be_remote=may_be_remote) for one in value)
+    place = place_of(value, cache)
+    return place if may_be_remote else path_of(place, needed_by=option)
 
 
 def _options(kind: Any) -> list[inspect.Parameter]:

@@ -14,7 +14,7 @@ from dove_cli.defaults import INDEX, named, only_checkpoint, only_index
 from dove_cli.render import print_json, reporting
 from dove_core.config import CacheConfig, ComputeConfig, FilterConfig, QueryConfig, RankConfig
 from dove_core.errors import UsageError
-from dove_core.places import Location
+from dove_core.places import Place
 
 if TYPE_CHECKING:
     from dove_core.search.query import Question, Searcher
@@ -47,10 +47,10 @@ def query(
                      "http://HOST:19530/NAME, FILE.db/NAME. [default: the only index]"),
     ] = None,
     checkpoint: Annotated[
-        Location | None, typer.Option(help="The model that made the index, if it was moved. [default: where it was]")
+        Place | None, typer.Option(help="The model that made the index, if it was moved. [default: where it was]")
     ] = None,
     shards: Annotated[
-        Location | None, typer.Option(help="What was embedded, if it was moved. [default: where it was]")
+        Place | None, typer.Option(help="What was embedded, if it was moved. [default: where it was]")
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Contact sheet, PNG.", rich_help_panel=_OUTPUT)] = None,
     html: Annotated[
@@ -114,8 +114,8 @@ def _opened(
     index: str | None,
     compute: ComputeConfig,
     cache: CacheConfig,
-    checkpoint: Location | None,
-    shards: Location | None,
+    checkpoint: Place | None,
+    shards: Place | None,
 ) -> Searcher:
     from dove_core.index.milvus.address import is_address
     from dove_core.search.query import Searcher
@@ -126,7 +126,7 @@ def _opened(
         )
     searcher = Searcher.open(index, compute, checkpoint=checkpoint, shards=shards)
     there = searcher.index.checkpoint
-    if checkpoint is None and isinstance(there, Path) and not there.is_dir():  # pushed from another machine
+    if checkpoint is None and not there.exists():  # pushed from another machine
         searcher = Searcher.open(index, compute, checkpoint=only_checkpoint(), shards=shards)
     return searcher
 

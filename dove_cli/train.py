@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +14,7 @@ from dove_cli.options import JsonOption, given
 from dove_cli.render import output, print_json, reporting
 from dove_core.config import CacheConfig, ComputeConfig, LaunchConfig, ModelConfig, TrainConfig
 from dove_core.errors import UsageError
-from dove_core.places import Location, place_of
+from dove_core.places import Folder, Place
 from dove_core.recipes import read_recipe
 
 if TYPE_CHECKING:
@@ -29,9 +28,9 @@ def train(
     compute: ComputeConfig,
     launching: LaunchConfig,
     cache: CacheConfig,
-    shards: Annotated[Location | None, typer.Option(help="Training split. [default: the only train split]")] = None,
+    shards: Annotated[Place | None, typer.Option(help="Training split. [default: the only train split]")] = None,
     validation: Annotated[
-        Location | None, typer.Option(help="Split that chooses best/. [default: `val` next to the training split]")
+        Place | None, typer.Option(help="Split that chooses best/. [default: `val` next to the training split]")
     ] = None,
     run: Annotated[
         str | None,
@@ -69,9 +68,9 @@ def train(
         else:
             model, training = _by_recipe(context, recipe, model, training)
             shards = shards or only_split("train")
-            folder = named(RUNS, run, cache) if run else RUNS / name_above(shards)
+            folder = named(RUNS, run, cache) if run else Folder(RUNS / name_above(shards))
             validation = validation or _split_next_to(shards)
-            if place_of(shards).has("manifest.json"):
+            if shards.has("manifest.json"):
                 chosen = f"choosing best/ on {validation}" if validation else "no val split: best/ is the last epoch"
                 say_default(chosen)
             from dove_core.training.loop import train as start_run
@@ -94,10 +93,9 @@ def _by_recipe(
     return dataclasses.replace(model, **of_model), dataclasses.replace(training, **of_training)
 
 
-def _split_next_to(shards: Location) -> Location | None:
-    split = shards.resolve() if isinstance(shards, Path) else shards
-    folder = split.parent / "val"
-    return shards.parent / "val" if folder != split and place_of(folder).has("manifest.json") else None
+def _split_next_to(shards: Place) -> Place | None:
+    folder = shards.resolved.parent / "val"
+    return shards.parent / "val" if folder != shards.resolved and folder.has("manifest.json") else None
 
 
 def _show(result: TrainResult, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dove_core.addresses import place_of as place_of
     from dove_core.answers.sheet import write_sheet as write_sheet
     from dove_core.config import (
         CacheConfig as CacheConfig,
@@ -36,15 +37,16 @@ if TYPE_CHECKING:
     from dove_core.data.sample import Sample as Sample
     from dove_core.data.scenes import draw_release as draw_release
     from dove_core.data.sharding.shards import shard_captions as shard_captions, shard_release as shard_release
-    from dove_core.encoding.checkpoint import Checkpoint as Checkpoint, load_checkpoint as load_checkpoint
     from dove_core.encoding.embedder import Embedder as Embedder
+    from dove_core.encoding.encoder import Encoder as Encoder, Reranker as Reranker
+    from dove_core.encoding.load import load_encoder as load_encoder
     from dove_core.errors import DoveError as DoveError
     from dove_core.evaluation.compare import Comparison as Comparison, Difference as Difference, compare as compare
     from dove_core.evaluation.evaluate import Evaluation as Evaluation, evaluate as evaluate
     from dove_core.evaluation.measure import (
-        Measured as Measured,
-        Request as Request,
-        Source as Source,
+        EvaluationInput as EvaluationInput,
+        EvaluationRecord as EvaluationRecord,
+        EvaluationRequest as EvaluationRequest,
         measure as measure,
     )
     from dove_core.evaluation.report import write_report as write_report
@@ -54,12 +56,12 @@ if TYPE_CHECKING:
     from dove_core.index.embed import embed as embed
     from dove_core.index.milvus.push import push_index as push_index
     from dove_core.model.dove import Dove as Dove
-    from dove_core.places import located as located
     from dove_core.search.query import Hit as Hit, Question as Question, Searcher as Searcher
     from dove_core.training.loop import resume as resume, train as train
     from dove_core.training.trainer import TrainResult as TrainResult
 
 _HOMES = {
+    "addresses": "place_of",
     "config": "CacheConfig ComputeConfig EmbedConfig EvalConfig ExecutorConfig FetchConfig FilterConfig LaunchConfig "
     "ModelConfig PushConfig QueryConfig RankConfig ShardConfig TrainConfig ZeroShotConfig",
     "data.fetching.catalog": "RELEASES",
@@ -74,13 +76,13 @@ _HOMES = {
     "errors": "DoveError",
     "evaluation.compare": "Comparison Difference compare",
     "evaluation.evaluate": "Evaluation evaluate",
-    "evaluation.measure": "Measured Request Source measure",
+    "evaluation.measure": "EvaluationRecord EvaluationRequest EvaluationInput measure",
     "evaluation.report": "write_report",
     "evaluation.retrieval": "RetrievalScores recall",
     "evaluation.zero_shot": "ZeroShot classify_split",
-    "encoding.checkpoint": "Checkpoint load_checkpoint",
+    "encoding.encoder": "Encoder Reranker",
+    "encoding.load": "load_encoder",
     "model.dove": "Dove",
-    "places": "located",
     "index.embed": "embed",
     "encoding.embedder": "Embedder",
     "index.disk": "SearchIndex",

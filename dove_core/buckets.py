@@ -46,6 +46,33 @@ class Bucket(Place):
     def __truediv__(self, name: str) -> Bucket:
         return Bucket(f"{self.url}/{name}", self.cache)
 
+    @property
+    def absolute(self) -> Bucket:
+        """The place itself: addresses are absolute."""
+        return self
+
+    @property
+    def resolved(self) -> Bucket:
+        """The place itself: there are no links in a bucket."""
+        return self
+
+    def exists(self) -> bool:
+        """Tell whether there is any object below the address."""
+        return bool(self.facts())
+
+    def hold_matching(self, wanted: Callable[[str], bool]) -> Copies:
+        """Return the objects whose names fit as files of the cache."""
+        return self.hold([name for name in self.facts() if wanted(name)])
+
+    @contextmanager
+    def filling(self) -> Iterator[Path]:
+        """Give a temporary folder, and upload what is in it."""
+        with tempfile.TemporaryDirectory(prefix="dove-") as name:
+            folder = Path(name)
+            yield folder
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                self.put(path, path.relative_to(folder).as_posix())
+
     def sweep(self) -> None:
         """Do nothing: an upload that broke off never appears."""
 
@@ -146,9 +173,11 @@ class Bucket(Place):
         with self._told("removed"), suppress(FileNotFoundError):
             self._tried(name, lambda: self._fs.rm_file(self.where(name)))
 
-    def at(self, name: str) -> str:
-        """Return an object's address."""
-        return f"{self.url}/{name}"
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        """Give a temporary folder."""
+        with tempfile.TemporaryDirectory(prefix="dove-") as folder:
+            yield Path(folder)
 
     @property
     def name(self) -> str:

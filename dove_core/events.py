@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Skipped:
 class Saved:
     """A finished file or folder lies at `path`; a string is the address of one in a bucket."""
 
-    path: Path | str
+    path: str
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import shutil
 import socket
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, get_origin, get_type_hints
@@ -245,6 +245,19 @@ def sha256_of_stream(stream: BinaryIO) -> str:
     while data := stream.read(4 * 2**20):
         digest.update(data)
     return digest.hexdigest()
+
+
+def fingerprint_of_files(folder: Path, names: Sequence[str]) -> str:
+    """Return 16 hexadecimal digits that change when one of some files does.
+
+    Raises:
+        OSError: one is missing.
+    """
+    digest = hashlib.sha256()
+    for name in names:
+        with (folder / name).open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def link_or_copy(source: Path, target: Path) -> None:

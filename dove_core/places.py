@@ -1,20 +1,19 @@
 """Where finished files lie: in a folder of this machine, or in a bucket behind an address such as `s3://bucket/folder`.
 
 In both a file is whole or absent. A folder gets it by a rename; a bucket shows an object when its upload has ended.
-What is behind addresses is in `buckets.py`, which nobody imports who has none.
+`addresses.py` turns a path or an address into a place; everything behind the library's public functions has places.
 """
 
 from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from dove_core.config import CacheConfig
-from dove_core.errors import UsageError
 from dove_core.files import atomic_file, is_left_over, make_folder, space_checked
 
 
@@ -48,8 +47,35 @@ class Place(ABC):
     """A folder that files are written into and read from by their names."""
 
     url: str
+    """The path or address, as it was given."""
+
     cache = CacheConfig()
     """Where copies of what is not on this machine are kept."""
+
+    is_remote = True
+    """Whether its files have to come here to be read."""
+
+    @property
+    @abstractmethod
+    def absolute(self) -> Place:
+        """The same place, under a path or address that is valid in any working folder."""
+
+    @property
+    @abstractmethod
+    def resolved(self) -> Place:
+        """The same place, with links followed."""
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """Tell whether there is a folder, or any object, at this place."""
+
+    @abstractmethod
+    def hold_matching(self, wanted: Callable[[str], bool]) -> Copies:
+        """Return the files below this place whose names fit, as `hold` does; none is not an error."""
+
+    @abstractmethod
+    def filling(self) -> AbstractContextManager[Path]:
+        """Return a context that gives a folder of this machine; files written into it are in the place at its end."""
 
     @abstractmethod
     def __truediv__(self, name: str) -> Place:
@@ -101,13 +127,16 @@ class Place(ABC):
         with self.open(name) as stream:
             return stream.read()
 
-    @abstractmethod
-    def at(self, name: str) -> Path | str:
-        """Return a file's path, or its address in a store."""
-
     def where(self, name: str) -> str:
         """Return a file's path or address as text."""
-        return str(self.at(name))
+        return str(self / name)
+
+    @abstractmethod
+    def scratch(self, name: str) -> AbstractContextManager[Path]:
+        """Return a context that gives a folder of this machine for work in progress.
+
+        Beside other files of this machine it is the folder `name` among them, and stays; for a bucket it is temporary.
+        """
 
     def __str__(self) -> str:
         return self.url
@@ -165,11 +194,37 @@ class Place(ABC):
 class Folder(Place):
     """A folder of this machine."""
 
+    is_remote = False
+
     def __init__(self, path: Path) -> None:
         self.path, self.url = path, str(path)
 
     def __truediv__(self, name: str) -> Folder:
         return Folder(self.path / name)
+
+    @property
+    def absolute(self) -> Folder:
+        """The folder under its absolute path; links stay."""
+        return Folder(self.path.absolute())
+
+    @property
+    def resolved(self) -> Folder:
+        """The folder that a link leads to."""
+        return Folder(self.path.resolve())
+
+    def exists(self) -> bool:
+        """Tell whether it is a folder."""
+        return self.path.is_dir()
+
+    def hold_matching(self, wanted: Callable[[str], bool]) -> Copies:
+        """Return the files where they are."""
+        return Copies(self.path)
+
+    @contextmanager
+    def filling(self) -> Iterator[Path]:
+        """Give the folder itself."""
+        self.make()
+        yield self.path
 
     def sweep(self) -> None:
         """Remove what killed processes have half written."""
@@ -210,9 +265,10 @@ class Folder(Place):
         """Remove a file, if it is there."""
         (self.path / name).unlink(missing_ok=True)
 
-    def at(self, name: str) -> Path:
-        """Return a file's path."""
-        return self.path / name
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        """Give the folder of that name, which need not exist."""
+        yield self.path / name
 
     @property
     def name(self) -> str:
@@ -241,42 +297,3 @@ class Folder(Place):
     def seekable(self, name: str) -> BinaryIO:
         """Open a file."""
         return self.open(name)
-
-
-Location = Path | Place
-"""A folder of this machine, or a place in a bucket."""
-
-
-def place_of(address: Location | str, cache: CacheConfig = CacheConfig()) -> Place:  # noqa: B008  # frozen
-    """Return the place behind a path, a `file://` address, or the address of a store such as `s3://bucket/folder`.
-
-    Args:
-        address: of the place; one that is a place already is returned as it is.
-        cache: where copies of what lies in a store are kept.
-
-    Raises:
-        UsageError: a `file://` address names another machine.
-    """
-    if isinstance(address, Place):
-        return address
-    if isinstance(address, Path) or "://" not in address:
-        return Folder(Path(address))
-    kind, _, rest = address.partition("://")
-    if kind.lower() != "file":
-        from dove_core.buckets import Bucket  # noqa: PLC0415  # paths do without
-
-        return Bucket(f"{kind.lower()}://{rest}", cache)
-    if not rest.startswith("/"):
-        raise UsageError(f"{address} is not the address of a folder here", hint="file:///folder has three slashes")
-    return Folder(Path(rest))
-
-
-def located(address: Location | str, cache: CacheConfig = CacheConfig()) -> Location:  # noqa: B008  # frozen
-    """Return a path for what is a folder or file of this machine, and a place for all else; as `place_of`."""
-    place = place_of(address, cache)
-    return place.path if isinstance(place, Folder) else place
-
-
-def absolute(location: Location) -> str:
-    """Return a path or address that means the same in any working folder."""
-    return str(location.absolute()) if isinstance(location, Path) else str(location)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from dove_core.addresses import place_of
 from dove_core.config import ExecutorConfig, ShardConfig
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.errors import UsageError
 from dove_core.executors import executing
 from dove_core.on_ray import _local_cluster
-from dove_core.places import place_of
 from tests.made import make_karpathy
 from tests.ray_cluster import ENVIRONMENT, MARK, ROOT, contents, die, gone, gpu_of, living, started, token_known
 from tests.s3_server import BUCKET, s3_environment, s3_serving

@@ -34,9 +34,9 @@ from dove_core.config import (
 from dove_core.data.fetching.fetch import fetch
 from dove_core.data.manifest import read_manifest
 from dove_core.data.sharding.shards import shard_captions
-from dove_core.encoding.checkpoint import load_checkpoint
 from dove_core.encoding.compute import decodes_on_gpu, mixed_dtype, worker_count
 from dove_core.encoding.embedder import Embedder
+from dove_core.encoding.load import load_encoder
 from dove_core.errors import DataError, DownloadError, UsageError
 from dove_core.evaluation.encode import encode_split
 from dove_core.evaluation.evaluate import evaluate
@@ -233,7 +233,7 @@ def pid(records: Any, epoch: int) -> int:
 def test_every_compute_setting_changes_something(trained, shapes, monkeypatch):
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="--device cuda"):
-            Embedder(load_checkpoint(trained / "best"), ComputeConfig(device="cuda"))
+            Embedder(load_encoder(trained / "best"), ComputeConfig(device="cuda"))
     assert not decodes_on_gpu(torch.device("cpu"), "auto")
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     for cores, local, expected in ((2, 1, (2, 1)), (64, 4, (2, 15)), (64, 1, (2, 16)), (1, 4, (1, 1))):
@@ -249,17 +249,17 @@ def test_every_compute_setting_changes_something(trained, shapes, monkeypatch):
     assert mixed_dtype(torch.device("cpu"), False) is None
     found = []
     for amp in (True, False):
-        embedder = Embedder(load_checkpoint(trained / "best"), ComputeConfig(device="cpu", amp=amp, workers=0))
-        found.append(embedder.embed_captions(["a red circle on grey ground"]).pooled.dtype)
+        embedder = Embedder(load_encoder(trained / "best"), ComputeConfig(device="cpu", amp=amp, workers=0))
+        found.append(embedder.describe_texts(["a red circle on grey ground"], exact=True).pooled.dtype)
     assert found == [torch.bfloat16, torch.float32]
     # workers: tests/data/test_loader.py sees who reads
 
 
 def test_every_evaluation_setting_changes_something(trained, shapes):
-    embedder = Embedder(load_checkpoint(trained / "best"), ALONE)
+    embedder = Embedder(load_encoder(trained / "best"), ALONE)
     from dove_core.data.reader import Shards
 
-    split = encode_split(embedder, Shards(shapes / "train"), batch_size=16)
+    split = encode_split(embedder, Shards(shapes / "train"), batch_size=16, exact=True)
     base = score_rows(embedder, split, EvalConfig(), RankConfig())
     assert score_rows(embedder, split, EvalConfig(rerank=2), RankConfig())["reranked"] != base["reranked"]
     assert "reranked" not in score_rows(embedder, split, EvalConfig(rerank=0), RankConfig())
@@ -271,7 +271,7 @@ def test_every_evaluation_setting_changes_something(trained, shapes):
     unique = score_rows(embedder, split, EvalConfig(protocol="unique-text"), RankConfig())["global"]
     assert unique.mean_recall > base["global"].mean_recall  # equal captions of others are hits
     assert list(unique.text_to_image) == [1, 5, 10, 100]
-    prefixed = encode_split(embedder, Shards(shapes / "train"), batch_size=16, prefix="a red image of ")
+    prefixed = encode_split(embedder, Shards(shapes / "train"), batch_size=16, exact=True, prefix="a red image of ")
     assert not torch.allclose(prefixed.captions.embedding, split.captions.embedding)
     steps = []
     for size in (64, 6):

@@ -14,10 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from dove_core.errors import UsageError
 from dove_core.files import atomic_file
 from dove_core.index.images import not_there
-from dove_core.model.tokenizer import split_words
 from dove_core.search.query import Hit, Searcher
 
 _SIDE, _GAP, _LINE, _FONT = 200, 12, 18, 13
@@ -49,20 +47,14 @@ def explain(searcher: Searcher, text: str, hits: Sequence[Hit]) -> list[Explanat
         UsageError: the query has no words.
         SearchIndexError: an image is not there any more.
     """
-    plain, config = searcher.index.words, searcher.index.words.config
-    words = split_words(text)[: config.max_tokens]
-    if not words:
-        raise UsageError("--explain shows where words lie, and the query has none", hint="ask with words")
-    caption, grid = plain.embed(text), config.region_grid
+    if not hits:
+        return []
     data = [searcher.index.image(hit.row) for hit in hits]
-    regions = searcher.embedder.embed_regions([(one, hit.row.key) for one, hit in zip(data, hits, strict=True)])
-    found = []
-    for hit, one, attention in zip(hits, data, plain.attend(caption, regions), strict=True):
-        by_word = attention.mean(axis=0)[:, : grid * grid].reshape(-1, grid, grid)
-        pooled = np.einsum("ht,htr->r", caption.weight, attention) / config.heads
-        whole = pooled[: grid * grid].reshape(grid, grid)
-        found.append(Explanation(hit, _square(one, hit), words, caption.weight.mean(axis=0), by_word, whole))
-    return found
+    found = searcher.attention(text, [(one, hit.row.key) for one, hit in zip(data, hits, strict=True)])
+    return [
+        Explanation(hit, _square(one, hit), found.words, found.weights, by_word, whole)
+        for hit, one, by_word, whole in zip(hits, data, found.by_word, found.whole, strict=True)
+    ]
 
 
 def write_explanations(path: Path, title: str, found: Sequence[Explanation]) -> None:

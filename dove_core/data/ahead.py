@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from dove_core.buckets import Bucket
 from dove_core.cache import Cache
 from dove_core.data.plan import Plan
 from dove_core.data.reader import Shards
 from dove_core.errors import DoveError, UsageError
+from dove_core.places import Place
 
 _THREADS = 4
 _MOST = 16
@@ -76,7 +76,7 @@ def reading_ahead(samples: object, plan: Plan) -> Iterator[Callable[[], None]]:
     Raises:
         UsageError: the cache cannot hold the shards that are read at once.
     """
-    if not isinstance(samples, Shards) or not isinstance(samples.folder, Bucket):
+    if not isinstance(samples, Shards) or not samples.in_bucket:
         yield lambda: None
         return
     count = _room(samples, samples.folder, plan.window)
@@ -87,7 +87,7 @@ def reading_ahead(samples: object, plan: Plan) -> Iterator[Callable[[], None]]:
         ahead.close()
 
 
-def _room(samples: Shards, bucket: Bucket, window: int) -> int:
+def _room(samples: Shards, bucket: Place, window: int) -> int:
     """Return how many shards may be here, at most, that no batch so far has needed."""
     largest, bound = max(1, samples.largest()), Cache(bucket.cache).bound
     needed = min(len(samples.names), window + 1)

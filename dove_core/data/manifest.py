@@ -6,12 +6,12 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from dove_core.addresses import Address, place_of
 from dove_core.errors import DataError
 from dove_core.files import json_bytes, parse_record, record_values
-from dove_core.places import Folder, Place
+from dove_core.places import Place
 
 OK = "ok"
 MISSING_IMAGE = "missing picture"
@@ -107,13 +107,13 @@ class ShardManifest:
                 stream.write(json_bytes(values))
 
 
-def read_manifest(folder: Path | Place) -> ShardManifest:
+def read_manifest(address: Address) -> ShardManifest:
     """Read the manifest of a split's folder.
 
     Raises:
         DataError: it is missing, damaged, of another format, has an unknown or missing key, or its sums do not agree.
     """
-    place = folder if isinstance(folder, Place) else Folder(folder)
+    place = place_of(address)
     path = place.where(MANIFEST)
     try:
         values = json.loads(place.read(MANIFEST))

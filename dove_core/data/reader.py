@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from dove_core.addresses import Address, place_of
 from dove_core.data.manifest import MANIFEST, OK, ShardManifest, read_manifest
 from dove_core.data.sample import Sample
 from dove_core.errors import DataError
-from dove_core.places import Copies, Folder, Location, Place, place_of
+from dove_core.places import Copies, Place
 
 _BLOCK = 512
 _JSON_GUESS = 4096
@@ -47,18 +48,18 @@ class Record:
 class Shards:
     """The samples of one split, in shard order, read by number from 0."""
 
-    def __init__(self, folder: Location) -> None:
-        """Open a folder, or a place in a bucket, that `dove shard` wrote.
+    def __init__(self, address: Address) -> None:
+        """Open the folder of a split that `dove shard` wrote, here or in a bucket.
 
         Raises:
             DataError: there is no manifest, or sidecars do not fit it.
             UsageError, DownloadError: the bucket cannot be reached, or refuses.
         """
-        self.folder, self._place = folder, place_of(folder)
-        if not self._place.has(MANIFEST) and (splits := _splits_in(self._place)):
+        self.folder = folder = place_of(address)
+        if not folder.has(MANIFEST) and (splits := _splits_in(folder)):
             message = f"{folder} is a release's folder, and one split is needed"
             raise DataError(message, hint=f"give one of {', '.join(str(folder / name) for name in splits)}")
-        self.manifest: ShardManifest = read_manifest(self._place)
+        self.manifest: ShardManifest = read_manifest(folder)
         self._beside: Copies | None = None
         self.names = [shard.name for shard in self.manifest.shards]
         self.counts = [shard.samples for shard in self.manifest.shards]
@@ -155,7 +156,7 @@ class Shards:
     @property
     def in_bucket(self) -> bool:
         """Tell whether tars are brought here from elsewhere when they are read."""
-        return not isinstance(self._place, Folder)
+        return self.folder.is_remote
 
     def bring(self, shard: int) -> None:
         """Bring a shard here, if it lies in a bucket, so that reading will not wait for it.
@@ -179,22 +180,22 @@ class Shards:
         own = PurePath(name).with_suffix(".parquet").name
         try:
             if self._beside is None:
-                self._beside = self._place.hold([PurePath(one).with_suffix(".parquet").name for one in self.names])
+                self._beside = self.folder.hold([PurePath(one).with_suffix(".parquet").name for one in self.names])
             return pq.read_table(self._beside.folder / own, columns=columns, filters=[("status", "=", OK)])
         except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{self._place.where(own)} cannot be read: {error}", hint=_HINT) from error
+            raise DataError(f"{self.folder.where(own)} cannot be read: {error}", hint=_HINT) from error
 
     def _open(self, name: str) -> int:
         try:
-            with self._place.here(name) as path:
+            with self.folder.here(name) as path:
                 return os.open(path, os.O_RDONLY)
         except OSError as error:
-            raise DataError(f"{self._place.where(name)} cannot be opened: {error}", hint=_HINT) from error
+            raise DataError(f"{self.folder.where(name)} cannot be opened: {error}", hint=_HINT) from error
 
     def _places(self, name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
         table = self._sidecar(name, ["offset", "size"])
         if len(table) != count:
-            message = f"{self._place.where(name)} has {len(table)} samples in its sidecar and {count} in the manifest"
+            message = f"{self.folder.where(name)} has {len(table)} samples in its sidecar and {count} in the manifest"
             raise DataError(message, hint=_HINT)
         return table["offset"].to_numpy(), table["size"].to_numpy()
 
@@ -207,24 +208,23 @@ class Shards:
         try:
             return os.pread(self._files[shard], length, offset)
         except OSError as error:
-            raise DataError(f"{self._place.where(self.names[shard])} cannot be read: {error}", hint=_HINT) from error
+            raise DataError(f"{self.folder.where(self.names[shard])} cannot be read: {error}", hint=_HINT) from error
 
     def _damaged(self, shard: int, number: int) -> DataError:
-        where = f"{self._place.where(self.names[shard])} at byte {int(self._offset[number])}"
+        where = f"{self.folder.where(self.names[shard])} at byte {int(self._offset[number])}"
         return DataError(f"{where} does not hold the sample its sidecar promises", hint=_HINT)
 
 
-def split_folders(release: Location) -> list[Location]:
+def split_folders(release: Place) -> list[Place]:
     """Return `release` if it is a split's folder, or the splits in it if it is a release's.
 
     Raises:
         DataError: there are no shards.
         UsageError, DownloadError: the bucket cannot be reached, or refuses.
     """
-    place = place_of(release)
-    if place.has(MANIFEST):
+    if release.has(MANIFEST):
         return [release]
-    found = _splits_in(place)
+    found = _splits_in(release)
     if not found:
         raise DataError(
             f"{release} holds no shards", hint="`dove shard` makes them; give a folder with a manifest.json"

@@ -1,7 +1,7 @@
-"""The text side of a checkpoint, and ROAM over stored regions, in numpy alone.
+"""The text side of DOVE, and ROAM over stored regions, in numpy.
 
-A query asked once should not wait for torch to be imported: that takes longer than all the rest. The arithmetic is that
-of `textual.py` and `attention.py`; a test holds both to the same numbers.
+Importing torch takes longer than answering a query, so a query does without it. The arithmetic is that of `textual.py`
+and `attention.py`; a test compares both.
 
 Letters: T words, R regions, K images, D embedding width, h heads, d = D / h.
 """
@@ -17,22 +17,28 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from dove_core.config import ModelConfig
-from dove_core.errors import CheckpointError
-from dove_core.files import read_json, read_record
-from dove_core.model.tokenizer import Tokenizer
+from dove_core.encoding.text_side import WordAttention
+from dove_core.errors import CheckpointError, UsageError
+from dove_core.files import parse_record, read_json, record_values
+from dove_core.model.tokenizer import Tokenizer, split_words
 
 FORMAT = 1
+FAMILY = "dove"
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "model.json", "vocabulary.json"
-_PARTS = ("text.", "guidance.")
-_HINT = "run `dove embed` again to write it anew"
+FILES = (WEIGHTS, CONFIG, VOCABULARY)
+"""A checkpoint, and the text side of one; the fingerprint covers the files in this order."""
+
+TEXT_WEIGHTS = ("text.", "guidance.")
+"""Beginnings of the names of the weights that a text side has."""
+
+_HINT = "copy or train the checkpoint again; for an index, run `dove embed` again"
 _ERF = np.vectorize(math.erf, otypes=[np.float64])
 
 
 @dataclass(frozen=True)
-class PlainCaption:
+class CaptionParts:
     """What a caption brings: `embedding (D,)` of length 1, `pooled (D,)`, IGA's `query (h, T, d)`, `weight (h, T)`."""
 
     embedding: np.ndarray
@@ -41,28 +47,64 @@ class PlainCaption:
     weight: np.ndarray
 
 
-class PlainText:
-    """A checkpoint's words without torch."""
+def config_values(config: ModelConfig) -> dict[str, object]:
+    """Return what `model.json` holds."""
+    values = record_values(config, FORMAT)
+    return {"format": values.pop("format"), "family": FAMILY, **values}
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read `model.json`.
+
+    Raises:
+        CheckpointError: it is missing, damaged, of another format, or has a setting out of bounds.
+    """
+    values = read_json(folder / CONFIG, CheckpointError, hint=_HINT)
+    if isinstance(values, dict):
+        values.pop("family", None)
+    try:
+        return parse_record(values, str(folder / CONFIG), ModelConfig, FORMAT, CheckpointError, hint=_HINT)
+    except UsageError as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error.message}", hint=_HINT) from error
+
+
+def read_words(folder: Path) -> list[str]:
+    """Read `vocabulary.json`.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of another format.
+    """
+    path = folder / VOCABULARY
+    content = read_json(path, CheckpointError, hint=_HINT)
+    words = content.get("words") if isinstance(content, dict) and content.get("format") == FORMAT else None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise CheckpointError(f"{path} is not a vocabulary of format {FORMAT}", hint=_HINT)
+    return words
+
+
+class DoveText:
+    """A `TextSide` with a `TextReranker`: DOVE's words without torch."""
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer, weights: Mapping[str, np.ndarray]) -> None:
         self.config, self.tokenizer, self._weights = config, tokenizer, weights
 
     @classmethod
-    def open(cls, folder: Path) -> PlainText:
-        """Read the text side from a checkpoint's folder, or from what `copy_text_side` wrote.
+    def open(cls, folder: Path) -> DoveText:
+        """Read the text side from a checkpoint's folder, or from what `DoveEncoder.save_text_side` wrote.
 
         Raises:
             CheckpointError: a file is missing or damaged.
         """
-        config = read_record(folder / CONFIG, ModelConfig, FORMAT, CheckpointError, hint=_HINT)
-        content = read_json(folder / VOCABULARY, CheckpointError, hint=_HINT)
-        try:
-            return cls(config, Tokenizer(content["words"], config.max_tokens), _read(folder / WEIGHTS))
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{folder / VOCABULARY} is not a vocabulary: {error}", hint=_HINT) from error
+        config = read_config(folder)
+        return cls(config, Tokenizer(read_words(folder), config.max_tokens), _read(folder / WEIGHTS))
+
+    @property
+    def reranker(self) -> DoveText:
+        """ROAM over stored regions."""
+        return self
 
     def digest(self) -> str:
-        """Return 16 hexadecimal digits that are the same for a checkpoint and for the copy of its text side."""
+        """Return 16 hexadecimal digits that are equal for a checkpoint and for the copy of its text side."""
         digest = hashlib.sha256(json.dumps([asdict(self.config), list(self.tokenizer.words)]).encode())
         for name in sorted(self._weights):
             values = np.ascontiguousarray(self._weights[name])
@@ -70,8 +112,25 @@ class PlainText:
             digest.update(values.tobytes())
         return digest.hexdigest()[:16]
 
-    def embed(self, text: str) -> PlainCaption:
-        """Encode one caption.
+    def unknown_words(self, text: str) -> list[str]:
+        """Return the words that the vocabulary lacks, in order, each once."""
+        return self.tokenizer.unknown_words(text)
+
+    def encode(self, text: str) -> np.ndarray:
+        """Return the embedding `(D,)` of a text.
+
+        Raises:
+            UsageError: the text has no words, or none that the model knows.
+            CheckpointError: the file of weights lacks one.
+        """
+        words = dict.fromkeys(split_words(text))
+        if len(self.unknown_words(text)) == len(words):
+            message = f"the model knows no word of {text!r}" if words else "the query has no words"
+            raise UsageError(message, hint=f"it has learned words such as: {', '.join(self.tokenizer.words[:20])}")
+        return self.describe(text).embedding
+
+    def describe(self, text: str) -> CaptionParts:
+        """Encode one caption, known words or not.
 
         Raises:
             CheckpointError: the file of weights lacks one.
@@ -85,22 +144,36 @@ class PlainText:
             weight = _softmax(self._linear("guidance.word_weight", words).T)
         except KeyError as error:
             raise CheckpointError(f"the weights of the text side lack {error}", hint=_HINT) from error
-        return PlainCaption(pooled / np.linalg.norm(pooled), pooled, query, weight)
+        return CaptionParts(pooled / np.linalg.norm(pooled), pooled, query, weight)
 
-    def attend(self, caption: PlainCaption, regions: np.ndarray) -> np.ndarray:
-        """Return how each word attends to the regions `V_R (K, R, D)` of images: `(K, h, T, R)`, sums of one."""
+    def attention(self, text: str, regions: np.ndarray) -> WordAttention:
+        """Return how each word attends to the regions `V_R (K, R, D)` of images, the mean over heads.
+
+        A region in the middle of the image, if the model has one, is left out of the maps.
+
+        Raises:
+            UsageError: the text has no words.
+        """
+        words = split_words(text)[: self.config.max_tokens]
+        if not words:
+            raise UsageError("the query has no words", hint="ask with words")
+        caption, grid = self.describe(text), self.config.region_grid
         key, _ = self._keys_and_values(regions)
-        return _softmax(np.einsum("htd,krhd->khtr", caption.query, key, optimize=True))
+        attention = _softmax(np.einsum("htd,krhd->khtr", caption.query, key, optimize=True))
+        by_word = attention.mean(axis=1)[:, :, : grid * grid].reshape(len(regions), -1, grid, grid)
+        pooled = np.einsum("ht,khtr->kr", caption.weight, attention) / self.config.heads
+        whole = pooled[:, : grid * grid].reshape(-1, grid, grid)
+        return WordAttention(words, caption.weight.mean(axis=0), by_word, whole)
 
-    def score(self, caption: PlainCaption, regions: np.ndarray, fused: np.ndarray) -> np.ndarray:
-        """Return ROAM's scores `(K,)` of a caption with images.
+    def score(self, text: str, regions: np.ndarray, fused: np.ndarray) -> np.ndarray:
+        """Return ROAM's scores `(K,)` of a text with images.
 
         Args:
-            caption: from `embed`.
+            text: a caption.
             regions: `V_R (K, R, D)`.
             fused: `v_MR (K, D)`, of length 1.
         """
-        key, value = self._keys_and_values(regions)
+        caption, (key, value) = self.describe(text), self._keys_and_values(regions)
         attention = _softmax(np.einsum("htd,krhd->khtr", caption.query, key, optimize=True))
         over_regions = np.einsum("ht,khtr->khr", caption.weight, attention)
         mixed = np.einsum("khr,krhd->khd", over_regions, value).reshape(len(regions), -1)
@@ -162,22 +235,10 @@ class PlainText:
         return result
 
 
-def copy_text_side(checkpoint: Path, folder: Path) -> None:
-    """Copy what `PlainText.open` reads from a checkpoint into an existing folder.
-
-    Raises:
-        CheckpointError: the checkpoint's weights cannot be read.
-    """
-    save_file(_read(checkpoint / WEIGHTS), folder / WEIGHTS)
-    for name in (CONFIG, VOCABULARY):
-        content = read_json(checkpoint / name, CheckpointError, hint=_HINT)
-        (folder / name).write_text(json.dumps(content, ensure_ascii=False), "utf-8")
-
-
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         with safe_open(path, framework="numpy") as weights:
-            return {name: weights.get_tensor(name) for name in weights.keys() if name.startswith(_PARTS)}  # noqa: SIM118
+            return {name: weights.get_tensor(name) for name in weights.keys() if name.startswith(TEXT_WEIGHTS)}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}", hint=_HINT) from error
 

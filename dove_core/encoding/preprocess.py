@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -103,6 +104,21 @@ def fit(data: bytes, name: str, size: int) -> Tensor:
     side = min(height, width)
     middle = View((height - side) / 2 / height, (width - side) / 2 / width, side / height, side / width)
     return look(decode(data, name, least=least_pixels(middle, size)), middle, size)
+
+
+@dataclass(frozen=True)
+class CenterSquare:
+    """DOVE's `Preprocess`: the middle square at `size` pixels, with ImageNet's mean and standard deviation."""
+
+    size: int
+
+    def fit(self, data: bytes, name: str) -> Tensor:
+        """Decode an image and resize it to `(3, size, size)` uint8."""
+        return fit(data, name, self.size)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Return `(B, 3, size, size)` float32 around zero."""
+        return normalise(pixels)
 
 
 def draw_view(height: int, width: int, random: np.random.Generator, *, crop_scale: float, turn: bool) -> View:

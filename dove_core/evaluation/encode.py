@@ -15,15 +15,15 @@ import torch
 
 from dove_core.config import ComputeConfig, EvalConfig
 from dove_core.data.reader import Shards
-from dove_core.encoding.checkpoint import load_checkpoint
 from dove_core.encoding.compute import hold_tasks, hold_to_gpus, in_task
-from dove_core.encoding.embedder import Embedder, concatenated
+from dove_core.encoding.embedder import Embedder
+from dove_core.encoding.encoder import Embeddings, Features, join, on_device
+from dove_core.encoding.load import load_encoder
 from dove_core.errors import DataError
 from dove_core.evaluation.rows import EncodedSplit
 from dove_core.events import Advanced, Report, Started, silent
 from dove_core.executors import Executor
-from dove_core.model.dove import ImageFeatures
-from dove_core.places import Location
+from dove_core.places import Place
 from dove_core.processes import Resources
 
 _ROWS = 64
@@ -37,20 +37,21 @@ def encode_split(
     batch_size: int,
     prefix: str = "",
     field: str = "",
-    lean: bool = False,
+    exact: bool = False,
     report: Report = silent,
 ) -> EncodedSplit:
     """Encode a split's images and distinct captions, each with `prefix` before it, once each.
 
-    Captions are of `field`, or of the one that the model reads. With `lean` only what the global score needs is kept.
+    Captions are of `field`, or of the one that the model reads. With `exact` features are what exact scores of pairs
+    need, else embeddings alone.
 
     Raises:
         DataError: no sample has a caption in the model's field.
     """
     texts, distinct, owners = _texts(embedder, shards, field)
     report(Started("encoding", len(shards), "images"))
-    images = _encode_images(embedder, shards, batch_size, 0, len(shards), lean, report)
-    captions = embedder.embed_captions([prefix + text for text in texts], lean=lean)
+    images = _encode_images(embedder, shards, batch_size, 0, len(shards), exact, report)
+    captions = embedder.describe_texts([prefix + text for text in texts], exact=exact)
     return EncodedSplit(images, captions, distinct, owners, texts)
 
 
@@ -58,24 +59,26 @@ def encode_split(
 class _Job:
     """What every share has in common."""
 
-    checkpoint: Location
-    shards: Location
+    checkpoint: Place
+    shards: Place
     evaluation: EvalConfig
     compute: ComputeConfig
     resources: Resources
+    exact: bool
 
 
 def encode_in_tasks(
-    checkpoint: Location,
+    checkpoint: Place,
     embedder: Embedder,
     shards: Shards,
     evaluation: EvalConfig,
     compute: ComputeConfig,
     executor: Executor,
     *,
+    exact: bool,
     report: Report = silent,
 ) -> tuple[EncodedSplit, np.ndarray | None]:
-    """Do the same in `evaluation.gpus` tasks, a GPU each; return ROAM's scores of all pairs too if they are wanted.
+    """Do the same in `evaluation.gpus` tasks, a GPU each; return the exact scores of all pairs too if they are wanted.
 
     Raises:
         DataError: no sample has a caption in the model's field, or a process died.
@@ -89,8 +92,8 @@ def encode_in_tasks(
     resources = executor.resources(compute.device, count)
     texts, distinct, owners = _texts(embedder, shards, evaluation.caption_field)
     report(Started("encoding and scoring" if evaluation.pairwise else "encoding", len(shards), "images"))
-    job = _Job(checkpoint, shards.folder, evaluation, compute, resources)
-    parts: dict[int, tuple[list[np.ndarray], np.ndarray | None]] = {}
+    job = _Job(checkpoint, shards.folder, evaluation, compute, resources, exact)
+    parts: dict[int, tuple[Features, np.ndarray | None]] = {}
     lost = "out of memory? Try fewer --gpus, or a smaller --batch-size"
     for (number, start, stop), part in executor.each(
         partial(_do_share, job),
@@ -102,14 +105,9 @@ def encode_in_tasks(
         parts[number] = part
         report(Advanced("encoding and scoring" if evaluation.pairwise else "encoding", stop - start))
     ordered = [parts[number] for number in sorted(parts)]
-    images = ImageFeatures(
-        *(
-            torch.from_numpy(np.concatenate(column)).to(embedder.device)
-            for column in zip(*(f for f, _ in ordered), strict=True)
-        )
-    )
+    images = on_device(join([features for features, _ in ordered]), embedder.device)
     pairs = [scores for _, scores in ordered if scores is not None]
-    captions = embedder.embed_captions([evaluation.prefix + text for text in texts])
+    captions = embedder.describe_texts([evaluation.prefix + text for text in texts], exact=exact)
     return EncodedSplit(images, captions, distinct, owners, texts), np.concatenate(pairs) if pairs else None
 
 
@@ -121,35 +119,34 @@ def shares_of(images: int, batch_size: int, count: int) -> list[tuple[int, int, 
     return [(k, a, b) for k, (a, b) in enumerate(pairwise(cuts)) if b > a]
 
 
-def _do_share(job: _Job, share: tuple[int, int, int]) -> tuple[list[np.ndarray], np.ndarray | None]:
+def _do_share(job: _Job, share: tuple[int, int, int]) -> tuple[Features, np.ndarray | None]:
     """Encode the images of one share, and score them with all captions if pairs are wanted."""
     number, start, stop = share
     compute = in_task(job.compute, job.resources, number)
-    embedder, shards = Embedder(load_checkpoint(job.checkpoint), compute), Shards(job.shards)
-    images = _encode_images(embedder, shards, job.evaluation.batch_size, start, stop, False, silent)
+    embedder, shards = Embedder(load_encoder(job.checkpoint), compute), Shards(job.shards)
+    images = _encode_images(embedder, shards, job.evaluation.batch_size, start, stop, job.exact, silent)
     scores = None
-    if job.evaluation.pairwise:
+    if job.exact and job.evaluation.pairwise:
         texts, _, _ = _texts(embedder, shards, job.evaluation.caption_field)
-        captions = embedder.embed_captions([job.evaluation.prefix + text for text in texts])
+        captions = embedder.describe_texts([job.evaluation.prefix + text for text in texts], exact=True)
         scores = embedder.score_pairs(images, captions).numpy()
-    if job.evaluation.pairwise or not job.evaluation.rerank:
-        images = images.lean()
-    return [part.float().cpu().numpy() for part in images], scores
+        images = Embeddings(images.embedding)  # what else there is has done its work
+    return on_device(images, torch.device("cpu")), scores
 
 
 def _encode_images(
-    embedder: Embedder, shards: Shards, batch_size: int, start: int, stop: int, lean: bool, report: Report
-) -> ImageFeatures:
+    embedder: Embedder, shards: Shards, batch_size: int, start: int, stop: int, exact: bool, report: Report
+) -> Features:
     parts = []
-    for records, features in embedder.embed_shards(shards, batch_size=batch_size, start=start, stop=stop):
-        parts.append(features.lean() if lean else features)
+    for records, features in embedder.embed_shards(shards, batch_size=batch_size, exact=exact, start=start, stop=stop):
+        parts.append(features)
         report(Advanced("encoding", len(records)))
-    return concatenated(parts)
+    return join(parts)
 
 
 def _texts(embedder: Embedder, shards: Shards, field: str) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Return the distinct captions, for each caption its number among them, and for each the number of its image."""
-    field = shards.choose_field(field or embedder.checkpoint.config.caption_field)
+    field = shards.choose_field(field or embedder.encoder.caption_field)
     of_each: Sequence[list[str]] = list(shards.captions(field))
     texts = [text for own in of_each for text in own]
     if not texts:

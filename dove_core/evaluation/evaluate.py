@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from dove_core.addresses import Address, place_of
 from dove_core.config import ComputeConfig, EvalConfig, ExecutorConfig, RankConfig
 from dove_core.data.reader import Shards
-from dove_core.encoding.checkpoint import load_checkpoint
 from dove_core.encoding.embedder import Embedder
+from dove_core.encoding.load import load_encoder
 from dove_core.evaluation.encode import encode_in_tasks, encode_split
 from dove_core.evaluation.provenance import provenance_of
 from dove_core.evaluation.retrieval import RetrievalScores
 from dove_core.evaluation.rows import EncodedSplit, RankedRow, rank_rows, scores_of
 from dove_core.events import Report, silent
 from dove_core.executors import LOCAL, executing
-from dove_core.places import Location
+from dove_core.places import Place
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,11 @@ class Evaluation:
 
 
 def evaluate(
-    checkpoint: Location,
-    shards: Location,
-    evaluation: EvalConfig,
-    rank: RankConfig,
-    compute: ComputeConfig,
+    checkpoint: Address,
+    shards: Address,
+    evaluation: EvalConfig = EvalConfig(),  # noqa: B008  # frozen
+    ranking: RankConfig = RankConfig(),  # noqa: B008
+    compute: ComputeConfig = ComputeConfig(),  # noqa: B008
     *,
     execution: ExecutorConfig = LOCAL,
     command: str = "",
@@ -79,22 +80,23 @@ def evaluate(
         DataError: the shards are missing or damaged, or hold no captions of the model's field.
     """
     here = compute if execution.executor == "local" or compute.device == "cpu" else replace(compute, device="auto")
-    embedder, split = Embedder(load_checkpoint(checkpoint), here), Shards(shards)
-    encoded, exact = _encode(checkpoint, embedder, split, evaluation, compute, execution, report)
-    ranked = rank_rows(embedder, encoded, evaluation, rank, exact=exact, report=report)
+    model, split = place_of(checkpoint), Shards(shards)
+    embedder = Embedder(load_encoder(model), here)
+    encoded, exact = _encode(model, embedder, split, evaluation, compute, execution, report)
+    ranked = rank_rows(embedder, encoded, evaluation, ranking, exact=exact, report=report)
     protocol = encoded.protocol(evaluation.protocol)
     return Evaluation(
         dataset=split.manifest.release,
         split=split.manifest.split,
-        model=embedder.checkpoint.fingerprint,
+        model=embedder.encoder.fingerprint,
         protocol=protocol,
         prefix=evaluation.prefix,
         images=len(encoded.images.embedding),
         captions=len(encoded.owners),
         texts=len(encoded.texts(protocol)[0]),
         rerank=evaluation.rerank,
-        rank_by=rank.rank_by,
-        provenance=provenance_of(checkpoint, split, command),
+        rank_by=ranking.rank_by,
+        provenance=provenance_of(model, split, command),
         rows=scores_of(ranked, encoded, evaluation),
         ranked=ranked,
         encoded=encoded,
@@ -102,7 +104,7 @@ def evaluate(
 
 
 def _encode(
-    checkpoint: Location,
+    checkpoint: Place,
     embedder: Embedder,
     split: Shards,
     evaluation: EvalConfig,
@@ -110,9 +112,11 @@ def _encode(
     execution: ExecutorConfig,
     report: Report,
 ) -> tuple[EncodedSplit, np.ndarray | None]:
+    exact = embedder.encoder.reranker is not None and (evaluation.pairwise or evaluation.rerank > 0)
     with executing(execution) as executor:
         if evaluation.gpus > 1 or executor.is_remote:
-            return encode_in_tasks(checkpoint, embedder, split, evaluation, compute, executor, report=report)
-    lean = not (evaluation.pairwise or evaluation.rerank)
+            return encode_in_tasks(
+                checkpoint, embedder, split, evaluation, compute, executor, exact=exact, report=report
+            )
     size, prefix, field = evaluation.batch_size, evaluation.prefix, evaluation.caption_field
-    return encode_split(embedder, split, batch_size=size, prefix=prefix, field=field, lean=lean, report=report), None
+    return encode_split(embedder, split, batch_size=size, prefix=prefix, field=field, exact=exact, report=report), None

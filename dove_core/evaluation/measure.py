@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dove_core.addresses import Address, place_of
 from dove_core.config import ComputeConfig, EvalConfig, ExecutorConfig, RankConfig, ZeroShotConfig
 from dove_core.data.reader import Shards
 from dove_core.errors import UsageError
@@ -17,17 +18,17 @@ from dove_core.evaluation.suite import find_sets, settings_for
 from dove_core.evaluation.zero_shot import ZeroShot, classify_split
 from dove_core.events import Report, silent
 from dove_core.executors import executing
-from dove_core.places import Location
+from dove_core.places import Place
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """A checkpoint and how to measure it; `command` says what asked for it, for the record.
 
     `force` measures what was measured before; so does `with_section`, which a page needs.
     """
 
-    checkpoint: Location
+    checkpoint: Address
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     zero_shot: ZeroShotConfig = field(default_factory=ZeroShotConfig)
     ranking: RankConfig = field(default_factory=RankConfig)
@@ -39,10 +40,10 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Source:
+class EvaluationInput:
     """What to measure on: shards, or images with or without captions (and which split of them), or a suite."""
 
-    shards: Location | None = None
+    shards: Address | None = None
     images: Path | None = None
     captions: Path | None = None
     split: str = ""
@@ -50,7 +51,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Measured:
+class EvaluationRecord:
     """A result as JSON, whether the run folder had it already, and what a page shows of it, if that was wanted."""
 
     result: dict[str, Any]
@@ -58,23 +59,23 @@ class Measured:
     section: Section | None
 
 
-def measure(request: Request, source: Source, *, report: Report = silent) -> list[Measured]:
-    """Measure on whatever a source is: one result, or one for each set of a suite.
+def measure(request: EvaluationRequest, data: EvaluationInput, *, report: Report = silent) -> list[EvaluationRecord]:
+    """Measure on any input: one result, or one for each set of a suite.
 
     Raises:
-        UsageError: a setting is out of bounds, or the source is nothing at all.
+        UsageError: a setting is out of bounds, or the input is empty.
         DoveError: as the functions below say.
     """
-    if source.suite:
-        return measure_suite(request, source.suite, report=report)
-    if source.images:
-        return [measure_images(request, source.images, source.captions, split=source.split, report=report)]
-    if source.shards:
-        return [measure_shards(request, source.shards, report=report)]
+    if data.suite:
+        return measure_suite(request, data.suite, report=report)
+    if data.images:
+        return [measure_images(request, data.images, data.captions, split=data.split, report=report)]
+    if data.shards:
+        return [measure_shards(request, data.shards, report=report)]
     raise UsageError("there is nothing to measure on", hint="give shards, images or a suite")
 
 
-def measure_shards(request: Request, shards: Location, *, report: Report = silent) -> Measured:
+def measure_shards(request: EvaluationRequest, shards: Address, *, report: Report = silent) -> EvaluationRecord:
     """Measure retrieval on a split, or classification where a field of labels is chosen.
 
     Raises:
@@ -82,24 +83,25 @@ def measure_shards(request: Request, shards: Location, *, report: Report = silen
         DataError: the shards are missing or damaged, or lack captions or labels.
     """
     sections: list[Section] = []
+    checkpoint, split = place_of(request.checkpoint), place_of(shards)
 
-    def anew() -> dict[str, Any]:
-        measured = _measure(request, shards, report)
+    def measure_again() -> dict[str, Any]:
+        measured = _measure(request, split, report)
         if request.with_section:
-            sections.append(section_of(measured, Shards(shards)))
+            sections.append(section_of(measured, Shards(split)))
         return measured.to_json()
 
     settings = _settings(request)
     force = request.force or request.with_section
-    result, was_known = once(request.checkpoint, shards, settings, anew, force=force)
+    result, was_known = once(checkpoint, split, settings, measure_again, force=force)
     if was_known:
-        result |= {"command": request.command, "checkpoint": str(request.checkpoint), "shards": str(shards)}
-    return Measured(result, was_known, sections[0] if sections else None)
+        result |= {"command": request.command, "checkpoint": str(checkpoint), "shards": str(split)}
+    return EvaluationRecord(result, was_known, sections[0] if sections else None)
 
 
 def measure_images(
-    request: Request, images: Path, captions: Path | None = None, *, split: str = "", report: Report = silent
-) -> Measured:
+    request: EvaluationRequest, images: Path, captions: Path | None = None, *, split: str = "", report: Report = silent
+) -> EvaluationRecord:
     """Measure on images with captions, labels, or folders named like classes; `material.sharded` says the forms.
 
     Raises:
@@ -114,7 +116,7 @@ def measure_images(
     return replace(measured, result=result, section=section)
 
 
-def measure_suite(request: Request, folder: Path, *, report: Report = silent) -> list[Measured]:
+def measure_suite(request: EvaluationRequest, folder: Path, *, report: Report = silent) -> list[EvaluationRecord]:
     """Measure SkyScript's benchmark sets in a folder, one after another, each as SkyScript does.
 
     Raises:
@@ -131,13 +133,13 @@ def measure_suite(request: Request, folder: Path, *, report: Report = silent) ->
     return found
 
 
-def _fitted(request: Request, material: Material) -> Request:
+def _fitted(request: EvaluationRequest, material: Material) -> EvaluationRequest:
     names = request.zero_shot.class_names or material.class_names
     labels = replace(request.zero_shot, label_field=material.label_field, class_names=names)
     return replace(request, zero_shot=labels)
 
 
-def _measure(request: Request, shards: Location, report: Report) -> Evaluation | ZeroShot:
+def _measure(request: EvaluationRequest, shards: Place, report: Report) -> Evaluation | ZeroShot:
     checkpoint, evaluation, ranking, compute = request.checkpoint, request.evaluation, request.ranking, request.compute
     if request.zero_shot.label_field:
         return classify_split(
@@ -150,7 +152,7 @@ def _measure(request: Request, shards: Location, report: Report) -> Evaluation |
     )  # fmt: skip
 
 
-def _settings(request: Request) -> list[Any]:
+def _settings(request: EvaluationRequest) -> list[Any]:
     if request.zero_shot.label_field:
         return [request.zero_shot, Pairs(request.evaluation.pairwise), request.ranking, request.compute]
     return [request.evaluation, request.ranking, request.compute]

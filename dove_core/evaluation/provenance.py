@@ -6,13 +6,13 @@ import json
 import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
+from dove_core.addresses import place_of
 from dove_core.data.reader import Shards
+from dove_core.encoding.checkpoint import settled_place
 from dove_core.errors import DataError, DownloadError, UsageError
-from dove_core.files import settled_folder
-from dove_core.places import Location, located, place_of
+from dove_core.places import Place
 
 _PACKAGES = ("dove", "torch", "torchvision", "numpy")
 
@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def provenance_of(checkpoint: Location, shards: Shards, command: str) -> dict[str, Any]:
+def provenance_of(checkpoint: Place, shards: Shards, command: str) -> dict[str, Any]:
     """Return what goes into a result beside its numbers."""
     return {
         "seen": what_it_saw(checkpoint, shards),
@@ -38,26 +38,26 @@ def provenance_of(checkpoint: Location, shards: Shards, command: str) -> dict[st
     }
 
 
-def what_it_saw(checkpoint: Location, shards: Shards) -> str:
+def what_it_saw(checkpoint: Place, shards: Shards) -> str:
     """Return how a checkpoint knows a split: `trained on`, `chosen on`, an empty text if not at all.
 
     `unknown` if it lies in no run folder, which alone could tell. Images are known again by key and size, whatever
     shards or split they lie in.
     """
-    place = place_of(settled_folder(checkpoint).resolve() if isinstance(checkpoint, Path) else checkpoint)
+    place = settled_place(checkpoint).resolved
     try:
         settings: dict[str, Any] = json.loads(place.parent.read("settings.json"))
         data = settings["data"]
-        if data == shards.manifest.fingerprint or _shares_images(located(settings["shards"], place.cache), shards):
+        if data == shards.manifest.fingerprint or _shares_images(place_of(settings["shards"], place.cache), shards):
             return "trained on"
         chosen = settings["validation"]
     except (OSError, ValueError, KeyError, TypeError):
         return "unknown"
-    is_chosen = chosen and place.name == "best" and _shares_images(located(chosen, place.cache), shards)
+    is_chosen = chosen and place.name == "best" and _shares_images(place_of(chosen, place.cache), shards)
     return "chosen on" if is_chosen else ""
 
 
-def _shares_images(folder: Location, shards: Shards) -> bool:
+def _shares_images(folder: Place, shards: Shards) -> bool:
     """Tell whether more than one in a hundred of a split's images lie in the shards in a folder, too."""
     try:
         other = Shards(folder)

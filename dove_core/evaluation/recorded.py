@@ -15,7 +15,7 @@ from dove_core.encoding.checkpoint import checkpoint_here, fingerprint_of
 from dove_core.errors import CheckpointError, DownloadError, SpaceError, UsageError
 from dove_core.evaluation.provenance import versions, what_it_saw
 from dove_core.files import json_bytes
-from dove_core.places import Location, place_of
+from dove_core.places import Place
 
 FOLDER = "evaluations"
 """Folder of results, in the run's folder."""
@@ -25,8 +25,8 @@ _WITHOUT_EFFECT = ("batch_size", "workers", "gpus", "compile", "decode")
 
 
 def once(
-    checkpoint: Location,
-    shards: Location,
+    checkpoint: Place,
+    shards: Place,
     settings: Sequence[Any],
     measure: Callable[[], dict[str, Any]],
     *,
@@ -43,7 +43,7 @@ def once(
     Raises:
         DataError: there are no shards.
     """
-    run = place_of(checkpoint.resolve() if isinstance(checkpoint, Path) else checkpoint).parent
+    run = checkpoint.resolved.parent
     if not run.has("settings.json") or not (key := _key(checkpoint, shards, settings)):
         return measure(), False
     folder, name = run / FOLDER, f"{key}.json"
@@ -56,7 +56,7 @@ def once(
     return result, False
 
 
-def _key(checkpoint: Location, shards: Location, settings: Sequence[Any]) -> str:
+def _key(checkpoint: Place, shards: Place, settings: Sequence[Any]) -> str:
     """Return a digest of all that the result depends on; nothing where the checkpoint cannot be read."""
     chosen = {
         name: value

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from dove_core.config import EvalConfig, RankConfig
 from dove_core.encoding.embedder import Embedder
+from dove_core.encoding.encoder import Features
 from dove_core.errors import CheckpointError
 from dove_core.evaluation.retrieval import RECALL_AT, Belonging, Protocol, Ranks, RetrievalScores, rank, score
 from dove_core.events import Advanced, Report, Started, silent
-from dove_core.model.dove import CaptionFeatures, ImageFeatures
 
 _BLOCK = 1 << 23
 """Scores of a block of rows: 32 MiB, a third of what ranking a block takes."""
@@ -34,8 +34,8 @@ class EncodedSplit:
     Caption j is the distinct caption `distinct[j]`, in words `words[distinct[j]]`, and belongs to image `owners[j]`.
     """
 
-    images: ImageFeatures
-    captions: CaptionFeatures
+    images: Features
+    captions: Features
     distinct: np.ndarray
     owners: np.ndarray
     words: Sequence[str]
@@ -50,7 +50,7 @@ class EncodedSplit:
         """Return the distinct caption that each text is, and which texts are whose."""
         if protocol == "captions-5":
             return self.distinct, Belonging.of(self.owners, np.arange(len(self.owners)))
-        return np.arange(len(self.captions.pooled)), Belonging.of(self.owners, self.distinct)
+        return np.arange(len(self.captions.embedding)), Belonging.of(self.owners, self.distinct)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def rank_rows(
     exact: np.ndarray | None = None,
     report: Report = silent,
 ) -> dict[str, RankedRow]:
-    """Return the rows `global` and, unless switched off, `reranked` and `pairwise`.
+    """Return the rows `global` and, if the model has exact scores and unless switched off, `reranked`, `pairwise`.
 
     `exact` is ROAM's scores of all pairs `(N, U)` where they are known already; it may be changed.
 
@@ -102,10 +102,12 @@ def rank_rows(
         CheckpointError: the model gives vectors that are not finite.
     """
     columns, belonging = split.texts(split.protocol(evaluation.protocol))
-    shape = (len(split.images.fused), len(columns))
-    whole = rank(lambda: _expanded(_global_blocks(embedder, split), columns), shape, belonging, tie=TIE)
-    best = _best(embedder, split, max(1, evaluation.rerank))
+    shape = (len(split.images.embedding), len(columns))
+    whole = rank(lambda: _expanded(_global_blocks(split), columns), shape, belonging, tie=TIE)
+    best = _best(split, max(1, evaluation.rerank))
     found = {"global": RankedRow(whole, best[0][:, 0], best[1][:, 0])}
+    if embedder.encoder.reranker is None:
+        return found
     if evaluation.pairwise:
         exact = _ranking_pairs(embedder, split, ranking, exact, report)
     if evaluation.rerank:
@@ -121,7 +123,7 @@ def rank_rows(
     return found
 
 
-def score_global_row(embedder: Embedder, split: EncodedSplit) -> RetrievalScores:
+def score_global_row(split: EncodedSplit) -> RetrievalScores:
     """Return the row `global` alone, which validation selects by.
 
     Raises:
@@ -129,17 +131,17 @@ def score_global_row(embedder: Embedder, split: EncodedSplit) -> RetrievalScores
     """
     protocol = split.protocol("auto")
     columns, belonging = split.texts(protocol)
-    shape = (len(split.images.fused), len(columns))
-    ranks = rank(lambda: _expanded(_global_blocks(embedder, split), columns), shape, belonging, tie=TIE)
+    shape = (len(split.images.embedding), len(columns))
+    ranks = rank(lambda: _expanded(_global_blocks(split), columns), shape, belonging, tie=TIE)
     return score(ranks, ranks, belonging, RECALL_AT[protocol])
 
 
-def _global_blocks(embedder: Embedder, split: EncodedSplit) -> Iterator[tuple[int, np.ndarray]]:
+def _global_blocks(split: EncodedSplit) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the cosines of a block of images and all distinct captions, float32."""
-    step = max(1, _BLOCK // max(1, len(split.captions.pooled)))
-    for start in range(0, len(split.images.fused), step):
+    step = max(1, _BLOCK // max(1, len(split.captions.embedding)))
+    for start in range(0, len(split.images.embedding), step):
         part = split.images.rows(slice(start, start + step))
-        scores = embedder.model.score_global(part, split.captions).float().cpu()
+        scores = (part.embedding @ split.captions.embedding.T).float().cpu()
         if not torch.stack(torch.aminmax(scores)).isfinite().all():  # NaN propagates to both
             hint = "its training diverged; train again"
             raise CheckpointError("the model gives vectors that are not finite", hint=hint)
@@ -164,20 +166,20 @@ def _ranking_pairs(
 ) -> np.ndarray:
     """Return what ranks each pair of an image and a distinct caption, float32."""
     if exact is None:
-        report(Started("scoring pairs", len(split.images.fused) * len(split.captions.pooled), "pairs"))
+        report(Started("scoring pairs", len(split.images.embedding) * len(split.captions.embedding), "pairs"))
         scored = embedder.score_pairs(split.images, split.captions, lambda n: report(Advanced("scoring pairs", n)))
         exact = scored.numpy()
     pairs = exact
     if ranking.rank_by == "sum":
-        for start, whole in _global_blocks(embedder, split):
+        for start, whole in _global_blocks(split):
             pairs[start : start + len(whole)] += whole
     return pairs
 
 
-def _best(embedder: Embedder, split: EncodedSplit, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _best(split: EncodedSplit, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the globally best distinct captions of each image `(N, K)`, and images of each caption `(U, K)`."""
-    captions, scores, images = [], torch.zeros(0, len(split.captions.pooled)), torch.zeros(0, 0, dtype=torch.int64)
-    for start, block in _global_blocks(embedder, split):
+    captions, scores, images = [], torch.zeros(0, len(split.captions.embedding)), torch.zeros(0, 0, dtype=torch.int64)
+    for start, block in _global_blocks(split):
         whole = torch.from_numpy(block)
         captions.append(whole.topk(min(count, whole.shape[1]), dim=1).indices)
         numbers = torch.arange(start, start + len(whole))[:, None].expand_as(whole)
@@ -200,8 +202,8 @@ def _scores_of_best(
     if exact is not None:
         return np.take_along_axis(exact, captions, axis=1), np.take_along_axis(exact.T, image_numbers, axis=1)
 
-    def pairs(images: ImageFeatures, texts: CaptionFeatures) -> Tensor:
-        whole = embedder.model.score_global(images, texts).float().cpu() if ranking.rank_by == "sum" else 0
+    def pairs(images: Features, texts: Features) -> Tensor:
+        whole = (images.embedding @ texts.embedding.T).float().cpu() if ranking.rank_by == "sum" else 0
         return embedder.score_pairs(images, texts) + whole
 
     by_image = [

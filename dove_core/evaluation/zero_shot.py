@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from dove_core.addresses import Address, place_of
 from dove_core.config import ComputeConfig, RankConfig, ZeroShotConfig
 from dove_core.data.reader import Shards
-from dove_core.encoding.checkpoint import load_checkpoint
-from dove_core.encoding.embedder import Embedder, concatenated
+from dove_core.encoding.embedder import Embedder
+from dove_core.encoding.encoder import Features, join
+from dove_core.encoding.load import load_encoder
 from dove_core.errors import DataError, UsageError
 from dove_core.evaluation.classification import ClassificationScores, class_vectors, classify, write_prompts
 from dove_core.evaluation.provenance import provenance_of
 from dove_core.evaluation.rows import TIE
 from dove_core.events import Advanced, Report, Started, silent
-from dove_core.model.dove import ImageFeatures
-from dove_core.places import Location
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class ZeroShot:
 
 
 def classify_split(
-    checkpoint: Location,
-    shards: Location,
+    checkpoint: Address,
+    shards: Address,
     zero_shot: ZeroShotConfig,
-    ranking: RankConfig,
-    compute: ComputeConfig,
+    ranking: RankConfig = RankConfig(),  # noqa: B008  # frozen
+    compute: ComputeConfig = ComputeConfig(),  # noqa: B008
     *,
     batch_size: int = 64,
     pairwise: bool = True,
@@ -82,30 +82,32 @@ def classify_split(
         DataError: the shards are missing or damaged, or have no labels in the field.
     """
     templates, listed = templates_of(zero_shot), _listed_classes(zero_shot)
-    embedder, split = Embedder(load_checkpoint(checkpoint), compute), Shards(shards)
-    images, names, numbers = _encode(embedder, split, zero_shot.label_field, batch_size, report)
+    model, split = place_of(checkpoint), Shards(shards)
+    embedder = Embedder(load_encoder(model), compute)
+    exact = pairwise and embedder.encoder.reranker is not None
+    images, names, numbers = _encode(embedder, split, zero_shot.label_field, batch_size, exact, report)
     classes = listed or sorted(set(names))
     labels = _numbered(names, classes, zero_shot)
     prompts = [text for texts in write_prompts(classes, templates) for text in texts]
-    captions = embedder.embed_captions(prompts)
+    texts = embedder.describe_texts(prompts, exact=exact)
     shape = (len(classes), len(templates), -1)
-    vectors = class_vectors(captions.embedding.float().cpu().numpy().reshape(shape))
+    vectors = class_vectors(texts.embedding.float().cpu().numpy().reshape(shape))
     whole = images.embedding.float().cpu().numpy() @ vectors.T
     scores = {"global": whole}
-    if pairwise:
+    if exact:
         report(Started("scoring pairs", len(names) * len(prompts), "pairs"))
-        pairs = embedder.score_pairs(images, captions, lambda count: report(Advanced("scoring pairs", count)))
-        exact = pairs.numpy().reshape(len(names), len(classes), -1).mean(axis=2)
-        scores["pairwise"] = exact + whole if ranking.rank_by == "sum" else exact
+        pairs = embedder.score_pairs(images, texts, lambda count: report(Advanced("scoring pairs", count)))
+        means = pairs.numpy().reshape(len(names), len(classes), -1).mean(axis=2)
+        scores["pairwise"] = means + whole if ranking.rank_by == "sum" else means
     return ZeroShot(
         dataset=split.manifest.release,
         split=split.manifest.split,
-        model=embedder.checkpoint.fingerprint,
+        model=embedder.encoder.fingerprint,
         classes=tuple(classes),
         templates=templates,
         images=len(names),
         rank_by=ranking.rank_by,
-        provenance=provenance_of(checkpoint, split, command),
+        provenance=provenance_of(model, split, command),
         rows={name: classify(found, labels, tie=TIE) for name, found in scores.items()},
         numbers=numbers,
         labels=labels,
@@ -157,14 +159,14 @@ def _numbered(names: list[str], classes: list[str], zero_shot: ZeroShotConfig) -
 
 
 def _encode(
-    embedder: Embedder, shards: Shards, field: str, batch_size: int, report: Report
-) -> tuple[ImageFeatures, list[str], np.ndarray]:
+    embedder: Embedder, shards: Shards, field: str, batch_size: int, exact: bool, report: Report
+) -> tuple[Features, list[str], np.ndarray]:
     """Encode the images that have a label; return their features, their classes' names and their numbers."""
     report(Started("encoding", len(shards), "images"))
-    parts: list[ImageFeatures] = []
+    parts: list[Features] = []
     names: list[str] = []
     numbers: list[int] = []
-    for records, features in embedder.embed_shards(shards, batch_size=batch_size):
+    for records, features in embedder.embed_shards(shards, batch_size=batch_size, exact=exact):
         labels = [record.sample.captions.get(field, ()) for record in records]
         for record, own in zip(records, labels, strict=True):
             if len(set(own)) > 1:
@@ -179,4 +181,4 @@ def _encode(
         fields = ", ".join(shards.manifest.caption_fields)
         message = f"{shards.folder} has no labels in the field {field!r}"
         raise DataError(message, hint=f"it has {fields}; a CSV `filepath,label` becomes shards by `dove shard`")
-    return concatenated(parts), names, np.array(numbers)
+    return join(parts), names, np.array(numbers)

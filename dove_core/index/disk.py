@@ -7,27 +7,26 @@ made from them again, and is refused under another model.
 
 from __future__ import annotations
 
-import os
-import posixpath
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dove_core.addresses import Address, follow_path, place_of
 from dove_core.config import FilterConfig
-from dove_core.encoding.dove_text import PlainText, copy_text_side
+from dove_core.encoding.load import load_text_side
+from dove_core.encoding.text_side import TextSide
 from dove_core.errors import SearchIndexError
-from dove_core.files import atomic_file, atomic_folder, json_bytes, read_record, record_values
+from dove_core.files import read_record
 from dove_core.index.images import read_image, read_images
 from dove_core.index.nearest import FEW, nearest, nearest_many
 from dove_core.index.regions import Regions, has_regions
-from dove_core.index.rows import PART_COLUMNS, Row, RowTable
-from dove_core.places import Copies, Folder, Location, Place, absolute, located, place_of
+from dove_core.index.rows import Row, RowTable
+from dove_core.places import Place
 
 if TYPE_CHECKING:
     from dove_core.index.codes import Codes
@@ -58,7 +57,7 @@ class IndexManifest:
 class SearchIndex:
     """An opened index; rows are numbered through all parts."""
 
-    def __init__(self, location: Location, *, shards: Location | None = None) -> None:
+    def __init__(self, address: Address, *, shards: Address | None = None) -> None:
         """Open an index; one in a bucket comes here first, unless it is here already.
 
         `shards` is where what was embedded lies, if it was moved.
@@ -67,10 +66,11 @@ class SearchIndex:
             SearchIndexError: there is none, or its files do not fit together.
             UsageError, DownloadError: the bucket cannot be reached, or refuses.
         """
-        self.location, self._place = location, place_of(location)
-        self._copies = _copies(self._place)
+        self.place, self._shards = place_of(address), None if shards is None else place_of(shards)
+        if not self.place.has(MANIFEST):
+            raise SearchIndexError(f"{self.place.where(MANIFEST)} does not exist", hint=_HINT)
+        self._copies = self.place.hold_matching(_needed)
         self.folder = folder = self._copies.folder
-        self._shards = shards
         self.manifest = read_record(folder / MANIFEST, IndexManifest, FORMAT, SearchIndexError, hint=_HINT)
         try:
             self.vectors: np.ndarray = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
@@ -87,7 +87,7 @@ class SearchIndex:
     @property
     def name(self) -> str:
         """Return where it lies, as messages call it."""
-        return str(self.location)
+        return str(self.place)
 
     @property
     def fingerprint(self) -> str:
@@ -95,14 +95,14 @@ class SearchIndex:
         return self.manifest.fingerprint
 
     @property
-    def checkpoint(self) -> Location:
+    def checkpoint(self) -> Place:
         """Return the folder of the checkpoint that made the index."""
-        return _towards(self._place, self.manifest.checkpoint)
+        return follow_path(self.place, self.manifest.checkpoint)
 
     @property
-    def shards(self) -> Location:
+    def shards(self) -> Place:
         """Return the folder below which the rows' shards lie."""
-        return self._shards or _towards(self._place, self.manifest.shards)
+        return self._shards or follow_path(self.place, self.manifest.shards)
 
     def part(self, name: str) -> AbstractContextManager[Path]:
         """Give the file of an embedding part on this machine.
@@ -110,7 +110,7 @@ class SearchIndex:
         Raises:
             FileNotFoundError: the bucket has none of that name.
         """
-        return self._place.here(name)
+        return self.place.here(name)
 
     @cached_property
     def table(self) -> RowTable:
@@ -125,13 +125,13 @@ class SearchIndex:
         return table
 
     @cached_property
-    def words(self) -> PlainText:
+    def words(self) -> TextSide:
         """The text side of the model that made the index.
 
         Raises:
             CheckpointError: a file is missing or damaged.
         """
-        return PlainText.open(self.folder / WORDS)
+        return load_text_side(self.folder / WORDS)
 
     @cached_property
     def regions(self) -> Regions | None:
@@ -219,95 +219,6 @@ class SearchIndex:
         return codes
 
 
-def build_index(
-    out: Location, *, fingerprint: str, counts: list[int], dim: int, checkpoint: Location, shards: Location
-) -> None:
-    """Make an index from its parts, here, and put it where they lie; the manifest comes last.
-
-    Raises:
-        SearchIndexError: a part is missing, damaged, or has other rows than `counts` says.
-        CheckpointError: the checkpoint cannot be read.
-        SpaceError: the disk is full.
-        UsageError, DownloadError: the bucket cannot be reached, or refuses.
-    """
-    from dove_core.buckets import Bucket
-    from dove_core.encoding.checkpoint import checkpoint_here
-
-    place = place_of(out)
-    place.remove(MANIFEST)
-    with ExitStack() as stack:
-        folder = out if isinstance(out, Path) else Path(stack.enter_context(TemporaryDirectory(prefix="dove-")))
-        _write_from_parts(folder, place, counts, dim)
-        if not isinstance(checkpoint, Path) or checkpoint.is_dir():
-            with checkpoint_here(checkpoint) as model, atomic_folder(folder / WORDS) as words:
-                copy_text_side(model, words)
-        if isinstance(place, Bucket):
-            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-                place.put(path, path.relative_to(folder).as_posix())
-            if not (folder / CODES).exists():
-                place.remove(CODES)  # of a larger index that was there before
-    manifest = IndexManifest(fingerprint, dim, counts, *(_from(out, other) for other in (checkpoint, shards)))
-    with place.writing(MANIFEST) as stream:
-        stream.write(json_bytes(record_values(manifest, FORMAT)))
-
-
-def _write_from_parts(folder: Path, place: Place, counts: list[int], dim: int) -> None:
-    """Write vectors, rows and codes into a folder; the parts lie in a place."""
-    from dove_core.index.columns import write_rows
-    from dove_core.index.parts import part_name, read_part, read_vectors
-
-    with atomic_file(folder / VECTORS) as stream:
-        header = {"descr": "<f2", "fortran_order": False, "shape": (sum(counts), dim)}
-        np.lib.format.write_array_header_1_0(stream, header)
-        for part, count in enumerate(counts):
-            with place.here(part_name(part)) as path:
-                vectors = read_vectors(path)
-            if vectors.shape != (count, dim):
-                message = f"{place.where(part_name(part))} holds {vectors.shape} vectors, not {(count, dim)}"
-                raise SearchIndexError(message, hint="remove it and run `dove embed` again")
-            stream.write(np.ascontiguousarray(vectors).tobytes())
-
-    def rows() -> Iterator[Any]:
-        for part in range(len(counts)):
-            with place.here(part_name(part)) as path:
-                yield read_part(path, PART_COLUMNS)
-
-    write_rows(folder / ROWS, rows())
-    (folder / CODES).unlink(missing_ok=True)
-    if sum(counts) > FEW:
-        from dove_core.index.codes import build_codes  # faiss is imported where it is used
-
-        build_codes(folder / CODES, np.load(folder / VECTORS, mmap_mode="r"))
-
-
-def _copies(place: Place) -> Copies:
-    """Return the files of an index that a query may need: all but the parts."""
-    if isinstance(place, Folder):
-        return place.hold(MADE)
-    from dove_core.buckets import Bucket
-
-    assert isinstance(place, Bucket)
-    names = [name for name in place.facts() if name in MADE or name.startswith((f"{WORDS}/", "regions-"))]
-    if MANIFEST not in names:
-        raise SearchIndexError(f"{place.where(MANIFEST)} does not exist", hint=_HINT)
-    return place.hold(names)
-
-
-def _from(out: Location, other: Location) -> str:
-    """Return the way from an index to something else: relative on one machine or in one bucket, or else in full."""
-    if isinstance(out, Path) and isinstance(other, Path):
-        return os.path.relpath(other, out)
-    here, there = absolute(out).split("/"), absolute(other).split("/")
-    if here[:3] != there[:3] or isinstance(out, Path):  # ["s3:", "", "bucket"]
-        return absolute(other)
-    return posixpath.relpath("/".join(["", *there[3:]]), "/".join(["", *here[3:]]))
-
-
-def _towards(place: Place, way: str) -> Location:
-    """Return where such a way leads."""
-    if "://" in way or (way.startswith("/") and not isinstance(place, Folder)):
-        return located(way, place.cache)
-    if isinstance(place, Folder):
-        return Path(os.path.normpath(place.path / way))
-    kind, _, rest = place.url.partition("://")
-    return located(f"{kind}://{posixpath.normpath(f'{rest}/{way}')}", place.cache)
+def _needed(name: str) -> bool:
+    """Tell whether a query may need a file of an index: any but the parts."""
+    return name in MADE or name.startswith((f"{WORDS}/", "regions-"))

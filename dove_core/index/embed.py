@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
+from dove_core.addresses import Address, path_of, place_of
 from dove_core.config import ComputeConfig, EmbedConfig, ExecutorConfig
-from dove_core.encoding.checkpoint import load_checkpoint
 from dove_core.encoding.compute import hold_tasks
+from dove_core.encoding.load import load_encoder
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Noted, Report, Saved, Skipped, Started, silent
 from dove_core.executors import LOCAL, Executor, executing
-from dove_core.index.disk import MADE, SearchIndex, build_index
+from dove_core.index.build import build_index
+from dove_core.index.disk import MADE, SearchIndex
 from dove_core.index.export import export_clip_retrieval
 from dove_core.index.nearest import FEW
 from dove_core.index.part_plan import PartPlan, left_out
 from dove_core.index.parts import PartFacts, PartMark
 from dove_core.index.tasks import TASK, Job, embed_parts
-from dove_core.places import Location, Place, place_of
+from dove_core.places import Place
 from dove_core.processes import EVERYTHING, Share
 from dove_core.sources.open import open_source
 from dove_core.sources.source import Input
 
 
 def embed(
-    checkpoint: Location,
-    source: Location | Sequence[Location],
-    out: Location,
-    embedding: EmbedConfig,
-    compute: ComputeConfig,
+    checkpoint: Address,
+    source: Address | Sequence[Address],
+    out: Address,
+    embedding: EmbedConfig = EmbedConfig(),  # noqa: B008  # frozen
+    compute: ComputeConfig = ComputeConfig(),  # noqa: B008
     *,
     share: Share = EVERYTHING,
     overwrite: bool = False,
@@ -59,18 +61,20 @@ def embed(
         SearchIndexError: `out` holds the index of another model.
         SpaceError: the disk is full; finished parts are kept.
     """
-    if embedding.layout == "clip-retrieval" and not isinstance(out, Path):
-        raise UsageError("--layout clip-retrieval needs a folder here", hint="give one with --out, and copy it then")
-    places = [source] if isinstance(source, Path | Place) else list(source)
+    target = place_of(out)
+    if embedding.layout == "clip-retrieval":
+        path_of(target, needed_by="--layout clip-retrieval: --out")
+    sources = [source] if isinstance(source, str | os.PathLike | Place) else source
+    places = [place_of(one) for one in sources]
     with executing(execution) as executor:
         compute = hold_tasks(executor, compute, embedding.gpus)
-        return _embed(checkpoint, places, out, embedding, compute, share, overwrite, executor, report)
+        return _embed(place_of(checkpoint), places, target, embedding, compute, share, overwrite, executor, report)
 
 
 def _embed(
-    checkpoint: Location,
-    places: Sequence[Location],
-    out: Location,
+    checkpoint: Place,
+    places: Sequence[Place],
+    out: Place,
     embedding: EmbedConfig,
     compute: ComputeConfig,
     share: Share,
@@ -78,23 +82,25 @@ def _embed(
     executor: Executor,
     report: Report,
 ) -> SearchIndex | None:
-    model = load_checkpoint(checkpoint)
-    opened = open_source(places, embedding, model.config.caption_field, report)
+    encoder = load_encoder(checkpoint)
+    if embedding.regions and encoder.reranker is None:
+        message = f"--regions: a model of the family {encoder.family!r} has no regions to store"
+        raise UsageError(message, hint="leave it out")
+    opened = open_source(places, embedding, encoder.caption_field, report)
     inputs = opened.inputs()
-    plan = PartPlan(out, [PartMark(model.fingerprint, one.name, one.digest) for one in inputs], embedding.regions)
+    plan = PartPlan(out, [PartMark(encoder.fingerprint, one.name, one.digest) for one in inputs], embedding.regions)
     own = share.of(len(inputs))
-    place = place_of(out)
-    place.make()
-    place.sweep()
+    out.make()
+    out.sweep()
     kept = plan.keep(own, overwrite=overwrite)
     if not share.none:
         for stale in MADE:
-            place.remove(stale)
+            out.remove(stale)
         report(_started([inputs[number] for number in own], [kept[number] for number in own if number in kept]))
         to_do = [number for number in own if number not in kept]
         images = sum(one.count or 0 for one in inputs)
-        embed_parts(Job(checkpoint, opened, plan, embedding, compute, images), model, to_do, executor, report)
-        place.sweep()  # of workers that were killed
+        embed_parts(Job(checkpoint, opened, plan, embedding, compute, images), encoder, to_do, executor, report)
+        out.sweep()  # of workers that were killed
     facts = plan.all()
     _say_what_was_left_out(facts, own, report)
     try:
@@ -106,12 +112,11 @@ def _embed(
         return None
     if not sum(rows):
         raise _nothing_usable(places, facts)
-    report(Noted(_need(sum(rows), model.config.embed_dim)))
-    build_index(out, fingerprint=model.fingerprint, counts=rows, dim=model.config.embed_dim,
-                checkpoint=checkpoint, shards=opened.root)  # fmt: skip
-    if embedding.layout == "clip-retrieval" and isinstance(out, Path):
-        export_clip_retrieval(out, len(rows))
-    report(Saved(out if isinstance(out, Path) else str(out)))
+    report(Noted(_need(sum(rows), encoder.dim)))
+    build_index(out, encoder, rows, checkpoint=checkpoint, shards=opened.root)
+    if embedding.layout == "clip-retrieval":
+        export_clip_retrieval(path_of(out, needed_by="--layout clip-retrieval: --out"), len(rows))
+    report(Saved(str(out)))
     return SearchIndex(out)
 
 
@@ -134,7 +139,7 @@ def _say_what_was_left_out(facts: Sequence[PartFacts | None], own: Sequence[int]
         report(Skipped(TASK, reason, count, example))
 
 
-def _nothing_usable(places: Sequence[Location], facts: Sequence[PartFacts | None]) -> DataError:
+def _nothing_usable(places: Sequence[Place], facts: Sequence[PartFacts | None]) -> DataError:
     reasons = left_out(one for one in facts if one).items()
     why = "; ".join(f"{count} {reason}, such as {name}" for reason, (count, name) in reasons)
     message = f"{places[0]} holds no usable image" + (f": {why}" if why else "")

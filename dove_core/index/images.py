@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from dove_core.errors import DataError, SearchIndexError
 from dove_core.index.rows import Row
-from dove_core.places import Location, place_of
+from dove_core.places import Place
 
 _AT_ONCE = 16
 _HINT = "images are read from what was embedded: bring it back, or run `dove embed` again"
 
 
-def read_image(root: Location, shard: str, offset: int, size: int) -> bytes:
+def read_image(root: Place, shard: str, offset: int, size: int) -> bytes:
     """Read the bytes of an image: from `offset` on in a file below `root`, or as a PNG a tile of a GeoTIFF there.
 
     Args:
@@ -29,7 +28,7 @@ def read_image(root: Location, shard: str, offset: int, size: int) -> bytes:
     if size == 0:
         return _read_tile(root, shard)
     try:
-        data = place_of(root).range(shard, offset, size)
+        data = root.range(shard, offset, size)
     except OSError as error:
         raise SearchIndexError(f"{root / shard} cannot be read: {error}", hint=_HINT) from error
     if len(data) < size:
@@ -37,7 +36,7 @@ def read_image(root: Location, shard: str, offset: int, size: int) -> bytes:
     return data
 
 
-def read_images(root: Location, rows: Sequence[Row]) -> list[bytes]:
+def read_images(root: Place, rows: Sequence[Row]) -> list[bytes]:
     """Read the images of some rows; those in a bucket several at once.
 
     Raises:
@@ -48,7 +47,7 @@ def read_images(root: Location, rows: Sequence[Row]) -> list[bytes]:
     def read(row: Row) -> bytes:
         return read_image(root, row.shard, row.offset, row.size)
 
-    if isinstance(root, Path):
+    if not root.is_remote:
         return [read(row) for row in rows]
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # folders do without
 
@@ -56,14 +55,14 @@ def read_images(root: Location, rows: Sequence[Row]) -> list[bytes]:
         return list(pool.map(read, rows))
 
 
-def _read_tile(root: Location, address: str) -> bytes:
+def _read_tile(root: Place, address: str) -> bytes:
     from dove_core.sources.geotiff import read_window, tile_of  # noqa: PLC0415  # other queries do without
 
     found = tile_of(address)
     if found is None:
         raise SearchIndexError(f"{address} is no tile's address", hint="run `dove embed` again")
     try:
-        with place_of(root).here(found[0]) as path:
+        with root.here(found[0]) as path:
             return read_window(path, found[1])
     except DataError as error:
         raise SearchIndexError(error.message, hint=_HINT) from error

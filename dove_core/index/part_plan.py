@@ -6,12 +6,11 @@ import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from dove_core.errors import DataError, SearchIndexError
 from dove_core.index.parts import PartFacts, PartMark, part_name, read_facts
 from dove_core.index.regions import regions_name
-from dove_core.places import Location, place_of
+from dove_core.places import Place
 
 _AT_ONCE = 16
 _PART = re.compile(r"part-(\d+)\.parquet")
@@ -21,7 +20,7 @@ _PART = re.compile(r"part-(\d+)\.parquet")
 class PartPlan:
     """The parts that a folder is to hold, by their marks; with `regions`, each with a file of regions beside it."""
 
-    out: Location
+    out: Place
     marks: Sequence[PartMark]
     regions: bool
 
@@ -39,7 +38,7 @@ class PartPlan:
         Raises:
             SearchIndexError: a part is damaged, or another model's, and `overwrite` is not set.
         """
-        kept, mine, there = dict[int, PartFacts](), set(own), place_of(self.out).sizes()
+        kept, mine, there = dict[int, PartFacts](), set(own), self.out.sizes()
         names = {int(match[1]): name for name in there if (match := _PART.fullmatch(name))}
         for number, found in self._facts(names, damaged_too=overwrite).items():
             if facts := self.finished(number, found, there):
@@ -48,13 +47,13 @@ class PartPlan:
             if found and not overwrite:
                 self._refuse_other_model(found)
             if number in mine or (mine and number >= len(self.marks)):
-                place_of(self.out).remove(names[number])
-                place_of(self.out).remove(regions_name(number))
+                self.out.remove(names[number])
+                self.out.remove(regions_name(number))
         return kept
 
     def all(self) -> list[PartFacts | None]:
         """Return what each part says of itself, None for those that are not finished."""
-        there, numbers = place_of(self.out).sizes(), range(len(self.marks))
+        there, numbers = self.out.sizes(), range(len(self.marks))
         found = self._facts({number: part_name(number) for number in numbers if part_name(number) in there})
         return [self.finished(number, found.get(number), there) for number in numbers]
 
@@ -76,14 +75,12 @@ class PartPlan:
 
         def read(name: str) -> PartFacts | None:
             try:
-                return read_facts(place_of(self.out), name)
+                return read_facts(self.out, name)
             except SearchIndexError:
                 if not damaged_too:
                     raise
                 return None
 
-        if isinstance(self.out, Path):
-            return {number: read(name) for number, name in names.items()}
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return dict(zip(names, pool.map(read, names.values()), strict=True))
 

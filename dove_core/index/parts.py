@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from dove_core.data.reader import Record
 from dove_core.errors import SearchIndexError
-from dove_core.places import Location, Place, place_of
+from dove_core.places import Place
 
 _MARK, _SKIPPED = b"dove", b"dove_skipped"
 _BOX = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
@@ -60,7 +60,8 @@ def part_name(number: int) -> str:
 
 
 def write_part(
-    path: Location,
+    place: Place,
+    number: int,
     records: Sequence[Record],
     vectors: np.ndarray,
     *,
@@ -71,7 +72,8 @@ def write_part(
     """Write one row for each record: its vector `(N, D)` as float16, and what is known of it.
 
     Args:
-        path: where the part goes, here or in a bucket.
+        place: folder of the index.
+        number: that of the part.
         records: the samples of one part, in order; their `shard` is the path of their file below the root.
         vectors: their embeddings.
         field: which captions are kept; the first one of each sample.
@@ -96,7 +98,7 @@ def write_part(
     }
     known: dict[bytes, Any] = {_MARK: asdict(mark), _SKIPPED: dict(skipped), b"geo": _GEO}
     table = pa.table(columns).replace_schema_metadata({k: json.dumps(value).encode() for k, value in known.items()})
-    with place_of(path.parent).writing(path.name) as stream:
+    with place.writing(part_name(number)) as stream:
         pq.write_table(table, stream, compression="zstd")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dove_core.errors import SearchIndexError
-from dove_core.places import Location, place_of
+from dove_core.places import Place
 
 _HINT = "run `dove embed --regions` again"
 
@@ -22,11 +22,12 @@ def regions_name(part: int) -> str:
     return f"regions-{part:05d}.npy"
 
 
-def write_regions(path: Location, regions: np.ndarray, fused: np.ndarray) -> None:
+def write_regions(place: Place, part: int, regions: np.ndarray, fused: np.ndarray) -> None:
     """Write the records of one part.
 
     Args:
-        path: where they go, here or in a bucket.
+        place: folder of the index.
+        part: number of the part.
         regions: `V_R (N, R, D)`.
         fused: `v_MR (N, D)`, of length 1.
 
@@ -38,7 +39,7 @@ def write_regions(path: Location, regions: np.ndarray, fused: np.ndarray) -> Non
     scale = np.abs(regions).max(axis=2, initial=1e-12) / 127
     records["fused"], records["scale"] = fused, scale
     records["regions"] = np.clip(np.rint(regions / scale[..., None]), -127, 127)
-    with place_of(path.parent).writing(path.name) as stream:
+    with place.writing(regions_name(part)) as stream:
         np.lib.format.write_array(stream, records, allow_pickle=False)
 
 

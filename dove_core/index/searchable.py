@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from dove_core.config import FilterConfig
-from dove_core.encoding.dove_text import PlainText
+from dove_core.encoding.text_side import TextSide
 from dove_core.index.regions import Regions
 from dove_core.index.rows import Row
-from dove_core.places import Location
+from dove_core.places import Place
 
 
 class Searchable(Protocol):
@@ -26,11 +26,11 @@ class Searchable(Protocol):
         """The model whose vectors these are."""
 
     @property
-    def checkpoint(self) -> Location:
+    def checkpoint(self) -> Place:
         """The folder of that model, as far as is known."""
 
     @property
-    def words(self) -> PlainText:
+    def words(self) -> TextSide:
         """The text side of that model."""
 
     @property

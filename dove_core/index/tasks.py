@@ -8,24 +8,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 
 import numpy as np
 
 from dove_core.config import ComputeConfig, EmbedConfig
 from dove_core.data.ahead import Ahead
-from dove_core.encoding.checkpoint import Checkpoint, load_checkpoint
 from dove_core.encoding.compute import in_task
 from dove_core.encoding.embedder import Embedded, Embedder
+from dove_core.encoding.encoder import Encoder
+from dove_core.encoding.load import load_encoder
 from dove_core.errors import CheckpointError, UsageError
 from dove_core.events import Advanced, Noted, Report
 from dove_core.executors import Executor
 from dove_core.index.part_plan import PartPlan
 from dove_core.index.parts import part_name, read_facts, write_part
 from dove_core.index.regions import regions_name, write_regions
-from dove_core.places import Location, place_of
+from dove_core.places import Place
 from dove_core.processes import Resources
-from dove_core.sources.open import ReleaseShards
 from dove_core.sources.source import Source
 
 TASK = "embedding"
@@ -42,7 +41,7 @@ class Job:
     The whole source decides whether the model is compiled, so that all parts are made alike.
     """
 
-    checkpoint: Location
+    checkpoint: Place
     source: Source
     plan: PartPlan
     embedding: EmbedConfig
@@ -50,7 +49,7 @@ class Job:
     images: int = 0
 
 
-def embed_parts(job: Job, model: Checkpoint, parts: Sequence[int], executor: Executor, report: Report) -> None:
+def embed_parts(job: Job, encoder: Encoder, parts: Sequence[int], executor: Executor, report: Report) -> None:
     """Make some parts, in `job.embedding.gpus` tasks at once.
 
     Raises:
@@ -62,7 +61,7 @@ def embed_parts(job: Job, model: Checkpoint, parts: Sequence[int], executor: Exe
         return  # a model is not made ready for nothing
     count = min(job.embedding.gpus, len(parts))
     if count <= 1 and not executor.is_remote:
-        embedder, reason = _ready(model, job.compute, job.embedding.batch_size, job.images)
+        embedder, reason = _ready(encoder, job.compute, job.embedding.batch_size, job.images)
         if reason:
             report(Noted(reason))
         _embed_all(job, embedder, parts, report)
@@ -97,9 +96,8 @@ def embed_share(job: Job, resources: Resources, piece: tuple[int, list[int]], *,
 
 def _embed_all(job: Job, embedder: Embedder, parts: Sequence[int], report: Report) -> None:
     """Make some parts, one after another; what the next one reads is brought here meanwhile, if it is elsewhere."""
-    shards = job.source if isinstance(job.source, ReleaseShards) and not isinstance(job.source.root, Path) else None
-    ahead = Ahead([[part] for part in parts], shards.bring, count=_AHEAD) if shards else None
-    place = place_of(job.plan.out)
+    ahead = Ahead([[part] for part in parts], job.source.bring, count=_AHEAD) if job.source.root.is_remote else None
+    place = job.plan.out
     try:
         for part in parts:
             found = read_facts(place, part_name(part))
@@ -116,7 +114,7 @@ def _embed_all(job: Job, embedder: Embedder, parts: Sequence[int], report: Repor
 
 @lru_cache(maxsize=1)
 def _embedder(
-    checkpoint: Location,
+    checkpoint: Place,
     fingerprint: str,
     compute: ComputeConfig,
     batch_size: int,
@@ -126,20 +124,20 @@ def _embedder(
 ) -> tuple[Embedder, str]:
     """Return what `_ready` does for this process, which may do several tasks."""
     compute = in_task(compute, resources, number)
-    model = load_checkpoint(checkpoint)
-    if model.fingerprint != fingerprint:
+    encoder = load_encoder(checkpoint)
+    if encoder.fingerprint != fingerprint:
         message = f"{checkpoint} was replaced while it was embedding"
         raise CheckpointError(message, hint="run the same command again, with a checkpoint that stays as it is")
-    return _ready(model, compute, batch_size, images)
+    return _ready(encoder, compute, batch_size, images)
 
 
-def _ready(model: Checkpoint, compute: ComputeConfig, batch_size: int, images: int) -> tuple[Embedder, str]:
+def _ready(encoder: Encoder, compute: ComputeConfig, batch_size: int, images: int) -> tuple[Embedder, str]:
     """Return the model ready to embed, compiled where that is wanted or worth its while, or why it could not be.
 
     Raises:
         UsageError: it is to be compiled, and cannot be here.
     """
-    embedder, wanted = Embedder(model, compute), compute.compile
+    embedder, wanted = Embedder(encoder, compute), compute.compile
     if wanted == "on" or (wanted == "auto" and images >= MANY):
         try:
             embedder.compile(batch_size)
@@ -161,17 +159,13 @@ def _embed_part(job: Job, embedder: Embedder, number: int, report: Report) -> No
             skipped[one.reason] = count + 1, example
         report(Advanced(TASK, len(batch.records) + len(batch.unusable)))
     records = [record for batch in batches for record in batch.records]
-    config = embedder.checkpoint.config
-    vectors = np.concatenate([np.zeros((0, config.embed_dim), np.float32), *(batch.vectors for batch in batches)])
-    out = job.plan.out
-    place_of(out).remove(regions_name(number))  # of an earlier part
+    dim, out = embedder.encoder.dim, job.plan.out
+    vectors = np.concatenate([np.zeros((0, dim), np.float32), *(batch.vectors for batch in batches)])
+    out.remove(regions_name(number))  # of an earlier part
     if regions:
         found = [batch.regions for batch in batches if batch.regions is not None]
         fused = [batch.fused for batch in batches if batch.fused is not None]
-        places = config.region_grid**2 + (config.center_box == "center")
-        empty = np.zeros((0, places, config.embed_dim), np.float32)
-        write_regions(
-            out / regions_name(number), np.concatenate([empty, *found]), np.concatenate([empty[:, 0], *fused])
-        )
+        empty = np.zeros((0, embedder.reranker.regions, dim), np.float32)
+        write_regions(out, number, np.concatenate([empty, *found]), np.concatenate([empty[:, 0], *fused]))
     field, mark = job.source.field(number), job.plan.marks[number]
-    write_part(out / part_name(number), records, vectors, field=field, mark=mark, skipped=skipped)
+    write_part(out, number, records, vectors, field=field, mark=mark, skipped=skipped)

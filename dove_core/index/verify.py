@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dove_core.addresses import Address, place_of
 from dove_core.config import ComputeConfig, VerifyConfig
 from dove_core.encoding.embedder import Embedder
 from dove_core.errors import DataError, SearchIndexError
 from dove_core.events import Advanced, Report, Started, silent
 from dove_core.index.disk import SearchIndex
+from dove_core.index.model import encoder_of
 from dove_core.index.parts import part_name, read_part, read_vectors
 from dove_core.index.rows import Row
-from dove_core.places import Location
-from dove_core.search.query import Searcher
 
 ALIKE = 0.99
 """Least cosine of a vector and its image embedded again: halves and mixed precision stay far above it."""
@@ -32,17 +32,17 @@ class Fault:
 
 
 def verify_index(
-    folder: Location,
-    compute: ComputeConfig,
-    config: VerifyConfig,
+    address: Address,
+    compute: ComputeConfig = ComputeConfig(),  # noqa: B008  # frozen
+    config: VerifyConfig = VerifyConfig(),  # noqa: B008
     *,
-    checkpoint: Location | None = None,
+    checkpoint: Address | None = None,
     report: Report = silent,
 ) -> tuple[int, list[Fault]]:
     """Return how many rows of an index were looked at, and what is wrong with them.
 
     Args:
-        folder: of the index.
+        address: of the index.
         compute: where, and how precisely.
         config: how many rows, drawn at random, and the seed of the draw.
         checkpoint: the model that made it, where it was moved.
@@ -52,8 +52,8 @@ def verify_index(
         SearchIndexError: the index is damaged as a whole, or of another model than the checkpoint.
         CheckpointError: the checkpoint is missing or damaged.
     """
-    index = SearchIndex(folder)
-    embedder = Searcher(index, compute, checkpoint).embedder
+    index = SearchIndex(address)
+    embedder = Embedder(encoder_of(index, None if checkpoint is None else place_of(checkpoint)), compute)
     size = min(config.sample, len(index))
     chosen = np.sort(np.random.default_rng(config.seed).choice(len(index), size, replace=False))
     report(Started(_TASK, len(chosen), "rows"))
@@ -84,8 +84,8 @@ def _faults_of_part(index: SearchIndex, embedder: Embedder, part: int, numbers: 
 
 def _unlike_its_image(index: SearchIndex, embedder: Embedder, row: Row, vector: np.ndarray) -> str:
     try:
-        features = embedder.embed_images([(index.image(row), row.key)])
+        found = embedder.embed_images([(index.image(row), row.key)])
     except (SearchIndexError, DataError) as error:
         return error.message
-    cosine = float(features.embedding[0].float().cpu().numpy() @ vector.astype(np.float32))
+    cosine = float(found[0].float().cpu().numpy() @ vector.astype(np.float32))
     return "" if cosine >= ALIKE else f"its image embedded again has a cosine of {cosine:.3f}"

@@ -90,6 +90,11 @@ class Dove(nn.Module):
         self.fusion = IntraModalFusion(dim, heads, dropout)
         self.guidance = InterModalGuidance(dim, heads, dropout)
 
+    def embed_images(self, pixels: Tensor) -> Tensor:
+        """Return the global vectors `v_M (B, D)`, of length 1, of `(B, 3, S, S)` normalised floats."""
+        means, _ = self.pooling(self.trunk(pixels))
+        return _unit(self.multiscale(means)[1])
+
     def encode_images(self, pixels: Tensor) -> ImageFeatures:
         """Encode `(B, 3, S, S)` normalised floats; no caption is involved."""
         return self.encode_regions(pixels)[0]

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dove_core.addresses import Address, place_of
 from dove_core.config import ComputeConfig, FilterConfig, QueryConfig, RankConfig
-from dove_core.errors import SearchIndexError, UsageError
+from dove_core.errors import UsageError
 from dove_core.events import Noted, Report, silent
 from dove_core.index.disk import SearchIndex
 from dove_core.index.milvus.address import is_address
 from dove_core.index.rows import Row
 from dove_core.index.searchable import Searchable
-from dove_core.model.tokenizer import split_words
-from dove_core.places import Location, located
+from dove_core.places import Place
 from dove_core.search.dedup import distinct
 
 if TYPE_CHECKING:
     from dove_core.encoding.embedder import Embedder
+    from dove_core.encoding.text_side import TextReranker, WordAttention
 
 _IMAGES_AT_ONCE = 64
 _TEXTS_AT_ONCE = 256
@@ -66,17 +67,17 @@ class Hit:
 class Searcher:
     """An index, ready for queries. The model that made it is loaded when a query needs its image side."""
 
-    def __init__(self, index: Searchable, compute: ComputeConfig, checkpoint: Location | None = None) -> None:
+    def __init__(self, index: Searchable, compute: ComputeConfig, checkpoint: Place | None = None) -> None:
         self.index, self._compute, self._checkpoint = index, compute, checkpoint
 
     @classmethod
     def open(
         cls,
-        index: Location | str,
-        compute: ComputeConfig,
+        index: Address,
+        compute: ComputeConfig = ComputeConfig(),  # noqa: B008  # frozen
         *,
-        checkpoint: Location | None = None,
-        shards: Location | None = None,
+        checkpoint: Address | None = None,
+        shards: Address | None = None,
     ) -> Searcher:
         """Open an index.
 
@@ -96,7 +97,8 @@ class Searcher:
             from dove_core.index.milvus.remote import RemoteIndex
 
             return cls(RemoteIndex.open(str(index), checkpoint=checkpoint, shards=shards), compute)
-        searcher = cls(SearchIndex(located(index), shards=shards), compute, checkpoint)
+        model = None if checkpoint is None else place_of(checkpoint)
+        searcher = cls(SearchIndex(index, shards=shards), compute, model)
         if checkpoint is not None:
             searcher.embedder  # noqa: B018  # is it the right one?
         return searcher
@@ -109,16 +111,10 @@ class Searcher:
             SearchIndexError: the checkpoint is another than the one that made the index.
             CheckpointError: it is missing or damaged.
         """
-        from dove_core.encoding.checkpoint import load_checkpoint
         from dove_core.encoding.embedder import Embedder
+        from dove_core.index.model import encoder_of
 
-        folder = self._checkpoint or self.index.checkpoint
-        loaded, wanted = load_checkpoint(folder), self.index.fingerprint
-        if loaded.fingerprint != wanted:
-            message = f"{self.index.name} was made by the model {wanted}; {folder} is {loaded.fingerprint}"
-            hint = "embed again with this model (`dove embed --overwrite`), or give the one of before with --checkpoint"
-            raise SearchIndexError(message, hint=hint)
-        return Embedder(loaded, self._compute)
+        return Embedder(encoder_of(self.index, self._checkpoint), self._compute)
 
     def ask(
         self,
@@ -194,6 +190,15 @@ class Searcher:
             report(Noted(error.message))
             return None
 
+    def attention(self, text: str, images: Sequence[tuple[bytes, str]]) -> WordAttention:
+        """Return where the words of a text attend on images given as (bytes, name).
+
+        Raises:
+            UsageError: the text has no words, or the model has no attention over regions.
+            DataError: bytes that are not an image.
+        """
+        return self._text_reranker().attention(text, self.embedder.describe_regions(images))
+
     def _kept(self, query: QueryConfig, rank: RankConfig, filters: FilterConfig) -> Any:
         """Hold the settings to their bounds; return which rows pass the filters, as the index says it; None for all."""
         return self.index.kept(filters)
@@ -202,13 +207,11 @@ class Searcher:
         """Return the direction `(D,)` of a question."""
         parts = []
         if question.text:
-            self._know_words(question.text, report)
-            parts.append(self.index.words.embed(question.text).embedding)
+            parts.append(self._encode(question.text, report))
         elif not (question.image or question.like):
             raise UsageError("the query has no words", hint="ask with words, an image, or images that are like it")
         if question.image:
-            features = self.embedder.embed_images([question.image])
-            parts.append(features.embedding[0].float().cpu().numpy())
+            parts.append(self.embedder.embed_images([question.image])[0].float().cpu().numpy())
         if question.like:
             parts.append(self._mean_of(question.like, "--like"))
         if question.unlike:
@@ -252,12 +255,12 @@ class Searcher:
         """Return ROAM's scores of a text and some rows: from their stored regions, or their images read again."""
         stored = self.index.regions
         if stored is not None:
-            return self.index.words.score(self.index.words.embed(text), *stored.read(numbers))
-        rows, captions = self.index.rows(numbers.tolist()), self.embedder.embed_captions([text])
+            return self._text_reranker().score(text, *stored.read(numbers))
+        rows, texts = self.index.rows(numbers.tolist()), self.embedder.describe_texts([text], exact=True)
         found = self.index.images(rows)
         images = [(data, f"{row.shard}: {row.key}") for data, row in zip(found, rows, strict=True)]
         blocks = [images[k : k + _IMAGES_AT_ONCE] for k in range(0, len(images), _IMAGES_AT_ONCE)]
-        pairs = [self.embedder.score_pairs(self.embedder.embed_images(block), captions)[:, 0] for block in blocks]
+        pairs = [self.embedder.score_pairs(self.embedder.describe_images(block), texts)[:, 0] for block in blocks]
         return np.concatenate([part.numpy() for part in pairs])
 
     def _hits(self, numbers: np.ndarray, scores: np.ndarray, query: QueryConfig) -> list[Hit]:
@@ -266,15 +269,22 @@ class Searcher:
         chosen = list(places)[: query.top]
         return [Hit(rank, float(scores[place]), rows[place]) for rank, place in enumerate(chosen, start=1)]
 
-    def _know_words(self, text: str, report: Report) -> None:
-        tokenizer = self.index.words.tokenizer
-        words = list(dict.fromkeys(split_words(text)))
-        unknown = tokenizer.unknown_words(text)
-        if len(unknown) == len(words):
-            message = f"no word of {text!r} is known to the model" if words else "the query has no words"
-            raise UsageError(message, hint=f"it learned words such as: {', '.join(tokenizer.words[:20])}")
-        if unknown:
+    def _text_reranker(self) -> TextReranker:
+        """Return what scores a text with stored regions.
+
+        Raises:
+            UsageError: the model's family has no such scores.
+        """
+        if self.index.words.reranker is None:
+            raise UsageError(f"the model of {self.index.name} cannot re-rank", hint="leave out --rerank and --explain")
+        return self.index.words.reranker
+
+    def _encode(self, text: str, report: Report) -> np.ndarray:
+        """Return the embedding `(D,)` of a text; report words that the model does not know."""
+        embedding = self.index.words.encode(text)
+        if unknown := self.index.words.unknown_words(text):
             report(Noted(f"words that the model has not learned: {', '.join(unknown)}"))
+        return embedding
 
 
 def _wanted(query: QueryConfig) -> int:

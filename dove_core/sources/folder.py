@@ -7,13 +7,15 @@ from pathlib import Path, PurePosixPath
 
 from dove_core.data.reader import Record
 from dove_core.data.sample import Sample, source_of
+from dove_core.data.samples import Unusable
 from dove_core.data.sharding.archives import IMAGE_ENDINGS, JUNK, files_below
-from dove_core.sources.source import MAX_BYTES, TOO_LARGE, Input, Unusable, digest_of
+from dove_core.places import Folder
+from dove_core.sources.source import MAX_BYTES, TOO_LARGE, Input, Source, digest_of
 
 UNREADABLE = "unreadable file"
 
 
-class ImageFolder:
+class ImageFolder(Source):
     """The images below a folder, sorted by path; a part is so many of them."""
 
     def __init__(self, root: Path, part_size: int, field: str) -> None:
@@ -22,7 +24,7 @@ class ImageFolder:
         Raises:
             DataError: the folder cannot be read.
         """
-        self.root, self._field, self._size = root, field, part_size
+        self.root, self._folder, self._field, self._size = Folder(root), root, field, part_size
         self._files = sorted(
             file for file in files_below(root) if file[0].lower().endswith(IMAGE_ENDINGS) and not JUNK.search(file[0])
         )
@@ -34,7 +36,7 @@ class ImageFolder:
 
     def open(self, part: int) -> FolderSamples:
         """Return the images of a part."""
-        return FolderSamples(self.root, [name for name, _, _ in self._group(part)])
+        return FolderSamples(self._folder, [name for name, _, _ in self._group(part)])
 
     def field(self, part: int) -> str:
         """Return the model's caption field; a folder has no captions."""

@@ -6,13 +6,11 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from dove_core.data.samples import Samples
 from dove_core.data.sharding.meta import time_of
-from dove_core.places import Location
-
-if TYPE_CHECKING:
-    from dove_core.data.reader import Record
+from dove_core.places import Place
 
 MAX_BYTES = 256 * 2**20
 """Largest image of a foreign input that is read."""
@@ -34,40 +32,11 @@ class Input:
     count: int | None
 
 
-@dataclass(frozen=True)
-class Unusable:
-    """An image that is left out: the reason, one of a few, and its name with what is wrong with it."""
-
-    reason: str
-    example: str
-
-
-class Samples(Protocol):
-    """The images of one part, numbered from 0. What they hold open stays behind when they go to another process.
-
-    A record's `shard`, `offset` and `size` say where below the source's root its image lies, as `read_image` of
-    `images.py` takes them.
-    """
-
-    strict: bool
-    """Whether an image that cannot be decoded is an error, or is left out."""
-
-    def __len__(self) -> int:
-        """Count the images, usable or not."""
-        ...
-
-    def read(self, number: int) -> Record | Unusable:
-        """Read an image, or say why it is left out."""
-        ...
-
-
 class Source(Protocol):
-    """An input of `dove embed`. Equal inputs have equal parts; it can go to another process."""
+    """An input of `dove embed`. Equal inputs have equal parts. It can be pickled."""
 
-    @property
-    def root(self) -> Location:
-        """Rows name their images' files below it."""
-        ...
+    root: Place
+    """Rows name their images' files below it."""
 
     def inputs(self) -> Sequence[Input]:
         """Return what each part is made of."""
@@ -80,6 +49,10 @@ class Source(Protocol):
     def field(self, part: int) -> str:
         """Return the caption field whose first caption a part's rows keep."""
         ...
+
+    def bring(self, part: int) -> None:
+        """Bring the files of a part here, so that reading does not wait for them; called where `root.is_remote`."""
+        return  # inputs of this machine are where they are read
 
 
 def digest_of(*facts: object) -> str:

@@ -16,9 +16,11 @@ from typing import Any
 
 from dove_core.data.reader import Record
 from dove_core.data.sample import Sample, clean_caption, source_of
+from dove_core.data.samples import Unusable
 from dove_core.data.sharding.meta import box_of
 from dove_core.errors import DataError
-from dove_core.sources.source import MAX_BYTES, TOO_LARGE, Input, Unusable, digest_of, time_in
+from dove_core.places import Folder
+from dove_core.sources.source import MAX_BYTES, TOO_LARGE, Input, Source, digest_of, time_in
 from dove_core.sources.tar_headers import members
 
 ENDINGS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "jp2")
@@ -47,7 +49,7 @@ class _Member:
     text: _Span | None
 
 
-class Tars:
+class Tars(Source):
     """Several tars, each of them a part."""
 
     def __init__(self, root: Path, files: Sequence[Path], field: str) -> None:
@@ -56,7 +58,7 @@ class Tars:
         Raises:
             DataError: a tar is missing.
         """
-        self.root, self._field = root, field
+        self.root, self._folder, self._field = Folder(root), root, field
         self._inputs: list[Input] = []
         for path in files:
             try:
@@ -72,7 +74,7 @@ class Tars:
 
     def open(self, part: int) -> TarSamples:
         """Look through a tar."""
-        return TarSamples(self.root, self._inputs[part].name, self._field)
+        return TarSamples(self._folder, self._inputs[part].name, self._field)
 
     def field(self, part: int) -> str:
         """Return the model's caption field: what a tar calls it is lost."""

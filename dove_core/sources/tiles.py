@@ -11,8 +11,10 @@ from typing import Any
 from dove_core.config import EmbedConfig
 from dove_core.data.reader import Record
 from dove_core.data.sample import Sample
+from dove_core.data.samples import Unusable
 from dove_core.errors import DataError
 from dove_core.events import Noted, Report, Skipped
+from dove_core.places import Folder
 from dove_core.sources.geotiff import (
     CACHE_BYTES,
     Scene,
@@ -25,7 +27,7 @@ from dove_core.sources.geotiff import (
     read_tile,
     stretch_of,
 )
-from dove_core.sources.source import Input, Unusable, digest_of
+from dove_core.sources.source import Input, Source, digest_of
 
 ENDINGS = (".tif", ".tiff")
 EMPTY, DAMAGED = "nothing in the tile", "damaged scene"
@@ -42,7 +44,7 @@ class _File:
     rows: tuple[int, ...]
 
 
-class Scenes:
+class Scenes(Source):
     """Several scenes; a part is so many tiles of one of them, row by row."""
 
     def __init__(self, root: Path, files: Sequence[Path], settings: EmbedConfig, field: str, report: Report) -> None:
@@ -59,7 +61,7 @@ class Scenes:
             UsageError: rasterio is not installed, or a band is wanted that is not there.
             DataError: none of the scenes can be read.
         """
-        self.root, self._settings, self._field = root, settings, field
+        self.root, self._folder, self._settings, self._field = Folder(root), root, settings, field
         self._files = _readable(root, files, settings, report)
         self._parts = [
             (number, start)
@@ -81,10 +83,10 @@ class Scenes:
         number, start = self._parts[part]
         file = self._files[number]
         if number not in self._stretches:
-            self._stretches[number] = stretch_of(self.root / file.name, file.scene)
+            self._stretches[number] = stretch_of(self._folder / file.name, file.scene)
         stop = start + (self._input(number, start).count or 0)
         tiles = [self._tile(file, k, self._stretches[number]) for k in range(start, stop)]
-        return SceneSamples(self.root, file.name, file.scene, tiles)
+        return SceneSamples(self._folder, file.name, file.scene, tiles)
 
     def field(self, part: int) -> str:
         """Return the model's caption field."""

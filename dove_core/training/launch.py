@@ -5,7 +5,6 @@ Only the first process reports. Its events and its result reach the caller; a Do
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import tempfile
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
 from dove_core.config import LaunchConfig
 from dove_core.encoding.compute import choose_device
@@ -29,7 +27,7 @@ from dove_core.events import Noted, Report, silent
 from dove_core.processes import EventListener, end_with_parent
 from dove_core.training.interrupt import Interrupt
 from dove_core.training.slurm import srun_variables
-from dove_core.training.world import LostError, Store, World, process_group
+from dove_core.training.world import LostError, World, process_group, run_processes
 
 T = TypeVar("T")
 Job = Callable[[World, Report], T]
@@ -39,9 +37,6 @@ _SETTLE = 1.0
 of that; the delay makes the killed one the first to end, so it is reported as the cause."""
 
 _RESUME = "--resume continues from last/, with any number of processes"
-
-_POLL = 0.2
-"""Seconds between two looks at whether the user wants to end."""
 
 
 def launch(launching: LaunchConfig, device: str, job: Job[T], *, report: Report = silent) -> T | None:
@@ -122,24 +117,8 @@ class _Launch(Generic[T]):
         """Run all processes once; return rank and exit code of the first one that failed, if any did."""
         for path in self.folder.glob("error-*"):
             path.unlink()
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each process that loses another would print a stack
-        logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # it warns when it ends the others
-        store, threads = Store(), max(1, torch.get_num_threads() // self.count)
-        variables = [store.variables(rank, self.count, attempt) for rank in range(self.count)]
-        context = start_processes(_work, (self, variables, threads), self.count, join=False)  # type: ignore[no-untyped-call]
-        try:
-            is_passed_on = False
-            while not context.join(_POLL):
-                if interrupt.requested and not is_passed_on:
-                    is_passed_on = True
-                    for process in context.processes:
-                        process.terminate()  # it saves first
-            return None
-        except ProcessExitedException as error:
-            return error.error_index, error.exit_code
-        finally:
-            for process in context.processes:
-                process.kill()
+        threads = max(1, torch.get_num_threads() // self.count)
+        return run_processes(_work, (self, threads), self.count, attempt, lambda: interrupt.requested)
 
     def _reason(self, rank: int, code: int, *, is_last: bool) -> str:
         """Return why process `rank` failed; raise it if the processes are not to be started again."""
@@ -166,9 +145,9 @@ class _Launch(Generic[T]):
         return pickle.loads((self.folder / name).read_bytes())  # our own processes wrote it
 
 
-def _work(rank: int, launched: _Launch[T], variables: list[dict[str, str]], threads: int) -> None:
+def _work(launched: _Launch[T], threads: int) -> None:
     """Do one process's share of the job, in a process of its own."""
-    os.environ.update(variables[rank])
+    rank = os.environ["RANK"]
     torch.set_num_threads(threads)
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:

@@ -7,18 +7,20 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
+from dove_core.addresses import Address, place_of
 from dove_core.config import CacheConfig, ComputeConfig, LaunchConfig, ModelConfig, TrainConfig
 from dove_core.data.reader import Shards
-from dove_core.encoding.checkpoint import Checkpoint, build, load_checkpoint
+from dove_core.encoding.dove import Checkpoint, build, read_checkpoint
 from dove_core.errors import DataError, TrainingError
 from dove_core.events import Noted, Report, Skipped, silent
 from dove_core.files import settled_folder
 from dove_core.model.tokenizer import Tokenizer
-from dove_core.places import Location, absolute, located
+from dove_core.places import Place
 from dove_core.training.journal import COMMANDS, note_command
 from dove_core.training.launch import joins_others, launch
 from dove_core.training.run import SETTINGS, RunSettings, refuse_existing_run, start_run_folder
@@ -31,7 +33,7 @@ from dove_core.training.world import World
 class TrainingJob:
     """One training, as every process gets it."""
 
-    run: Location
+    run: Place
     settings: RunSettings
     compute: ComputeConfig
     resumed: bool = False
@@ -40,13 +42,13 @@ class TrainingJob:
 
 
 def train(
-    shards: Location,
-    run: Location,
-    model: ModelConfig,
-    training: TrainConfig,
-    compute: ComputeConfig,
+    shards: Address,
+    run: Address,
+    model: ModelConfig = ModelConfig(),  # noqa: B008  # frozen
+    training: TrainConfig = TrainConfig(),  # noqa: B008
+    compute: ComputeConfig = ComputeConfig(),  # noqa: B008
     *,
-    validation: Location | None = None,
+    validation: Address | None = None,
     launching: LaunchConfig = LaunchConfig(),  # noqa: B008  # frozen
     cache: CacheConfig = CacheConfig(),  # noqa: B008
     command: str = "",
@@ -79,24 +81,23 @@ def train(
         TrainingError: the run exists, there are too few samples, the loss is not finite, processes died too often.
         SpaceError: the disk is full.
     """
-    data = Shards(shards).manifest.fingerprint
-    chosen = None if validation is None else absolute(validation)
-    settings = RunSettings(absolute(shards), data, chosen, model, training)
-    storage = RunStorage(run, cache)
+    split, storage = place_of(shards, cache), RunStorage(place_of(run, cache), cache)
+    chosen = None if validation is None else _absolute(validation)
+    settings = RunSettings(_absolute(split), Shards(split).manifest.fingerprint, chosen, model, training)
     if not (joins_others() and _was_started_with(settings, storage)):
         refuse_existing_run(storage)
     _check_splits(settings, cache)
-    job = TrainingJob(run, settings, compute, command=command, cache=cache)
+    job = TrainingJob(storage.location, settings, compute, command=command, cache=cache)
     return launch(launching, compute.device, partial(run_job, job), report=report)
 
 
 def resume(
-    run: Location,
-    compute: ComputeConfig,
+    run: Address,
+    compute: ComputeConfig = ComputeConfig(),  # noqa: B008  # frozen
     *,
-    changes: Mapping[str, Any],
-    shards: Location | None = None,
-    validation: Location | None = None,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+    shards: Address | None = None,
+    validation: Address | None = None,
     launching: LaunchConfig = LaunchConfig(),  # noqa: B008  # frozen
     cache: CacheConfig = CacheConfig(),  # noqa: B008
     command: str = "",
@@ -120,17 +121,22 @@ def resume(
         DataError: the shards are not those of the run.
         TrainingError: the run is finished. And everything that `train` raises.
     """
-    storage = RunStorage(run, cache)
+    storage = RunStorage(place_of(run, cache), cache)
     storage.download()
     settings = RunSettings.read(storage.path).changed(changes)
     settings = dataclasses.replace(
         settings,
-        shards=str(shards or settings.shards),
-        validation=absolute(validation) if validation else settings.validation,
+        shards=str(place_of(shards)) if shards else settings.shards,
+        validation=_absolute(validation) if validation else settings.validation,
     )
     _check_splits(settings, cache)
-    job = TrainingJob(run, settings, compute, resumed=True, command=command, cache=cache)
+    job = TrainingJob(storage.location, settings, compute, resumed=True, command=command, cache=cache)
     return launch(launching, compute.device, partial(run_job, job), report=report)
+
+
+def _absolute(address: Address) -> str:
+    """Return a path or address that is valid in any working folder."""
+    return str(place_of(address).absolute)
 
 
 def _was_started_with(settings: RunSettings, storage: RunStorage) -> bool:
@@ -144,13 +150,13 @@ def _was_started_with(settings: RunSettings, storage: RunStorage) -> bool:
 
 def _check_splits(settings: RunSettings, cache: CacheConfig) -> None:
     """Check both splits before any process starts."""
-    shards = Shards(located(settings.shards, cache))
+    shards = Shards(place_of(settings.shards, cache))
     shards.choose_field(settings.model.caption_field)
     if shards.manifest.fingerprint != settings.data:
         hint = "give the shards of the run with --shards, or start a new one with --run"
         raise DataError(f"{shards.folder} differs from the shards that this run was started with", hint=hint)
     if settings.validation:
-        Shards(located(settings.validation, cache)).choose_field(settings.model.caption_field)
+        Shards(place_of(settings.validation, cache)).choose_field(settings.model.caption_field)
 
 
 def run_job(job: TrainingJob, world: World, report: Report) -> TrainResult:
@@ -179,7 +185,7 @@ def run_job(job: TrainingJob, world: World, report: Report) -> TrainResult:
 
 def _shards_with_captions(job: TrainingJob, world: World, report: Report) -> tuple[Shards, str]:
     """Return the samples that have captions of the chosen field, and the field."""
-    every = Shards(located(job.settings.shards, job.cache))
+    every = Shards(place_of(job.settings.shards, job.cache))
     field = every.choose_field(job.settings.model.caption_field)
     shards = every.with_captions(field)
     if len(shards) < 2 * world.size:
@@ -198,7 +204,7 @@ def _open_run(
     """Return the checkpoint to start from; the first process writes the settings."""
     run = storage.path
     if resumed:
-        checkpoint = load_checkpoint(run / "last")
+        checkpoint = read_checkpoint(settled_folder(run / "last"))
         if world.first:
             job.settings.write(run)
     else:

@@ -13,7 +13,7 @@ import torch
 
 from dove_core.bounds import option_name
 from dove_core.config import ModelConfig, TrainConfig
-from dove_core.encoding.checkpoint import Checkpoint, save_checkpoint
+from dove_core.encoding.dove import Checkpoint, save_checkpoint
 from dove_core.errors import CheckpointError, TrainingError, UsageError
 from dove_core.files import atomic_folder, make_folder, read_json, settled_folder, write_json
 from dove_core.training.journal import COMMANDS, METRICS

@@ -18,9 +18,10 @@ from pathlib import Path
 from dove_core.buckets import Bucket
 from dove_core.cache import cache_folder
 from dove_core.config import CacheConfig
-from dove_core.encoding.checkpoint import CONFIG, settled_place
+from dove_core.encoding.checkpoint import settled_place
+from dove_core.encoding.dove_text import CONFIG
 from dove_core.files import make_folder, settled_folder, space_checked, write_json
-from dove_core.places import Location
+from dove_core.places import Folder, Place
 
 _RUNS, _DOWNLOADED = "runs", "came.json"
 
@@ -28,18 +29,18 @@ _RUNS, _DOWNLOADED = "runs", "came.json"
 class RunStorage:
     """Where a run is stored, `location`, and the folder that is written to, `path`: the same unless it is a bucket."""
 
-    def __init__(self, location: Location, cache: CacheConfig) -> None:
+    def __init__(self, location: Place, cache: CacheConfig) -> None:
         self.location, self.cache = location, cache
         self._bucket = location if isinstance(location, Bucket) else None
-        if isinstance(location, Path):
-            self.path = location
+        if isinstance(location, Folder):
+            self.path = location.path
         else:
             digest = hashlib.sha256(str(location).encode()).hexdigest()[:16]
             self.path = (cache_folder(cache) / _RUNS / f"{location.name}-{digest}").absolute()
 
-    def address_of(self, name: str) -> Path | str:
+    def address_of(self, name: str) -> str:
         """Return the path or address of a file or folder of the run, for messages."""
-        return self.location / name if isinstance(self.location, Path) else str(self.location / name)
+        return str(self.location / name)
 
     def has(self, checkpoint: str) -> bool:
         """Tell whether the run has a checkpoint of that name.

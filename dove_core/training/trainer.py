@@ -12,18 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dove_core.addresses import place_of
 from dove_core.config import ComputeConfig
 from dove_core.data.loader import load
 from dove_core.data.plan import Step, TrainingPlan
 from dove_core.data.reader import Shards
-from dove_core.encoding.checkpoint import Checkpoint
 from dove_core.encoding.compute import decodes_on_gpu, mixed, mixed_dtype, worker_count
-from dove_core.encoding.embedder import Embedder
+from dove_core.encoding.dove import Checkpoint
 from dove_core.errors import DataError, TrainingError
-from dove_core.evaluation.encode import encode_split
-from dove_core.evaluation.rows import score_global_row
 from dove_core.events import Advanced, Measured, Report, Saved, Skipped, Started
-from dove_core.places import Location, located
+from dove_core.places import Place
 from dove_core.training.average import WeightAverage
 from dove_core.training.batches import Batch, MakeBatch
 from dove_core.training.interrupt import Interrupt
@@ -33,6 +31,7 @@ from dove_core.training.optimizer import learning_rate_at, make_optimizer
 from dove_core.training.run import Position, RunSettings, load_state, save_best, save_last
 from dove_core.training.storage import RunStorage
 from dove_core.training.throughput import Throughput
+from dove_core.training.validation import mean_recall
 from dove_core.training.world import World
 
 _REPORT_EVERY = 10
@@ -46,7 +45,7 @@ _TASK = "training"
 class TrainResult:
     """Result of a training: `history` has one entry for each epoch, as `metrics.jsonl` does."""
 
-    run: Location
+    run: Place
     steps: int
     best_mean_recall: float | None
     history: tuple[Mapping[str, float], ...]
@@ -238,7 +237,6 @@ class Trainer:
             self._end_epoch(step)
         elif stop or (self.training.save_steps and self.position.steps % self.training.save_steps == 0):
             self._save()
-            self.world.barrier()  # an upload may take longer than the timeout of a step
         if stop and self.world.first and not self.storage.has("best"):
             self._save_best()  # no epoch was validated, but later commands need a checkpoint
         return stop
@@ -270,18 +268,15 @@ class Trainer:
     def _choose_best(self, figures: dict[str, float], *, due: bool) -> None:
         """Validate if due, and save the best; without a validation split, the last epoch is the best."""
         if self.settings.validation and due:
-            figures["mean_recall"] = self._validate(located(self.settings.validation, self.storage.cache))
+            folder = place_of(self.settings.validation, self.storage.cache)
+            saved, batch_size = self._weights_to_save(), self.training.batch_size
+            figures["mean_recall"] = mean_recall(saved, folder, self.compute, batch_size)
             if figures["mean_recall"] <= self._best:
                 return
             self._best = figures["mean_recall"]
         elif self.settings.validation:
             return
         self._save_best()
-
-    def _validate(self, folder: Location) -> float:
-        embedder = Embedder(self._weights_to_save(), self.compute)
-        split = encode_split(embedder, Shards(folder), batch_size=self.training.batch_size, lean=True)
-        return score_global_row(embedder, split).mean_recall
 
     def _save(self) -> None:
         self._check_finite(self._loss[0])

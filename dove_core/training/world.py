@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
@@ -22,6 +24,10 @@ STEP_TIMEOUT = timedelta(minutes=10)
 
 _BARRIER_TIMEOUT = timedelta(hours=2)
 """How long processes wait at a barrier: the first process validates and saves alone meanwhile."""
+
+
+_POLL = 0.2
+"""Seconds between two looks at whether the user wants to end."""
 
 
 class LostError(Exception):
@@ -117,21 +123,6 @@ class _AllGather(torch.autograd.Function):
         return everyone[ctx.rank], None, None
 
 
-class Store:
-    """The key-value store where processes of this machine find each other; it lives as long as this object."""
-
-    def __init__(self) -> None:
-        self._store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-
-    def variables(self, rank: int, size: int, restarts: int) -> dict[str, str]:
-        """Return the environment variables of one process, as torchrun sets them."""
-        return {
-            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(self._store.port), "TORCHELASTIC_USE_AGENT_STORE": "True",
-            "TORCHELASTIC_RESTART_COUNT": str(restarts),
-        }  # fmt: skip
-
-
 @contextmanager
 def process_group(device_type: str) -> Iterator[World]:
     """Join the processes that the environment variables of torchrun describe.
@@ -153,3 +144,39 @@ def process_group(device_type: str) -> Iterator[World]:
         if isinstance(error, dist.DistError) or "gloo/transport" in str(error):
             raise LostError(f"training process {rank} of {size} lost another one: {error}") from error
         raise
+
+
+def run_processes(
+    work: Callable[..., None], arguments: tuple[Any, ...], count: int, restarts: int, is_interrupted: Callable[[], bool]
+) -> tuple[int, int] | None:
+    """Run `work(*arguments)` in processes of this machine, which can join a process group.
+
+    Return rank and exit code of the first process that failed, None if none did. When one fails, the others are ended.
+    When `is_interrupted` becomes true, each gets SIGTERM, and this waits for it.
+    """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each process that loses another would print a stack
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # it warns when it ends the others
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # new: an old one has old addresses
+    variables = {
+        "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": str(restarts),
+    }  # fmt: skip
+    context = start_processes(_run_rank, (variables, work, arguments), count, join=False)  # type: ignore[no-untyped-call]
+    try:
+        is_passed_on = False
+        while not context.join(_POLL):
+            if is_interrupted() and not is_passed_on:
+                is_passed_on = True
+                for process in context.processes:
+                    process.terminate()
+        return None
+    except ProcessExitedException as error:
+        return error.error_index, error.exit_code
+    finally:
+        for process in context.processes:
+            process.kill()
+
+
+def _run_rank(rank: int, variables: dict[str, str], work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    os.environ.update({**variables, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+    work(*arguments)

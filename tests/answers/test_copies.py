@@ -91,7 +91,7 @@ def test_a_key_from_elsewhere_cannot_lead_out_of_the_folder(index, tmp_path):
 
 def test_images_that_are_gone_or_changed_are_named(index, tmp_path):
     hits = all_of(index)
-    tar = index.shards / "00000.tar"
+    tar = index.shards.path / "00000.tar"
     tar.write_bytes(bytes(tar.stat().st_size))
     with pytest.raises(SearchIndexError, match="does not hold the image a0"):
         copy_images(tmp_path / "copies", hits, index)

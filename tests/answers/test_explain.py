@@ -29,8 +29,8 @@ def test_attention_is_that_of_the_model(searcher):
     hits = searcher.ask(TEXT, QueryConfig(top=3), RankConfig())
     embedder, index = searcher.embedder, searcher.index
     for one in explain(searcher, TEXT, hits):
-        images = embedder.embed_images([(index.image(one.hit.row), "x")])
-        captions = embedder.embed_captions([TEXT])
+        images = embedder.describe_images([(index.image(one.hit.row), "x")])
+        captions = embedder.describe_texts([TEXT], exact=True)
         attention = torch.einsum("htd,hrd->htr", captions.query[0], images.key[0]).softmax(dim=-1)
         assert np.allclose(one.by_word.reshape(6, 4), attention.mean(dim=0), atol=1e-5)
         pooled = torch.einsum("ht,htr->r", captions.weight[0], attention) / 4
@@ -67,5 +67,5 @@ def test_without_words_there_is_nothing_to_explain(searcher, tmp_path):
     code, _, err = dove("query", "--like", "test_1", "--index", str(searcher.index.folder), "--explain", "x.png")
     assert code == 2
     assert "--explain" in err
-    with pytest.raises(UsageError, match="the query has none"):
-        explain(searcher, "?!", [])
+    with pytest.raises(UsageError, match="has no words"):
+        explain(searcher, "?!", searcher.ask(TEXT, QueryConfig(top=1), RankConfig()))

@@ -16,10 +16,13 @@ from dove_core.answers.geo import bounds_of, write_geojson, write_geoparquet
 from dove_core.data.reader import Record
 from dove_core.data.sample import Sample
 from dove_core.errors import UsageError
-from dove_core.index.disk import SearchIndex, build_index
-from dove_core.index.parts import PartMark, part_name, write_part
+from dove_core.index.build import build_index
+from dove_core.index.disk import SearchIndex
+from dove_core.index.parts import PartMark, write_part
+from dove_core.places import Folder
 from dove_core.search.query import Hit
 from tests.made import COLOURS, SHAPES, draw_shape
+from tests.tiny_family import TinyEncoder
 
 PARIS = (2.345, 48.855, 2.355, 48.865)
 SUVA = (178.4, -18.2, 178.5, -18.1)
@@ -40,10 +43,9 @@ def place_index(folder, boxes, formats=("JPEG",)):
             records.append(Record(k, "00000.tar", offset, shard.write(stream.getvalue()), b"", sample))
             offset += records[-1].size
     mark = PartMark("f", "00000.tar", "s")
-    write_part(folder / part_name(0), records, np.ones((len(boxes), 4)), field="title", mark=mark)
-    build_index(
-        folder, fingerprint="f", counts=[len(boxes)], dim=4, checkpoint=folder / "best", shards=folder / "shards"
-    )
+    write_part(Folder(folder), 0, records, np.ones((len(boxes), 4)), field="title", mark=mark)
+    model, shards = Folder(folder / "best"), Folder(folder / "shards")
+    build_index(Folder(folder), TinyEncoder(4, "f"), [len(boxes)], checkpoint=model, shards=shards)
     return SearchIndex(folder)
 
 

@@ -102,7 +102,7 @@ def test_large_images_become_small(tmp_path):
     index = place_index(tmp_path / "large", [None])
     data = io.BytesIO()
     Image.effect_noise((1200, 600), 90).convert("RGB").save(data, "PNG")
-    (index.shards / "00000.tar").write_bytes(data.getvalue())
+    (index.shards.path / "00000.tar").write_bytes(data.getvalue())
     row = dataclasses.replace(index.rows([0])[0], size=len(data.getvalue()))
     write_page(tmp_path / "page.html", "x", [Hit(1, 0.5, row)], index)
     found = re.search(r"data:image/jpeg;base64,([^\"]+)", (tmp_path / "page.html").read_text())
@@ -110,7 +110,7 @@ def test_large_images_become_small(tmp_path):
 
 
 def test_images_that_are_not_there_any_more_are_named(paris, tmp_path):
-    tar = paris.shards / "00000.tar"
+    tar = paris.shards.path / "00000.tar"
     tar.write_bytes(bytes(tar.stat().st_size))
     with pytest.raises(SearchIndexError, match="does not hold the image a0"):
         write_page(tmp_path / "page.html", "x", all_of(paris), paris)

@@ -289,7 +289,7 @@ def test_ctrl_c_ends_with_130(at_home, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "load_checkpoint", interrupted)
+    monkeypatch.setattr(module, "load_encoder", interrupted)
     code, _, err = dove("eval")
     assert code == 130
     assert "interrupted" in err
@@ -299,7 +299,7 @@ def test_bars_appear_on_a_terminal_only(monkeypatch, capsys):
     events = [
         Started("training", 10, "images", done=2), Advanced("training", 3), Measured("training", {"loss": 0.5}),
         Measured("training", {"mean_recall": 12.0}, final=True), Skipped("shard", "damaged picture", 2, "a.jpg"),
-        Saved(Path("runs/a")), Noted("a [bracketed] note"),
+        Saved("runs/a"), Noted("a [bracketed] note"),
     ]  # fmt: skip
     with render.reporting() as report:
         for event in events:

@@ -60,7 +60,7 @@ def test_events_tell_the_start_the_bytes_and_the_file(server, client, tmp_path):
     assert events[0] == Started("fetch a.zip", len(ZIP), "B", 0)
     assert sum(isinstance(event, Started) for event in events) == 1
     assert sum(event.amount for event in events if isinstance(event, Advanced)) == len(ZIP)
-    assert events[-1] == Saved(tmp_path / "a.zip")
+    assert events[-1] == Saved(str(tmp_path / "a.zip"))
 
 
 def test_a_resumed_task_starts_with_the_bytes_that_are_here(server, client, tmp_path):

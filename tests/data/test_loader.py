@@ -16,6 +16,7 @@ from dove_core.data.plan import SequentialPlan, TrainingPlan
 from dove_core.data.reader import Record, Shards, split_folders
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.errors import DataError
+from dove_core.places import Folder
 from tests.made import draw_shape, make_karpathy
 
 
@@ -106,10 +107,10 @@ def test_a_sidecar_that_does_not_fit_or_is_gone_is_named(shapes, tmp_path):
 
 
 def test_a_release_folder_stands_for_its_splits(shapes, tmp_path):
-    assert [folder.name for folder in split_folders(shapes)] == ["test", "train", "val"]
-    assert split_folders(shapes / "val") == [shapes / "val"]
+    assert [folder.name for folder in split_folders(Folder(shapes))] == ["test", "train", "val"]
+    assert split_folders(Folder(shapes / "val")) == [Folder(shapes / "val")]
     with pytest.raises(DataError, match="holds no shards"):
-        split_folders(tmp_path)
+        split_folders(Folder(tmp_path))
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset leaves closing to the collector
@@ -128,7 +129,7 @@ def test_any_number_of_tars_can_be_read_with_few_of_them_open(tmp_path):
     shards = Shards(tmp_path / "shards" / "train")
     keys = {shards.read(number % 48).sample.key for number in range(100)}
     assert len(keys) == len(shards.names) == 48
-    folder = os.path.realpath(shards.folder)
+    folder = os.path.realpath(str(shards.folder))
     ours = [link for link in Path("/proc/self/fd").iterdir() if os.path.realpath(link).startswith(folder)]
     assert 0 < len(ours) <= 32
 

@@ -84,7 +84,7 @@ def test_all_segments_of_a_file_feed_one_task(server, client, tmp_path):
     events = bring(server, client, tmp_path / "a.zip")
     assert [event for event in events if isinstance(event, Started)] == [Started("fetch a.zip", len(ZIP), "B", 0)]
     assert sum(event.amount for event in events if isinstance(event, Advanced)) == len(ZIP)
-    assert events[-1] == Saved(tmp_path / "a.zip")
+    assert events[-1] == Saved(str(tmp_path / "a.zip"))
 
 
 def test_a_short_file_takes_one_stream(server, client, tmp_path):

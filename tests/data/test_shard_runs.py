@@ -42,7 +42,7 @@ def test_a_second_run_keeps_finished_shards_and_reports_the_same(release: Path, 
     assert [e.path.name for e in events[0] if isinstance(e, Saved)] == [
         "00000.tar", "00001.tar", "00002.tar", "manifest.json"
     ]  # fmt: skip
-    assert events[1] == [Started("shard train", 10, "images", done=10), Saved(train / "manifest.json")]
+    assert events[1] == [Started("shard train", 10, "images", done=10), Saved(str(train / "manifest.json"))]
 
 
 def test_a_changed_input_or_setting_makes_the_shards_again(release: Path, tmp_path: Path) -> None:

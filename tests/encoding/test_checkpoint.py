@@ -8,7 +8,9 @@ import shutil
 import pytest
 import torch
 
-from dove_core.encoding.checkpoint import build, fingerprint_of, load_checkpoint, save_checkpoint
+from dove_core.encoding.checkpoint import fingerprint_of
+from dove_core.encoding.dove import DoveEncoder, build, save_checkpoint
+from dove_core.encoding.load import load_encoder
 from dove_core.errors import CheckpointError
 from dove_core.model.tokenizer import Tokenizer
 from tests.made import SMALL
@@ -24,7 +26,7 @@ def folder(tmp_path):
 
 
 def test_a_checkpoint_comes_back_with_weights_configuration_and_words(folder):
-    loaded = load_checkpoint(folder)
+    loaded = load_encoder(folder).checkpoint
     torch.manual_seed(0)
     made = build(SMALL, Tokenizer(["airport", "runway"], SMALL.max_tokens))
     assert loaded.config == SMALL
@@ -49,7 +51,7 @@ def test_the_fingerprint_changes_with_weights_words_and_configuration(folder, tm
     (other := tmp_path / "other").mkdir()
     save_checkpoint(other, made)
     assert len(prints | {fingerprint_of(other)}) == 4
-    assert load_checkpoint(folder).fingerprint == fingerprint_of(folder)
+    assert load_encoder(folder).fingerprint == fingerprint_of(folder)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json", "vocabulary.json"])
@@ -61,7 +63,7 @@ def test_a_truncated_or_missing_file_is_named(folder, name, keep):
     else:
         path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")) as caught:
-        load_checkpoint(folder)
+        load_encoder(folder)
     assert caught.value.hint
 
 
@@ -69,7 +71,7 @@ def test_files_that_do_not_fit_each_other_are_refused(folder):
     content = json.loads((folder / "vocabulary.json").read_text())
     (folder / "vocabulary.json").write_text(json.dumps({**content, "words": ["one"]}))
     with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read"):
-        load_checkpoint(folder)
+        load_encoder(folder)
 
 
 def test_an_unknown_setting_or_one_out_of_bounds_is_refused(folder):
@@ -80,10 +82,22 @@ def test_an_unknown_setting_or_one_out_of_bounds_is_refused(folder):
     ):
         (folder / "model.json").write_text(json.dumps({**content, **change}))
         with pytest.raises(CheckpointError, match=words):
-            load_checkpoint(folder)
+            load_encoder(folder)
 
 
 def test_what_is_no_folder_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="is not a folder") as caught:
-        load_checkpoint(tmp_path / "none")
+    with pytest.raises(CheckpointError, match="none is not a checkpoint") as caught:
+        load_encoder(tmp_path / "none")
     assert "runs/NAME/best" in caught.value.hint
+
+
+def test_a_model_in_training_mode_is_no_encoder():
+    with pytest.raises(ValueError, match="evaluation mode"):
+        DoveEncoder(build(SMALL, Tokenizer(["airport"], SMALL.max_tokens)))
+
+
+def test_a_checkpoint_says_its_family_and_one_without_it_is_doves(folder):
+    content = json.loads((folder / "model.json").read_text())
+    assert content.pop("family") == "dove"
+    (folder / "model.json").write_text(json.dumps(content))
+    assert load_encoder(folder).family == "dove"

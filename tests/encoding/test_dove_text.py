@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from dove_core.config import ModelConfig
-from dove_core.encoding.checkpoint import build, load_checkpoint, save_checkpoint
-from dove_core.encoding.dove_text import PlainText, copy_text_side
+from dove_core.encoding.dove import build, save_checkpoint
+from dove_core.encoding.dove_text import DoveText
 from dove_core.encoding.embedder import Embedder
+from dove_core.encoding.load import load_encoder
 from dove_core.errors import CheckpointError
 from dove_core.model.tokenizer import Tokenizer, split_words
 from tests.conftest import ALONE
@@ -32,9 +33,9 @@ def checkpoint(request, trained, tmp_path_factory):
 
 
 def test_captions_have_the_vectors_of_the_trained_model(checkpoint):
-    plain, embedder = PlainText.open(checkpoint), Embedder(load_checkpoint(checkpoint), ALONE)
+    plain, embedder = DoveText.open(checkpoint), Embedder(load_encoder(checkpoint), ALONE)
     for text in TEXTS:
-        ours, theirs = plain.embed(text), embedder.embed_captions([text])
+        ours, theirs = plain.describe(text), embedder.describe_texts([text], exact=True)
         assert np.abs(ours.embedding - theirs.embedding[0].numpy()).max() < 1e-6, text
         assert np.abs(ours.pooled - theirs.pooled[0].numpy()).max() < 1e-5
         assert np.abs(ours.query - theirs.query[0].numpy()).max() < 1e-5
@@ -43,22 +44,23 @@ def test_captions_have_the_vectors_of_the_trained_model(checkpoint):
 
 
 def test_pairs_have_the_scores_of_the_trained_model(checkpoint):
-    plain, embedder = PlainText.open(checkpoint), Embedder(load_checkpoint(checkpoint), ALONE)
-    size = embedder.checkpoint.config.image_size
+    plain, embedder = DoveText.open(checkpoint), Embedder(load_encoder(checkpoint), ALONE)
+    model, size = embedder.encoder.model, embedder.encoder.checkpoint.config.image_size
     pixels = torch.rand(5, 3, size, size, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        images, regions = embedder.model.encode_regions(pixels)
-        assert all(torch.equal(a, b) for a, b in zip(images, embedder.model.encode_images(pixels), strict=True))
+        images, regions = model.encode_regions(pixels)
+        assert all(torch.equal(a, b) for a, b in zip(images, model.encode_images(pixels), strict=True))
+        assert torch.equal(images.embedding, embedder.encoder.encode_images(pixels))
     for text in TEXTS:
-        theirs = embedder.score_pairs(images, embedder.embed_captions([text]))[:, 0].numpy()
-        ours = plain.score(plain.embed(text), regions.numpy(), images.fused.numpy())
+        theirs = embedder.score_pairs(images, embedder.describe_texts([text], exact=True))[:, 0].numpy()
+        ours = plain.score(text, regions.numpy(), images.fused.numpy())
         assert np.abs(ours - theirs).max() < 1e-5, text
 
 
 def test_the_text_side_is_copied_without_the_rest(trained, tmp_path):
-    copy_text_side(trained / "best", tmp_path)
-    whole, part = PlainText.open(trained / "best"), PlainText.open(tmp_path)
-    assert np.array_equal(whole.embed("a red circle").embedding, part.embed("a red circle").embedding)
+    load_encoder(trained / "best").save_text_side(tmp_path)
+    whole, part = DoveText.open(trained / "best"), DoveText.open(tmp_path)
+    assert np.array_equal(whole.encode("a red circle"), part.encode("a red circle"))
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path, trained / "best")]
     assert sizes[0] < sizes[1] / 100
 
@@ -66,20 +68,20 @@ def test_the_text_side_is_copied_without_the_rest(trained, tmp_path):
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json", "vocabulary.json"])
 @pytest.mark.parametrize("damage", ["missing", "cut"])
 def test_damage_is_named(trained, tmp_path, name, damage):
-    copy_text_side(trained / "best", tmp_path)
+    load_encoder(trained / "best").save_text_side(tmp_path)
     path = tmp_path / name
     if damage == "missing":
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
-        PlainText.open(tmp_path)
+        DoveText.open(tmp_path)
 
 
 def test_no_torch_is_imported(trained):
     code = (
-        "import sys\nfrom pathlib import Path\nfrom dove_core.encoding.dove_text import PlainText\n"
-        "PlainText.open(Path(sys.argv[1])).embed('a red circle')\n"
+        "import sys\nfrom pathlib import Path\nfrom dove_core.encoding.dove_text import DoveText\n"
+        "DoveText.open(Path(sys.argv[1])).encode('a red circle')\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(trained / "best")]).returncode == 0

@@ -14,6 +14,7 @@ from dove_core.errors import DataError
 from dove_core.evaluation.compare import compare
 from dove_core.evaluation.evaluate import evaluate
 from dove_core.evaluation.provenance import what_it_saw
+from dove_core.places import Folder
 from tests.conftest import ALONE
 from tests.made import make_karpathy
 
@@ -81,12 +82,12 @@ def test_an_evaluation_says_where_it_comes_from(trained, shapes):
 
 
 def test_a_checkpoint_knows_what_it_was_trained_and_chosen_on(trained, shapes, tmp_path):
-    assert what_it_saw(trained / "last", Shards(shapes / "train")) == "trained on"
-    assert what_it_saw(trained / "best", Shards(shapes / "val")) == "chosen on"
-    assert what_it_saw(trained / "last", Shards(shapes / "val")) == ""
-    assert what_it_saw(trained / "best", Shards(shapes / "test")) == ""
+    assert what_it_saw(Folder(trained / "last"), Shards(shapes / "train")) == "trained on"
+    assert what_it_saw(Folder(trained / "best"), Shards(shapes / "val")) == "chosen on"
+    assert what_it_saw(Folder(trained / "last"), Shards(shapes / "val")) == ""
+    assert what_it_saw(Folder(trained / "best"), Shards(shapes / "test")) == ""
     shutil.copytree(trained / "best", tmp_path / "best")
-    assert what_it_saw(tmp_path / "best", Shards(shapes / "train")) == "unknown"
+    assert what_it_saw(Folder(tmp_path / "best"), Shards(shapes / "train")) == "unknown"
 
 
 def test_images_are_known_again_in_other_shards_from_anywhere_and_through_links(trained, shapes, tmp_path, monkeypatch):
@@ -98,6 +99,6 @@ def test_images_are_known_again_in_other_shards_from_anywhere_and_through_links(
     shard_captions(captions, images, tmp_path / "other", ShardConfig(shard_size=7, workers=1))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(trained / "best")
-    assert what_it_saw(tmp_path / "link", Shards(tmp_path / "other" / "test")) == "trained on"
-    assert what_it_saw(tmp_path / "link", Shards(tmp_path / "other" / "val")) == "chosen on"
-    assert what_it_saw(tmp_path / "link", Shards(tmp_path / "other" / "train")) == ""
+    assert what_it_saw(Folder(tmp_path / "link"), Shards(tmp_path / "other" / "test")) == "trained on"
+    assert what_it_saw(Folder(tmp_path / "link"), Shards(tmp_path / "other" / "val")) == "chosen on"
+    assert what_it_saw(Folder(tmp_path / "link"), Shards(tmp_path / "other" / "train")) == ""

@@ -11,13 +11,14 @@ import torch
 from dove_core.config import EvalConfig, RankConfig, ShardConfig
 from dove_core.data.reader import Shards
 from dove_core.data.sharding.shards import shard_captions
-from dove_core.encoding.checkpoint import load_checkpoint
 from dove_core.encoding.embedder import Embedder
+from dove_core.encoding.load import load_encoder
 from dove_core.errors import DataError, UsageError
 from dove_core.evaluation.encode import encode_in_tasks, encode_split, shares_of
 from dove_core.evaluation.evaluate import evaluate
 from dove_core.evaluation.rows import score_rows
 from dove_core.executors import Local
+from dove_core.places import Folder
 from tests.conftest import ALONE
 from tests.made import COLOURS, draw_shape, make_karpathy
 
@@ -51,25 +52,26 @@ def test_shares_are_cut_between_batches_and_blocks_and_cover_everything():
 
 
 def test_more_processes_than_gpus_is_an_error_that_says_how_many_there_are(trained, shapes, monkeypatch):
-    embedder = Embedder(load_checkpoint(trained / "best"), ALONE)
+    embedder = Embedder(load_encoder(trained / "best"), ALONE)
     embedder.device = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UsageError, match="--gpus 3: this machine has 2"):
-        encode_in_tasks(trained / "best", embedder, Shards(shapes / "val"), EvalConfig(gpus=3), ALONE, Local())
+        encode_in_tasks(
+            Folder(trained / "best"), embedder, Shards(shapes / "val"), EvalConfig(gpus=3), ALONE, Local(), exact=True
+        )
 
 
 def test_what_only_the_global_row_needs_is_small_and_gives_the_same_row(trained, shapes):
-    embedder, shards = Embedder(load_checkpoint(trained / "best"), ALONE), Shards(shapes / "train")
-    lean, full = (encode_split(embedder, shards, batch_size=16, lean=lean) for lean in (True, False))
-    for part in (lean.images.key, lean.images.value, lean.captions.query, lean.captions.weight):
-        assert part.untyped_storage().nbytes() == 0
+    embedder, shards = Embedder(load_encoder(trained / "best"), ALONE), Shards(shapes / "train")
+    lean, full = (encode_split(embedder, shards, batch_size=16, exact=exact) for exact in (False, True))
+    assert [len(list(side)) for side in (lean.images, lean.captions)] == [1, 1]
     assert full.images.key.numel() > 0 < full.captions.query.numel()
     only = EvalConfig(pairwise=False, rerank=0)
     rows = score_rows(embedder, lean, only, RankConfig())
     assert list(rows) == ["global"]
     assert rows["global"] == score_rows(embedder, full, only, RankConfig())["global"]
     alone = evaluate(trained / "best", shapes / "train", only, RankConfig(), ALONE)
-    assert alone.encoded.images.key.numel() == 0
+    assert len(list(alone.encoded.images)) == 1
 
 
 def test_another_field_of_captions_can_be_chosen(trained, tmp_path):
@@ -89,9 +91,9 @@ def test_another_field_of_captions_can_be_chosen(trained, tmp_path):
 
 
 def test_the_words_of_captions_are_in_the_order_of_their_features(trained, shapes):
-    embedder, shards = Embedder(load_checkpoint(trained / "best"), ALONE), Shards(shapes / "train")
-    split = encode_split(embedder, shards, batch_size=16)
+    embedder, shards = Embedder(load_encoder(trained / "best"), ALONE), Shards(shapes / "train")
+    split = encode_split(embedder, shards, batch_size=16, exact=True)
     texts = [text for captions in shards.captions("caption") for text in captions]
     assert [split.words[k] for k in split.distinct] == texts
-    again = embedder.embed_captions(list(split.words))
+    again = embedder.describe_texts(list(split.words), exact=True)
     assert np.allclose(again.embedding, split.captions.embedding)

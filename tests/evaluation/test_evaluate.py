@@ -11,8 +11,8 @@ import torch
 
 from dove_core.config import EvalConfig, RankConfig
 from dove_core.data.reader import Shards
-from dove_core.encoding.checkpoint import load_checkpoint
 from dove_core.encoding.embedder import Embedder
+from dove_core.encoding.load import load_encoder
 from dove_core.errors import CheckpointError, DataError
 from dove_core.evaluation.encode import encode_split
 from dove_core.evaluation.evaluate import evaluate
@@ -23,12 +23,12 @@ from tests.conftest import ALONE
 
 @pytest.fixture(scope="module")
 def embedder(trained):
-    return Embedder(load_checkpoint(trained / "best"), ALONE)
+    return Embedder(load_encoder(trained / "best"), ALONE)
 
 
 @pytest.fixture(scope="module")
 def encoded(embedder, shapes):
-    return encode_split(embedder, Shards(shapes / "train"), batch_size=7)
+    return encode_split(embedder, Shards(shapes / "train"), batch_size=7, exact=True)
 
 
 @pytest.mark.parametrize("rank_by", ["pair", "sum"])
@@ -52,9 +52,9 @@ def test_distinct_captions_are_encoded_once_and_count_for_each_owner(embedder, e
     shards = Shards(shapes / "train")
     texts = [text for captions in shards.captions("caption") for text in captions]
     assert len(encoded.owners) == len(texts) == 96
-    assert len(encoded.captions.pooled) == len(set(texts)) < 96
+    assert len(encoded.captions.embedding) == len(set(texts)) < 96
     assert encoded.owners.tolist() == [n for n in range(48) for _ in range(2)]
-    whole = (encoded.images.embedding @ embedder.embed_captions(texts).embedding.T).numpy()
+    whole = (encoded.images.embedding @ embedder.embed_texts(texts).T).numpy()
     row = score_rows(embedder, encoded, EvalConfig(pairwise=False), RankConfig())["global"]
     assert row.mean_recall == pytest.approx(recall(np.round(whole, 5), encoded.owners).mean_recall, abs=1.5)
 
@@ -73,7 +73,7 @@ def test_the_json_says_what_was_measured(trained, shapes):
     assert found["split"] == "val"
     assert found["pictures"] == 12
     assert found["captions"] == 24
-    assert found["model"] == load_checkpoint(trained / "best").fingerprint
+    assert found["model"] == load_encoder(trained / "best").fingerprint
     assert set(found["metrics"]) == {"global", "reranked", "pairwise"}
 
 
@@ -84,15 +84,15 @@ def test_shards_without_captions_of_the_models_field_are_refused(embedder, shape
     assert fields in manifest
     (empty / "manifest.json").write_text(manifest.replace(fields, '"caption_fields": ["a", "b"]'))
     with pytest.raises(DataError, match="has no caption field 'title_multi_objects'") as caught:
-        encode_split(embedder, Shards(empty), batch_size=8)
+        encode_split(embedder, Shards(empty), batch_size=8, exact=True)
     assert "it has a, b" in caught.value.hint
 
 
 def test_a_model_that_diverged_is_refused_instead_of_scoring_perfectly(trained, shapes):
-    checkpoint = load_checkpoint(trained / "best")
+    encoder = load_encoder(trained / "best")
     with torch.no_grad():
-        checkpoint.model.multiscale.out.weight.fill_(float("nan"))
-    broken = Embedder(checkpoint, ALONE)
-    split = encode_split(broken, Shards(shapes / "val"), batch_size=8)
+        encoder.model.multiscale.out.weight.fill_(float("nan"))
+    broken = Embedder(encoder, ALONE)
+    split = encode_split(broken, Shards(shapes / "val"), batch_size=8, exact=True)
     with pytest.raises(CheckpointError, match="not finite"):
         score_rows(broken, split, EvalConfig(), RankConfig())

@@ -13,7 +13,7 @@ from dove_core.data.reader import Shards
 from dove_core.errors import DataError, UsageError
 from dove_core.evaluation.evaluate import evaluate
 from dove_core.evaluation.material import in_words, sharded
-from dove_core.evaluation.measure import Request, Source, measure
+from dove_core.evaluation.measure import EvaluationInput, EvaluationRequest, measure
 from dove_core.evaluation.suite import SETS, average, find_sets, missing, settings_for
 from dove_core.events import Skipped
 from tests.cli.test_commands import dove
@@ -186,26 +186,26 @@ def words(**more):
 def test_all_listed_classes_compete_and_unknown_labels_are_refused(trained, tmp_path):
     names = "red\ngreen\nblue\nyellow\n"
     path = a_set(tmp_path, "aid", ROWS, names=names)
-    request = Request(trained / "best", zero_shot=words(), compute=ALONE)
-    (found,) = measure(request, Source(images=path))
+    request = EvaluationRequest(trained / "best", zero_shot=words(), compute=ALONE)
+    (found,) = measure(request, EvaluationInput(images=path))
     assert found.result["classes"] == names.split()
     assert len(found.result["confusion"]["global"]) == 4
     assert found.result["pictures"] == 6
     path = a_set(tmp_path, "eurosat", ROWS, names="red\ngreen\n")
     with pytest.raises(DataError, match=r"labels are no class of .*blue"):
-        measure(request, Source(images=path))
+        measure(request, EvaluationInput(images=path))
     (tmp_path / "own.txt").write_text("blue\nred\ngreen\n")
-    own = Request(trained / "best", zero_shot=words(class_names=str(tmp_path / "own.txt")), compute=ALONE)
-    (found,) = measure(own, Source(images=path))
+    own = EvaluationRequest(trained / "best", zero_shot=words(class_names=str(tmp_path / "own.txt")), compute=ALONE)
+    (found,) = measure(own, EvaluationInput(images=path))
     assert found.result["classes"] == ["blue", "red", "green"]
 
 
 @pytest.mark.parametrize("text", ["", "one\n", "a\nb\na\n"])
 def test_a_list_of_classes_names_each_once(trained, tmp_path, text):
     (tmp_path / "own.txt").write_text(text)
-    request = Request(trained / "best", zero_shot=words(class_names=str(tmp_path / "own.txt")), compute=ALONE)
+    request = EvaluationRequest(trained / "best", zero_shot=words(class_names=str(tmp_path / "own.txt")), compute=ALONE)
     with pytest.raises(DataError, match=r"own\.txt names"):
-        measure(request, Source(images=a_set(tmp_path, "aid", ROWS)))
+        measure(request, EvaluationInput(images=a_set(tmp_path, "aid", ROWS)))
 
 
 def test_a_suite_is_measured_as_skyscript_does(trained, tmp_path):
@@ -221,7 +221,7 @@ def test_a_suite_is_measured_as_skyscript_does(trained, tmp_path):
             made = a_set(tmp_path, name, ROWS)
         made.rename(folder / made.name)
     assert list(find_sets(tmp_path)) == list(SETS)
-    measured = measure(Request(trained / "best", compute=ALONE), Source(suite=tmp_path))
+    measured = measure(EvaluationRequest(trained / "best", compute=ALONE), EvaluationInput(suite=tmp_path))
     by_name = {one.result["dataset"]: one.result for one in measured}
     assert list(by_name) == list(SETS)
     assert by_name["aid"]["templates"] == ["a satellite photo of {c}.", "a satellite image of {c}"]
@@ -263,7 +263,7 @@ def test_a_folder_without_benchmark_sets_says_how_to_get_them(tmp_path):
 
 def test_files_give_the_numbers_of_their_shards(trained, shapes, tmp_path):
     captions, images = make_karpathy(tmp_path / "source", {"test": 12})
-    request = Request(trained / "best", compute=ALONE)
-    (by_files,) = measure(request, Source(images=images, captions=captions))
+    request = EvaluationRequest(trained / "best", compute=ALONE)
+    (by_files,) = measure(request, EvaluationInput(images=images, captions=captions))
     by_shards = evaluate(trained / "best", shapes / "test", EvalConfig(), RankConfig(), ALONE).to_json()
     assert by_files.result["metrics"]["pairwise"] == pytest.approx(by_shards["metrics"]["pairwise"])

@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from dove_core.config import EvalConfig, RankConfig
-from dove_core.evaluation.measure import Request, Source, measure
+from dove_core.evaluation.measure import EvaluationInput, EvaluationRequest, measure
 from dove_core.evaluation.recorded import FOLDER
 from dove_core.events import Started
 from tests.cli.test_commands import dove
@@ -22,7 +22,7 @@ def run(trained, tmp_path):
 
 
 def test_the_second_time_the_run_folder_answers(run, shapes):
-    request, source = Request(run / "best", compute=ALONE), Source(shapes / "test")
+    request, source = EvaluationRequest(run / "best", compute=ALONE), EvaluationInput(shapes / "test")
     events = []
     (first,) = measure(request, source, report=events.append)
     assert any(isinstance(event, Started) for event in events)
@@ -46,23 +46,25 @@ def test_the_second_time_the_run_folder_answers(run, shapes):
     ids=str,
 )
 def test_what_may_change_a_number_is_measured_anew(run, shapes, change):
-    request, source = Request(run / "best", compute=ALONE), Source(shapes / "test")
+    request, source = EvaluationRequest(run / "best", compute=ALONE), EvaluationInput(shapes / "test")
     measure(request, source)
     (again,) = measure(dataclasses.replace(request, **change), source)
     assert not again.was_known
 
 
 def test_other_weights_and_other_data_are_measured_and_other_workers_are_not(run, shapes):
-    request = Request(run / "best", compute=ALONE)
-    measure(request, Source(shapes / "test"))
-    assert not measure(request, Source(shapes / "val"))[0].was_known
-    assert not measure(dataclasses.replace(request, checkpoint=run / "last"), Source(shapes / "val"))[0].was_known
+    request = EvaluationRequest(run / "best", compute=ALONE)
+    measure(request, EvaluationInput(shapes / "test"))
+    assert not measure(request, EvaluationInput(shapes / "val"))[0].was_known
+    assert not measure(dataclasses.replace(request, checkpoint=run / "last"), EvaluationInput(shapes / "val"))[
+        0
+    ].was_known
     more = dataclasses.replace(request, compute=dataclasses.replace(ALONE, workers=1))
-    assert measure(more, Source(shapes / "test"))[0].was_known
+    assert measure(more, EvaluationInput(shapes / "test"))[0].was_known
 
 
 def test_a_damaged_record_is_measured_again_and_a_lone_checkpoint_keeps_none(run, shapes, tmp_path):
-    request, source = Request(run / "best", compute=ALONE), Source(shapes / "test")
+    request, source = EvaluationRequest(run / "best", compute=ALONE), EvaluationInput(shapes / "test")
     measure(request, source)
     (record,) = (run / FOLDER).iterdir()
     record.write_text("{")

@@ -11,8 +11,8 @@ import torch
 
 from dove_core.config import RankConfig, ShardConfig, ZeroShotConfig
 from dove_core.data.sharding.shards import shard_captions
-from dove_core.encoding.checkpoint import load_checkpoint
 from dove_core.encoding.embedder import Embedder
+from dove_core.encoding.load import load_encoder
 from dove_core.errors import DataError, UsageError
 from dove_core.evaluation.zero_shot import classify_split
 from tests.cli.test_commands import dove
@@ -38,13 +38,13 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_image_gets_the_class_whose_prompts_fit_best(trained, labelled):
     found = classify_split(trained / "best", labelled, WORDS, RankConfig(rank_by="pair"), ALONE, batch_size=5)
     assert found.classes == tuple(sorted(COLOURS))
-    embedder = Embedder(load_checkpoint(trained / "best"), ALONE)
+    embedder = Embedder(load_encoder(trained / "best"), ALONE)
     hits = {"global": 0, "pairwise": 0}
     for k in range(18):
-        features = embedder.embed_images([((labelled.parents[1] / f"{k}.jpg").read_bytes(), "x")])
+        features = embedder.describe_images([((labelled.parents[1] / f"{k}.jpg").read_bytes(), "x")])
         scores: dict[str, list[float]] = {"global": [], "pairwise": []}
         for name in found.classes:
-            captions = embedder.embed_captions([t.replace("{c}", name) for t in WORDS.templates.split("|")])
+            captions = embedder.describe_texts([t.replace("{c}", name) for t in WORDS.templates.split("|")], exact=True)
             mean = torch.nn.functional.normalize(captions.embedding.mean(dim=0), dim=0)
             scores["global"].append(float(features.embedding[0] @ mean))
             scores["pairwise"].append(float(embedder.score_pairs(features, captions).mean()))

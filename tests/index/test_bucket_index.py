@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dove_core.addresses import follow_path, path_between
 from dove_core.buckets import Bucket, file_system
 from dove_core.config import CacheConfig, EmbedConfig, QueryConfig, RankConfig
 from dove_core.errors import SearchIndexError, UsageError
 from dove_core.events import Noted, Saved, Started
-from dove_core.index.disk import SearchIndex, _from, _towards
+from dove_core.index.disk import SearchIndex
 from dove_core.index.embed import embed
+from dove_core.places import Folder
 from dove_core.processes import Share
 from dove_core.search.query import Searcher
 from tests.cli.test_commands import dove
@@ -81,20 +83,20 @@ def test_re_ranking_reads_images_from_the_bucket_and_processes_share_parts(link,
 
 def test_the_way_from_an_index_to_its_shards_is_relative_where_both_move_together():
     index, near, far = Bucket("s3://a/index/x"), Bucket("s3://a/shards/y/test"), Bucket("s3://b/shards/y")
-    assert _from(index, near) == "../../shards/y/test"
-    assert _from(index, far) == "s3://b/shards/y"
-    assert _from(index, Path("/data/y")) == "/data/y"
-    assert _from(Path("/i/x"), far) == "s3://b/shards/y"
-    assert _from(Path("/i/x"), Path("/data/y")) == "../../data/y"
-    for other in (near, far, Path("/data/y")):
-        assert _towards(index, _from(index, other)) == other
+    assert path_between(index, near) == "../../shards/y/test"
+    assert path_between(index, far) == "s3://b/shards/y"
+    assert path_between(index, Folder(Path("/data/y"))) == "/data/y"
+    assert path_between(Folder(Path("/i/x")), far) == "s3://b/shards/y"
+    assert path_between(Folder(Path("/i/x")), Folder(Path("/data/y"))) == "../../data/y"
+    for other in (near, far, Folder(Path("/data/y"))):
+        assert follow_path(index, path_between(index, other)) == other
 
 
 def test_what_cannot_lie_in_a_bucket_says_so(link, trained, tmp_path):
-    with pytest.raises(UsageError, match="--layout clip-retrieval needs a folder"):
+    with pytest.raises(UsageError, match=r"--layout clip-retrieval: --out s3://.* is not a path of this machine"):
         settings = EmbedConfig(layout="clip-retrieval")
         embed(trained / "best", Bucket(f"{ROOT}/shapes/train"), Bucket(f"{ROOT}/x"), settings, ALONE)
-    with pytest.raises(UsageError, match="only shards can be embedded straight from a bucket"):
+    with pytest.raises(UsageError, match="from a bucket, only shards can be embedded"):
         embed(trained / "best", Bucket(f"{ROOT}/shapes/train"), tmp_path, EmbedConfig(tile=32), ALONE)
     code, _, err = dove("query", "a", "--index", f"{ROOT}/x", "--sheet", "s3://a/b.png")
     assert code == 2

@@ -21,9 +21,9 @@ from rasterio.transform import from_origin
 
 from dove_core.config import ComputeConfig, EmbedConfig
 from dove_core.data.reader import Shards
-from dove_core.encoding.checkpoint import load_checkpoint
 from dove_core.encoding.compute import take_share, worker_count
 from dove_core.encoding.embedder import Embedder
+from dove_core.encoding.load import load_encoder
 from dove_core.encoding.preprocess import fit, normalise
 from dove_core.errors import CheckpointError, DataError, SearchIndexError, UsageError
 from dove_core.events import Advanced, Noted, Saved, Skipped, Started, silent
@@ -115,7 +115,7 @@ def test_several_processes_make_the_same_bytes_and_report_as_one(trained, photos
     assert events[0] == Started("embedding", 60, "images", done=0)
     assert sum(event.amount for event in events if isinstance(event, Advanced)) == 60
     assert [event.count for event in events if isinstance(event, Skipped)] == [1]
-    assert events[-1] == Saved(tmp_path / "index")
+    assert events[-1] == Saved(str(tmp_path / "index"))
 
 
 @pytest.mark.slow
@@ -264,7 +264,7 @@ def test_workers_that_read_ahead_change_no_byte(trained, tmp_path):
 
 
 def test_a_batch_is_queued_before_the_one_before_it_is_read(trained, photos, monkeypatch):
-    embedder = Embedder(load_checkpoint(trained / "best"), ALONE)
+    embedder = Embedder(load_encoder(trained / "best"), ALONE)
     queued, encode = list[int](), embedder._encode
     monkeypatch.setattr(embedder, "_encode", lambda pixels: queued.append(len(pixels)) or encode(pixels))
     batches = embedder.embed_samples(ImageFolder(photos, 10, "caption").open(0), batch_size=4)
@@ -272,7 +272,7 @@ def test_a_batch_is_queued_before_the_one_before_it_is_read(trained, photos, mon
 
 
 def test_batches_for_a_gpu_are_copied_from_pinned_memory(trained, photos, shapes, monkeypatch):
-    embedder, pins = Embedder(load_checkpoint(trained / "best"), ALONE), list[bool]()
+    embedder, pins = Embedder(load_encoder(trained / "best"), ALONE), list[bool]()
     monkeypatch.setattr(
         "dove_core.encoding.embedder.load", lambda *_, pin_memory, **__: pins.append(pin_memory) or iter(())
     )
@@ -337,10 +337,10 @@ def test_regions_are_kept_beside_each_part_if_they_are_wanted(trained, photos, t
     index = embed(trained / "best", photos, out, wanted, ALONE)
     assert len(list(out.glob("regions-*.npy"))) == 20
     regions, fused = index.regions.read(np.array([0, 30, 58]))
-    embedder = Embedder(load_checkpoint(trained / "best"), ALONE)
+    embedder = Embedder(load_encoder(trained / "best"), ALONE)
     pixels = torch.stack([fit(index.image(row), "x", 32) for row in index.rows([0, 30, 58])])
     with torch.no_grad():
-        images, expected = embedder.model.eval().encode_regions(normalise(pixels))
+        images, expected = embedder.encoder.model.encode_regions(normalise(pixels))
     assert np.abs(regions - expected.numpy()).max() < np.abs(expected.numpy()).max() / 100
     assert np.allclose(fused, images.fused.numpy(), atol=2e-3)
     assert parts_made_anew(trained, photos, out, wanted) == []

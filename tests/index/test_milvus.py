@@ -22,17 +22,20 @@ from dove_core.config import EmbedConfig, FilterConfig, PushConfig, QueryConfig,
 from dove_core.data.reader import Record
 from dove_core.data.sample import Sample
 from dove_core.encoding.checkpoint import fingerprint_of
+from dove_core.encoding.load import load_encoder
 from dove_core.errors import DataError, SearchIndexError, UsageError
 from dove_core.events import Started
-from dove_core.index.disk import SearchIndex, build_index
+from dove_core.index.build import build_index
+from dove_core.index.disk import SearchIndex
 from dove_core.index.embed import embed
-from dove_core.index.milvus.address import Address, collection_name, is_address, parse_address
+from dove_core.index.milvus.address import CollectionAddress, collection_name, is_address, parse_address
 from dove_core.index.milvus.agreement import compare_answers
 from dove_core.index.milvus.collection import Collection
 from dove_core.index.milvus.push import push_index
 from dove_core.index.milvus.remote import RemoteIndex
 from dove_core.index.milvus.schema import tag_elements, tags_of
-from dove_core.index.parts import PartMark, part_name, write_part
+from dove_core.index.parts import PartMark, write_part
+from dove_core.places import Folder
 from dove_core.search.query import Question, Searcher
 from tests.cli.test_commands import dove
 from tests.conftest import ALONE
@@ -71,11 +74,11 @@ def make_index(folder, checkpoint, counts, dim=32, seed=0):
         vectors[5:9] = vectors[4:5]
         records = [Record(k, f"{part}.tar", 512 * k, 99, b"", sample) for k, sample in enumerate(samples)]
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        write_part(folder / part_name(part), records, unit, field="title", mark=mark)
+        write_part(Folder(folder), part, records, unit, field="title", mark=mark)
         first += count
-    build_index(
-        folder, fingerprint=mark.fingerprint, counts=list(counts), dim=dim, checkpoint=checkpoint, shards=folder
-    )
+    encoder = load_encoder(checkpoint)
+    assert encoder.dim == dim
+    build_index(Folder(folder), encoder, list(counts), checkpoint=Folder(checkpoint), shards=Folder(folder))
     return folder
 
 
@@ -92,7 +95,7 @@ def server(request, tmp_path_factory):
 @pytest.fixture
 def name(server):
     """A name that no collection has, and that none has afterwards."""
-    address = Address(server, f"dove_test_{secrets.token_hex(4)}")
+    address = CollectionAddress(server, f"dove_test_{secrets.token_hex(4)}")
     yield str(address)
     collection = Collection(address, create=True)
     if collection.is_there():
@@ -248,7 +251,7 @@ def test_words_come_from_where_the_model_was_or_is_given_or_from_the_only_run(im
     assert as_pushed == dove(*words, "--checkpoint", str(folder / "words"))[1]
     address = parse_address(to)
     card = Collection(address).card()
-    elsewhere = Address(address.server, f"dove_test_{secrets.token_hex(4)}")
+    elsewhere = CollectionAddress(address.server, f"dove_test_{secrets.token_hex(4)}")
     monkeypatch.chdir(tmp_path)
     moved = shutil.copytree(folder, tmp_path / "moved")
     manifest = json.loads((moved / "index.json").read_text())
@@ -385,8 +388,9 @@ def test_a_text_longer_than_milvus_holds_names_its_image(trained, name, tmp_path
     folder = make_index(tmp_path / "long", trained / "best", [3])
     records = [Record(0, "a.tar", 0, 9, b"", Sample("long", "", {"title": ("\u00e9" * 40_000,)}))]
     mark = PartMark(fingerprint_of(trained / "best"), "", "")
-    write_part(folder / part_name(0), records, np.eye(1, 32), field="title", mark=mark)
-    build_index(folder, fingerprint=mark.fingerprint, counts=[1], dim=32, checkpoint=trained / "best", shards=folder)
+    write_part(Folder(folder), 0, records, np.eye(1, 32), field="title", mark=mark)
+    model = Folder(trained / "best")
+    build_index(Folder(folder), load_encoder(model), [1], checkpoint=model, shards=Folder(folder))
     with pytest.raises(DataError, match="long: Milvus holds texts of 65,535 bytes"):
         push_index(folder, name, PushConfig())
 
@@ -457,11 +461,11 @@ def test_a_query_on_disk_imports_no_client(folder):
 
 
 def test_addresses_and_names():
-    assert parse_address("http://milvus:19530/sky") == Address("http://milvus:19530", "sky")
-    assert parse_address("https://a.b:443/", collection="x") == Address("https://a.b:443", "x")
-    assert parse_address("local.db/sky") == Address("local.db", "sky")
-    assert parse_address("file:///data/a.db/sky") == Address("/data/a.db", "sky")
-    assert parse_address("a/b.db", collection="x") == Address("a/b.db", "x")
+    assert parse_address("http://milvus:19530/sky") == CollectionAddress("http://milvus:19530", "sky")
+    assert parse_address("https://a.b:443/", collection="x") == CollectionAddress("https://a.b:443", "x")
+    assert parse_address("local.db/sky") == CollectionAddress("local.db", "sky")
+    assert parse_address("file:///data/a.db/sky") == CollectionAddress("/data/a.db", "sky")
+    assert parse_address("a/b.db", collection="x") == CollectionAddress("a/b.db", "x")
     for text in (
         "http://h:1/a/b",
         "http://h:1/a-b",

@@ -9,6 +9,7 @@ from dove_core.config import EmbedConfig, QueryConfig, RankConfig
 from dove_core.errors import SearchIndexError
 from dove_core.index.embed import embed
 from dove_core.index.regions import Regions, has_regions, regions_name, write_regions
+from dove_core.places import Folder
 from dove_core.search.query import Searcher
 from tests.conftest import ALONE
 
@@ -27,7 +28,7 @@ def test_records_come_back_within_a_byte(tmp_path):
     fused = [random.standard_normal((len(part), 16)).astype(np.float32) for part in parts]
     for number, (part, own) in enumerate(zip(parts, fused, strict=True)):
         assert not has_regions(tmp_path, 3)
-        write_regions(tmp_path / regions_name(number), part, own)
+        write_regions(Folder(tmp_path), number, part, own)
     assert has_regions(tmp_path, 3)
     regions, vectors = Regions(tmp_path, [3, 0, 5]).read(np.array([7, 0, 3]))
     whole, all_fused = np.concatenate(parts), np.concatenate(fused)
@@ -71,7 +72,7 @@ def test_reranking_from_regions_touches_neither_shards_nor_torch(index, tmp_path
 @pytest.mark.parametrize("damage", ["cut", "other", "short"])
 def test_damaged_regions_are_named(tmp_path, damage):
     path = tmp_path / regions_name(0)
-    write_regions(path, np.ones((3, 4, 16), np.float32), np.ones((3, 16), np.float32))
+    write_regions(Folder(tmp_path), 0, np.ones((3, 4, 16), np.float32), np.ones((3, 16), np.float32))
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:60])
     elif damage == "other":

@@ -35,7 +35,7 @@ def searcher(index):
 
 
 def vector_of(searcher, text):
-    return searcher.embedder.embed_captions([text]).embedding[0].numpy()
+    return searcher.embedder.embed_texts([text])[0].numpy()
 
 
 def keys(hits):
@@ -44,7 +44,7 @@ def keys(hits):
 
 def test_words_an_image_and_examples_are_added(index, searcher):
     row, other = index.rows([4])[0], index.rows([9])[0]
-    image = searcher.embedder.embed_images([(index.image(row), "x")]).embedding[0].numpy()
+    image = searcher.embedder.embed_images([(index.image(row), "x")])[0].numpy()
     text = vector_of(searcher, "a red circle")
     vectors = index.vectors.astype(np.float32)
     for question, direction in (
@@ -138,7 +138,7 @@ def test_a_file_of_queries_is_answered_line_by_line(index, tmp_path):
     lines = [json.loads(line) for line in out.splitlines()]
     assert [line["query"] for line in lines] == ["a red circle", "xyzzy", "a blue square"]
     assert [len(line["hits"]) for line in lines] == [3, 0, 3]
-    assert "no word of 'xyzzy' is known" in err
+    assert "the model knows no word of 'xyzzy'" in err
     code, out, _ = dove(*words)
     assert code == 0
     assert out.index("a red circle") < out.index("a blue square")

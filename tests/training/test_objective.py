@@ -13,7 +13,7 @@ from PIL import Image
 from dove_core.config import EvalConfig, RankConfig, ShardConfig, TrainConfig
 from dove_core.data.reader import Shards
 from dove_core.data.sharding.shards import shard_captions
-from dove_core.encoding.checkpoint import build
+from dove_core.encoding.dove import DoveEncoder, build
 from dove_core.encoding.embedder import Embedder
 from dove_core.encoding.preprocess import normalise
 from dove_core.errors import DataError
@@ -82,8 +82,10 @@ def test_sixteen_pairs_are_learned_completely(tmp_path):
         optimizer.zero_grad()
         objective(make(records, epoch), [16]).total.backward()
         optimizer.step()
-    embedder = Embedder(checkpoint, ALONE)
-    rows = score_rows(embedder, encode_split(embedder, shards, batch_size=16), EvalConfig(), RankConfig(rank_by="pair"))
+    checkpoint.model.eval()
+    embedder = Embedder(DoveEncoder(checkpoint), ALONE)
+    split = encode_split(embedder, shards, batch_size=16, exact=True)
+    rows = score_rows(embedder, split, EvalConfig(), RankConfig(rank_by="pair"))
     for name, scores in rows.items():
         assert scores.image_to_text[1] == scores.text_to_image[1] == 100, name
 

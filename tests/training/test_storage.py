@@ -11,7 +11,8 @@ import pytest
 from dove_core import buckets
 from dove_core.buckets import Bucket, file_system
 from dove_core.config import CacheConfig, TrainConfig
-from dove_core.encoding.checkpoint import checkpoint_here, load_checkpoint
+from dove_core.encoding.checkpoint import checkpoint_here
+from dove_core.encoding.load import load_encoder
 from dove_core.errors import CheckpointError, DownloadError, TrainingError
 from dove_core.training.loop import resume, train
 from dove_core.training.run import load_state
@@ -109,7 +110,7 @@ def test_training_resumes_from_the_bucket_after_the_network_failed(server, shape
         assert result is not None and result.steps == 4
         storage = RunStorage(Bucket(run.url, other), other)
         assert load_state(storage.path)[0].steps == 4
-        assert load_checkpoint(run / "last").fingerprint == load_checkpoint(whole / "last").fingerprint
+        assert load_encoder(run / "last").fingerprint == load_encoder(whole / "last").fingerprint
         lines = [json.loads(line) for line in run.read("metrics.jsonl").splitlines()]
         assert [line["epoch"] for line in lines] == [1, 2]
         with pytest.raises(CheckpointError, match="does not exist"):

@@ -52,7 +52,7 @@ def adopt(file: RemoteFile, found: Path, release: Release, layout: Layout, *, ch
     if not (target.exists() and target.samefile(found)):
         link_or_copy(found, target)
     report(Noted(f"adopted {found}"))
-    report(Saved(target))
+    report(Saved(str(target)))
 
 
 def _fits(found: Path, file: RemoteFile, size: int | None) -> bool:

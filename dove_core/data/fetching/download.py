@@ -78,7 +78,7 @@ def download(
     if md5 is not None:
         check_md5(part.path, md5, md5_source, report=report)
     part.finish()
-    report(Saved(target))
+    report(Saved(str(target)))
 
 
 def check_md5(path: Path, md5: str, source: str, *, report: Report = silent) -> None:

@@ -156,7 +156,7 @@ class _Job:
         elif whole == kept:
             subset_note(path).unlink(missing_ok=True)
             link_or_copy(kept, path)
-            self._report(Saved(path))
+            self._report(Saved(str(path)))
 
     def _place_table(self, choice: TableChoice) -> None:
         """Put a table where `dove shard` looks: as published if all its images are here, else cut to those."""
@@ -167,7 +167,7 @@ class _Job:
         else:
             self._layout.note_cut(target, len(choice.rows), choice.total)
             write_cut(kept, np.sort(choice.rows), target)
-        self._report(Saved(target))
+        self._report(Saved(str(target)))
 
     def _put_away_other_tables(self) -> None:
         """Move other captions of the same splits aside: `dove shard` takes one table a split."""

@@ -86,7 +86,7 @@ def bring_members(
         example = directory.names[damaged[0]].as_py()
         report(Skipped(f"fetch members of {target.name}", "damaged on the server", len(damaged), example))
     subset.finish(records)
-    report(Saved(target))
+    report(Saved(str(target)))
     return np.array(sorted(damaged), dtype=np.int64) if damaged else nothing
 
 

@@ -78,7 +78,7 @@ def draw_release(
     files = [f"{name}.zip" for name in _zip_names()] + [_table_name(split) for split in counts]
     write_json(folder / DONE, {**recipe, "files": {name: _facts(folder / name) for name in files}})
     for name in files:
-        report(Saved(folder / name))
+        report(Saved(str(folder / name)))
 
 
 def plan(counts: Mapping[str, int], seed: int) -> tuple[list[Order], list[str]]:

@@ -57,7 +57,7 @@ def finish(
     place.sweep()
     manifest.write(place)
     place.remove(SIGN)
-    report(Saved(place.at(MANIFEST)))
+    report(Saved(place.where(MANIFEST)))
     return manifest
 
 

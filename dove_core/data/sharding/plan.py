@@ -34,7 +34,7 @@ from dove_core.data.sharding.distinct import distinct_rows
 from dove_core.data.sharding.members import Location
 from dove_core.errors import DataError
 from dove_core.files import atomic_file, sha256_of
-from dove_core.places import place_of
+from dove_core.places import Place
 
 _FORMAT = 2
 """Raised when the bytes of shards change, so that older ones are made again."""
@@ -140,16 +140,15 @@ def make_plan(table: CaptionTable, sources: Sources, config: ShardConfig, folder
 class PlannedRows:
     """A plan, read a shard at a time."""
 
-    def __init__(self, file: Path | str) -> None:
-        """Open a plan by its path, or by its address in a bucket.
+    def __init__(self, file: Place) -> None:
+        """Open a plan, here or in a bucket.
 
         Raises:
             DataError: it cannot be read.
         """
         self._path = file
         try:
-            place = place_of(file)  # pyarrow would take some paths for addresses
-            self._stream = file.open("rb") if isinstance(file, Path) else place.parent.seekable(place.name)
+            self._stream = file.parent.seekable(file.name)
             self._file = pq.ParquetFile(self._stream)
         except (OSError, pa.ArrowException) as error:
             raise self._unreadable(error) from error

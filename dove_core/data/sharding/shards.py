@@ -7,13 +7,13 @@ several processes or machines share the work, and equal input gives equal bytes.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from dove_core.addresses import Address, place_of
 from dove_core.config import ExecutorConfig, ShardConfig
 from dove_core.data.manifest import OK, STATUSES, ShardEntry, ShardManifest, read_manifest
 from dove_core.data.sharding import task
@@ -28,7 +28,7 @@ from dove_core.data.sharding.task import ShardJob, tar_name
 from dove_core.errors import DataError
 from dove_core.events import Advanced, Noted, Report, Saved, Started, silent
 from dove_core.executors import LOCAL, Executor, executing
-from dove_core.places import Folder, Place, place_of
+from dove_core.places import Place
 from dove_core.processes import EVERYTHING, Share
 
 __all__ = [
@@ -49,7 +49,7 @@ PLANS = ".plan"
 
 def shard_release(
     release_folder: Path,
-    out: Path | str,
+    out: Address,
     config: ShardConfig,
     *,
     share: Share = EVERYTHING,
@@ -73,13 +73,13 @@ def shard_release(
     """
     tables = [read_csv(file) for file in release_tables(release_folder)]
     with executing(execution) as executor:
-        return _shard_tables(tables, release_folder, out, _Run(config, share, retry_failed, executor, report))
+        return _shard_tables(tables, release_folder, place_of(out), _Run(config, share, retry_failed, executor, report))
 
 
 def shard_captions(
     captions: Path,
     images: Path,
-    out: Path | str,
+    out: Address,
     config: ShardConfig,
     *,
     split: str | None = None,
@@ -105,7 +105,7 @@ def shard_captions(
     else:
         raise DataError(f"{captions} is neither a .csv nor a .json", hint="see docs/formats.md for both forms")
     with executing(execution) as executor:
-        return _shard_tables(tables, images, out, _Run(config, share, retry_failed, executor, report))
+        return _shard_tables(tables, images, place_of(out), _Run(config, share, retry_failed, executor, report))
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,9 @@ class _Run:
     report: Report
 
 
-def _shard_tables(tables: Sequence[CaptionTable], images: Path, out: Path | str, run: _Run) -> list[ShardManifest]:
+def _shard_tables(tables: Sequence[CaptionTable], images: Path, root: Place, run: _Run) -> list[ShardManifest]:
     """Make every split; one that has too many bad rows is an error when the others are done."""
-    sources, root = Sources(images), place_of(out)
+    sources = Sources(images)
     manifests: list[ShardManifest] = []
     failed: list[BadRowsError] = []
     for table in tables:
@@ -142,7 +142,7 @@ def _shard_split(table: CaptionTable, sources: Sources, root: Place, run: _Run) 
     hold_own(place)
     place.make()
     place.sweep()
-    with _plan_folder(place) as folder:
+    with place.scratch(PLANS) as folder:
         plan = make_plan(table, sources, config, folder)
         job = _job(plan, sources, place, config)
         kept, again = earlier_shards(
@@ -171,7 +171,7 @@ def _shard_split(table: CaptionTable, sources: Sources, root: Place, run: _Run) 
 def _job(plan: ShardPlan, sources: Sources, place: Place, config: ShardConfig) -> ShardJob:
     look = Look(config.verify, config.image_size, config.image_format, config.quality)
     images, metas = tuple(sources.images), tuple(sources.metas)
-    return ShardJob(plan.file, images, metas, place, look, plan.fingerprint, plan.rows_fingerprint)
+    return ShardJob(place_of(plan.file), images, metas, place, look, plan.fingerprint, plan.rows_fingerprint)
 
 
 def _make(job: ShardJob, to_do: list[tuple[int, bool]], run: _Run) -> None:
@@ -181,7 +181,7 @@ def _make(job: ShardJob, to_do: list[tuple[int, bool]], run: _Run) -> None:
         with _plan_at_hand(job, run) as told:
             for (shard, _), marker in run.executor.each(partial(task.do, told), to_do, run.config.workers, lost=lost):
                 run.report(Advanced(f"shard {job.place.name}", marker.rows))
-                run.report(Saved(job.place.at(tar_name(shard))))
+                run.report(Saved(job.place.where(tar_name(shard))))
     finally:
         task.close()
 
@@ -189,14 +189,14 @@ def _make(job: ShardJob, to_do: list[tuple[int, bool]], run: _Run) -> None:
 @contextmanager
 def _plan_at_hand(job: ShardJob, run: _Run) -> Iterator[ShardJob]:
     """Give the job with a plan that its tasks can read: for other machines, one beside a bucket lies in the bucket."""
-    if isinstance(job.place, Folder) or not run.executor.is_remote or isinstance(job.plan, str):
+    if not job.place.is_remote or not run.executor.is_remote or job.plan.is_remote:
         yield job
         return
     name = f".plan-{job.fingerprint[:16]}-{run.share.number}.parquet"
-    with job.plan.open("rb") as plan, job.place.writing(name) as stream:
+    with job.plan.parent.open(job.plan.name) as plan, job.place.writing(name) as stream:
         shutil.copyfileobj(plan, stream)
     try:
-        yield replace(job, plan=job.place.where(name))
+        yield replace(job, plan=job.place / name)
     finally:
         job.place.remove(name)
 
@@ -208,13 +208,3 @@ def _say_what_is_missing(missing: list[int], plan: ShardPlan, place: Place, shar
     if share.none:
         raise DataError(message, hint="run the tasks that make them, or `dove shard` for all that is missing")
     report(Noted(f"{message}; the last task to finish, or dove shard --finish, writes the manifest"))
-
-
-@contextmanager
-def _plan_folder(place: Place) -> Iterator[Path]:
-    """Give a folder for plans: in the split's own, where other runs find it, or a passing one beside a bucket."""
-    if isinstance(place, Folder):
-        yield place.path / PLANS
-        return
-    with tempfile.TemporaryDirectory(prefix="dove-") as folder:
-        yield Path(folder)

@@ -36,7 +36,7 @@ SIGN = ".dove"
 class ShardJob:
     """What the shards of a split have in common; it travels to other processes. The plan may lie in a bucket."""
 
-    plan: Path | str
+    plan: Place
     images: tuple[Path, ...]
     metas: tuple[Path, ...]
     place: Place
@@ -193,6 +193,6 @@ def _lasting(examples: Mapping[str, str]) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _opened(
-    plan: Path | str, images: tuple[Path, ...], metas: tuple[Path, ...]
+    plan: Place, images: tuple[Path, ...], metas: tuple[Path, ...]
 ) -> tuple[PlannedRows, Members, Members | None]:
     return PlannedRows(plan), Members(images), Members(metas) if metas else None

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
+from dove_core.addresses import Address, place_of
 from dove_core.config import ExecutorConfig, ShardConfig
 from dove_core.data.manifest import (
     MANIFEST,
@@ -27,7 +27,7 @@ from dove_core.errors import DataError
 from dove_core.events import Advanced, Report, Started, silent
 from dove_core.executors import LOCAL, Executor, executing
 from dove_core.files import sha256_of_stream
-from dove_core.places import Folder, Place, place_of
+from dove_core.places import Place
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Fault:
 
 
 def verify_shards(
-    shards: Path | str, config: ShardConfig, *, execution: ExecutorConfig = LOCAL, report: Report = silent
+    shards: Address, config: ShardConfig, *, execution: ExecutorConfig = LOCAL, report: Report = silent
 ) -> list[Fault]:
     """Read every byte of a split, or of all splits of a release, and hold it to manifest and markers.
 
@@ -149,6 +149,6 @@ def _foreign(place: Place, shards: int) -> Iterator[Fault]:
     for name in sorted(place.sizes().keys() - own):
         reason = "it is of a shard that the manifest does not have" if OUTPUT.fullmatch(name) else "it is no part of it"
         yield Fault(place.where(name), reason)
-    folders = set(place.folders()) - ({PLANS} if isinstance(place, Folder) else set())
+    folders = set(place.folders()) - {PLANS}
     for name in sorted(folders):
         yield Fault(place.where(name), "it is a folder, and no part of it")

@@ -14,7 +14,7 @@ _HINT = "http://HOST:19530/NAME for a server, FILE.db/NAME for Milvus Lite"
 
 
 @dataclass(frozen=True)
-class Address:
+class CollectionAddress:
     """A server's URL, or the path of a Milvus Lite database, and a collection there."""
 
     server: str
@@ -34,7 +34,7 @@ def is_address(text: str) -> bool:
     return bool(re.match(r"https?://", text) or _LITE.fullmatch(text))
 
 
-def parse_address(text: str, *, collection: str = "") -> Address:
+def parse_address(text: str, *, collection: str = "") -> CollectionAddress:
     """Return the address that a text says; `collection` is the name where it says none.
 
     Raises:
@@ -48,7 +48,7 @@ def parse_address(text: str, *, collection: str = "") -> Address:
     if not _NAME.fullmatch(name):
         message = f"{text}: {name!r} is no name of a collection" if name else f"{text} names no collection"
         raise UsageError(message, hint=f"{_HINT}; a NAME has letters, digits and _, and begins with no digit")
-    return Address(server, name)
+    return CollectionAddress(server, name)
 
 
 def collection_name(index: str) -> str:

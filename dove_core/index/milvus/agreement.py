@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 
+from dove_core.addresses import Address
 from dove_core.config import FilterConfig, VerifyConfig
 from dove_core.errors import SearchIndexError
 from dove_core.events import Advanced, Noted, Report, Started, silent
@@ -16,7 +17,6 @@ from dove_core.index.disk import SearchIndex
 from dove_core.index.milvus.push import content_of
 from dove_core.index.milvus.remote import RemoteIndex
 from dove_core.index.rows import UNKNOWN_SECOND, Row, RowTable, truths
-from dove_core.places import Location
 
 _NEAR = 0.35
 """Standard deviation of what is added to a row's vector, as a share of its length, to make a query near the data."""
@@ -44,7 +44,7 @@ class Agreement:
 
 
 def compare_answers(
-    location: Location, address: str, config: VerifyConfig, *, report: Report = silent
+    index_address: Address, address: str, config: VerifyConfig, *, report: Report = silent
 ) -> list[Agreement]:
     """Ask an index and a collection the same, without filters and with each kind that the index's rows allow.
 
@@ -52,7 +52,7 @@ def compare_answers(
     drawn among those of which is known what it filters by.
 
     Args:
-        location: of the index.
+        index_address: of the index.
         address: of the collection.
         config: how many queries, how many hits of each, and the seed.
         report: receives progress.
@@ -62,10 +62,10 @@ def compare_answers(
             another state of the index.
         UsageError: the address cannot be read, or pymilvus is not installed.
     """
-    index, remote = SearchIndex(location), RemoteIndex.open(address)
+    index, remote = SearchIndex(index_address), RemoteIndex.open(address)
     try:
         if (remote.fingerprint, remote.card.content) != (index.fingerprint, content_of(index)):
-            message = f"{remote.name} holds another model's, or another state of, {location}"
+            message = f"{remote.name} holds another model's, or another state of, {index_address}"
             raise SearchIndexError(message, hint="`dove index push --overwrite` replaces it")
         random = np.random.default_rng(config.seed)
         kinds = {kind: _known(index.table, kind) for kind in _MADE}

@@ -14,7 +14,7 @@ import numpy as np
 
 from dove_core.errors import SearchIndexError, UsageError
 from dove_core.files import make_folder
-from dove_core.index.milvus.address import Address
+from dove_core.index.milvus.address import CollectionAddress
 from dove_core.index.milvus.schema import CARD, Card, card_text, make_schema, read_card
 
 MOST = 16_384
@@ -31,7 +31,7 @@ _KINDS = {"flat": ("FLAT", {}), "hnsw": ("HNSW", {"M": 32, "efConstruction": 256
 class Collection:
     """A collection, which may not be there yet."""
 
-    def __init__(self, address: Address, *, create: bool = False) -> None:
+    def __init__(self, address: CollectionAddress, *, create: bool = False) -> None:
         """Connect to the server, or open the database; `create` makes one of Milvus Lite that is not there yet.
 
         Raises:
@@ -174,7 +174,7 @@ class Collection:
             raise SearchIndexError(message, hint=hint or "see the server's log, and run the same again") from error
 
 
-def _connect_hint(address: Address) -> str:
+def _connect_hint(address: CollectionAddress) -> str:
     if address.is_lite:
         return "a database of Milvus Lite is open in one process at a time: end the other, or run a server"
     return f"does the server run, and is its port open to this machine? {TOKEN} holds its token, if it wants one"

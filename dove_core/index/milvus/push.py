@@ -8,16 +8,16 @@ from itertools import pairwise
 
 import numpy as np
 
+from dove_core.addresses import Address
 from dove_core.config import PushConfig
 from dove_core.errors import SearchIndexError
 from dove_core.events import Advanced, Noted, Report, Started, silent
 from dove_core.index.disk import SearchIndex
-from dove_core.index.milvus.address import Address, collection_name, parse_address
+from dove_core.index.milvus.address import CollectionAddress, collection_name, parse_address
 from dove_core.index.milvus.collection import Collection
 from dove_core.index.milvus.schema import Card, entities_of
 from dove_core.index.parts import part_name, read_facts, read_part, read_vectors
 from dove_core.index.rows import PART_COLUMNS
-from dove_core.places import Location, absolute, place_of
 
 _ROWS_AT_ONCE = 500
 _TASK = "pushing"
@@ -27,18 +27,18 @@ _TASK = "pushing"
 class Pushed:
     """A whole collection: where, how many rows it has, and how many of them were written now."""
 
-    address: Address
+    address: CollectionAddress
     rows: int
     written: int
 
 
 def push_index(
-    location: Location, to: str, config: PushConfig, *, overwrite: bool = False, report: Report = silent
+    index_address: Address, to: str, config: PushConfig, *, overwrite: bool = False, report: Report = silent
 ) -> Pushed:
     """Put an index's rows into a collection. Rows that are there already stay, so a second run does what is left.
 
     Args:
-        location: of the index.
+        index_address: of the index.
         to: `http://HOST:19530`, `FILE.db` of Milvus Lite, or either with `/NAME`; else the index's name is taken.
         config: how the collection is to be searched.
         overwrite: replace a collection of another model, of other rows, or searched otherwise.
@@ -50,11 +50,11 @@ def push_index(
         DataError: a text is longer than Milvus holds.
         UsageError: the address cannot be read, or pymilvus is not installed.
     """
-    index = SearchIndex(location)
-    address = parse_address(to, collection=collection_name(place_of(location).name))
+    index = SearchIndex(index_address)
+    address = parse_address(to, collection=collection_name(index.place.name))
     card = Card(
         index.fingerprint, index.words.digest(), content_of(index), index.manifest.dim, len(index), config.vector_index,
-        absolute(index.checkpoint), absolute(index.shards),
+        str(index.checkpoint.absolute), str(index.shards.absolute),
     )  # fmt: skip
     collection = Collection(address, create=True)
     try:
@@ -81,10 +81,9 @@ def content_of(index: SearchIndex) -> str:
     """
     digest = hashlib.sha256()
     for part, count in enumerate(index.manifest.counts):
-        place = place_of(index.location)
-        facts = read_facts(place, part_name(part))
+        facts = read_facts(index.place, part_name(part))
         if facts is None or facts.mark is None or facts.rows != count:
-            message = f"{place.where(part_name(part))} is missing, or not the index's"
+            message = f"{index.place.where(part_name(part))} is missing, or not the index's"
             raise SearchIndexError(message, hint="run `dove embed` again to mend it")
         digest.update(f"{facts.mark.input}\0{facts.mark.digest}\0{count}\0".encode())
     return digest.hexdigest()[:16]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
+from dove_core.addresses import Address, place_of
 from dove_core.config import FilterConfig
-from dove_core.encoding.checkpoint import checkpoint_here
-from dove_core.encoding.dove_text import PlainText
+from dove_core.encoding.checkpoint import checkpoint_here, settled_place
+from dove_core.encoding.load import load_text_side
+from dove_core.encoding.text_side import TextSide
 from dove_core.errors import SearchIndexError, UsageError
 from dove_core.index.filters import no_such_source
 from dove_core.index.images import read_images
@@ -20,7 +21,6 @@ from dove_core.index.milvus.expression import Selection, quoted, selection_of, s
 from dove_core.index.milvus.schema import BOX, SHOWN, Card, row_of
 from dove_core.index.nearest import TIES, best
 from dove_core.index.rows import Row
-from dove_core.places import Location, located
 
 _AT_ONCE = 1 << 18
 """Rows of all answers that are asked for in one call."""
@@ -31,16 +31,14 @@ _EVERYTHING = Selection("")
 class RemoteIndex:
     """An opened collection; a `Searchable`."""
 
-    def __init__(
-        self, collection: Collection, card: Card, checkpoint: Location | None, shards: Location | None
-    ) -> None:
+    def __init__(self, collection: Collection, card: Card, checkpoint: Address | None, shards: Address | None) -> None:
         self._collection, self.card = collection, card
-        self.checkpoint = checkpoint or located(card.checkpoint)
-        self._shards = shards or located(card.shards)
+        self.checkpoint = place_of(checkpoint or card.checkpoint)
+        self._shards = place_of(shards or card.shards)
         self.regions = None  # they stay with the local index
 
     @classmethod
-    def open(cls, address: str, *, checkpoint: Location | None = None, shards: Location | None = None) -> RemoteIndex:
+    def open(cls, address: str, *, checkpoint: Address | None = None, shards: Address | None = None) -> RemoteIndex:
         """Open a collection that `dove index push` made; as `Searcher.open`.
 
         Raises:
@@ -74,7 +72,7 @@ class RemoteIndex:
         return self.card.fingerprint
 
     @cached_property
-    def words(self) -> PlainText:
+    def words(self) -> TextSide:
         """The text side of the model.
 
         Raises:
@@ -82,11 +80,11 @@ class RemoteIndex:
             UsageError: the model is not where it was when the collection was pushed, and none was given.
             SearchIndexError: it is another model's.
         """
-        if isinstance(self.checkpoint, Path) and not self.checkpoint.is_dir():
+        if not settled_place(self.checkpoint).exists():
             message = f"{self.name}: the model that made it is not at {self.checkpoint}"
             raise UsageError(message, hint="give it with --checkpoint, or the folder words/ of the index pushed")
         with checkpoint_here(self.checkpoint) as folder:
-            words = PlainText.open(folder)
+            words = load_text_side(folder)
         if words.digest() != self.card.words:
             message = f"{self.name} was made by the model {self.card.fingerprint}; {self.checkpoint} is another"
             raise SearchIndexError(message, hint="give the model that made it with --checkpoint")
@@ -185,7 +183,7 @@ class RemoteIndex:
 
     def images(self, rows: Sequence[Row]) -> list[bytes]:
         """Read the images of some rows; as `image`."""
-        if isinstance(self._shards, Path) and not self._shards.is_dir():
+        if not self._shards.is_remote and not self._shards.exists():
             message = f"{self.name} holds no images, and they are not at {self._shards} on this machine"
             raise SearchIndexError(message, hint="give the folder that was embedded with --shards")
         return read_images(self._shards, rows)

@@ -1,0 +1,161 @@
+"""DOVE as a family of encoders: its checkpoint on disk, and the model behind the seam."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from dove_core.config import ModelConfig
+from dove_core.encoding.dove_text import (
+    CONFIG,
+    FAMILY,
+    FILES,
+    FORMAT,
+    TEXT_WEIGHTS,
+    VOCABULARY,
+    WEIGHTS,
+    config_values,
+    read_config,
+    read_words,
+)  # fmt: skip
+from dove_core.encoding.encoder import RegionFeatures
+from dove_core.encoding.preprocess import CenterSquare
+from dove_core.errors import CheckpointError
+from dove_core.files import fingerprint_of_files, write_json
+from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures
+from dove_core.model.tokenizer import Tokenizer
+from dove_core.model.tokens import padded
+
+_CAPTIONS_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A DOVE model with all it needs; `fingerprint` is 16 hexadecimal digits over the three files."""
+
+    model: Dove
+    config: ModelConfig
+    tokenizer: Tokenizer
+    fingerprint: str = ""
+
+
+def build(config: ModelConfig, tokenizer: Tokenizer) -> Checkpoint:
+    """Make a new model for a vocabulary; it has no fingerprint until it is saved and read."""
+    return Checkpoint(Dove(config, len(tokenizer)), config, tokenizer)
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the three files into an existing folder (use `dove_core.files.atomic_folder` around it)."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in checkpoint.model.state_dict().items()}
+    (folder / WEIGHTS).write_bytes(safetensors.torch.save(weights))  # save_file makes files only the owner can read
+    write_json(folder / CONFIG, config_values(checkpoint.config))
+    write_json(folder / VOCABULARY, {"format": FORMAT, "words": checkpoint.tokenizer.words})
+
+
+def read_checkpoint(folder: Path, fingerprint: str = "") -> Checkpoint:
+    """Read a checkpoint from a folder of this machine, its model on the CPU in evaluation mode.
+
+    Args:
+        folder: holds the three files.
+        fingerprint: that of the files, where it is known already.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, of another format, or does not fit the others.
+    """
+    config = read_config(folder)
+    checkpoint = build(config, Tokenizer(read_words(folder), config.max_tokens))
+    try:
+        checkpoint.model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        message = f"{folder / WEIGHTS} cannot be read: {str(error).splitlines()[0]}"
+        hint = "the file is incomplete or of another model; copy or train it again"
+        raise CheckpointError(message, hint=hint) from error
+    checkpoint.model.eval()
+    found = fingerprint or fingerprint_of_files(folder, FILES)
+    return Checkpoint(checkpoint.model, config, checkpoint.tokenizer, found)
+
+
+class DoveEncoder:
+    """An `Encoder` with a `Reranker`: DOVE's global vectors, and ROAM's scores of pairs.
+
+    Raises:
+        ValueError: the model is in training mode, where it would give other vectors at every call.
+    """
+
+    family = FAMILY
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.model.training:
+            raise ValueError("put the model into evaluation mode before encoding")
+        self.checkpoint, self.model = checkpoint, checkpoint.model
+        config = checkpoint.config
+        self.dim, self.fingerprint, self.caption_field = config.embed_dim, checkpoint.fingerprint, config.caption_field
+        self.preprocess = CenterSquare(config.image_size)
+        self.regions = config.region_grid**2 + (config.center_box == "center")
+
+    @property
+    def reranker(self) -> DoveEncoder:
+        """ROAM."""
+        return self
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights to a device."""
+        self.model.to(device)
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Return the global vectors `v_M (B, D)` float32, of length 1."""
+        return self.model.embed_images(pixels)
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Return the global vectors `t_G (C, D)` float32, of length 1."""
+        return torch.cat([part.embedding for part in self._blocks(texts)])
+
+    def describe_images(self, pixels: Tensor) -> ImageFeatures:
+        """Return what ROAM needs of images `(B, 3, S, S)`."""
+        return self.model.encode_images(pixels)
+
+    def describe_texts(self, texts: Sequence[str]) -> CaptionFeatures:
+        """Return what ROAM needs of texts, padded to the longest."""
+        parts = list(self._blocks(texts))
+        words = max(part.query.shape[2] for part in parts)
+        return CaptionFeatures(*(torch.cat(column) for column in zip(*(_padded(p, words) for p in parts), strict=True)))
+
+    def describe_regions(self, pixels: Tensor) -> RegionFeatures:
+        """Return `v_M (B, D)`, the regions `V_R (B, R, D)` and `v_MR (B, D)`."""
+        images, regions = self.model.encode_regions(pixels)
+        return RegionFeatures(images.embedding, regions, images.fused)
+
+    def score_pairs(self, images: ImageFeatures, texts: CaptionFeatures) -> Tensor:
+        """Return ROAM's scores `(B, C)`."""
+        return self.model.score_pairs(images, texts)
+
+    def save_text_side(self, folder: Path) -> None:
+        """Write the weights of the text side and of IGA, the configuration and the vocabulary."""
+        state = self.model.state_dict()
+        weights = {name: state[name].cpu().contiguous() for name in state if name.startswith(TEXT_WEIGHTS)}
+        (folder / WEIGHTS).write_bytes(safetensors.torch.save(weights))
+        values = {"format": FORMAT, "words": self.checkpoint.tokenizer.words}
+        for name, content in ((CONFIG, config_values(self.checkpoint.config)), (VOCABULARY, values)):
+            (folder / name).write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+
+    def _blocks(self, texts: Sequence[str]) -> Iterator[CaptionFeatures]:
+        """Encode texts in blocks, each padded to its own longest."""
+        tokens, lengths = padded([self.checkpoint.tokenizer.encode(text) for text in texts])
+        device = next(self.model.parameters()).device
+        for start in range(0, len(texts), _CAPTIONS_AT_ONCE):
+            rows = slice(start, start + _CAPTIONS_AT_ONCE)
+            longest = int(lengths[rows].max())
+            yield self.model.encode_captions(tokens[rows, :longest].to(device), lengths[rows])
+
+
+def _padded(part: CaptionFeatures, words: int) -> CaptionFeatures:
+    missing = words - part.query.shape[2]
+    query = torch.nn.functional.pad(part.query, (0, 0, 0, missing))
+    return part._replace(query=query, weight=torch.nn.functional.pad(part.weight, (0, missing)))

@@ -1,0 +1,40 @@
+"""An address to an encoder, or to the text side of one, whatever its family."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dove_core.addresses import Address, place_of
+from dove_core.encoding.checkpoint import checkpoint_here, fingerprint_of
+from dove_core.encoding.families import family_of
+from dove_core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from dove_core.encoding.encoder import Encoder
+    from dove_core.encoding.text_side import TextSide
+
+
+def load_encoder(address: Address) -> Encoder:
+    """Load a checkpoint of any family, on the CPU, ready to encode.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, of another format, or does not fit the others.
+        UsageError, DownloadError: the bucket cannot be reached, or refuses.
+    """
+    with checkpoint_here(place_of(address)) as folder:
+        try:
+            fingerprint = fingerprint_of(folder)
+        except OSError as error:
+            hint = "copy or train the checkpoint again"
+            raise CheckpointError(f"{error.filename} cannot be read: {error.strerror}", hint=hint) from error
+        return family_of(folder).load(folder, fingerprint)
+
+
+def load_text_side(folder: Path) -> TextSide:
+    """Load the text side of a model, without torch, from a checkpoint or from an index's `words/`.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the family is not installed.
+    """
+    return family_of(folder).load_text_side(folder)
