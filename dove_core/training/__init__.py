@@ -13,6 +13,7 @@ Modules, each of which imports only modules above it:
     batches     records to batches
     objective   loss of a batch over all processes
     run         settings, last/ and best/ of a run
+    validation  score of a checkpoint, which chooses best/
     world       processes that train together; the only user of torch.distributed
     launch      starting and restarting processes
     trainer     one process's share of a training

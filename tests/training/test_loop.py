@@ -331,7 +331,9 @@ def test_a_run_resumed_in_another_precision_scales_its_loss(shapes, tmp_path, mo
 
 def test_validation_keeps_only_what_the_global_row_needs(shapes, tmp_path, monkeypatch):
     seen = list[EncodedSplit]()
-    monkeypatch.setattr("dove_core.training.trainer.score_global_row", lambda split: seen.append(split) or score(split))
+    monkeypatch.setattr(
+        "dove_core.training.validation.score_global_row", lambda split: seen.append(split) or score(split)
+    )
     training = dataclasses.replace(QUICK, epochs=1)
     train(shapes / "train", tmp_path / "run", SMALL, training, ALONE, validation=shapes / "val")
     assert [len(list(side)) for split in seen for side in (split.images, split.captions)] == [1, 1]
