@@ -21,6 +21,7 @@ from dove_core.events import Noted, Report, Skipped, silent
 from dove_core.files import settled_folder
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.places import Place
+from dove_core.training.initial_weights import load_initial_weights
 from dove_core.training.journal import COMMANDS, note_command
 from dove_core.training.launch import joins_others, launch
 from dove_core.training.run import SETTINGS, RunSettings, refuse_existing_run, start_run_folder
@@ -233,5 +234,5 @@ def _new_model(shards: Shards, field: str, settings: RunSettings) -> Checkpoint:
     if not tokenizer.words:
         raise TrainingError(f"no word of {shards.folder} occurs {count} times", hint="lower --min-word-count")
     checkpoint = build(settings.model, tokenizer)
-    checkpoint.model.trunk.load(settings.training.weights)
+    load_initial_weights(checkpoint.model.trunk, settings.training.weights)
     return checkpoint
