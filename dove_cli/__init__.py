@@ -1,1 +1,1 @@
-"""The command line of dove: parses, calls the library once, renders."""
+"""The command line of dove: it parses the options, calls the library once and shows the result."""
