@@ -29,8 +29,8 @@ def push(
     to: Annotated[
         str,
         typer.Option(
-            help="Milvus server, http://HOST:19530, or file of Milvus Lite, FILE.db; add /NAME to name the "
-            "collection. Default name: that of the index."
+            help="Milvus server, http://HOST:19530, or file of Milvus Lite, FILE.db; add /NAME to choose the "
+            "collection. Default: the name of the index."
         ),
     ] = ...,  # type: ignore[assignment]
     overwrite: Annotated[

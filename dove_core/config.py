@@ -52,7 +52,7 @@ class ShardConfig(Settings):
     )
     verify: Literal["header", "full"] = _setting(
         "full",
-        "How to check JPEGs: full decodes each, header reads its first and last bytes. CRCs of zips are always checked.",
+        "How JPEGs are checked: full decodes each, header reads its start and end. CRCs of zips are always checked.",
     )
     image_size: int = _setting(
         0,
@@ -83,7 +83,7 @@ class ModelConfig(Settings):
     region_grid: int = _setting(6, "Rows and columns of the grid that divides an image into regions.", low=1, high=32)
     center_box: Literal["none", "center"] = _setting("none", "center: add one more region in the middle of the image.")
     center_box_frac: float = _setting(
-        0.5, "Side of that middle region (--center-box center) as a share of the image side.", above=0, high=1
+        0.5, "Side of the region of --center-box center, as a share of the image side.", above=0, high=1
     )
     dropout: float = _setting(0.1, "Dropout rate of words and attended features in training.", low=0, high=0.9)
     caption_field: str = _setting(
@@ -136,7 +136,10 @@ class TrainConfig(Settings):
         1, "Captions of each image in a batch, for the loss of the global scores.", low=1, high=100
     )
     paired_captions: int = _setting(
-        1, "Of these, captions for the loss of the pairwise scores (ROAM); the cost grows with each.", low=1, high=100
+        1,
+        "Captions of each image, out of --captions-per-picture, for the loss of the pairwise scores (ROAM).",
+        low=1,
+        high=100,
     )
     random_rotation: bool = _setting(True, "Rotate images by a random multiple of 90 degrees, and flip them at random.")
     crop_scale: float = _setting(
@@ -145,9 +148,7 @@ class TrainConfig(Settings):
     jitter: float = _setting(
         0.0, "Change brightness, contrast and saturation by up to this share at random; 0: none.", low=0, high=1
     )
-    min_word_count: int = _setting(
-        1, "Words that occur less often in the captions are left out of the vocabulary.", low=1
-    )
+    min_word_count: int = _setting(1, "Words that occur less often than this are left out of the vocabulary.", low=1)
     validate_every: int = _setting(1, "Epochs from one validation to the next.", low=1)
     save_steps: int = _setting(
         1000, "Save last/ every this many steps, and after each epoch; 0: after each epoch only.", low=0
@@ -196,7 +197,7 @@ class EvalConfig(Settings):
     )
     batch_size: int = _setting(64, "Images encoded at once.", low=1)
     gpus: int = _setting(
-        1, "Processes that share the evaluation, one for each GPU; CPU processes with --device cpu.", low=1
+        1, "Processes that share the evaluation of retrieval, one for each GPU; CPU processes with --device cpu.", low=1
     )
 
 
@@ -209,10 +210,10 @@ class ZeroShotConfig(Settings):
     )
     templates: str = _setting(
         "a satellite photo of {c}.|a satellite image of {c}",
-        "Text prompts for a class, {c} stands for its name; separate several with |, their embeddings are averaged.",
+        "Prompts for classification, {c} stands for the class; several, separated by |, are averaged.",
     )
     class_names: str = _setting(
-        "", "Text file with the names of all classes, one on each line; default: the labels of the images."
+        "", "Text file with all class names for classification, one on each line; default: the labels of the images."
     )
 
 

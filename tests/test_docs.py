@@ -1,4 +1,4 @@
-"""What the pages say is what there is."""
+"""The pages agree with the code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_command_reference_is_up_to_date():
     assert done.returncode == 0, done.stderr
 
 
-def test_the_readme_is_short_and_its_links_lead_somewhere():
+def test_the_readme_is_short_and_its_links_exist():
     assert README.count("\n") <= 150
     for target in re.findall(r"\]\(([^)]+)\)", README):
         assert target.startswith("https://") or (ROOT / target).exists(), target
@@ -52,5 +52,5 @@ def test_the_tree_names_every_file_and_no_other():
     assert named <= real
 
 
-def test_the_demo_is_a_script_that_a_shell_accepts():
+def test_the_demo_is_a_valid_shell_script():
     assert subprocess.run(["sh", "-n", "examples/demo.sh"], cwd=ROOT).returncode == 0
