@@ -1,8 +1,9 @@
-"""Who may import whom; what the library must not do; what start-up may cost."""
+"""Which module may import which; what the library must not do; what start-up may cost."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,33 +13,36 @@ import pytest
 import dove_core
 
 ROOT = Path(__file__).parents[1]
-GROUND = {
-    "errors", "events", "config", "bounds", "files", "places", "cache", "buckets", "processes", "executors",
-}  # fmt: skip
-MAY_IMPORT = {
-    "errors": set(),
-    "events": set(),
-    "bounds": {"errors"},
-    "machines": {"bounds", "errors"},
-    "config": {"bounds", "errors", "machines"},
-    "files": {"errors"},
-    "places": {"buckets", "config", "errors", "files"},
-    "cache": {"config", "errors", "files", "places"},
-    "buckets": {"cache", "config", "errors", "files", "places"},
-    "processes": {"errors"},
-    "on_ray": {"config", "errors", "events", "processes"},
-    "executors": {"config", "events", "on_ray", "processes"},
-    "recipes": {"config", "errors"},
-    "data": GROUND | {"data"},
-    "model": GROUND | {"model"},
-    "search": GROUND | {"data", "model", "search"},
-    "evaluation": GROUND | {"data", "model", "search", "evaluation"},
-    "training": GROUND | {"data", "model", "search", "evaluation", "training"},
+CORE = ROOT / "dove_core"
+
+GROUND = (
+    "errors bounds machines config events files places cache buckets addresses processes on_ray executors recipes"
+).split()
+"""Modules of `dove_core` itself, bottom up: each imports only those to its left."""
+
+ROOMS = {
+    "data": "",
+    "model": "",
+    "encoding": "data model",
+    "sources": "data",
+    "index": "data encoding sources",
+    "search": "encoding index",
+    "answers": "encoding index search",
+    "evaluation": "data encoding",
+    "training": "data encoding evaluation model",
 }
+"""Rooms of `dove_core`, bottom up, and those that each imports besides the ground and itself."""
+
+FAMILIES = re.compile(r"(model|encoding\.dove\w*)\b")
+"""What only `encoding` and `training` know: networks, and the one family that comes with this package."""
+
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.glob("dove_c*/**/*.py"))
+OF_CORE = [path for path in MODULES if path.parts[0] == "dove_core"]
+PACKAGES = sorted(path.parent for path in CORE.glob("*/**/__init__.py") if path.parent.name != "recipes")
 
 
 def imports(path: Path) -> list[str]:
+    """Return every name that a module imports, at its top or in a function."""
     found = []
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
@@ -48,19 +52,53 @@ def imports(path: Path) -> list[str]:
     return found
 
 
-def floor(path: Path) -> str:
-    return path.with_suffix("").parts[1]
+def imports_of_core(path: Path) -> list[str]:
+    """Return what a module imports of `dove_core`, from there on: `data.reader.Shards`."""
+    return [name.removeprefix("dove_core.") for name in imports(path) if name.startswith("dove_core.")]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_modules_import_only_what_lies_below_them(path):
-    for name in imports(path):
-        top, _, rest = name.partition(".")
-        if path.parts[0] == "dove_cli":
-            continue
-        assert top not in ("dove_cli", "typer", "rich"), f"{path} imports {name}"
-        if top == "dove_core" and floor(path) != "__init__":
-            assert rest.split(".")[0] in MAY_IMPORT[floor(path)], f"{path} imports {name}"
+def listed(package: Path) -> list[str]:
+    """Return the modules that a package's docstring lists, bottom up."""
+    text = ast.get_docstring(ast.parse((package / "__init__.py").read_text()), clean=False) or ""
+    return re.findall(r"^    (\w+) {2,}\S", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", OF_CORE, ids=str)
+def test_a_module_imports_only_rooms_below_its_own(path):
+    room = path.with_suffix("").parts[1]
+    if room == "__init__":
+        return
+    for name in imports_of_core(path):
+        other = name.split(".")[0]
+        if room in GROUND:
+            assert other in GROUND[: GROUND.index(room)], f"{path} imports {name}"
+        else:
+            assert other in (*GROUND, room, *ROOMS[room].split()), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: str(package.relative_to(ROOT)))
+def test_a_module_imports_only_those_that_its_package_lists_above_it(package):
+    order, prefix = listed(package), ".".join(package.relative_to(CORE).parts) + "."
+    here = {path.stem for path in package.glob("*.py")} | {path.parent.name for path in package.glob("*/__init__.py")}
+    assert sorted(order) == sorted(here - {"__init__"}), f"{package} lists other modules than it has"
+    for place, own in enumerate(order):
+        files = [package / f"{own}.py"] if (package / f"{own}.py").exists() else (package / own).rglob("*.py")
+        for file in files:
+            for name in imports_of_core(file.relative_to(ROOT)):
+                if name.startswith(prefix):
+                    other = name.removeprefix(prefix).split(".")[0]
+                    assert other in order[:place] or other == own, f"{file.relative_to(ROOT)} imports {name}"
+
+
+@pytest.mark.parametrize("path", OF_CORE, ids=str)
+def test_a_model_is_known_behind_the_seam_alone(path):
+    if path.parts[1] not in ("__init__.py", "model", "encoding", "training"):
+        assert not [name for name in imports_of_core(path) if FAMILIES.match(name)]
+
+
+@pytest.mark.parametrize("path", OF_CORE, ids=str)
+def test_the_library_imports_no_command_line(path):
+    assert not [name for name in imports(path) if name.split(".")[0] in ("dove_cli", "typer", "rich")]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
@@ -69,7 +107,7 @@ def test_distribution_is_known_in_one_file_only(path):
     assert not known or path == Path("dove_core/training/world.py")
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.parts[0] == "dove_core"], ids=str)
+@pytest.mark.parametrize("path", OF_CORE, ids=str)
 def test_the_library_never_prints_nor_reads_arguments(path):
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         assert not (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"), f"{path} prints"
@@ -85,6 +123,15 @@ def test_files_and_functions_stay_short(path):
             code = node.body[1:] if ast.get_docstring(node) else node.body
             lines = code[-1].end_lineno - code[0].lineno + 1 if code else 0
             assert lines <= 45, f"{path}: {node.name} has {lines} lines"
+
+
+def test_no_two_classes_have_one_name():
+    names: dict[str, Path] = {}
+    for path in OF_CORE:
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.ClassDef):
+                assert node.name not in names, f"{node.name}: {names[node.name]} and {path}"
+                names[node.name] = path
 
 
 def test_help_imports_neither_torch_nor_other_heavy_packages():

@@ -43,14 +43,5 @@ def test_every_command_in_the_readme_and_the_demo_parses():
             command.make_context(name, words)
 
 
-def test_the_tree_names_every_file_and_no_other():
-    page = (ROOT / "docs" / "architecture.md").read_text()
-    tree = page[page.index("dove_core/    ") : page.index("tests/    ")]
-    named = set(re.findall(r"\b(\w+\.py)\b", tree))
-    real = {p.name for top in ("dove_core", "dove_cli") for p in (ROOT / top).rglob("*.py") if "scenes" not in p.parts}
-    assert real - named == {"__init__.py", "__main__.py"}
-    assert named <= real
-
-
 def test_the_demo_is_a_valid_shell_script():
     assert subprocess.run(["sh", "-n", "examples/demo.sh"], cwd=ROOT).returncode == 0
