@@ -77,8 +77,8 @@ def evaluate(
 ) -> None:
     """Measure retrieval with a checkpoint: recall at 1, 5, 10 (and 100), image to text and text to image, in percent.
 
-    Rows of the table: `global` ranks by embeddings alone; `reranked` ranks the best candidates of each query again with
-    exact scores of pairs (ROAM); `pairwise` scores every pair. With the protocol `captions-5`, every caption is a text
+    Rows of the table: `global` ranks by embeddings alone; `reranked` ranks the best candidates of each query again by
+    pairwise scores; `pairwise` ranks all pairs by them. With the protocol `captions-5`, every caption is a text
     of its own, and an equal caption of another image counts as a miss. With `unique-text`, equal captions are one text
     that belongs to several images. Ties count as misses.
 

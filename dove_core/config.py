@@ -167,10 +167,10 @@ class TrainConfig(Settings):
 
 @dataclass(frozen=True)
 class RankConfig(Settings):
-    """Scores of re-ranking."""
+    """Score for ranking again."""
 
     rank_by: Literal["pair", "sum"] = _setting(
-        "sum", "How pairs are ranked: pair by ROAM's score alone, sum by its sum with the global score."
+        "sum", "Score for ranking again: pair, the pairwise score alone; sum, its sum with the global score."
     )
 
 
@@ -289,7 +289,9 @@ class QueryConfig(Settings):
     """How the index is searched."""
 
     top: int = _setting(10, "Number of hits.", low=1)
-    rerank: int = _setting(0, "Rank this many of the best hits again with ROAM; 0: rank by embeddings alone.", low=0)
+    rerank: int = _setting(
+        0, "Rank this many of the best hits again by pairwise scores; 0: rank by embeddings alone.", low=0
+    )
     exact: bool = _setting(False, "Compare with every vector, instead of preselecting with compressed codes; slower.")
     min_score: float = _setting(-2.0, "Leave out hits with a lower score.", low=-2, high=2)
     dedup: bool = _setting(False, "Show only the best of nearly equal images and of footprints that overlap by half.")

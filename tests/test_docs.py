@@ -31,7 +31,7 @@ def test_the_readme_is_short_and_its_links_exist():
 
 def test_every_command_in_the_readme_and_the_demo_parses():
     demo = (ROOT / "examples/demo.sh").read_text().replace("\\\n", " ")
-    lines = re.findall(r"^(?:\$ |say )?(dove .+)$", README + "\n" + demo, re.M)
+    lines = re.findall(r"^(?:\$ |run )?(dove .+)$", README + "\n" + demo, re.M)
     assert len(lines) >= 15
     commands = get_command(app).commands  # type: ignore[attr-defined]
     for line in lines:
