@@ -1,4 +1,4 @@
-"""The wheel that pip builds, installed into an environment of its own, runs from `dove fetch sample` to `dove query`."""
+"""The wheel that pip builds, installed into a new environment, runs from `dove fetch sample` to `dove query`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("dove_cli", "dove_core")
-TINY = (
-    "--backbone resnet18 --image-size 32 --embed-dim 32 --heads 4 --word-dim 16 --region-grid 2 --weights none "
-    "--batch-size 16 --workers 0 --max-steps 4"
-).split()
+TINY = [
+    "--backbone", "resnet18", "--image-size", "32", "--embed-dim", "32", "--heads", "4", "--word-dim", "16",
+    "--region-grid", "2", "--weights", "none", "--batch-size", "16", "--workers", "0", "--max-steps", "4",
+]  # fmt: skip
 
 
 def run(*command: str | Path, cwd: Path) -> str:
