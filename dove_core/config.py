@@ -28,15 +28,15 @@ CAPTION_FIELD = "title_multi_objects"
 class FetchConfig(Settings):
     """What to fetch of a release, and how."""
 
-    split: Literal["all", "train", "val", "test"] = _setting("all", "Fetch one split's captions and images only.")
+    split: Literal["all", "train", "val", "test"] = _setting("all", "Fetch the captions and images of one split only.")
     captions: Literal[
         "openai-top50", "openai-top30", "laion-top50", "laion-top30", "unfiltered",
         "laion-top50-polished", "laion-top30-polished", "unfiltered-polished",
-    ] = _setting("openai-top50", "Training captions: whose filter, and the share that it kept.")  # fmt: skip
-    parts: str = _setting("all", "Numbers of the archives to take images from, such as 2,3.")
-    meta: bool = _setting(True, "Also fetch each image's place, time and tags.")
+    ] = _setting("openai-top50", "Training captions: top50 keeps the best 50 % by the scores of that CLIP model.")  # fmt: skip
+    parts: str = _setting("all", "Archives to take images from, by number, such as 2,3.")
+    meta: bool = _setting(True, "Also fetch the location, time and tags of each image.")
     limit: int = _setting(0, "Fetch this many images of each split, drawn at random; 0: all.", low=0)
-    checksum: bool = _setting(True, "Compare files with their published MD5s.")
+    checksum: bool = _setting(True, "Compare files with their published MD5 checksums.")
     connections: int = _setting(16, "Files, or ranges of them, to request at once.", low=1, high=256)
 
 
