@@ -24,8 +24,8 @@ def fetch(
     release: Annotated[
         str,
         typer.Argument(
-            help="What to fetch: skyscript (about 150 GB); sample (60 MB, drawn on this machine); benchmarks, or one of "
-            "its sets, such as rsicd; or a SkyCLIP checkpoint, such as skyclip-vit-b32-top50."
+            help="What to fetch: skyscript (about 150 GB); sample (60 MB, drawn on this machine); benchmarks, or one "
+            "of its sets, such as rsicd; a SkyCLIP checkpoint, such as skyclip-vit-b32-top50."
         ),
     ] = "skyscript",
     out: Annotated[Path | None, typer.Option(help="Folder of the release. [default: data/<release>]")] = None,

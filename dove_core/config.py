@@ -32,7 +32,7 @@ class FetchConfig(Settings):
     captions: Literal[
         "openai-top50", "openai-top30", "laion-top50", "laion-top30", "unfiltered",
         "laion-top50-polished", "laion-top30-polished", "unfiltered-polished",
-    ] = _setting("openai-top50", "Training captions: top50 keeps the best 50 % by the scores of that CLIP model.")  # fmt: skip
+    ] = _setting("openai-top50", "Training captions: top50 keeps the best 50 % by scores of a CLIP model.")  # fmt: skip
     parts: str = _setting("all", "Archives to take images from, by number, such as 2,3.")
     meta: bool = _setting(True, "Also fetch the location, time and tags of each image.")
     limit: int = _setting(0, "Fetch this many images of each split, drawn at random; 0: all.", low=0)
