@@ -345,7 +345,7 @@ def test_options_override_a_recipe(at_home, tmp_path):
     assert "a resumed run keeps its own settings" in err
     code, _, err = dove("train", "--recipe", "rsicd")
     assert code == 2
-    assert "known are" in err
+    assert "choose one of" in err
 
 
 def test_a_run_that_stops_within_an_epoch_shows_its_step(at_home, tmp_path):
