@@ -336,14 +336,7 @@ def test_no_setting_is_left_out_here():
         },  # test_encode.py
         CacheConfig: {"cache_folder", "cache_size"},  # tests/test_cache.py
         ExecutorConfig: {"executor", "ray_address"},  # tests/test_executors.py
-        LaunchConfig: {
-            "gpus",
-            "nodes",
-            "rendezvous",
-            "restarts",
-            "lost_after",
-            "meet_within",
-        },  # tests/training/: test_world.py, test_kills.py, test_hosts.py, test_meeting.py
+        LaunchConfig: {"gpus", "restarts"},  # tests/training/test_world.py, test_kills.py
         RankConfig: {"rank_by"},
         ZeroShotConfig: {"label_field", "templates", "class_names"},  # test_zero_shot.py, test_material.py
         EmbedConfig: {
