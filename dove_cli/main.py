@@ -53,4 +53,4 @@ def run() -> None:
     """Run the command line. SIGTERM (`kill`, a scheduler) and SIGHUP (a closed terminal) act like Ctrl-C."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    app()
+    app(prog_name="dove")
