@@ -319,12 +319,12 @@ def test_what_cannot_be_embedded_is_said_with_the_way_out(made, shapes, tmp_path
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"stride": 10}, "--stride goes with --tile"),
-        ({"bands": "1"}, "--bands goes with --tile"),
+        ({"stride": 10}, "--stride needs --tile"),
+        ({"bands": "1"}, "--bands needs --tile"),
         ({"tile": 64, "stride": 65}, "--stride 65 would leave gaps"),
-        ({"tile": 64, "bands": "1,2"}, "no list of bands"),
-        ({"tile": 64, "bands": "0,1,2"}, "no list of bands"),
-        ({"tile": 64, "bands": "red"}, "no list of bands"),
+        ({"tile": 64, "bands": "1,2"}, "not a valid list of bands"),
+        ({"tile": 64, "bands": "0,1,2"}, "not a valid list of bands"),
+        ({"tile": 64, "bands": "red"}, "not a valid list of bands"),
         ({"part_size": 0}, "--part-size 0 is out of range"),
         ({"gpus": 0}, "--gpus 0 is out of range"),
     ],

@@ -345,12 +345,12 @@ def test_an_address_of_a_tile_is_read_back_exactly(stretch):
     assert tile_of("00000.tar") is None
 
 
-def test_without_rasterio_the_way_to_it_is_said(trained, tmp_path, monkeypatch):
+def test_without_rasterio_the_error_says_how_to_install_it(trained, tmp_path, monkeypatch):
     path = write(tmp_path / "a.tif", noise(3, 64, 64))
     monkeypatch.setitem(sys.modules, "rasterio", None)
     with pytest.raises(UsageError, match="not installed") as caught:
         embed(trained / "best", [path], tmp_path / "index", TILES, ALONE)
-    assert caught.value.hint == "pip install 'dove[geo]'"
+    assert caught.value.hint == "pip install rasterio"
     with pytest.raises(UsageError, match="not installed"):
         read_image(tmp_path, Tile(0, 0, 32, 32, (1,)).address("a.tif"), 0, 0)
 
