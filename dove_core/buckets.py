@@ -22,7 +22,7 @@ from dove_core.files import space_checked
 from dove_core.places import LocalFiles, Place
 
 T = TypeVar("T")
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_CLIENTS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 _MARKS = ("ETag", "etag", "generation", "mtime", "LastModified", "created")
 _BLOCK = 16 * 2**20
 """Bytes of one request: what is lost when one fails."""
@@ -296,8 +296,8 @@ def file_system(url: str) -> Any:
     try:
         return fsspec.filesystem(kind, use_listings_cache=False)
     except ImportError as error:
-        extra = _EXTRAS.get(kind)
-        hint = f"pip install 'dove[{extra}]'" if extra else str(error)
+        client = _CLIENTS.get(kind)
+        hint = f"pip install {client}" if client else str(error)
         raise UsageError(f"{url} needs a package that is not installed", hint=hint) from error
     except ValueError as error:
         raise UsageError(f"{url} has an unknown protocol", hint="use an address such as s3://bucket/folder") from error

@@ -78,7 +78,7 @@ def test_the_whole_way_from_a_release_in_a_bucket_to_hits(server, tmp_path, monk
     result = json.loads(out)
     assert (result["shards"], result["checkpoint"], result["seen"]) == (f"{shards}/test", f"{run}/best", "")
     out, err = done(*words)
-    assert "measured before" in err
+    assert "stored result" in err
     assert json.loads(out)["metrics"] == result["metrics"]
 
     done("embed", "--shards", shards, "--checkpoint", f"{run}/best", "--out", index, "--batch-size", "8", *ON_CPU)

@@ -9,7 +9,7 @@ import pytest
 
 from dove_core import config
 from dove_core.bounds import Settings
-from dove_core.config import ExecutorConfig, FetchConfig, LaunchConfig, ModelConfig, ShardConfig, TrainConfig
+from dove_core.config import ExecutorConfig, FetchConfig, ModelConfig, ShardConfig, TrainConfig
 from dove_core.errors import UsageError
 from dove_core.recipes import read_recipe, recipe_names
 
@@ -38,14 +38,8 @@ def test_the_model_and_training_have_the_documented_defaults():
         (TrainConfig, {"epochs": 0}, "--epochs 0 is out of range"),
         (TrainConfig, {"margin": float("nan")}, "--margin nan is out of range"),
         (TrainConfig, {"objective": "none"}, "--objective 'none' is not a valid choice"),
-        (LaunchConfig, {"nodes": "two"}, "--nodes 'two' is no number of machines"),
-        (LaunchConfig, {"nodes": "3:2"}, "--nodes '3:2' is no number of machines"),
-        (LaunchConfig, {"nodes": "1:2"}, "--nodes 1:2: several machines need a place to meet"),
-        (LaunchConfig, {"lost_after": 40, "meet_within": 70}, "--meet-within 70 is too short to miss a machine"),
-        (LaunchConfig, {"rendezvous": "here"}, "--rendezvous 'here' is no HOST:PORT"),
-        (LaunchConfig, {"rendezvous": "here:99999"}, "--rendezvous 'here:99999' is no HOST:PORT"),
         (ExecutorConfig, {"executor": "slurm"}, "--executor 'slurm' is not a valid choice"),
-        (ExecutorConfig, {"ray_address": "host:6379"}, "--ray-address goes with --executor ray"),
+        (ExecutorConfig, {"ray_address": "host:6379"}, "--ray-address needs --executor ray"),
         (TrainConfig, {"captions_per_picture": 2, "paired_captions": 3}, "--paired-captions 3 is more than"),
         (ModelConfig, {"embed_dim": 100}, "--embed-dim 100 is not a multiple of --heads 8"),
         (ModelConfig, {"center_box_frac": 1.5}, "--center-box-frac 1.5 is out of range"),

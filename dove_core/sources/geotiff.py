@@ -94,7 +94,7 @@ def open_scene(path: Path) -> Any:
         from rasterio.errors import NotGeoreferencedWarning, RasterioError  # noqa: PLC0415
     except ImportError as error:
         message = f"{path} needs the package rasterio"
-        raise UsageError(message, hint="pip install 'dove[geo]'") from error
+        raise UsageError(message, hint="pip install rasterio") from error
     try:
         with gdal(), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)

@@ -1,4 +1,4 @@
-"""`dove embed` as a user runs it: any input, several machines, what it says when something is not right."""
+"""`dove embed` as a user runs it: every kind of input, several tasks, errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def home(trained, shapes, tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_folder_is_embedded_under_its_own_name_and_its_images_are_found(home):
+def test_a_folder_becomes_an_index_of_its_name_and_its_images_are_found(home):
     (home / "photos" / "broken.jpg").write_bytes(b"no image")
     code, out, err = dove("embed", "photos", *ON_CPU, "--json")
     assert code == 0, err
@@ -49,7 +49,7 @@ def test_a_folder_is_embedded_under_its_own_name_and_its_images_are_found(home):
     assert {Path(json.loads(line)["key"]).parent for line in out.splitlines()} == {Path("deep")}
 
 
-def test_a_scene_is_cut_and_its_tiles_have_places(home):
+def test_a_geotiff_is_cut_into_tiles_with_footprints(home):
     code, _, err = dove("embed", "scene.tif", "--tile", "32", "--stride", "16", *ON_CPU)
     assert code == 0, err
     assert "embedding: 9 images" in err
@@ -82,7 +82,7 @@ def test_tasks_share_the_work_and_finish_makes_the_index(home, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["photos", "--shards", "shards/shapes"], 2, "both SOURCE and --shards"),
         (["--shards", "photos"], 4, "photos holds no shards"),
@@ -91,20 +91,20 @@ def test_tasks_share_the_work_and_finish_makes_the_index(home, monkeypatch):
         (["scene.tif", "--tile", "32", "--stride", "33"], 2, "--stride 33 would leave gaps"),
         (["photos", "--tile", "32"], 4, "has no .tif files"),
         (["photos", "--task-id", "1"], 2, "belong together"),
-        (["photos", "--finish", "--num-tasks", "2"], 2, "--finish makes no part"),
+        (["photos", "--finish", "--num-tasks", "2"], 2, "--finish makes no embedding part"),
         (["photos", "--gpus", "0"], 2, "--gpus 0 is out of range"),
         (["/"], 2, "no name that its index could have"),
     ],
 )
-def test_what_does_not_fit_together_is_said_and_nothing_is_written(home, words, code, said):
+def test_invalid_options_are_errors_and_nothing_is_written(home, words, code, message):
     found, out, err = dove("embed", *words, *ON_CPU)
     assert (found, out) == (code, ""), err
-    assert said in err
+    assert message in err
     assert "hint: " in err
     assert not list(home.glob("index/*/part-*"))
 
 
-def test_the_release_that_embed_takes_by_default_is_as_before(home):
+def test_embed_uses_the_only_test_split_by_default(home):
     code, _, err = dove("embed", *ON_CPU)
     assert code == 0, err
     assert "using shards/shapes/test" in err

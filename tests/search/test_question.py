@@ -157,16 +157,16 @@ def test_files_of_an_answer_are_written_where_they_should_be(index, tmp_path):
     assert code == 0, err
     assert all((tmp_path / name).exists() for name in names.values())
     assert len(list((tmp_path / "copies").glob("*.jpg"))) == 10
-    assert "0 footprints; 10 hits have none" in err
+    assert "0 footprints; 10 hits have no footprint" in err
 
 
-def test_an_empty_answer_says_so_and_is_no_error(index):
+def test_an_empty_answer_is_not_an_error(index):
     code, out, err = dove("query", "a red circle", "--index", str(index.folder), "--bbox", "0,0,1,1")
     assert (code, out) == (0, "")
-    assert "nothing fits" in err
+    assert "no hits" in err
 
 
-def test_alone_on_a_terminal_it_asks_and_refines(index, tmp_path):
+def test_without_a_query_on_a_terminal_a_dialogue_starts(index, tmp_path):
     lines = ["a red circle", ":top 3", ":like 2", ":unlike test_1", ":nonsense", ":max-gsd x", ":show",
              f":geojson {tmp_path / 'x.json'}", ":reset", ":like 1", ":help", ":quit"]  # fmt: skip
     main, end = pty.openpty()
@@ -176,20 +176,20 @@ def test_alone_on_a_terminal_it_asks_and_refines(index, tmp_path):
     ) as process:  # fmt: skip
         os.close(end)
         os.write(main, "".join(line + "\n" for line in lines).encode())
-        heard = b""
+        shown = b""
         while True:
             try:
                 part = os.read(main, 1 << 16)
             except OSError:  # the other end is closed
                 break
-            heard += part
+            shown += part
     os.close(main)
-    text = heard.decode()
+    text = shown.decode()
     assert process.returncode == 0, text
     assert "72 images" in text
-    assert ":nonsense is not known" in text
-    assert ":max-gsd x is not understood" in text
+    assert ":nonsense is not a command or an option" in text
+    assert ":max-gsd x is not valid: expected a number" in text
     assert ":top 3" in text
     assert "unlike: test_1" in text
-    assert "1 is no hit" in text  # forgotten by :reset
+    assert "there is no hit 1" in text  # forgotten by :reset
     assert (tmp_path / "x.json").exists()

@@ -354,7 +354,7 @@ def test_without_rasterio_the_error_says_how_to_install_it(trained, tmp_path, mo
     monkeypatch.setitem(sys.modules, "rasterio", None)
     with pytest.raises(UsageError, match="needs the package rasterio") as caught:
         embed(trained / "best", [path], tmp_path / "index", TILES, ALONE)
-    assert caught.value.hint == "pip install 'dove[geo]'"
+    assert caught.value.hint == "pip install rasterio"
     with pytest.raises(UsageError, match="needs the package rasterio"):
         read_image(Folder(tmp_path), Tile(0, 0, 32, 32, (1,)).address("a.tif"), 0, 0)
 

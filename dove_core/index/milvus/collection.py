@@ -42,7 +42,7 @@ class Collection:
         missing = [name for name in ("pymilvus", "milvus_lite") if importlib.util.find_spec(name) is None]
         if "pymilvus" in missing or (missing and address.is_lite):
             package = missing[0].replace("_", "-")
-            raise UsageError(f"{address} needs the package {package}", hint="pip install 'dove[milvus]'")
+            raise UsageError(f"{address} needs the package {package}", hint="pip install pymilvus milvus-lite")
         from pymilvus import MilvusClient
 
         for name in ("pymilvus", "pymilvus.milvus_client", "milvus_lite"):
