@@ -59,4 +59,6 @@ class CacheConfig(Settings):
     """Local copies of files in buckets."""
 
     cache_folder: str = _setting("", "Folder of the cache; default: $DOVE_CACHE, or dove in the user's cache folder.")
-    cache_size: float = _setting(50.0, "Size of the cache in GB; files unused for the longest time are removed first.", above=0)
+    cache_size: float = _setting(
+        50.0, "Size of the cache in GB; files unused for the longest time are removed first.", above=0
+    )
