@@ -87,7 +87,7 @@ class _Talk:
         self._hits: list[Hit] = []
 
     def _answer(self) -> None:
-        from dove_core.search.query import Question
+        from dove_core.search.question import Question
 
         question = Question(self._text, None, tuple(self._like), tuple(self._unlike))
         query, filters, rank = (self._settings[kind] for kind in _KINDS)

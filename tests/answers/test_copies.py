@@ -62,7 +62,7 @@ def test_the_same_query_again_keeps_what_is_there_and_brings_back_what_is_not(in
 def test_what_holds_something_else_is_never_overwritten_and_nothing_is_written(index, tmp_path, name):
     (tmp_path / "copies").mkdir()
     (tmp_path / "copies" / name).write_bytes(b"mine")
-    with pytest.raises(UsageError, match=f"{name} is there already and holds something else") as caught:
+    with pytest.raises(UsageError, match=f"{name} exists and has other content") as caught:
         copy_images(tmp_path / "copies", all_of(index), index)
     assert "another folder" in caught.value.hint
     assert [path.name for path in (tmp_path / "copies").iterdir()] == [name]
@@ -72,11 +72,11 @@ def test_what_holds_something_else_is_never_overwritten_and_nothing_is_written(i
 def test_neither_a_folder_nor_a_dangling_link_is_replaced(index, tmp_path):
     hits = all_of(index)
     (tmp_path / "copies" / "001_a0.jpg").mkdir(parents=True)
-    with pytest.raises(UsageError, match=r"001_a0\.jpg is there already"):
+    with pytest.raises(UsageError, match=r"001_a0\.jpg exists and has other content"):
         copy_images(tmp_path / "copies", hits, index)
     (tmp_path / "copies" / "001_a0.jpg").rmdir()
     (tmp_path / "copies" / "001_a0.jpg").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match=r"001_a0\.jpg is there already"):
+    with pytest.raises(UsageError, match=r"001_a0\.jpg exists and has other content"):
         copy_images(tmp_path / "copies", hits, index)
     with pytest.raises(UsageError, match="cannot be written"):
         copy_images(index.folder / "index.json", hits, index)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dove_core.answers.explain import explain, glowing, write_explanations
+from dove_core.answers.explain import explain, highlight, write_explanations
 from dove_core.config import EmbedConfig, QueryConfig, RankConfig
 from dove_core.errors import UsageError
 from dove_core.index.embed import embed
@@ -42,11 +42,11 @@ def test_attention_is_that_of_the_model(searcher):
 
 def test_the_most_attended_place_is_the_brightest():
     attention = np.array([[0.7, 0.1], [0.1, 0.1]])
-    pixels = np.asarray(glowing(Image.new("RGB", (200, 200), (200, 200, 200)), attention)).astype(int)
+    pixels = np.asarray(highlight(Image.new("RGB", (200, 200), (200, 200, 200)), attention)).astype(int)
     red_over_blue = pixels[..., 0] - pixels[..., 2]
     assert red_over_blue[20, 20] > 100 > 20 > red_over_blue[180, 180]
     assert pixels[20, 20].sum() > pixels[180, 180].sum()
-    flat = np.asarray(glowing(Image.new("RGB", (200, 200), (200, 200, 200)), np.full((2, 2), 0.25)))
+    flat = np.asarray(highlight(Image.new("RGB", (200, 200), (200, 200, 200)), np.full((2, 2), 0.25)))
     assert flat.std(axis=(0, 1)).max() == 0
 
 

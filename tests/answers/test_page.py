@@ -56,12 +56,12 @@ def test_a_page_shows_what_is_known_of_every_hit_and_loads_nothing(paris, tmp_pa
     text = (tmp_path / "page.html").read_text()
     page = Page(text)
     assert "<h1>harbours &lt;script&gt;</h1>" in text
-    assert "4 of the 4 images in the index paris, best first; the places of 3 are known." in page.text
+    assert "4 of the 4 images in the index paris, best first; the locations of 3 are known." in page.text
     for hit in all_of(paris):
         card = page.text[page.text.index(f"{hit.score:.3f}") :]
         assert hit.row.caption in card
         assert hit.row.key in card
-    for known in ("2020-07-03 10:20", "S2, 10 m a pixel", "48.8600° N, 2.3500° E", "<b>é"):
+    for known in ("2020-07-03 10:20", "S2, 10 m per pixel", "48.8600° N, 2.3500° E", "<b>é"):
         assert known in page.text
     sources = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
     assert len(sources) == 4
@@ -91,7 +91,7 @@ def test_without_any_place_there_is_no_map(tmp_path):
     index = place_index(tmp_path / "nowhere", [None, None])
     write_page(tmp_path / "page.html", "x", all_of(index), index)
     text = (tmp_path / "page.html").read_text()
-    assert "best first; no place is known." in text
+    assert "best first; no location is known." in text
     assert "<svg" not in text
     assert "openstreetmap" not in text
     write_page(tmp_path / "page.html", "x", [], index)

@@ -36,7 +36,8 @@ from dove_core.index.milvus.remote import RemoteIndex
 from dove_core.index.milvus.schema import tag_elements, tags_of
 from dove_core.index.parts import PartMark, write_part
 from dove_core.places import Folder
-from dove_core.search.query import Question, Searcher
+from dove_core.search.query import Searcher
+from dove_core.search.question import Question
 from tests.cli.test_commands import dove
 from tests.conftest import ALONE
 

@@ -17,7 +17,8 @@ from dove_core.errors import UsageError
 from dove_core.index.embed import embed
 from dove_core.index.rows import Row
 from dove_core.search.dedup import distinct, overlap
-from dove_core.search.query import Question, Searcher
+from dove_core.search.query import Searcher
+from dove_core.search.question import Question
 from tests.cli.test_commands import dove
 from tests.conftest import ALONE
 
