@@ -25,10 +25,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from dove_core.data.fetching.answers import Pace, Version
-from dove_core.data.fetching.directories import kept_directory, remote_directory
-from dove_core.data.fetching.members import bring_members
-from dove_core.data.fetching.origins import WebFile
+from dove_core.data.fetching.answers import Version
+from dove_core.data.fetching.members import MemberFetch
+from dove_core.data.fetching.ranges import KeptDirectory
+from dove_core.data.fetching.servers import WebFile
+from dove_core.data.fetching.transfers import Transfers
 from dove_core.data.zips import ZipDirectory, content
 from tests.http_server import Served, Server
 
@@ -71,12 +72,14 @@ def one_by_one(url: str, directory: ZipDirectory, wanted: np.ndarray) -> float:
 
 def by_range(url: str, version: Version, wanted: np.ndarray, folder: Path, connections: int) -> float:
     """Fetch the directory and the members as `dove fetch` does; return seconds."""
-    begin, pace = time.perf_counter(), Pace(connections=connections)
+    begin, transfers = time.perf_counter(), Transfers(connections)
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     with httpx.Client(timeout=60, trust_env=False, limits=limits) as client:
         origin = WebFile(url, client)
-        directory = remote_directory(origin, version, "images2", folder / ".fetch", pace=pace)
-        bring_members(origin, version, directory, wanted, folder / ARCHIVE, pace=pace)
+        directory = KeptDirectory(folder / ".fetch", "images2", version).fetch(origin, transfers)
+        members = MemberFetch(origin, version, directory, wanted, folder / "images2", transfers)
+        transfers.at_once(members.bring, members.begin())
+        members.finish()
     return time.perf_counter() - begin
 
 
@@ -111,7 +114,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     seconds = by_range(url, version, wanted, folder / "out", options.connections)
     here.send("count")
     sent, requests = here.recv()
-    directory = kept_directory(version, "images2", folder / "out" / ".fetch")
+    directory = KeptDirectory(folder / "out" / ".fetch", "images2", version).read()
     assert directory is not None
     slow = one_by_one(url, directory, wanted)
     here.send("stop")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,24 +29,22 @@ def fetch(
         ),
     ] = "skyscript",
     out: Annotated[Path | None, typer.Option(help="Folder of the release. [default: data/<release>]")] = None,
-    mirror: Annotated[
-        str | None, typer.Option(help="Web address or folder (also s3://, gs://) to fetch from instead.")
-    ] = None,
+    mirror: Annotated[str | None, typer.Option(help="Web address or folder (also s3://, gs://) to fetch from.")] = None,
     adopt: Annotated[
         Path | None,
-        typer.Option("--from", help="Folder with zips or unpacked folders that you have: they are taken over."),
+        typer.Option("--from", help="Folder with zips or unpacked folders that you have: they are used."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Say of each file whether the server has it, and stop.")
+        bool, typer.Option("--check", help="Show of each file whether the server has it, and stop.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before fetching.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring a release, or some of it: captions, images and metadata, each file verified.
+    """Fetch a release, or some of it: captions, images and metadata, each file verified.
 
-    The plan comes first: every file with its size, what is here already, and the room on the disk. Broken off and run
-    again, it goes on where it stopped. With --split or --limit only those images come out of the archives.
+    It shows its plan first: every file with its size, what is here already, and the free space. An interrupted fetch
+    resumes when it is run again. With --split or --limit, only those images are fetched out of the archives.
 
     - `dove fetch`
     - `dove fetch sample`
@@ -55,8 +54,8 @@ def fetch(
     """
     if release == "sample":
         if settings != FetchConfig() or mirror or adopt or dry_run or check:
-            hint = "leave --mirror, --from, --split and the like out"
-            raise UsageError("the sample is drawn here, not fetched", hint=hint)
+            hint = "`dove fetch sample` takes --out only"
+            raise UsageError("the sample release is drawn on this machine, not fetched", hint=hint)
         _draw(out or DATA / release, as_json)
         return
     from dove_core.data.fetching.fetch import execute, plan_fetch
@@ -74,12 +73,12 @@ def fetch(
         note("nothing was fetched")
         return
     with reporting() as report:
-        execute(plan, report=report)
-    _finish(chosen.name, plan.layout.folder, as_json)
+        paths = execute(plan, report=report)
+    _finish(chosen.name, plan.layout.folder, paths, as_json)
 
 
 def _show(plan: FetchPlan, as_json: bool, check: bool) -> None:
-    """Give the plan as data, and fail as the fetch would."""
+    """Print the plan, and fail as the fetch would."""
     if as_json:
         print_json(plan.as_dict())
     elif check:
@@ -102,16 +101,18 @@ def _draw(folder: Path, as_json: bool) -> None:
 
     with reporting() as report:
         draw_release(folder, workers=min(8, os.cpu_count() or 1), report=report)
-    _finish("sample", folder, as_json)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    _finish("sample", folder, paths, as_json)
 
 
-def _finish(release: str, folder: Path, as_json: bool) -> None:
-    def is_hidden(path: Path) -> bool:
-        return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not is_hidden(path))
-    sizes = {str(path): path.stat().st_size for path in files}
+def _finish(release: str, folder: Path, paths: Sequence[Path], as_json: bool) -> None:
+    """Print which files are here; the images of an archive count as one folder."""
+    sizes, count = {}, 0
+    for path in paths:
+        files = [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
+        sizes[str(path)] = sum(one.stat().st_size for one in files)
+        count += len(files)
     if as_json:
         print_json({"release": release, "folder": str(folder), "files": sizes})
     else:
-        note(f"{release}: {len(files)} files, {sum(sizes.values()) / 1e6:,.0f} MB in {folder}")
+        note(f"{release}: {count} files, {sum(sizes.values()) / 1e6:,.0f} MB in {folder}")

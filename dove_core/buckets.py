@@ -1,7 +1,7 @@
 """Places in an object store, or on another machine, that fsspec can reach: `s3://bucket/folder`, `gs://...`.
 
-What is read as a whole comes through the cache; single images are read by range and leave no copy. Failures that may
-pass are tried again, with longer and longer pauses.
+Whole objects are read through the cache; single images are read by range and leave no copy. Requests that fail in a
+way that may pass are repeated after growing pauses.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _BLOCK = 16 * 2**20
 """Bytes of one request: what is lost when one fails."""
 
 _PAUSES = (0.5, 1.0, 2.0, 4.0)
-"""Seconds before a failed request is made again; the store's own client has tried several times by then."""
+"""Seconds before a failed request is repeated; the store's own client has tried several times by then."""
 
-_HINT = "check the address, your rights and your credentials (AWS_PROFILE, AWS_ENDPOINT_URL and the like)"
+_HINT = "check the address, your permissions and your credentials (such as AWS_PROFILE, AWS_ENDPOINT_URL)"
 
 
 class Bucket(Place):
     """A folder in an object store; `cache` says where copies are kept.
 
-    Objects are known as they are when they are first asked for: one that changes later is an error, not a mixture.
+    Size and mark of an object are remembered from the first request: an object that changes later is an error.
     """
 
     def __init__(self, url: str, cache: CacheConfig = CacheConfig()) -> None:  # noqa: B008  # frozen
@@ -57,7 +57,7 @@ class Bucket(Place):
         return self
 
     def exists(self) -> bool:
-        """Tell whether there is any object below the address."""
+        """Return whether there is any object below the address."""
         return bool(self.facts())
 
     def hold_matching(self, wanted: Callable[[str], bool]) -> Copies:
@@ -74,15 +74,15 @@ class Bucket(Place):
                 self.put(path, path.relative_to(folder).as_posix())
 
     def sweep(self) -> None:
-        """Do nothing: an upload that broke off never appears."""
+        """Do nothing: an interrupted upload never appears."""
 
     def make(self) -> None:
-        """Look for the bucket itself; folders are not made in one.
+        """Check that the bucket exists; it needs no folders.
 
         Raises:
-            UsageError: it cannot be reached, or there is none of that name.
+            UsageError: it cannot be reached, or does not exist.
         """
-        with self._told("reached"):
+        with self._errors_translated("reached"):
             bucket = self._fs._strip_protocol(self.url).split("/", 1)[0]
             if not self._fs.exists(bucket):
                 raise FileNotFoundError(f"there is no bucket {bucket}")
@@ -96,28 +96,28 @@ class Bucket(Place):
         return [name for name, kind, _ in self._listed() if kind == "directory"]
 
     def facts(self) -> dict[str, Fact]:
-        """Return what is known of every object below the address, by its name from there on; asked for anew."""
-        with self._told("listed"):
+        """Request size and mark of every object below the address; return them by the name from there on."""
+        with self._errors_translated("listed"):
             root = str(self._fs._strip_protocol(self.url)) + "/"
-            found = self._tried("", lambda: self._fs.find(self.url, detail=True))
+            found = self._retried("", lambda: self._fs.find(self.url, detail=True))
         below = {path.removeprefix(root): facts for path, facts in found.items() if path.startswith(root)}
         self._facts = {name: _fact(facts) for name, facts in sorted(below.items()) if not name.endswith("/")}
         return self._facts
 
     def has(self, name: str) -> bool:
-        """Tell whether there is an object of that name."""
+        """Return whether there is an object of that name."""
         return name in self._facts or name in self.facts()
 
     def open(self, name: str) -> BinaryIO:
-        """Bring an object here and open it."""
-        with self._told("read"):
-            data: bytes = self._tried(name, lambda: self._fs.cat_file(self.where(name)))
+        """Read an object into memory and open it."""
+        with self._errors_translated("read"):
+            data: bytes = self._retried(name, lambda: self._fs.cat_file(self.where(name)))
         return io.BytesIO(data)
 
     def seekable(self, name: str) -> Any:
-        """Open an object of which little is to be read: each read is a request."""
-        with self._told("read"):
-            return self._tried(name, lambda: self._fs.open(self.where(name), "rb", cache_type="none"))
+        """Open an object to read little of it: each read is a request."""
+        with self._errors_translated("read"):
+            return self._retried(name, lambda: self._fs.open(self.where(name), "rb", cache_type="none"))
 
     def hold(self, names: Sequence[str]) -> Copies:
         """Return some objects as files of the cache."""
@@ -134,7 +134,7 @@ class Bucket(Place):
             data: bytes = self._fs.cat_file(self.where(name), start=start, end=start + length)
             return data
 
-        return self._tried(name, read)
+        return self._retried(name, read)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[BinaryIO]:
@@ -152,26 +152,26 @@ class Bucket(Place):
         """Upload a file of this machine.
 
         Raises:
-            UsageError: the bucket refuses it, or there is none.
-            DownloadError: nobody answers, however often it is tried.
+            UsageError: the bucket refuses it, or does not exist.
+            DownloadError: the retries are exhausted.
         """
-        with self._told("written"):
-            self._tried(name, lambda: self._fs.put_file(str(path), self.where(name)))
+        with self._errors_translated("written"):
+            self._retried(name, lambda: self._fs.put_file(str(path), self.where(name)))
 
     def copy(self, name: str, target: Bucket) -> None:
         """Copy an object within the store, to another place under the same name.
 
         Raises:
             UsageError: the bucket refuses it.
-            DownloadError: nobody answers, however often it is tried.
+            DownloadError: the retries are exhausted.
         """
-        with self._told("written"):
-            self._tried(name, lambda: self._fs.cp_file(self.where(name), target.where(name)))
+        with self._errors_translated("written"):
+            self._retried(name, lambda: self._fs.cp_file(self.where(name), target.where(name)))
 
     def remove(self, name: str) -> None:
         """Remove an object, if it is there."""
-        with self._told("removed"), suppress(FileNotFoundError):
-            self._tried(name, lambda: self._fs.rm_file(self.where(name)))
+        with self._errors_translated("removed"), suppress(FileNotFoundError):
+            self._retried(name, lambda: self._fs.rm_file(self.where(name)))
 
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
@@ -186,7 +186,7 @@ class Bucket(Place):
 
     @property
     def parent(self) -> Bucket:
-        """The place that this one lies in; the bucket itself lies in no other."""
+        """The place that contains this one; the bucket itself has no parent."""
         above = self.url.rsplit("/", 1)[0]
         return self if above.endswith(":/") else Bucket(above, self.cache)
 
@@ -195,10 +195,10 @@ class Bucket(Place):
         return file_system(self.url)  # fsspec keeps it, for this process
 
     def fetch(self, name: str, path: Path) -> None:
-        """Write an object's bytes to a path, and hold it to what `facts` found.
+        """Write an object's bytes to a path, and check it against what `facts` returned.
 
         Raises:
-            FileNotFoundError: it is gone.
+            FileNotFoundError: it does not exist any more.
             DownloadError: it cannot be read, or has changed.
         """
         size = self._facts[name].size
@@ -211,29 +211,29 @@ class Bucket(Place):
                 stream.write(block)
             stream.flush()
             os.fsync(stream.fileno())
-        if self._tried(name, lambda: _fact(self._fs.info(self.where(name)))) != self._facts[name]:
+        if self._retried(name, lambda: _fact(self._fs.info(self.where(name)))) != self._facts[name]:
             raise self._changed(name)
 
     def _changed(self, name: str) -> DownloadError:
-        hint = "somebody has written it anew: run the same command again when that is finished"
-        return DownloadError(f"{self.where(name)} has changed since it was first asked for", hint=hint)
+        hint = "it was replaced meanwhile: run the same command again when the upload has finished"
+        return DownloadError(f"{self.where(name)} has changed since the first request for it", hint=hint)
 
     def _listed(self) -> list[tuple[str, str, int]]:
-        with self._told("listed"):
+        with self._errors_translated("listed"):
             try:
-                found = self._tried("", lambda: self._fs.ls(self.url, detail=True))
+                found = self._retried("", lambda: self._fs.ls(self.url, detail=True))
             except FileNotFoundError:
                 return []
             entries = ((entry["name"].rstrip("/").rsplit("/", 1)[-1], entry["type"], entry["size"]) for entry in found)
             return sorted(entry for entry in entries if entry[0])
 
-    def _tried(self, name: str, request: Callable[[], T]) -> T:
-        """Make a request for an object, or for all of them, again and again if it fails in a way that may pass.
+    def _retried(self, name: str, request: Callable[[], T]) -> T:
+        """Make a request for an object, or for the whole address; repeat it while a failure may pass.
 
         Raises:
             FileNotFoundError: there is no such object.
-            UsageError: it is refused, or cannot be asked for in this way.
-            DownloadError: patience is at its end.
+            UsageError: access is refused.
+            DownloadError: the retries are exhausted.
         """
         where = self.where(name) if name else self.url
         for pause in (*_PAUSES, None):
@@ -246,14 +246,14 @@ class Bucket(Place):
                     raise UsageError(f"access to {where} is refused: {error}", hint=_HINT) from error
                 if pause is None:
                     message = f"{where} cannot be reached: {error or type(error).__name__}"
-                    hint = "is the network there? Run the same command again: what is finished is kept"
+                    hint = "check the network, and run the same command again: finished files are kept"
                     raise DownloadError(message, hint=hint) from error
                 time.sleep(pause)
         raise AssertionError
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        """Turn whatever a store's client raises into an error that names the address."""
+    def _errors_translated(self, what: str) -> Iterator[None]:
+        """Turn an error of a store's client into one that names the address."""
         try:
             yield
         except DoveError:
@@ -284,13 +284,15 @@ def file_system(url: str) -> Any:
     """Return fsspec's file system for an address.
 
     Raises:
-        UsageError: nobody knows such addresses, or what speaks to them is not installed.
+        UsageError: the protocol is unknown, or its package is not installed.
     """
-    import fsspec  # noqa: PLC0415  # only where an address is not a path
+    import fsspec  # noqa: PLC0415  # needed only where an address is not a path
 
     kind = url.split("://", 1)[0]
     if kind == "memory":
-        raise UsageError(f"{url} would be lost when this process ends", hint="for example s3://bucket/folder")
+        raise UsageError(
+            f"{url} would be lost when this process ends", hint="use an address such as s3://bucket/folder"
+        )
     try:
         return fsspec.filesystem(kind, use_listings_cache=False)
     except ImportError as error:
@@ -298,4 +300,4 @@ def file_system(url: str) -> Any:
         hint = f"pip install 'dove[{extra}]'" if extra else str(error)
         raise UsageError(f"{url} needs a package that is not installed", hint=hint) from error
     except ValueError as error:
-        raise UsageError(f"{url} is no address that is known here", hint="for example s3://bucket/folder") from error
+        raise UsageError(f"{url} has an unknown protocol", hint="use an address such as s3://bucket/folder") from error

@@ -1,10 +1,12 @@
-"""Copies of what lies in buckets, in a folder of bounded size that processes share.
+"""Copies of objects in buckets, in a folder of bounded size that processes share.
 
-An entry is a folder with one file or several, brought together: `DIGEST-BYTES/NAME`. The digest is one of the address,
-and of each file's size and mark (its ETag), so that an object which has changed is another entry. An entry is filled
-aside and renamed; who wants what another is just bringing waits for it. When the bound would be passed, entries go
-that were used longest ago. What somebody holds stays, however far the bound is passed: each holder has a shared lock
-on the entry's lock file. Who has opened a file needs no lock: it can be read to its end though its name is gone.
+An entry is a folder with one file or several, fetched together: `DIGEST-BYTES/NAME`. The digest is of the address and
+of each file's size and mark (its ETag): an object that has changed is another entry. An entry is filled aside and
+renamed; a process that needs an entry which another is filling waits for it. Where a new entry does not fit into the
+bound, the entries that were not used for the longest time are removed. Entries in use stay, even beyond the bound:
+each user has a shared lock on the entry's lock file. An open file needs no lock: it can be read after its removal.
+
+The locks are `flock`'s: filelock has no shared ones.
 """
 
 from __future__ import annotations
@@ -31,14 +33,14 @@ _ENTRY = re.compile(r"([0-9a-f]{32})-(\d+)(\.part)?")
 
 
 class Fact(NamedTuple):
-    """What is known of an object without reading it: its length, and a mark that changes with it."""
+    """Size of an object in bytes, and a mark that changes with its content."""
 
     size: int
     mark: str
 
 
 def cache_folder(settings: CacheConfig) -> Path:
-    """Return the folder chosen, or that of `DOVE_CACHE`, or `dove` in `XDG_CACHE_HOME` or `~/.cache`."""
+    """Return the folder in the settings, or that of `DOVE_CACHE`, or `dove` in `XDG_CACHE_HOME` or `~/.cache`."""
     chosen = settings.cache_folder or os.environ.get("DOVE_CACHE")
     return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dove"
 
@@ -50,15 +52,15 @@ class Cache:
         self.folder, self.bound = cache_folder(settings), int(settings.cache_size * 1e9)
 
     def hold(self, address: str, files: Mapping[str, Fact], bring: Callable[[str, Path], None]) -> Copies:
-        """Return some files below an address as one entry; bring them, if they are not here.
+        """Return some files below an address as one entry; fetch them if they are not here.
 
         Args:
-            address: where the files lie.
-            files: their names below it, and what is known of them.
-            bring: writes the bytes of a file of that name to a path. Several are brought at once.
+            address: where the files are.
+            files: their names below it, with size and mark.
+            bring: writes the bytes of the file of a name to a path; called in several threads.
 
         Raises:
-            UsageError: they are larger than the cache may become, or the cache's folder cannot be written.
+            UsageError: they are larger than the cache's bound, or its folder cannot be written.
             SpaceError: the disk is full.
         """
         facts = sorted((name, tuple(fact)) for name, fact in files.items())
@@ -75,35 +77,35 @@ class Cache:
         size = sum(fact.size for fact in files.values())
         if size > self.bound:
             what = f"{address}/{next(iter(files))}" if len(files) == 1 else f"{address} ({len(files)} files)"
-            message = f"{what} has {size / 1e9:.3g} GB, and the cache may have {self.bound / 1e9:.3g}"
-            raise UsageError(message, hint=f"give more with --cache-size {2 * size / 1e9:.2g}")
+            message = f"{what} has {size / 1e9:.3g} GB, the cache is limited to {self.bound / 1e9:.3g} GB"
+            raise UsageError(message, hint=f"choose a larger cache with --cache-size {2 * size / 1e9:.2g}")
         return size
 
     def _lock_of(self, digest: str) -> Path:
         return self.folder / _LOCKS / digest[:2]  # 256 of them: they are never removed
 
     def _fill(self, entry: Path, size: int, names: list[str], bring: Callable[[str, Path], None]) -> None:
-        part = entry.with_name(f"{entry.name}.part")
-        shutil.rmtree(part, ignore_errors=True)  # of a process that was killed: nobody else has the lock
+        aside = entry.with_name(f"{entry.name}.part")
+        shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed: no other has the lock
         with _locked(self.folder / _LOCKS / _ROOM):
             self._make_room(size)
-            make_folder(part)
+            make_folder(aside)
         try:
-            with space_checked(part):
-                for folder in {(part / name).parent for name in names}:
+            with space_checked(aside):
+                for folder in {(aside / name).parent for name in names}:
                     folder.mkdir(parents=True, exist_ok=True)
-                (part / _LOCK).touch()
+                (aside / _LOCK).touch()
                 if len(names) == 1:
-                    bring(names[0], part / names[0])
+                    bring(names[0], aside / names[0])
                 else:
                     with ThreadPoolExecutor(_AT_ONCE) as pool:
-                        list(pool.map(lambda name: bring(name, part / name), names))
-                part.rename(entry)
+                        list(pool.map(lambda name: bring(name, aside / name), names))
+                aside.rename(entry)
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(aside, ignore_errors=True)
 
     def _make_room(self, size: int) -> None:
-        """Remove entries, those used longest ago first, until so many bytes fit in."""
+        """Remove entries, the least recently used first, until so many bytes fit in."""
         found = []
         for path in self.folder.iterdir():
             if match := _ENTRY.fullmatch(path.name):
@@ -122,7 +124,7 @@ class Cache:
 
 
 def _held(entry: Path) -> Copies | None:
-    """Return an entry under a shared lock, and note that it is used; None if it is not there."""
+    """Return an entry under a shared lock, and mark it as used now; None if it is not there."""
     try:
         lock = os.open(entry / _LOCK, os.O_RDWR)
     except FileNotFoundError:
@@ -141,10 +143,10 @@ def _held(entry: Path) -> Copies | None:
 
 @contextmanager
 def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock that others wait for.
+    """Hold an exclusive lock.
 
     Raises:
-        BlockingIOError: somebody has it, and `wait` is not set.
+        BlockingIOError: another process has it, and `wait` is false.
     """
     with space_checked(path):
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

@@ -32,13 +32,12 @@ class FetchConfig(Settings):
     captions: Literal[
         "openai-top50", "openai-top30", "laion-top50", "laion-top30", "unfiltered",
         "laion-top50-polished", "laion-top30-polished", "unfiltered-polished",
-    ] = _setting("openai-top50", "Training captions: whose choice, and the best share of all.")  # fmt: skip
+    ] = _setting("openai-top50", "Training captions: whose filter, and the share that it kept.")  # fmt: skip
     parts: str = _setting("all", "Numbers of the archives to take images from, such as 2,3.")
     meta: bool = _setting(True, "Also fetch each image's place, time and tags.")
-    limit: int = _setting(0, "Fetch so many images of each split, drawn at random; 0: all.", low=0)
-    checksum: bool = _setting(True, "Hold files to published MD5s.")
-    connections: int = _setting(16, "Requests at once.", low=1, high=256)
-    segment_mib: int = _setting(64, "Large files come in segments of so many MiB at once.", low=1, high=4096)
+    limit: int = _setting(0, "Fetch this many images of each split, drawn at random; 0: all.", low=0)
+    checksum: bool = _setting(True, "Compare files with their published MD5s.")
+    connections: int = _setting(16, "Files, or ranges of them, to request at once.", low=1, high=256)
 
 
 @dataclass(frozen=True)

@@ -37,14 +37,14 @@ _DISKS_CLOCK = 60.0  # seconds by which a shared disk's may differ from this mac
 
 
 def is_aside(path: Path) -> bool:
-    """Tell whether a file is what some process writes before it gets its name."""
+    """Return whether a file is one that a process writes before the final name is given to it."""
     return _ASIDE.fullmatch(path.name) is not None
 
 
 def is_left_over(path: Path) -> bool:
-    """Tell whether a file is what a process that is no more has half written.
+    """Return whether a file was left unfinished by a process that has ended.
 
-    Of a process on another machine that shares the disk nobody knows: its file is left over after a day.
+    Whether a process on another machine still runs is unknown: its file counts as left over after a day.
     """
     match = _ASIDE.fullmatch(path.name)
     if match is None:
@@ -59,15 +59,15 @@ def is_left_over(path: Path) -> bool:
 
 
 def _has_written(process: int, written: float) -> bool:
-    """Tell whether a process lives that may have written then: numbers of dead processes are given to new ones."""
+    """Return whether a living process may have written then: process numbers are used again."""
     try:
         os.kill(process, 0)
         facts = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's process, or a system without /proc
+    except OSError:  # another user's process, or a system without /proc
         return True
-    if facts[0] in ("Z", "X"):  # dead, and nobody has asked for its exit code
+    if facts[0] in ("Z", "X"):  # dead, but its parent has not collected the exit code
         return False
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(facts[19]) / os.sysconf("SC_CLK_TCK")
     return age < 0 or written > time.time() - age - _DISKS_CLOCK
@@ -79,7 +79,7 @@ def _aside(path: Path) -> Path:
 
 @contextmanager
 def space_checked(path: Path) -> Iterator[None]:
-    """Turn what the system says against writing `path` into errors that name it.
+    """Turn the system's errors while writing `path` into errors that name it.
 
     Raises:
         SpaceError: the disk, or the user's quota, is full.
@@ -89,10 +89,10 @@ def space_checked(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            hint = "free some space and run the same command again: what is finished is kept"
+            hint = "free some space and run the same command again: finished files are kept"
             raise SpaceError(f"no space left while writing {path}", hint=hint) from error
         if error.errno in _NOT_WRITABLE:
-            raise UsageError(f"{path} cannot be written: {error.strerror}", hint="name another place") from error
+            raise UsageError(f"{path} cannot be written: {error.strerror}", hint="choose another place") from error
         raise
 
 
@@ -113,12 +113,12 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
     Raises:
         SpaceError: the disk is full.
-        UsageError: `path` is there and is no plain file: a folder, or a device that renaming would replace.
+        UsageError: `path` is not a regular file: a folder, or a device that the rename would replace.
     """
     make_folder(path.parent)
     if path.exists() and not path.is_file():
-        what = "a folder" if path.is_dir() else "no plain file"
-        raise UsageError(f"{path} is {what}", hint="name a file to write")
+        what = "a folder" if path.is_dir() else "not a regular file"
+        raise UsageError(f"{path} is {what}", hint="choose the name of a file to write")
     aside = _aside(path)
     try:
         with space_checked(path), aside.open("wb") as stream:
@@ -147,7 +147,7 @@ def read_json(path: Path, kind: type[DoveError], *, hint: str) -> Any:
     """Read JSON from `path`.
 
     Raises:
-        kind: the file is missing or is not JSON; `hint` tells the way out.
+        kind: the file is missing or is not JSON; `hint` says what to do.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
@@ -169,10 +169,10 @@ def read_record(path: Path, record: type[Record], format_number: int, kind: type
 def parse_record(
     values: Any, where: str, record: type[Record], format_number: int, kind: type[DoveError], *, hint: str
 ) -> Record:
-    """Make a flat dataclass of what JSON held; every key must be known and present.
+    """Return a flat dataclass from parsed JSON; every key must be known and present.
 
     Raises:
-        kind: other format number, unknown or missing key; the message names `where` the values are from.
+        kind: other format number, unknown or missing key; the message says `where` the values are from.
     """
     if not isinstance(values, dict) or values.pop("format", None) != format_number:
         raise kind(f"{where} is not of format {format_number}, which this version reads", hint=hint)
@@ -183,7 +183,7 @@ def parse_record(
     for name, expected in get_type_hints(record).items():
         plain = get_origin(expected) or expected
         if plain in (str, int, list, dict) and not isinstance(values[name], plain):
-            raise kind(f"{where} has a {name} that is no {plain.__name__}", hint=hint)
+            raise kind(f"{where} has a {name} that is not of type {plain.__name__}", hint=hint)
     return record(**values)
 
 
@@ -193,15 +193,15 @@ def write_record(path: Path, record: Any, format_number: int) -> None:
 
 
 def record_values(record: Any, format_number: int) -> dict[str, Any]:
-    """Return what `parse_record` reads."""
+    """Return a flat dataclass as `parse_record` reads it."""
     return {"format": format_number, **dataclasses.asdict(record)}
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Fill a folder aside, then put it in the place of `path`; the old one stays until the new one is whole.
+    """Give a folder to fill aside, then replace `path` by it; the old one stays until the new one is complete.
 
-    Between the two renames only `path` with the ending `.old` exists; `settled_folder` finds it there.
+    Between the two renames only `path` with the ending `.old` exists; `settled_folder` finds it.
 
     Raises:
         SpaceError: the disk is full.
@@ -226,7 +226,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def settled_folder(path: Path) -> Path:
-    """Return `path`, or the older one that a crash between two renames left in its place."""
+    """Return `path`, or its older version if a crash between two renames left only that."""
     if not path.name:  # such as "."
         return path
     old = path.with_name(f"{path.name}.old")
@@ -240,7 +240,7 @@ def sha256_of(path: Path) -> str:
 
 
 def sha256_of_stream(stream: BinaryIO) -> str:
-    """Return the SHA-256 of what is left of a stream as 64 hexadecimal digits."""
+    """Return the SHA-256 of the rest of a stream as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     while data := stream.read(4 * 2**20):
         digest.update(data)
@@ -277,4 +277,4 @@ def link_or_copy(source: Path, target: Path) -> None:
         return
     with space_checked(target):
         aside.replace(target)
-    aside.unlink(missing_ok=True)  # a link to the very same file is not renamed over it
+    aside.unlink(missing_ok=True)  # a rename over a link to the same file leaves both

@@ -1,4 +1,4 @@
-"""A real web server on this machine that serves bytes, honours ranges, and misbehaves as it is told, path by path."""
+"""A real web server on this machine that serves bytes and ranges, with the faults that a test sets for each path."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Served:
     announced: bool = True  # False: no Content-Length, the end of the connection is the end of the file
     total: int | None = None  # announced in the place of the body's true length
     stall_after: int | None = None  # send so many bytes, then nothing until the server closes
-    drops: list[int] = field(default_factory=list)  # hang up after so many bytes
+    drops: list[int] = field(default_factory=list)  # hang up after so many bytes, unless one byte was requested
     refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)  # answer with this status and headers
     successor: Served | None = None  # takes this one's place after so many drops:
     drops_before_successor: int = 1
@@ -53,6 +53,11 @@ class Asked:
     headers: Message
     sent: int = 0
 
+    @property
+    def is_probe(self) -> bool:
+        """Return whether one byte was requested, as a plan does."""
+        return self.headers.get("Range") == "bytes=0-0"
+
 
 class Server(ThreadingHTTPServer):
     """Serves `files` by path and records every request."""
@@ -64,12 +69,21 @@ class Server(ThreadingHTTPServer):
         self.files: dict[str, Served] = {}
         self.asked: list[Asked] = []
         self.closing = threading.Event()
+        self.at_work = self.most_at_work = 0
+        self._lock = threading.Lock()
+
+    def count(self, change: int) -> None:
+        """Count a GET that begins or ends."""
+        with self._lock:
+            self.at_work += change
+            self.most_at_work = max(self.most_at_work, self.at_work)
 
     def url(self, path: str = "") -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/{path}"
 
     def gets(self, path: str) -> list[Asked]:
-        return [asked for asked in self.asked if asked.method == "GET" and asked.path == f"/{path}"]
+        """Return the requests for a file, or for more than one byte of it."""
+        return [asked for asked in self.asked if asked.path == f"/{path}" and not asked.is_probe]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: clients hang up on purpose here."""
@@ -106,7 +120,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._start(file, 200, len(file.body))
 
     def do_GET(self) -> None:
-        file = self._found()
+        self.server.count(1)
+        try:
+            self._get(self._found())
+        finally:
+            self.server.count(-1)
+
+    def _get(self, file: Served | None) -> None:
         if file is None:
             self._refuse(404, {})
         elif file.redirect is not None:
@@ -157,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _send(self, file: Served, body: bytes) -> None:
-        drop = file.drops.pop(0) if file.drops else None
+        drop = file.drops.pop(0) if file.drops and not self.asked.is_probe else None
         end = min(part for part in (drop, file.stall_after, len(body)) if part is not None)
         for start in range(0, end, 1 << 14):
             piece = body[start : min(start + (1 << 14), end)]

@@ -1,4 +1,4 @@
-"""Copies of what lies in buckets: bounded, whole, shared by processes, and of one version."""
+"""Copies of objects in buckets: bounded, whole, shared by processes, and of one version."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ assert all(shards.read(k).image == local.read(k).image for k in (order if sys.ar
 def file(cache: Cache, name: str, size: int = 1000) -> Path:
     """Have one file in the cache."""
     with cache.hold("s3://b", {name: Fact(size, "1")}, lambda _, path: path.write_bytes(bytes(size)) and None) as one:
-        time.sleep(0.02)  # times of use are told apart
+        time.sleep(0.02)  # times of use differ
         return one.folder / name
 
 
-def test_what_was_used_longest_ago_goes_when_the_bound_is_passed(tmp_path):
+def test_the_least_recently_used_entry_is_removed_when_the_bound_is_passed(tmp_path):
     cache = Cache(CacheConfig(str(tmp_path), 3e-6))
     a, b, c = (file(cache, name) for name in "abc")
     assert file(cache, "a") == a
@@ -69,12 +69,12 @@ def test_what_is_held_stays_and_what_is_open_can_be_read_to_its_end(tmp_path):
 
 
 def test_what_is_larger_than_the_bound_is_an_error_that_says_how_to_raise_it(tmp_path):
-    with pytest.raises(UsageError, match=r"s3://b/a has 2e-06 GB, and the cache may have 1e-06") as caught:
+    with pytest.raises(UsageError, match=r"s3://b/a has 2e-06 GB, the cache is limited to 1e-06 GB") as caught:
         file(Cache(CacheConfig(str(tmp_path), 1e-6)), "a", 2000)
     assert "--cache-size" in caught.value.hint
 
 
-def test_what_breaks_off_leaves_nothing_and_what_a_killed_process_left_is_removed(tmp_path):
+def test_a_failed_copy_leaves_nothing_and_what_a_killed_process_left_is_removed(tmp_path):
     cache = Cache(CacheConfig(str(tmp_path), 2e-6))
 
     def fail(name: str, path: Path) -> None:
@@ -142,7 +142,7 @@ def test_processes_share_the_cache_without_harm(shapes, link, tmp_path, size):
         assert sum(int(name.split("-")[1]) for name in entries) <= bound
 
 
-def test_a_network_that_is_cut_in_the_middle_of_a_shard_costs_only_time(shapes, link, tmp_path):
+def test_a_connection_that_is_cut_in_the_middle_of_a_shard_costs_only_time(shapes, link, tmp_path):
     url = put_shards(shapes, tmp_path.name)
     shards = Shards(Bucket(url, CacheConfig(str(tmp_path / "cache"))))
     link.left, link.cuts = 3000, 2
@@ -150,13 +150,13 @@ def test_a_network_that_is_cut_in_the_middle_of_a_shard_costs_only_time(shapes, 
     assert link.cuts == 0
 
 
-def test_a_network_that_stays_away_is_an_error_that_names_the_object(shapes, link, tmp_path):
+def test_a_connection_that_stays_cut_is_an_error_that_names_the_object(shapes, link, tmp_path):
     url = put_shards(shapes, tmp_path.name)
     shards = Shards(Bucket(url, CacheConfig(str(tmp_path / "cache"))))
     link.left = 3000
     with pytest.raises(DownloadError, match=rf"{url}/00000\.tar cannot be reached") as caught:
         shards.read(5)
-    assert "Run the same command again" in caught.value.hint
+    assert "run the same command again" in caught.value.hint
     link.left = None
     assert shards.read(5).image
 
@@ -168,7 +168,7 @@ def test_an_object_that_changes_is_an_error_and_not_a_mixture(shapes, server, tm
     place = f"{url.removeprefix('s3://')}/00001.tar"
     for data in (b"x" * (shapes / "train" / "00001.tar").stat().st_size, b"shorter"):
         file_system(url).pipe_file(place, data)
-        with pytest.raises(DownloadError, match=r"00001\.tar has changed since it was first asked for"):
+        with pytest.raises(DownloadError, match=r"00001\.tar has changed since the first request for it"):
             shards.read(12)
     file_system(url).rm_file(place)
     with pytest.raises(DataError, match=r"00001\.tar cannot be opened"):
@@ -176,7 +176,7 @@ def test_an_object_that_changes_is_an_error_and_not_a_mixture(shapes, server, tm
     assert shards.read(0).image
 
 
-def test_copies_of_an_older_version_are_not_taken_for_the_new_one(server, tmp_path):
+def test_copies_of_an_older_version_are_not_used_for_the_new_one(server, tmp_path):
     bucket = Bucket(f"s3://{BUCKET}/{tmp_path.name}", CacheConfig(str(tmp_path / "cache")))
     for data in (b"one", b"two"):
         with bucket.writing("a") as stream:
@@ -217,7 +217,7 @@ def test_a_bucket_that_is_not_there_or_refuses_is_a_usage_error(server, tmp_path
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-def test_paths_need_nothing_of_all_this(shapes):
+def test_paths_on_this_machine_need_no_cache(shapes):
     code = (
         "import sys; from pathlib import Path; from dove_core.data.reader import Shards\n"
         "assert Shards(Path(sys.argv[1])).read(3).image\n"

@@ -68,7 +68,7 @@ def test_after_a_crash_between_two_renames_the_older_folder_is_found(tmp_path):
 def test_a_full_disk_is_an_error_of_its_own(tmp_path):
     with pytest.raises(SpaceError, match="no space left") as caught, space_checked(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
-    assert "what is finished is kept" in caught.value.hint
+    assert "finished files are kept" in caught.value.hint
     with pytest.raises(OSError, match="input/output"), space_checked(tmp_path):
         raise OSError(errno.EIO, "input/output error")
 
@@ -95,10 +95,10 @@ def test_a_record_comes_back_equal(tmp_path):
         (json.dumps({"format": 2, "name": "a", "size": 1}), "not of format 3"),
         (json.dumps({"format": 3, "name": "a"}), "missing keys: size"),
         (json.dumps({"format": 3, "name": "a", "size": 1, "odd": 0}), "unknown keys: odd"),
-        (json.dumps({"format": 3, "name": "a", "size": None}), "a size that is no int"),
+        (json.dumps({"format": 3, "name": "a", "size": None}), "a size that is not of type int"),
     ],
 )
-def test_a_record_with_anything_odd_is_an_error_that_names_the_file(tmp_path, content, words):
+def test_a_record_with_a_wrong_key_or_value_is_an_error_that_names_the_file(tmp_path, content, words):
     path = tmp_path / "r.json"
     if content is not None:
         path.write_text(content)
@@ -113,7 +113,7 @@ def test_an_error_keeps_its_hint_between_processes():
     assert (type(error), error.message, error.hint) == (DataError, "what", "how")
 
 
-def test_what_a_dead_process_has_half_written_is_known_and_what_a_living_one_writes_is_not(tmp_path):
+def test_what_a_dead_process_left_is_left_over_and_what_a_living_one_writes_is_not(tmp_path):
     code = (
         "import os, sys; from pathlib import Path; from dove_core.files import atomic_file\n"
         "with atomic_file(Path(sys.argv[1])) as stream: os._exit(9)"
@@ -140,7 +140,7 @@ def test_what_a_dead_process_has_half_written_is_known_and_what_a_living_one_wri
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe"])
-def test_what_is_no_plain_file_is_not_replaced(tmp_path, kind):
+def test_what_is_not_a_regular_file_is_not_replaced(tmp_path, kind):
     path = tmp_path / "there"
     path.mkdir() if kind == "folder" else os.mkfifo(path)
     mode = path.stat().st_mode

@@ -1,4 +1,4 @@
-"""Zip archives as columns: where each member lies, read through any `read(offset, length)`, a few dozen bytes a member.
+"""Directories of zip archives as columns, read through any `read(offset, length)`: a few dozen bytes a member.
 
 `zipfile` makes an object of about 600 bytes for each member and reads local files only; SkyScript's archives hold about
 a million members each, and some of them are read over HTTP.
@@ -25,7 +25,7 @@ LOCAL_HEADER = 30
 """Bytes of a local header before the member's name."""
 
 Read = Callable[[int, int], bytes]
-"""`read(offset, length)` returns that part of a file, less where the file ends."""
+"""`read(offset, length)` returns those bytes of a file, fewer where it ends."""
 
 _ENTRY = struct.Struct("<4s4xHH4xIIIHHH8xI")
 _LOCAL = struct.Struct("<4s2xH18xHH")
@@ -36,14 +36,14 @@ _MAX_32 = 0xFFFFFFFF
 _LONGEST_COMMENT = 65_535
 _MOST_EXTRA = 2 * 65_535
 _ENCRYPTED, _UTF_8 = 1, 0x800
-_HINT = "fetch it again, or take it out of the folder if it does not belong there"
+_HINT = "fetch it again, or remove it from the folder if it does not belong there"
 
 
 @dataclass(frozen=True)
 class ZipDirectory:
-    """The central directory of a zip, one column a fact, entries in the directory's order.
+    """The central directory of a zip in columns, entries in the directory's order.
 
-    Member i lies, raw, within bytes `header[i]` to `end[i]`: local header, `packed[i]` bytes, data descriptor.
+    Member i is in bytes `header[i]` to `end[i]`: local header, `packed[i]` bytes, data descriptor.
 
     Attributes:
         names: Arrow `large_string`, as the zip has them.
@@ -78,20 +78,20 @@ def read_directory(read: Read, size: int, name: str) -> ZipDirectory:
     """Read the central directory of the zip `name` of `size` bytes; Zip64 and bytes before the first member are fine.
 
     Raises:
-        DataError: this is no zip, or its directory is damaged.
+        DataError: it is not a zip, or its directory is damaged.
     """
     start, length, shift = _find_directory(read, size, name)
     data = read(start, length)
     if len(data) < length:
-        raise _damaged(name, "its directory is cut off")
+        raise _damaged(name, "its directory is truncated")
     return _parse(data, start, shift, name)
 
 
 def directory_digest(read: Read, size: int, name: str) -> str:
-    """Return the SHA-256 of a zip's central directory, without taking it apart.
+    """Return the SHA-256 of a zip's central directory, without parsing it.
 
     Raises:
-        DataError: this is no zip, or it is cut off.
+        DataError: it is not a zip, or it is truncated.
     """
     start, length, _ = _find_directory(read, size, name)
     return hashlib.sha256(read(start, length)).hexdigest()
@@ -105,16 +105,16 @@ def content(record: bytes, packed: int, size: int, crc: int, method: int, name: 
         packed: bytes in the zip.
         size: bytes unpacked.
         crc: CRC-32 of the unpacked bytes.
-        method: how it is packed.
-        name: the member's, for errors.
+        method: its compression method.
+        name: the member's name, for errors.
 
     Raises:
-        DataError: the member is damaged, encrypted, or packed in a way that is not read here.
+        DataError: the member is damaged, encrypted, or compressed by an unsupported method.
     """
     start = data_start(record, name)
     data = record[start : start + packed]
     if len(data) < packed:
-        raise DataError(f"{name} is damaged: it is cut off")
+        raise DataError(f"{name} is damaged: it is truncated")
     plain = _unpack(data, size, method, name)
     if len(plain) != size or zlib.crc32(plain) != crc:
         raise DataError(f"{name} is damaged: its length or CRC is wrong")
@@ -122,7 +122,7 @@ def content(record: bytes, packed: int, size: int, crc: int, method: int, name: 
 
 
 def data_start(record: bytes, name: str) -> int:
-    """Return where a member's packed bytes begin, counted from its local header.
+    """Return the offset of a member's packed bytes from its local header.
 
     Raises:
         DataError: there is no local header, or the member is encrypted.
@@ -130,16 +130,16 @@ def data_start(record: bytes, name: str) -> int:
     try:
         magic, flags, name_length, extra_length = _LOCAL.unpack_from(record)
     except struct.error:
-        raise DataError(f"{name} is damaged: it is cut off") from None
+        raise DataError(f"{name} is damaged: it is truncated") from None
     if magic != b"PK\x03\x04":
-        raise DataError(f"{name} is damaged: there is no member where the directory says")
+        raise DataError(f"{name} is damaged: the directory says it is at another place")
     if flags & _ENCRYPTED:
         raise DataError(f"{name} is encrypted")
     return LOCAL_HEADER + int(name_length) + int(extra_length)
 
 
 def record_length(header: int, end: int, packed: int) -> int:
-    """Return how many bytes to read from a local header on to have the whole member, whatever lies in between."""
+    """Return how many bytes to read from a local header on for the whole member."""
     return min(end - header, LOCAL_HEADER + _MOST_EXTRA + packed)
 
 
@@ -147,22 +147,22 @@ def _unpack(data: bytes, size: int, method: int, name: str) -> bytes:
     if method == STORED:
         return data
     if method not in (DEFLATED, BZIP2):
-        raise DataError(f"{name} is packed by method {method}, which is not read here: zip it stored or deflated")
+        raise DataError(f"{name} has compression method {method}, which is not supported: zip it stored or deflated")
     unpacker: Any = zlib.decompressobj(-15) if method == DEFLATED else bz2.BZ2Decompressor()
     try:
-        plain: bytes = unpacker.decompress(data, size + 1)  # not more, whatever it would unfold to
+        plain: bytes = unpacker.decompress(data, size + 1)  # not more, however much there is
     except (zlib.error, OSError, EOFError, ValueError) as error:
         raise DataError(f"{name} is damaged: {error}") from error
     return plain
 
 
 def _find_directory(read: Read, size: int, name: str) -> tuple[int, int, int]:
-    """Return where the directory begins, its length, and what to add to the offsets in it."""
+    """Return offset and length of the directory, and what to add to the offsets in it."""
     tail_start = max(0, size - _LONGEST_COMMENT - _END.size)
     tail = read(tail_start, size - tail_start)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) - at < _END.size:
-        raise _damaged(name, "it has no end record: it is cut off, or no zip")
+        raise _damaged(name, "it has no end record: it is truncated, or not a zip")
     _, length, offset, _ = _END.unpack_from(tail, at)
     end = tail_start + at
     locator = read(end - _LOCATOR_64.size, _LOCATOR_64.size) if end >= _LOCATOR_64.size else b""
@@ -189,7 +189,7 @@ def _parse(data: bytes, start: int, shift: int, name: str) -> ZipDirectory:
         try:
             magic, bits, how, sum_, less, whole, n, extra, comment, place = unpack(data, at)
         except struct.error:
-            raise _damaged(name, "its directory is cut off") from None
+            raise _damaged(name, "its directory is truncated") from None
         if magic != b"PK\x01\x02":
             raise _damaged(name, "its directory is damaged")
         raw = data[at + fixed : at + fixed + n]
@@ -220,7 +220,7 @@ def _ends(header: np.ndarray, start: int, name: str) -> np.ndarray:
 
 
 def _wide(extra: bytes, size: int, packed: int, header: int, name: str) -> tuple[int, int, int]:
-    """Replace what does not fit into 32 bits by what the Zip64 field says."""
+    """Replace values that do not fit into 32 bits by those in the Zip64 field."""
     at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, at)
@@ -238,9 +238,9 @@ def _wide(extra: bytes, size: int, packed: int, header: int, name: str) -> tuple
 
 
 def _as_utf_8(raw: bytes, flags: int) -> bytes:
-    """Decode as UTF-8 where the entry says so or it can be, else as code page 437; a zero byte ends the name.
+    """Decode a name as UTF-8 if its flag says so or it is valid, else as code page 437; a zero byte ends it.
 
-    Info-ZIP and macOS write UTF-8 without saying so.
+    Info-ZIP and macOS write UTF-8 without the flag.
     """
     try:
         text = raw.decode("utf-8")

@@ -10,7 +10,6 @@ DOVE comes with this package. Another package adds a family by an entry point of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -87,6 +86,8 @@ def family_named(name: str, file: Path) -> Family:
     """
     if name == FAMILY:
         return DoveFamily()
+    from importlib.metadata import entry_points  # noqa: PLC0415  # a query with DOVE does without
+
     found = entry_points(group=GROUP)
     if name not in found.names:
         known = ", ".join(sorted({FAMILY, *found.names}))

@@ -60,7 +60,7 @@ def test_a_slurm_array_says_which_task_this_is(home, monkeypatch):
         (["--finish", "--num-tasks", "4"], "--finish makes no shard"),
         (["--verify", "maybe"], "maybe"),
         (["--image-size", "-3"], "--image-size"),
-        (["--out", "nonsense://there"], "no address that is known"),
+        (["--out", "nonsense://there"], "unknown protocol"),
         (["--out", "file://localhost/there"], "three slashes"),
         (["--out", "memory://there"], "would be lost"),
         (["--captions", "a.csv", "--images", "b.zip", "--name", "../c"], "cannot be the name of a folder"),

@@ -8,12 +8,12 @@ import random
 import zipfile
 from dataclasses import dataclass, field
 
-from dove_core.data.fetching.answers import Patience
 from dove_core.data.fetching.catalog import Release, RemoteFile
+from dove_core.data.fetching.transfers import Retry
 from tests.data.releases import image
 from tests.http_server import Served, Server
 
-QUICK = Patience(retries=2, first_wait=0.01, longest_wait=0.02)
+QUICK = Retry(retries=2, first_wait=0.01, longest_wait=0.02)
 IMAGES = 60  # in each archive
 SPLITS = {"val": (0, 10), "test": (10, 30), "train": (30, IMAGES)}  # of each archive
 
@@ -69,8 +69,8 @@ def tiny_release(base: str, sums: dict[str, str] | None = None) -> Release:
         for split in SPLITS
     ]
     tables.append(RemoteFile("dataframe/Tiny_train_laion.csv", None, "table", "train", laion, 7))
-    metas = [RemoteFile(f"meta{part}.zip", kind="meta", part=part) for part in (2, 3)]
-    images = [RemoteFile(f"images{part}.zip", sums.get(f"images{part}.zip"), "images", part=part) for part in (2, 3)]
+    metas = [RemoteFile(f"meta{part}.zip", kind="meta", archive=part) for part in (2, 3)]
+    images = [RemoteFile(f"images{part}.zip", sums.get(f"images{part}.zip"), "images", archive=part) for part in (2, 3)]
     files = (*tables, *metas, *images)
     return Release("tiny", base, files, "none", "https://example.org", "nobody", "a third party", 1000)
 
@@ -107,5 +107,6 @@ class Mirror:
         return tiny_release(self.server.url(), sums)
 
     def sent(self, kind: str = "") -> int:
-        """Return how many bytes of files whose names begin with `kind` have gone out."""
-        return sum(asked.sent for asked in self.server.asked if asked.path.startswith(f"/{kind}"))
+        """Return how many bytes of files whose names begin with `kind` have gone out, those of plans left out."""
+        asked = [asked for asked in self.server.asked if not asked.is_probe]
+        return sum(one.sent for one in asked if one.path.startswith(f"/{kind}"))

@@ -1,4 +1,4 @@
-"""Files that somebody downloaded otherwise are taken over, and only the rest is fetched."""
+"""Files that the user has already are adopted, and only the rest is fetched."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.http_server import serving
 
 @pytest.fixture(autouse=True)
 def direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a proxy of the machine's out of the way: the server is here."""
+    """Keep a proxy of this machine out of the way: the server is here."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -41,7 +41,7 @@ def have(mirror: Mirror, folder: Path, *names: str) -> Path:
 def bring(tiny: Mirror, folder: Path, config: FetchConfig | None = None, **settings) -> list[Event]:
     events: list[Event] = []
     release = settings.pop("release", tiny.release())
-    fetch(release, folder, config, patience=QUICK, report=events.append, **settings)
+    fetch(release, folder, config, retry=QUICK, report=events.append, **settings)
     return events
 
 
@@ -51,7 +51,7 @@ def test_zips_are_linked_and_only_the_rest_is_fetched(mirror, tmp_path):
     for name, body in mirror.bodies.items():
         assert "laion" in name or (tmp_path / "out" / name).read_bytes() == body
     assert (tmp_path / "out/images2.zip").samefile(mine / "images2.zip")
-    fetched = {asked.path for asked in mirror.server.asked if asked.method == "GET"}
+    fetched = {asked.path for asked in mirror.server.asked if not asked.is_probe}
     assert fetched == {"/images3.zip", "/meta2.zip", "/dataframe/Tiny_train.csv", "/dataframe/Tiny_test.csv"}
 
 
@@ -60,7 +60,7 @@ def test_an_unpacked_folder_stands_for_its_zip(mirror, tmp_path):
     with zipfile.ZipFile(mirror_zip(mirror, tmp_path, "images2.zip")) as packed:
         packed.extractall(mine)
     bring(mirror, tmp_path / "out", adopt=mine)
-    assert not any(asked.path == "/images2.zip" and asked.method == "GET" for asked in mirror.server.asked)
+    assert mirror.server.gets("images2.zip") == []
     assert not (tmp_path / "out/images2.zip").exists()
     shard_release(tmp_path / "out", tmp_path / "shards", ShardConfig(max_bad=0))
     mirror.server.asked.clear()
@@ -107,7 +107,7 @@ def test_where_the_server_is_out_of_reach_what_is_here_is_adopted_and_the_rest_i
     mine = have(mirror, tmp_path / "mine", "images2.zip", "dataframe/Tiny_val.csv")
     events: list[Event] = []
     with pytest.raises(DownloadError) as caught:
-        fetch(tiny_release(base), tmp_path / "out", patience=QUICK, adopt=mine, report=events.append)
+        fetch(tiny_release(base), tmp_path / "out", retry=QUICK, adopt=mine, report=events.append)
     assert "cannot be reached" in caught.value.message and "images3.zip" in caught.value.message
     assert (tmp_path / "out/images2.zip").read_bytes() == mirror.bodies["images2.zip"]
     assert any(isinstance(event, Noted) and event.message.startswith("adopted") for event in events)
@@ -117,19 +117,28 @@ def test_where_everything_is_adopted_no_server_is_needed(mirror, tmp_path):
     with serving() as gone:
         base = gone.url()
     mine = have(mirror, tmp_path / "mine", *(name for name in mirror.bodies if "laion" not in name))
-    fetch(tiny_release(base), tmp_path / "out", patience=QUICK, adopt=mine)
+    fetch(tiny_release(base), tmp_path / "out", retry=QUICK, adopt=mine)
     shard_release(tmp_path / "out", tmp_path / "shards", ShardConfig(max_bad=0))
+
+
+def test_where_everything_is_adopted_a_limit_needs_no_server(mirror, tmp_path):
+    with serving() as gone:
+        base = gone.url()
+    mine = have(mirror, tmp_path / "mine", *(name for name in mirror.bodies if "laion" not in name))
+    fetch(tiny_release(base), tmp_path / "out", FetchConfig(limit=5), retry=QUICK, adopt=mine)
+    manifests = shard_release(tmp_path / "out", tmp_path / "shards", ShardConfig(max_bad=0))
+    assert [manifest.samples for manifest in manifests] == [5, 5, 5]
 
 
 def test_the_plan_says_what_would_be_adopted_and_touches_nothing(mirror, tmp_path):
     mine = have(mirror, tmp_path / "mine", "images2.zip")
-    plan = plan_fetch(mirror.release(), tmp_path / "out", FetchConfig(), adopt=mine, patience=QUICK)
+    plan = plan_fetch(mirror.release(), tmp_path / "out", FetchConfig(), adopt=mine, retry=QUICK)
     states = {planned.file.path: (planned.state, planned.to_come) for planned in plan.files}
     assert states["images2.zip"] == ("adoptable", 0)
     assert states["images3.zip"] == ("absent", len(mirror.bodies["images3.zip"]))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_place_that_is_no_folder_is_a_usage_error(mirror, tmp_path):
+def test_a_place_that_is_not_a_folder_is_a_usage_error(mirror, tmp_path):
     with pytest.raises(UsageError, match="not a folder"):
         bring(mirror, tmp_path / "out", adopt=tmp_path / "none")

@@ -11,15 +11,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dove_core.data.fetching.answers import Pace, Patience
 from dove_core.data.fetching.download import download
-from dove_core.data.fetching.origins import WebFile, probe
+from dove_core.data.fetching.servers import WebFile
+from dove_core.data.fetching.transfers import Retry, Transfers
 from dove_core.errors import DownloadError
-from dove_core.events import Event, Noted
+from dove_core.events import Event, Noted, Report, silent
 from tests.http_server import Served, Server, serving
 
 ZIP = b"PK\x03\x04" + bytes(range(256)) * 40
-QUICK = Pace(patience=Patience(retries=3, first_wait=0.01, longest_wait=0.05))
+QUICK = Retry(retries=3, first_wait=0.01, longest_wait=0.05)
 
 
 @pytest.fixture
@@ -34,9 +34,13 @@ def client() -> Iterator[httpx.Client]:
         yield open_client
 
 
-def refused(server: Server, client: httpx.Client, target: Path, **settings) -> DownloadError:
+def bring(url: str, client: httpx.Client, target: Path, report: Report = silent) -> None:
+    download(WebFile(url, client), target, Transfers(1, QUICK, report))
+
+
+def refused(server: Server, client: httpx.Client, target: Path) -> DownloadError:
     with pytest.raises(DownloadError) as caught:
-        download(WebFile(server.url(target.name), client), target, **{"pace": QUICK, **settings})
+        bring(server.url(target.name), client, target)
     assert not target.exists()
     assert caught.value.hint
     return caught.value
@@ -46,7 +50,7 @@ def refused(server: Server, client: httpx.Client, target: Path, **settings) -> D
 def test_a_busy_server_is_asked_again(server, client, tmp_path, status):
     server.files["a.zip"] = Served(ZIP, refusals=[(status, {})] * 2)
     events: list[Event] = []
-    download(WebFile(server.url("a.zip"), client), tmp_path / "a.zip", pace=QUICK, report=events.append)
+    bring(server.url("a.zip"), client, tmp_path / "a.zip", events.append)
     assert (tmp_path / "a.zip").read_bytes() == ZIP
     assert sum(isinstance(event, Noted) and str(status) in event.message for event in events) == 2
 
@@ -54,7 +58,7 @@ def test_a_busy_server_is_asked_again(server, client, tmp_path, status):
 def test_retry_after_in_seconds_is_waited_for(server, client, tmp_path):
     server.files["a.zip"] = Served(ZIP, refusals=[(503, {"Retry-After": "1"})])
     begin = time.monotonic()
-    download(WebFile(server.url("a.zip"), client), tmp_path / "a.zip", pace=QUICK)
+    bring(server.url("a.zip"), client, tmp_path / "a.zip")
     assert time.monotonic() - begin >= 1.0
 
 
@@ -62,13 +66,13 @@ def test_retry_after_as_a_date_is_waited_for(server, client, tmp_path):
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)  # full seconds: 1 to 2 from now
     server.files["a.zip"] = Served(ZIP, refusals=[(503, {"Retry-After": date})])
     begin = time.monotonic()
-    download(WebFile(server.url("a.zip"), client), tmp_path / "a.zip", pace=QUICK)
+    bring(server.url("a.zip"), client, tmp_path / "a.zip")
     assert time.monotonic() - begin >= 0.8
 
 
-def test_a_retry_after_that_makes_no_sense_is_passed_over(server, client, tmp_path):
+def test_an_invalid_retry_after_is_ignored(server, client, tmp_path):
     server.files["a.zip"] = Served(ZIP, refusals=[(503, {"Retry-After": "soon"})])
-    download(WebFile(server.url("a.zip"), client), tmp_path / "a.zip", pace=QUICK)
+    bring(server.url("a.zip"), client, tmp_path / "a.zip")
     assert (tmp_path / "a.zip").read_bytes() == ZIP
 
 
@@ -78,8 +82,8 @@ def test_a_wait_of_hours_is_an_error_that_names_it(server, client, tmp_path):
 
 
 def test_waits_grow_up_to_their_bound():
-    patience = Patience(first_wait=1, longest_wait=10)
-    assert [patience.wait(failures) for failures in (1, 2, 3, 4, 5, 6, 9999)] == [1, 2, 4, 8, 10, 10, 10]
+    retry = Retry(first_wait=1, longest_wait=10)
+    assert [retry.wait(failures) for failures in (1, 2, 3, 4, 5, 6, 9999)] == [1, 2, 4, 8, 10, 10, 10]
 
 
 def test_403_is_final_and_names_both_causes(server, client, tmp_path):
@@ -98,7 +102,7 @@ def test_404_is_final(server, client, tmp_path):
 def test_redirects_are_followed(server, client, tmp_path):
     server.files["old/a.zip"] = Served(b"", redirect="/a.zip")
     server.files["a.zip"] = Served(ZIP)
-    download(WebFile(server.url("old/a.zip"), client), tmp_path / "a.zip")
+    bring(server.url("old/a.zip"), client, tmp_path / "a.zip")
     assert (tmp_path / "a.zip").read_bytes() == ZIP
 
 
@@ -111,22 +115,20 @@ def test_a_server_that_is_not_there_is_an_error(client, tmp_path):
     with serving() as gone:
         url = gone.url("a.zip")
     with pytest.raises(DownloadError, match="refused"):
-        download(WebFile(url, client), tmp_path / "a.zip", pace=QUICK)
+        bring(url, client, tmp_path / "a.zip")
 
 
-def test_a_length_is_told_by_head_or_by_a_range_of_one_byte_or_by_nobody(server, client):
-    server.files["head.zip"] = Served(ZIP)
-    server.files["range.zip"] = Served(ZIP, head=False)
-    server.files["shy.zip"] = Served(ZIP, hang_up_on_head=True)
-    server.files["empty.zip"] = Served(b"", head=False)
-    server.files["silent.zip"] = Served(ZIP, announced=False, ranges=False)
-    lengths = {
-        name: probe(WebFile(server.url(name), client), patience=QUICK.patience).version.size for name in server.files
+def test_one_byte_shows_length_version_and_whether_ranges_are_served(server, client):
+    server.files["a.zip"] = Served(ZIP)
+    server.files["whole.zip"] = Served(ZIP, ranges=False)
+    server.files["empty.zip"] = Served(b"")
+    server.files["unknown.zip"] = Served(ZIP, announced=False, ranges=False)
+    found = {name: WebFile(server.url(name), client).examine() for name in server.files}
+    assert {name: (remote.version.size, remote.has_ranges) for name, remote in found.items()} == {
+        "a.zip": (len(ZIP), True),
+        "whole.zip": (len(ZIP), False),
+        "empty.zip": (0, False),
+        "unknown.zip": (None, False),
     }
-    assert lengths == {
-        "head.zip": len(ZIP),
-        "range.zip": len(ZIP),
-        "shy.zip": len(ZIP),
-        "empty.zip": 0,
-        "silent.zip": None,
-    }
+    assert found["a.zip"].version.mark == '"one"'
+    assert server.asked[0].sent == 1

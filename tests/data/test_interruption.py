@@ -1,4 +1,4 @@
-"""Ctrl-C, kill and a full disk: what is here stays, and the next call goes on from it."""
+"""Ctrl-C, kill and a full disk: what is here stays, and the next call resumes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from dove_core.data.fetching.download import download
-from dove_core.data.fetching.origins import WebFile
+from dove_core.data.fetching.servers import WebFile
+from dove_core.data.fetching.transfers import Transfers
 from dove_core.events import Advanced, Event
 from tests.data.mirror import Mirror, jpeg, rows_of
 from tests.data.test_subset import images
@@ -46,10 +47,10 @@ def test_ctrl_c_keeps_what_is_here(server, client, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        download(WebFile(server.url("a.zip"), client), tmp_path / "a.zip", report=press)
+        download(WebFile(server.url("a.zip"), client), tmp_path / "a.zip", Transfers(report=press))
     kept = (tmp_path / "a.zip.part").read_bytes()
     assert kept and ZIP.startswith(kept)
-    download(WebFile(server.url("a.zip"), client), tmp_path / "a.zip")
+    download(WebFile(server.url("a.zip"), client), tmp_path / "a.zip", Transfers())
     assert (tmp_path / "a.zip").read_bytes() == ZIP
     assert server.gets("a.zip")[1].headers.get("Range") == f"bytes={len(kept)}-"
 
@@ -59,16 +60,13 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 import httpx
-from dove_core.data.fetching.download import download
-from dove_core.data.fetching.answers import Pace
-from dove_core.data.fetching.origins import WebFile
-from dove_core.data.fetching.part import partial_length
+from dove_core.data.fetching.download import download, partial_length
+from dove_core.data.fetching.servers import WebFile
+from dove_core.data.fetching.transfers import Transfers
 from dove_core.errors import SpaceError
 with httpx.Client(timeout=30, trust_env=False) as client:
     try:
-        origin, segments = WebFile(sys.argv[1], client), len(sys.argv) > 3
-        version = origin.examine().version if segments else None
-        download(origin, Path(sys.argv[2]), version=version, pace=Pace(4, 50_000) if segments else None)
+        download(WebFile(sys.argv[1], client), Path(sys.argv[2]), Transfers())
     except SpaceError as error:
         kept = partial_length(Path(sys.argv[2]))
         sys.exit(f"SpaceError {{error.message}} | {{error.hint}} | {{kept}}")
@@ -82,7 +80,7 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_killed_download_goes_on_where_it_was(server, script, tmp_path):
+def test_a_killed_download_resumes(server, script, tmp_path):
     target, part = tmp_path / "a.zip", tmp_path / "a.zip.part"
     server.files["a.zip"] = Served(ZIP, stall_after=200_000)
     with subprocess.Popen([sys.executable, script, server.url("a.zip"), str(target)]) as process:
@@ -110,24 +108,19 @@ def small_disk(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(spaces, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("how", ["", "segments"])
-def test_a_full_disk_is_its_own_error_and_loses_nothing(server, script, tmp_path, how):
+def test_a_full_disk_is_its_own_error_and_loses_nothing(server, script, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     if shutil.which("unshare") is None or small_disk(disk, "true").returncode:
         pytest.skip("needs leave to mount a small disk")
     server.files["a.zip"] = Served(ZIP)
-    run = f"'{sys.executable}' '{script}' {server.url('a.zip')} '{disk}/a.zip' {how}"
+    run = f"'{sys.executable}' '{script}' {server.url('a.zip')} '{disk}/a.zip'"
     done = small_disk(disk, f"{{ {run}; mount -o remount,size=2m '{disk}'; {run}; md5sum '{disk}/a.zip'; }}")
     assert "SpaceError no space left" in done.stderr and "free some space" in done.stderr
     kept = int(done.stderr.rsplit("|", 1)[1])
     assert 0 < kept < 200 * 1024
     assert done.stdout.split()[0] == hashlib.md5(ZIP).hexdigest()
-    if how == "segments":
-        # A page that did not fit is written, and noted, again; all else that came is asked for once.
-        assert sum(asked.sent for asked in server.gets("a.zip")) - len(ZIP) <= 4 * 50_000
-    else:
-        assert server.gets("a.zip")[-1].headers.get("Range") == f"bytes={kept}-"
+    assert server.gets("a.zip")[-1].headers.get("Range") == f"bytes={kept}-"
 
 
 MEMBERS = f"""
@@ -139,7 +132,7 @@ from dove_core.data.fetching.fetch import fetch
 from dove_core.errors import SpaceError
 from tests.data.mirror import QUICK, tiny_release
 try:
-    fetch(tiny_release(sys.argv[1]), Path(sys.argv[2]), FetchConfig(split="test"), patience=QUICK)
+    fetch(tiny_release(sys.argv[1]), Path(sys.argv[2]), FetchConfig(split="test"), retry=QUICK)
 except SpaceError as error:
     sys.exit(f"SpaceError {{error.message}}")
 """

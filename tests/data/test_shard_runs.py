@@ -86,7 +86,7 @@ def test_a_manifest_is_read_back_strictly(release: Path, tmp_path: Path) -> None
         ({k: v for k, v in values.items() if k != "rows"}, "missing keys: rows"),
         ({**values, "format": 2}, "not of format 1"),
         ({**values, "samples": 11}, "not 11 in all"),
-        ({**values, "samples": "10"}, "samples that is no int"),
+        ({**values, "samples": "10"}, "samples that is not of type int"),
         ({**values, "shards": None}, "shards is not a list"),
         ({**values, "shards": [{"name": "00000.tar"}]}, "a shard is not"),
         ({**values, "counts": []}, "counts is not an object"),

@@ -111,7 +111,7 @@ def test_more_than_65535_members_are_counted():
 
 
 @pytest.mark.parametrize("cut", [0, 10, 21, 200, 3000])
-def test_an_archive_that_is_cut_off_is_an_error(cut):
+def test_a_truncated_archive_is_an_error(cut):
     with pytest.raises(DataError, match=r"a\.zip cannot be read as a zip"):
         directory_of(made()[:cut])
 
@@ -139,7 +139,7 @@ def test_nonsense_is_a_data_error_and_nothing_else():
                 assert len(member(data, directory, i)) == directory.size[i]
 
 
-def test_a_member_that_unfolds_to_more_than_it_says_is_damaged_and_never_unfolded():
+def test_a_member_that_unpacks_to_more_than_its_size_is_damaged_and_never_unpacked():
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.jpg", bytes(50_000_000))

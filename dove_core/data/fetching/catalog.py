@@ -1,4 +1,4 @@
-"""Facts of each release that `dove fetch` knows: which files there are, where, under which licence."""
+"""Facts of each release that `dove fetch` knows: its files, their server, its licence."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class RemoteFile:
     """One file of a release.
 
     Attributes:
-        path: below the release's base URL, and below the folder it is fetched into.
-        md5: its sum, where somebody gives one.
+        path: below the release's base URL and below the folder that it is fetched into.
+        md5: its MD5, where one is published.
         kind: a table of captions, an archive of images or of their metadata, or anything else.
         split: whose captions a table has.
         captions: choices of `FetchConfig.captions` that this table belongs to.
-        rows: images that a table names, roughly.
-        part: number of an archive; a caption's path begins with `images<part>/`.
+        rows: approximate number of images that a table names.
+        archive: number of an archive; a caption's path begins with `images<number>/`.
     """
 
     path: str
@@ -28,15 +28,15 @@ class RemoteFile:
     split: str = ""
     captions: tuple[str, ...] = ()
     rows: int = 0
-    part: int = 0
+    archive: int = 0
 
 
 @dataclass(frozen=True)
 class Release:
     """A published data set, as files on a server.
 
-    `md5_source` names who computed the sums, in words that follow "as stated by". `images` is how many the archives
-    hold together, roughly.
+    `md5_source` says who published the MD5s, in words that follow "published by". `images` is the approximate number of
+    images in all archives.
     """
 
     name: str
@@ -66,11 +66,12 @@ def _archives() -> tuple[RemoteFile, ...]:
         6: "350475f1e7fb996152fa16db891b4142",
         7: "5e2fbf3e9262b36e30b458ec9a1df625",
     }
-    metas = [RemoteFile(f"meta{part}.zip", kind="meta", part=part) for part in sums]
-    return (*metas, *(RemoteFile(f"images{part}.zip", md5, "images", part=part) for part, md5 in sums.items()))
+    metas = [RemoteFile(f"meta{number}.zip", kind="meta", archive=number) for number in sums]
+    images = [RemoteFile(f"images{number}.zip", md5, "images", archive=number) for number, md5 in sums.items()]
+    return (*metas, *images)
 
 
-# Captions come first: they are small, so that a wrong address or a full disk shows before the images.
+# Captions come first: they are small, and a wrong address or a full disk shows before the images.
 SKYSCRIPT = Release(
     name="skyscript",
     base_url="https://opendatasharing.s3.us-west-2.amazonaws.com/SkyScript/",
@@ -130,8 +131,8 @@ _CHECKPOINTS = {
 }
 
 
-def _beside(name: str, paths: list[str], licence: str) -> Release:
-    """Return a release that lies beside SkyScript's images, on the same server."""
+def _on_same_server(name: str, paths: list[str], licence: str) -> Release:
+    """Return a release that is on the same server as SkyScript's images."""
     return replace(SKYSCRIPT, name=name, files=tuple(map(RemoteFile, paths)), licence=licence, images=0)
 
 
@@ -141,9 +142,9 @@ def _all() -> dict[str, Release]:
     weights = "MIT (the authors' repository); weights follow from CLIP's (MIT)"
     return {
         SKYSCRIPT.name: SKYSCRIPT,
-        **{name: _beside(name, [path], terms) for name, path in sets.items()},
-        "benchmarks": _beside("benchmarks", list(sets.values()), terms),
-        **{name: _beside(name, [f"ckpt/{stem}.zip"], weights) for name, stem in _CHECKPOINTS.items()},
+        **{name: _on_same_server(name, [path], terms) for name, path in sets.items()},
+        "benchmarks": _on_same_server("benchmarks", list(sets.values()), terms),
+        **{name: _on_same_server(name, [f"ckpt/{stem}.zip"], weights) for name, stem in _CHECKPOINTS.items()},
     }
 
 

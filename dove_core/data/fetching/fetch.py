@@ -1,7 +1,7 @@
-"""A release on a server -> the same files in a folder, or as many of them as are wanted.
+"""A release on a server -> the same files in a folder, or some of them.
 
-Every file is asked for its length first, so that a missing one or a full disk shows before the first byte is fetched.
-A file that is here under its final name with the server's length is complete: it got that name only when it was whole.
+The server is asked for every file first, so that a missing one or a full disk shows before anything is fetched. A file
+that is here under its final name with the server's length is complete: it got that name when it was whole.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 
 from dove_core.config import FetchConfig
-from dove_core.data.fetching.adopt import adopt as take_over, still_missing
-from dove_core.data.fetching.answers import Patience, Version
+from dove_core.data.fetching.adopt import adopt as adopt_file, still_missing
+from dove_core.data.fetching.answers import Version
 from dove_core.data.fetching.catalog import Release, RemoteFile
 from dove_core.data.fetching.choice import TableChoice, choose_rows
-from dove_core.data.fetching.download import download
-from dove_core.data.fetching.origins import Origin, opened
-from dove_core.data.fetching.part import Part, subset_note
-from dove_core.data.fetching.plan import FetchPlan, PlannedFile, pace_of, plan_fetch
+from dove_core.data.fetching.download import Partial, download, subset_note
+from dove_core.data.fetching.layout import Layout, Verified
+from dove_core.data.fetching.plan import FetchPlan, PlannedFile, plan_fetch
+from dove_core.data.fetching.servers import Origin, Remote, opened
 from dove_core.data.fetching.subset import SubsetFetch
-from dove_core.data.fetching.subset_zip import SubsetZip
-from dove_core.data.fetching.sums import Verified
 from dove_core.data.fetching.tables import write_cut
+from dove_core.data.fetching.transfers import Retry, Transfers
+from dove_core.errors import DownloadError
 from dove_core.events import Noted, Report, Saved, silent
 from dove_core.files import link_or_copy
 
@@ -37,151 +37,151 @@ def fetch(
     *,
     mirror: str | None = None,
     adopt: Path | None = None,
-    patience: Patience | None = None,
+    retry: Retry | None = None,
     report: Report = silent,
 ) -> list[Path]:
     """Fetch a release, or what the settings want of it, into `folder`, in the release's own layout.
 
-    What is already there is not fetched again; an interrupted file goes on where it stopped.
+    What is already here is not fetched again; an interrupted file resumes.
 
     Returns:
-        The paths of all files that were wanted, in the release's order.
+        The paths of all files that were wanted, in the release's order; of an archive's members, their folder.
 
     Raises:
         DataError: a table or an archive's directory is damaged.
-        DownloadError: a file is refused, missing or wrong, or patience is at its end.
+        DownloadError: a file is refused, missing or wrong, or the retries are exhausted.
         SpaceError: the disk has no room for what is missing.
         UsageError: a setting, the mirror or a folder cannot be used.
     """
-    plan = plan_fetch(release, folder, config or FetchConfig(), mirror=mirror, adopt=adopt, patience=patience,
-                      report=report)  # fmt: skip
+    config = config or FetchConfig()
+    plan = plan_fetch(release, folder, config, mirror=mirror, adopt=adopt, retry=retry, report=report)
     report(Noted(f"{folder}: {plan.summary()}"))
-    return execute(plan, patience=patience, report=report)
+    return execute(plan, retry=retry, report=report)
 
 
-def execute(plan: FetchPlan, *, patience: Patience | None = None, report: Report = silent) -> list[Path]:
-    """Carry out a plan.
-
-    Returns:
-        The paths of all files that were wanted, in the release's order.
-
-    Raises:
-        DataError: a table or an archive's directory is damaged.
-        DownloadError: a file is refused, missing or wrong, or patience is at its end.
-        SpaceError: the disk has no room for what is missing.
-        UsageError: another call is at work in the folder.
-    """
+def execute(plan: FetchPlan, *, retry: Retry | None = None, report: Report = silent) -> list[Path]:
+    """Carry out a plan; returns and raises as `fetch`."""
     plan.check()
+    transfers = Transfers(plan.config.connections, retry, report)
     with plan.layout.locked(plan.selection.files), opened(plan.base, plan.config.connections) as origin_of:
-        job = _Job(plan, origin_of, patience, report)
-        job.adopt()
+        run = _FetchRun(plan, origin_of, transfers)
+        run.adopt()
         if plan.unreachable is not None:
-            missing = [file.file.path for file in plan.files if file.state == "absent" or file.state == "part"]
+            missing = [file.file.path for file in plan.files if file.state in ("absent", "part")]
             if missing:
                 raise still_missing(missing, plan.base, plan.unreachable)
-        job.run()
-    return [plan.layout.whole(file.file, None) or file.path for file in plan.files]
+        run.bring_all()
+    return [path for path in (_path(file, plan.layout) for file in plan.files) if path.exists()]
 
 
-class _Job:
-    """One fetch under way."""
+class _FetchRun:
+    """One fetch while it runs."""
 
-    def __init__(
-        self, plan: FetchPlan, origin_of: Callable[[str], Origin], patience: Patience | None, report: Report
-    ) -> None:
-        self._plan, self._origin_of, self._report = plan, origin_of, report
+    def __init__(self, plan: FetchPlan, origin_of: Callable[[str], Origin], transfers: Transfers) -> None:
+        self._plan, self._origin_of, self._transfers = plan, origin_of, transfers
         self._layout, self._selection = plan.layout, plan.selection
-        self._pace = pace_of(plan.config, patience)
-        self._verified = Verified(plan.layout.folder, plan.release.md5_source)
+        self._checksum = plan.config.checksum
+        self._verified = Verified(plan.layout.folder, plan.release.md5_source, transfers)
 
     def adopt(self) -> None:
-        """Take over what was found elsewhere."""
-        checksum = self._plan.config.checksum
+        """Adopt what was found in the user's folder."""
         for planned in self._plan.files:
             if planned.state == "adoptable" and planned.found is not None:
-                take_over(planned.file, planned.found, self._plan.release, self._layout, checksum=checksum,
-                          report=self._report)  # fmt: skip
-                if planned.found.is_file() and checksum:
-                    self._verified.settle(planned.file, planned.path, fresh=True, report=self._report)
+                adopt_file(planned.file, planned.found, self._plan.release, self._layout, self._transfers,
+                           checksum=self._checksum)  # fmt: skip
+                if planned.found.is_file() and self._checksum:
+                    self._verified.settle(planned.file, planned.path, is_checked=True)
 
-    def run(self) -> None:
-        """Bring tables, then whole archives or members, then cut tables to what is here."""
+    def bring_all(self) -> None:
+        """Fetch tables, then archives or members, then cut tables to the images that are here."""
         tables = [planned for planned in self._plan.files if planned.file.kind == "table"]
         others = [planned for planned in self._plan.files if planned.file.kind != "table"]
         is_cut = self._selection.is_by_member or self._selection.is_cut
-        for planned in tables:
-            self._bring_table(planned, is_kept_aside=is_cut)
+        self._transfers.at_once(lambda planned: self._bring_table(planned, is_cut=is_cut), tables)
         if not self._selection.is_by_member:
-            for planned in others:
-                self._bring(planned.file, planned.version)
-        if is_cut:
-            for choice in self._choose(tables):
-                self._place_table(choice)
+            failed = [error for error in self._transfers.at_once(self._bring_or_fail, others) if error is not None]
+            if failed:
+                raise failed[0]
+        for choice in self._choose(tables) if is_cut else ():
+            self._place_table(choice)
         self._put_away_other_tables()
 
     def _choose(self, tables: list[PlannedFile]) -> list[TableChoice]:
-        versions = {planned.file: planned.version for planned in self._plan.files}
-        if self._selection.is_by_member:
-            subset = SubsetFetch(self._selection, self._layout, self._plan.config, self._origin_of, self._bring,
-                                 self._pace, self._report)  # fmt: skip
-            return subset.run(versions)
-        whole = {file.part: None for file in self._selection.of("images")}
-        sources = {table.file: self._layout.whole(table.file, table.version.size) for table in tables}
         limit = self._plan.config.limit
+        if self._selection.is_by_member:
+            unknown = Remote("unusable", Version(None, None))  # of a server that does not answer: all was adopted
+            remotes = {planned.file: planned.remote or unknown for planned in self._plan.files}
+            subset = SubsetFetch(self._selection, self._layout, limit, self._origin_of, self._bring, self._transfers)
+            return subset.run(remotes)
+        whole = {file.archive: None for file in self._selection.of("images")}
+        sources = {table.file: self._layout.whole(table.file, table.version.size) for table in tables}
         return [choose_rows(file, path, whole, limit) for file, path in sources.items() if path is not None]
 
     def _bring(self, file: RemoteFile, version: Version, target: Path | None = None) -> None:
-        """Bring a whole file, unless it is here, and hold it to its sum."""
+        """Fetch a whole file, unless it is here, and compare it with its MD5."""
         path = target or self._layout.path(file)
         whole = self._layout.whole(file, version.size)
         if whole is None:
-            if self._layout.is_subset(path):
-                self._report(Noted(f"{path} is a part of the published file: the whole of it is fetched"))
-            checksum = file.md5 if self._plan.config.checksum else None
-            download(self._origin_of(file.path), path, version=version, md5=checksum, pace=self._pace,
-                     md5_source=self._plan.release.md5_source, report=self._report)  # fmt: skip
-        Part(path).forget()
-        SubsetZip(path).part.unlink(missing_ok=True)
-        if self._plan.config.checksum and (whole is None or whole.is_file()):
-            self._verified.settle(file, whole or path, fresh=whole is None, report=self._report)
+            if self._layout.is_subset(file) and target is None:
+                folder = self._layout.unpacked(file)
+                rest = f"; delete {folder} after that to free its space" if folder.is_dir() else ""
+                self._transfers.report(Noted(f"{path}: only some of it is here: the whole of it is fetched{rest}"))
+            md5 = file.md5 if self._checksum else None
+            download(self._origin_of(file.path), path, self._transfers, size=version.size, md5=md5,
+                     md5_source=self._plan.release.md5_source)  # fmt: skip
+        elif whole == path:
+            Partial(path).discard()
+        if self._checksum and (whole is None or whole.is_file()):
+            self._verified.settle(file, whole or path, is_checked=whole is None)
 
-    def _bring_table(self, planned: PlannedFile, *, is_kept_aside: bool) -> None:
-        """Bring a whole table to where `dove shard` looks, or aside if a shorter one is to stand there."""
-        file, path, kept = planned.file, planned.path, self._layout.kept(planned.file)
-        self._bring(file, planned.version, kept if is_kept_aside else path)
+    def _bring_or_fail(self, planned: PlannedFile) -> DownloadError | None:
+        """Fetch a whole file; return why that failed, so that the other files are fetched first."""
+        try:
+            self._bring(planned.file, planned.version)
+        except DownloadError as error:
+            self._transfers.report(Noted(f"{error.message}; fetching the other files"))
+            return error
+        return None
+
+    def _bring_table(self, planned: PlannedFile, *, is_cut: bool) -> None:
+        """Fetch a whole table to where `dove shard` looks, or aside if a shorter one takes its place."""
+        file, path, published = planned.file, planned.path, self._layout.published(planned.file)
+        self._bring(file, planned.version, published if is_cut else path)
         whole = self._layout.whole(file, planned.version.size)
-        if is_kept_aside:
-            if whole == path:
-                link_or_copy(path, kept)
-        elif whole == kept:
+        if is_cut and whole == path:
+            link_or_copy(path, published)
+        elif not is_cut and whole == published:
             subset_note(path).unlink(missing_ok=True)
-            link_or_copy(kept, path)
-            self._report(Saved(str(path)))
+            link_or_copy(published, path)
+            self._transfers.report(Saved(str(path)))
 
     def _place_table(self, choice: TableChoice) -> None:
         """Put a table where `dove shard` looks: as published if all its images are here, else cut to those."""
-        target, kept = self._layout.path(choice.file), self._layout.kept(choice.file)
+        target, published = self._layout.path(choice.file), self._layout.published(choice.file)
         if len(choice.rows) == choice.total:
-            link_or_copy(kept, target)
+            link_or_copy(published, target)
             subset_note(target).unlink(missing_ok=True)
         else:
             self._layout.note_cut(target, len(choice.rows), choice.total)
-            write_cut(kept, np.sort(choice.rows), target)
-        self._report(Saved(str(target)))
+            write_cut(published, np.sort(choice.rows), target)
+        self._transfers.report(Saved(str(target)))
 
     def _put_away_other_tables(self) -> None:
-        """Move other captions of the same splits aside: `dove shard` takes one table a split."""
+        """Move other captions of the same splits aside: `dove shard` reads one table of each split."""
         chosen = self._selection.of("table")
         splits = {file.split for file in chosen}
         for file in self._plan.release.files:
             path = self._layout.path(file)
             if file.kind != "table" or file in chosen or file.split not in splits or not path.exists():
                 continue
-            kept = self._layout.kept(file)
-            if self._layout.is_subset(path):
-                path.unlink()
-                subset_note(path).unlink()
-            else:
-                link_or_copy(path, kept)
-                path.unlink()
-            self._report(Noted(f"{path}: put aside, other captions of this split were chosen"))
+            if not subset_note(path).exists():
+                link_or_copy(path, self._layout.published(file))
+            path.unlink()
+            subset_note(path).unlink(missing_ok=True)
+            self._transfers.report(Noted(f"{path} was put aside: other captions of this split were chosen"))
+
+
+def _path(planned: PlannedFile, layout: Layout) -> Path:
+    """Return where a file is now, or the folder with members of it."""
+    whole = layout.whole(planned.file, None)
+    return whole or (layout.unpacked(planned.file) if planned.is_by_member else planned.path)

@@ -1,29 +1,28 @@
-"""What a fetch would do, known before it is done: each file, where it is, what is here, what is to come."""
+"""What a fetch will do, known before it starts: each file, what is here of it and what is still to be fetched."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from dove_core.config import FetchConfig
 from dove_core.data.fetching.adopt import find_adoptable
-from dove_core.data.fetching.answers import Pace, Patience, Remote, Version
+from dove_core.data.fetching.answers import Version
 from dove_core.data.fetching.catalog import Release, RemoteFile
+from dove_core.data.fetching.download import partial_length, subset_note
 from dove_core.data.fetching.layout import Layout
-from dove_core.data.fetching.origins import Origin, opened, probe
-from dove_core.data.fetching.part import partial_length
-from dove_core.data.fetching.segments import Stop, at_once
-from dove_core.data.fetching.selection import Selection, select
+from dove_core.data.fetching.selection import FileSelection, select
+from dove_core.data.fetching.servers import Origin, Remote, opened
 from dove_core.data.fetching.subset import known_need
+from dove_core.data.fetching.transfers import Retry, Transfers
 from dove_core.errors import DownloadError, SpaceError
 from dove_core.events import Noted, Report, silent
 
 _GIB = 2**30
-_ENTRY = 100  # bytes of a member in an archive's directory, about
-_ASKING = Patience(retries=3)  # a plan that nobody answers shall not take minutes
+_ENTRY = 100  # approximate bytes of a member in an archive's directory
+_PROBING = Retry(retries=3)  # without an answer the plan fails in seconds, not minutes
 
 
 @dataclass(frozen=True)
@@ -31,15 +30,15 @@ class PlannedFile:
     """One file of a plan.
 
     Attributes:
-        file: which one.
+        file: the release's file.
         address: where it is fetched from.
         path: where it goes.
-        remote: what the server says of it; None: nobody answers.
-        state: whole here, in part, to be taken from the folder given with `--from`, or not here at all.
-        to_come: bytes still to fetch; None where nobody knows.
+        remote: what the server answered; None: it cannot be reached.
+        state: whole here, partly here, to be adopted from the folder given with `--from`, or not here.
+        to_come: bytes still to fetch; None: unknown.
         is_by_member: only some of an archive's members are wanted.
-        is_estimate: `to_come` is a guess, because it is not known yet which members those are.
-        found: what can be adopted.
+        is_estimate: `to_come` is an estimate: which members are wanted is not known yet.
+        found: the file or folder that can be adopted.
     """
 
     file: RemoteFile
@@ -59,11 +58,11 @@ class PlannedFile:
 
     @property
     def presence(self) -> str:
-        """Say whether the server has it: present, missing, forbidden, unusable or unreachable."""
+        """Return whether the server has it: present, missing, forbidden, unusable or unreachable."""
         return self.remote.presence if self.remote is not None else "unreachable"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what there is to know, for JSON."""
+        """Return the entry as plain data, for JSON."""
         return {
             "path": str(self.path), "url": self.address, "server": self.presence, "size": self.version.size,
             "here": self.state, "bytes_to_come": self.to_come, "estimated": self.is_estimate,
@@ -73,12 +72,12 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class FetchPlan:
-    """All that a fetch will do; `free` is the room on the disk in bytes, `unreachable` why nobody answers."""
+    """All that a fetch will do; `free` is free space in bytes, `unreachable` why the server does not answer."""
 
     release: Release
     layout: Layout
     config: FetchConfig
-    selection: Selection
+    selection: FileSelection
     base: str
     files: tuple[PlannedFile, ...]
     free: int
@@ -86,16 +85,16 @@ class FetchPlan:
 
     @property
     def to_come(self) -> int:
-        """Return the bytes still to fetch, as far as they are known."""
+        """Return the bytes still to fetch, as far as known."""
         return sum(file.to_come or 0 for file in self.files)
 
     @property
     def is_done(self) -> bool:
-        """Say whether there is nothing to fetch and nothing to adopt."""
+        """Return whether there is nothing to fetch and nothing to adopt."""
         return all(file.state == "here" or (file.to_come == 0 and file.is_by_member) for file in self.files)
 
     def summary(self) -> str:
-        """Say in a line how much is to come and how much room there is."""
+        """Return a line about how much is still to be fetched and how much space is free."""
         coming = [file for file in self.files if file.to_come != 0]
         unknown = sum(file.to_come is None for file in coming)
         beside = f" and {unknown} of unknown length" if unknown else ""
@@ -111,11 +110,11 @@ class FetchPlan:
         }  # fmt: skip
 
     def check(self) -> None:
-        """Refuse a plan that cannot be carried out.
+        """Check that the plan can be carried out.
 
         Raises:
-            DownloadError: a file that is not here cannot be had.
-            SpaceError: what is to come does not fit on the disk.
+            DownloadError: a file that is not here cannot be fetched.
+            SpaceError: the files do not fit on the disk.
         """
         for file in self.files:
             problem = file.remote.problem if file.remote is not None else None
@@ -123,8 +122,8 @@ class FetchPlan:
                 raise DownloadError(problem.message, hint=problem.hint)
         if self.to_come > self.free:
             hint = (
-                "free some space, choose a folder on a larger disk, or fetch less (--limit, --split, --parts): "
-                "what is finished is kept"
+                "free some space, choose a folder on a larger disk with --out, or fetch less (--limit, --split, "
+                "--parts): finished files are kept"
             )
             raise SpaceError(f"{self.layout.folder} has no room for the release: {self.summary()}", hint=hint)
 
@@ -136,7 +135,7 @@ def plan_fetch(
     *,
     mirror: str | None = None,
     adopt: Path | None = None,
-    patience: Patience | None = None,
+    retry: Retry | None = None,
     report: Report = silent,
 ) -> FetchPlan:
     """Ask the server for every file that the settings want, and look what is here; nothing is fetched.
@@ -145,9 +144,9 @@ def plan_fetch(
         release: what to fetch.
         folder: where it goes, in the release's own layout.
         config: which of its files, and how.
-        mirror: a web address or folder to fetch from instead of the release's own server.
-        adopt: a folder with files of the release that are taken over rather than fetched.
-        patience: how long to go on after failures that may pass.
+        mirror: a web address or folder to fetch from, instead of the release's own server.
+        adopt: a folder with files of the release that are adopted rather than fetched.
+        retry: when to repeat requests that failed.
         report: receives Noted.
 
     Raises:
@@ -156,74 +155,58 @@ def plan_fetch(
     """
     selection = select(release, config)
     layout, base = Layout(folder), mirror or release.base_url
+    transfers = Transfers(config.connections, retry or _PROBING, report)
+    remotes: dict[RemoteFile, Remote] = {}
     unreachable = None
     with opened(base, config.connections) as origin_of:
+        origins = {file: origin_of(file.path) for file in selection.files}
         try:
-            remotes = _probe_all(selection, origin_of, config.connections, patience or _ASKING, report)
+            first, *others = origins.items()  # without an answer for the first, the others are not asked for
+            remotes = dict([_examine(first, transfers)])
+            remotes |= transfers.at_once(lambda item: _examine(item, transfers), others)
         except DownloadError as error:
             if adopt is None:
                 raise
             remotes, unreachable = {}, error
-        addresses = {file: origin_of(file.path).address for file in selection.files}
-    versions = {file: remote.version for file, remote in remotes.items()}
-    need = known_need(selection, versions, layout, config) if selection.is_by_member else {}
-    files = [
-        _planned(file, addresses[file], remotes.get(file), need.get(file), layout, selection, adopt, report)
-        for file in selection.files
-    ]
+    need = known_need(selection, remotes, layout, config.limit) if selection.is_by_member else {}
+    files = []
+    for file, origin in origins.items():
+        remote = remotes.get(file)
+        found = find_adoptable(file, adopt, remote.version.size if remote else None) if adopt is not None else None
+        planned = PlannedFile(file, origin.address, layout.path(file), remote, "absent", None, found=found)
+        files.append(_with_state(planned, need.get(file), layout, selection, report))
     return FetchPlan(release, layout, config, selection, base, tuple(files), _free(folder), unreachable)
 
 
-def pace_of(config: FetchConfig, patience: Patience | None) -> Pace:
-    """Return how bytes are brought under these settings."""
-    return Pace(config.connections, config.segment_mib * 2**20, patience or Patience())
+def _examine(item: tuple[RemoteFile, Origin], transfers: Transfers) -> tuple[RemoteFile, Remote]:
+    file, origin = item
+    hint = "check the network and the address, or choose another server with --mirror"
+    return file, transfers.persist(origin.examine, origin.address, hint=hint)
 
 
 def _free(folder: Path) -> int:
-    """Return the room on the disk where `folder` is, or will be, in bytes."""
+    """Return the free bytes on the disk where `folder` is, or will be."""
     while not folder.exists():
         folder = folder.absolute().parent
     return shutil.disk_usage(folder).free
 
 
-def _probe_all(
-    selection: Selection, origin_of: Callable[[str], Origin], connections: int, patience: Patience, report: Report
-) -> dict[RemoteFile, Remote]:
-    """Ask for the first file, and only if somebody answers for the others, at once."""
-
-    def ask(file: RemoteFile, stop: Stop) -> Remote:
-        return probe(origin_of(file.path), patience=patience, pause=stop.pause, report=report)
-
-    first, *rest = selection.files
-    return {first: ask(first, Stop()), **dict(at_once(ask, rest, connections))}
-
-
-def _planned(
-    file: RemoteFile,
-    address: str,
-    remote: Remote | None,
-    need: int | None,
-    layout: Layout,
-    selection: Selection,
-    adopt: Path | None,
-    report: Report,
+def _with_state(
+    planned: PlannedFile, need: int | None, layout: Layout, selection: FileSelection, report: Report
 ) -> PlannedFile:
-    path = layout.path(file)
-    size = remote.version.size if remote is not None else None
-    found = find_adoptable(file, adopt, size) if adopt is not None else None
-    planned = PlannedFile(file, address, path, remote, "absent", None, found=found)
+    """Return the entry with what is here of the file, and what is still to be fetched."""
+    file, path, size = planned.file, planned.path, planned.version.size
     if layout.whole(file, size) is not None:
         return replace(planned, state="here", to_come=0)
-    if found is not None:
+    if planned.found is not None:
         return replace(planned, state="adoptable", to_come=0)
-    is_subset = layout.is_subset(path) and file.kind != "table"
     if selection.is_by_member and file.kind != "table":
         guess = None if size is None else min(size, round(size * selection.share) + selection.members * _ENTRY)
-        return replace(planned, state="part" if is_subset else "absent", to_come=guess if need is None else need,
-                       is_by_member=True, is_estimate=need is None)  # fmt: skip
-    if path.is_file() and not layout.is_subset(path):
+        return replace(planned, state="part" if layout.is_subset(file) else "absent", is_by_member=True,
+                       to_come=guess if need is None else need, is_estimate=need is None)  # fmt: skip
+    if path.is_file() and not subset_note(path).exists():
         length = path.stat().st_size
-        report(Noted(f"{path} has {length} bytes, the server's has {size}: it is fetched again and then replaced"))
+        report(Noted(f"{path} has {length} bytes, on the server it has {size}: it will be fetched again and replaced"))
     kept = partial_length(path)
     to_come = None if size is None else max(0, size - kept)
     return replace(planned, state="part" if kept else "absent", to_come=to_come)

@@ -1,4 +1,4 @@
-"""Which files of a release the settings ask for, and whether whole archives or single members of them."""
+"""Which files of a release the settings ask for, as whole archives or as single members of them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from dove_core.config import FetchConfig
 from dove_core.data.fetching.catalog import RELEASES, Release, RemoteFile
 from dove_core.errors import UsageError
 
-WHOLE_FROM = 0.4
-"""From this share of an archive on, the whole of it is fetched: no requests for members, and there may be a sum."""
+_WHOLE_FROM = 0.4
+"""From this share of the images on, whole archives are fetched: fewer requests, and an MD5 may be published."""
 
 _CHOOSING = ("split", "captions", "parts", "meta", "limit")
 
 
 @dataclass(frozen=True)
-class Selection:
+class FileSelection:
     """Files that are wanted, captions first.
 
     Attributes:
         files: in the release's order.
-        is_by_member: archives are not wanted whole, only the members that the tables name.
+        is_by_member: only the members that the tables name are wanted, not whole archives.
         is_cut: the tables name more images than are wanted: shorter ones take their places.
-        share: images that are wanted, as a share of those in the chosen archives, roughly.
-        members: images in one archive, roughly.
+        share: approximate share of the chosen archives' images that is wanted.
+        members: approximate number of images in one archive.
     """
 
     files: tuple[RemoteFile, ...]
@@ -41,10 +41,10 @@ class Selection:
 
 
 def find_release(name: str) -> Release:
-    """Return a release by its name; case does not matter, and _ is as good as -.
+    """Return a release by its name; upper case and `_` are accepted too.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is no release of that name.
     """
     release = RELEASES.get(name.lower().replace("_", "-"))
     if release is None:
@@ -52,29 +52,29 @@ def find_release(name: str) -> Release:
     return release
 
 
-def select(release: Release, config: FetchConfig) -> Selection:
+def select(release: Release, config: FetchConfig) -> FileSelection:
     """Choose a release's files by the settings.
 
     Raises:
-        UsageError: a setting is out of bounds, or the release has nothing to choose from.
+        UsageError: the release has no such archives, or is only fetched as a whole.
     """
-    parts_here = {file.part for file in release.files if file.part}
+    known = {file.archive for file in release.files if file.archive}
     has_tables = any(file.kind == "table" for file in release.files)
-    if not (has_tables and parts_here):
+    if not (has_tables and known):
         _refuse_choices(release, config)
-        return Selection(release.files, False, False, 1.0, 0)
-    parts = _parts(config.parts, parts_here, release)
+        return FileSelection(release.files, False, False, 1.0, 0)
+    archives = _archives(config.parts, known, release)
     tables = [file for file in release.files if _is_chosen_table(file, config)]
     rows = sum(min(file.rows, config.limit or file.rows) for file in tables)
     share = min(1.0, rows / release.images) if release.images else 1.0
-    if config.limit and release.images:  # all of a limit comes from the chosen parts
-        share = min(1.0, share * len(parts_here) / len(parts))
+    if config.limit and release.images:  # all images of a limit are from the chosen archives
+        share = min(1.0, share * len(known) / len(archives))
     kinds = ("images", "meta") if config.meta else ("images",)
-    files = tuple(file for file in release.files if file in tables or (file.kind in kinds and file.part in parts)
+    files = tuple(file for file in release.files if file in tables or (file.kind in kinds and file.archive in archives)
                   or file.kind == "other")  # fmt: skip
     narrowed = config.split != "all" or config.limit > 0
-    is_cut = config.limit > 0 or parts != parts_here
-    return Selection(files, narrowed and share < WHOLE_FROM, is_cut, share, release.images // len(parts_here))
+    is_cut = config.limit > 0 or archives != known
+    return FileSelection(files, narrowed and share < _WHOLE_FROM, is_cut, share, release.images // len(known))
 
 
 def _is_chosen_table(file: RemoteFile, config: FetchConfig) -> bool:
@@ -82,19 +82,19 @@ def _is_chosen_table(file: RemoteFile, config: FetchConfig) -> bool:
     return file.kind == "table" and chosen and config.split in ("all", file.split)
 
 
-def _parts(text: str, known: set[int], release: Release) -> set[int]:
+def _archives(text: str, known: set[int], release: Release) -> set[int]:
+    """Return the numbers of archives that `--parts` names."""
     if text.strip().lower() == "all":
         return known
     listed = ", ".join(map(str, sorted(known)))
     if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", text):
-        raise UsageError(
-            f"--parts {text!r} is not a list of numbers", hint=f"write all, or some of {listed}: --parts 2,3"
-        )
-    parts = {int(number) for number in text.split(",")}
-    if parts - known:
-        odd = ", ".join(map(str, sorted(parts - known)))
-        raise UsageError(f"{release.name} has no part {odd}", hint=f"its parts are {listed}")
-    return parts
+        hint = f"write all, or some of {listed}: --parts 2,3"
+        raise UsageError(f"--parts {text!r} is not a list of numbers", hint=hint)
+    numbers = {int(number) for number in text.split(",")}
+    if numbers - known:
+        unknown = ", ".join(map(str, sorted(numbers - known)))
+        raise UsageError(f"{release.name} has no archive {unknown}", hint=f"its archives are {listed}")
+    return numbers
 
 
 def _refuse_choices(release: Release, config: FetchConfig) -> None:
@@ -103,5 +103,5 @@ def _refuse_choices(release: Release, config: FetchConfig) -> None:
         if field.name in _CHOOSING and getattr(config, field.name) != getattr(plain, field.name):
             option = option_name(field.name) if field.name != "meta" else "--no-meta"
             raise UsageError(
-                f"{release.name} has nothing to choose from: {option} goes with skyscript", hint="leave it out"
+                f"{release.name} is fetched as a whole: {option} works with skyscript only", hint=f"leave {option} out"
             )

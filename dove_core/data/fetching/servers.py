@@ -1,0 +1,207 @@
+"""Files on a web server, or in a folder that fsspec reaches (`/data/copy`, `file://`, `s3://`, `gs://`)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+from urllib.parse import quote
+
+import httpx
+
+from dove_core.buckets import file_system
+from dove_core.data.fetching.answers import Version, check_answer, version_of
+from dove_core.data.fetching.transfers import ChangedError, PassingError
+from dove_core.errors import DownloadError, UsageError
+
+Presence = Literal["present", "missing", "forbidden", "unusable"]
+
+_BLOCK = 4 * 2**20  # bytes of one read through fsspec
+_TIMEOUT = 30.0  # seconds without a byte after which a connection is given up
+_PLAIN = {"Accept-Encoding": "identity"}  # ranges and lengths of the file itself, not of a compressed form
+_PRESENCE: dict[int, Presence] = {403: "forbidden", 404: "missing", 410: "missing"}
+_MARKS = ("ETag", "etag", "generation", "mtime", "LastModified", "created")  # of the file systems that fsspec has
+_UNKNOWN = Version(None, None)
+_NOT_A_FILE = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+_ADDRESS = "check the address, or choose another server with --mirror"
+_CREDENTIALS = "check your credentials for this place; FSSPEC_S3_ANON=true reads a public bucket without credentials"
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What an address has; `problem` says why it cannot be fetched, `has_ranges` whether ranges of it can be."""
+
+    presence: Presence
+    version: Version
+    has_ranges: bool = False
+    problem: DownloadError | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Bytes of a file of this version, from `offset` on."""
+
+    offset: int
+    version: Version
+    chunks: Iterator[bytes]
+
+
+class Origin(Protocol):
+    """One file on a server; its requests raise PassingError or httpx.TransportError where a retry may help."""
+
+    @property
+    def address(self) -> str:
+        """Return the address as the user would write it."""
+
+    def examine(self) -> Remote:
+        """Return whether the file is there, its length and version."""
+
+    def answer(
+        self, start: int = 0, end: int | None = None, kept: Version | None = None
+    ) -> AbstractContextManager[Answer]:
+        """Give the bytes from `start` up to `end`, or the whole file if the server does not serve ranges.
+
+        Raises:
+            ChangedError: the file is not of the version `kept`.
+            DownloadError: it cannot be fetched.
+        """
+
+
+class WebFile:
+    """A file on a web server."""
+
+    def __init__(self, url: str, client: httpx.Client) -> None:
+        self.address, self._client = url, client
+
+    def examine(self) -> Remote:
+        """Request one byte: that shows length, version and ranges, where some servers refuse HEAD."""
+        headers = {**_PLAIN, "Range": "bytes=0-0"}
+        with self._client.stream("GET", self.address, headers=headers, follow_redirects=True) as answer:
+            if answer.status_code == 416:  # an empty file has no first byte
+                return Remote("present", Version(None, 0))
+            try:
+                check_answer(answer)
+            except DownloadError as error:
+                return Remote(_PRESENCE.get(answer.status_code, "unusable"), _UNKNOWN, problem=error)
+            return Remote("present", version_of(answer, 0), has_ranges=answer.status_code == 206)
+
+    @contextmanager
+    def answer(self, start: int = 0, end: int | None = None, kept: Version | None = None) -> Iterator[Answer]:
+        """Request a range, on condition that the version is the same."""
+        headers = dict(_PLAIN)
+        if start or end is not None:
+            headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+            if kept is not None and kept.mark is not None:
+                headers["If-Range"] = kept.mark
+        with self._client.stream("GET", self.address, headers=headers, follow_redirects=True) as response:
+            if kept is not None and response.status_code == 416:  # it is shorter now
+                raise ChangedError
+            check_answer(response)
+            offset = start if response.status_code == 206 else 0
+            version = version_of(response, offset)
+            # A server may ignore If-Range, and send the whole of another version where a range was requested.
+            if kept is not None and (offset or end is not None) and not kept.agrees_with(version):
+                raise ChangedError
+            yield Answer(offset, version, response.iter_raw())
+
+
+class StoredFile:
+    """A file in a folder or bucket that fsspec reaches."""
+
+    def __init__(self, files: Any, path: str) -> None:
+        self._files, self._path = files, path
+
+    @property
+    def address(self) -> str:
+        """Return the path, with its protocol if it is not on this machine."""
+        return str(self._files.unstrip_protocol(self._path)).removeprefix("file://")
+
+    def examine(self) -> Remote:
+        """Ask for length and mark."""
+        try:
+            return Remote("present", self._version(), has_ranges=True)
+        except DownloadError as error:
+            presence: Presence = "forbidden" if isinstance(error.__cause__, PermissionError) else "missing"
+            return Remote(presence, _UNKNOWN, problem=error)
+
+    @contextmanager
+    def answer(self, start: int = 0, end: int | None = None, kept: Version | None = None) -> Iterator[Answer]:
+        """Read a range in blocks; the version is compared before the first and after each."""
+        version = self._version()
+        if kept is not None and not kept.agrees_with(version):
+            raise ChangedError
+        assert version.size is not None
+        yield Answer(start, version, self._blocks(start, version.size if end is None else end, version))
+
+    def _blocks(self, start: int, end: int, version: Version) -> Iterator[bytes]:
+        for at in range(start, end, _BLOCK):
+            with self._errors_translated():
+                block: bytes = self._files.cat_file(self._path, start=at, end=min(end, at + _BLOCK))
+            if self._version() != version:
+                raise ChangedError
+            yield block
+
+    def _version(self) -> Version:
+        with self._errors_translated():
+            facts = self._files.info(self._path)
+        if facts.get("type") == "directory":
+            raise DownloadError(f"{self.address} is a folder, not a file", hint=_ADDRESS)
+        mark = next((str(facts[name]) for name in _MARKS if facts.get(name) is not None), None)
+        return Version(mark, int(facts["size"]))
+
+    @contextmanager
+    def _errors_translated(self) -> Iterator[None]:
+        """Turn a file system's error into one that names the address, or into one that may pass."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise DownloadError(f"{self.address} does not exist", hint=_ADDRESS) from error
+        except Exception as error:  # each file system has errors of its own
+            message = f"{self.address} cannot be read: {error}"
+            if isinstance(error, PermissionError) or "CredentialsError" in type(error).__name__:
+                raise DownloadError(message, hint=_CREDENTIALS) from error
+            if isinstance(error, OSError) and error.errno in _NOT_A_FILE:
+                raise DownloadError(message, hint=_ADDRESS) from error
+            raise PassingError(str(error) or type(error).__name__) from error
+
+
+@contextmanager
+def opened(base: str, connections: int) -> Iterator[Callable[[str], Origin]]:
+    """Give a function that returns the file at a path below `base`.
+
+    Args:
+        base: a web address, a folder of this machine, or a folder with a protocol that fsspec knows.
+        connections: largest number of requests at once.
+
+    Raises:
+        UsageError: `base` is none of these, or its protocol needs a package that is not installed.
+    """
+    if base.startswith(("http://", "https://")):
+        root = _web_root(base)
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        with httpx.Client(timeout=httpx.Timeout(_TIMEOUT, pool=None), limits=limits) as client:
+            yield lambda path: WebFile(root + quote(path), client)
+        return
+    if "://" in base and not base.startswith("file://"):
+        files = file_system(base)
+        folder = str(files._strip_protocol(base)).rstrip("/")
+    else:
+        place = Path(base.removeprefix("file://"))
+        if not place.is_dir():
+            hint = "--mirror takes a web address, a folder, or an address such as s3://bucket/folder"
+            raise UsageError(f"{base} is not a web address and not a folder", hint=hint)
+        files, folder = file_system("file://"), str(place.absolute())
+    yield lambda path: StoredFile(files, f"{folder}/{path}")
+
+
+def _web_root(base: str) -> str:
+    try:
+        host = httpx.URL(base).host
+    except httpx.InvalidURL:
+        host = ""
+    if not host:
+        raise UsageError(f"{base} is not a web address", hint="such as --mirror https://example.org/SkyScript/")
+    return base.rstrip("/") + "/"
