@@ -32,6 +32,10 @@ class Settings:
     Raises:
         UsageError: a value is not of its field's type, not one of its choices, or out of bounds; the message names the
             option, the value and the bound.
+
+    >>> dove.QueryConfig(top=0)
+    Traceback (most recent call last):
+    dove_core.errors.UsageError: --top 0 is out of range
     """
 
     def __post_init__(self) -> None:

@@ -26,7 +26,11 @@ CAPTION_FIELD = "title_multi_objects"
 
 @dataclass(frozen=True)
 class FetchConfig(Settings):
-    """What to fetch of a release, and how."""
+    """What to fetch of a release, and how.
+
+    >>> dove.FetchConfig(split="test", limit=1000).captions
+    'openai-top50'
+    """
 
     split: Literal["all", "train", "val", "test"] = _setting("all", "Fetch one split's captions and images only.")
     captions: Literal[
@@ -42,7 +46,11 @@ class FetchConfig(Settings):
 
 @dataclass(frozen=True)
 class ShardConfig(Settings):
-    """How a release becomes shards."""
+    """How a release becomes shards.
+
+    >>> dove.ShardConfig(image_size=256).shard_size
+    2000
+    """
 
     shard_size: int = _setting(2000, "Images in one shard.", low=1, high=1_000_000)
     seed: int = _setting(0, "Seed of the order in which images are spread over the shards.", low=0)
@@ -61,7 +69,11 @@ class ShardConfig(Settings):
 
 @dataclass(frozen=True)
 class ModelConfig(Settings):
-    """The shape of a DOVE model; saved in its checkpoint."""
+    """The shape of a DOVE model; saved in its checkpoint.
+
+    >>> dove.ModelConfig(backbone="resnet18", embed_dim=256).heads
+    8
+    """
 
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = _setting("resnet50", "Image trunk.")
     image_size: int = _setting(256, "Side of the square image that the model sees, in pixels.", low=32, high=2048)
@@ -85,7 +97,11 @@ class ModelConfig(Settings):
 
 @dataclass(frozen=True)
 class TrainConfig(Settings):
-    """How a model is trained."""
+    """How a model is trained.
+
+    >>> dove.TrainConfig(epochs=5, objective="infonce").batch_size
+    64
+    """
 
     weights: str = _setting("imagenet", "Start of the image trunk: imagenet, none, or a file of weights.")
     epochs: int = _setting(20, "Times that training sees every image.", low=1)
@@ -140,7 +156,11 @@ class TrainConfig(Settings):
 
 @dataclass(frozen=True)
 class RankConfig(Settings):
-    """Which score ranks pairs."""
+    """Which score ranks pairs.
+
+    >>> dove.RankConfig(rank_by="pair").rank_by
+    'pair'
+    """
 
     rank_by: Literal["pair", "sum"] = _setting(
         "sum", "Rank pairs by ROAM's score alone, or by its sum with the global one."
@@ -149,7 +169,11 @@ class RankConfig(Settings):
 
 @dataclass(frozen=True)
 class EvalConfig(Settings):
-    """How a checkpoint is evaluated."""
+    """How a checkpoint is evaluated.
+
+    >>> dove.EvalConfig(rerank=20, bootstrap=0).rerank
+    20
+    """
 
     rerank: int = _setting(
         50, "How many of the globally best candidates the `reranked` row re-ranks; 0: no such row.", low=0
@@ -167,7 +191,11 @@ class EvalConfig(Settings):
 
 @dataclass(frozen=True)
 class ZeroShotConfig(Settings):
-    """How images are classified by words."""
+    """How images are classified by words.
+
+    >>> dove.ZeroShotConfig(label_field="label", templates="an aerial photo of {c}").label_field
+    'label'
+    """
 
     label_field: str = _setting("", "Measure classification instead: the field of captions that holds the labels.")
     templates: str = _setting(
@@ -181,7 +209,11 @@ class ZeroShotConfig(Settings):
 
 @dataclass(frozen=True)
 class EmbedConfig(Settings):
-    """How images are embedded."""
+    """How images are embedded.
+
+    >>> dove.EmbedConfig(tile=256, bands="4,3,2").band_numbers
+    (4, 3, 2)
+    """
 
     batch_size: int = _setting(64, "Images encoded at once.", low=1)
     gpus: int = _setting(1, "Processes that share the parts, a GPU each; with --device cpu, CPU processes.", low=1)
@@ -228,7 +260,11 @@ class EmbedConfig(Settings):
 
 @dataclass(frozen=True)
 class PushConfig(Settings):
-    """How a collection in Milvus is searched."""
+    """How a collection in Milvus is searched.
+
+    >>> dove.PushConfig(vector_index="hnsw").vector_index
+    'hnsw'
+    """
 
     vector_index: Literal["flat", "hnsw"] = _setting(
         "flat", "How Milvus searches: flat compares with every vector; hnsw with few of them, and may miss some."
@@ -237,7 +273,11 @@ class PushConfig(Settings):
 
 @dataclass(frozen=True)
 class VerifyConfig(Settings):
-    """How much of an index is held to the truth."""
+    """How much of an index is held to the truth.
+
+    >>> dove.VerifyConfig(sample=1000).sample
+    1000
+    """
 
     sample: int = _setting(64, "Rows looked at; with --against, queries for each kind of filter.", low=1)
     top: int = _setting(10, "With --against: hits of each query that are compared.", low=1, high=1000)
@@ -246,7 +286,11 @@ class VerifyConfig(Settings):
 
 @dataclass(frozen=True)
 class QueryConfig(Settings):
-    """How a query is answered."""
+    """How a query is answered.
+
+    >>> dove.QueryConfig(top=5).rerank
+    0
+    """
 
     top: int = _setting(10, "How many images to return.", low=1)
     rerank: int = _setting(0, "Re-rank so many of the best images with ROAM; 0: rank by embeddings alone.", low=0)
@@ -257,7 +301,11 @@ class QueryConfig(Settings):
 
 @dataclass(frozen=True)
 class FilterConfig(Settings):
-    """Which images a query may find."""
+    """Which images a query may find.
+
+    >>> dove.FilterConfig(bbox="5,45,11,48", datetime="2019/..").bbox
+    '5,45,11,48'
+    """
 
     bbox: str = _setting("", "W,S,E,N in degrees: footprints that meet this box; W > E crosses the antimeridian.")
     near: str = _setting("", "LAT,LON in degrees: footprints with their middle --within a distance of this point.")

@@ -14,7 +14,11 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True)
 class ComputeConfig(Settings):
-    """Where to compute, and how precisely."""
+    """Where to compute, and how precisely.
+
+    >>> dove.ComputeConfig(device="cpu", amp=False).workers
+    -1
+    """
 
     device: Device = _setting("auto", "Where to compute; auto takes a GPU if there is one.")  # noqa: RUF009
     amp: bool = _setting(True, "Mixed precision, where the device gains from it.")
@@ -31,7 +35,11 @@ class ComputeConfig(Settings):
 
 @dataclass(frozen=True)
 class LaunchConfig(Settings):
-    """How many processes train, and where."""
+    """How many processes train, and where.
+
+    >>> dove.LaunchConfig(gpus=4).gpus
+    4
+    """
 
     gpus: int = _setting(1, "Processes on this machine; with --device cpu, CPU processes.", low=1)
     nodes: str = _setting("1", "Machines: a number, or 1:4 for any number from 1 to 4.")
@@ -82,7 +90,11 @@ class LaunchConfig(Settings):
 
 @dataclass(frozen=True)
 class ExecutorConfig(Settings):
-    """Who shares the work."""
+    """Who shares the work.
+
+    >>> dove.ExecutorConfig(executor="ray").executor
+    'ray'
+    """
 
     executor: Literal["local", "ray"] = _setting("local", "Processes of this machine, or tasks on a Ray cluster.")
     ray_address: str = _setting(
@@ -98,7 +110,11 @@ class ExecutorConfig(Settings):
 
 @dataclass(frozen=True)
 class CacheConfig(Settings):
-    """Copies of what lies in buckets."""
+    """Copies of what lies in buckets.
+
+    >>> dove.CacheConfig(cache_size=10).cache_size
+    10
+    """
 
     cache_folder: str = _setting("", "Folder for them; none: $DOVE_CACHE, or dove in the user's cache folder.")
     cache_size: float = _setting(50.0, "Gigabytes of it; what was used longest ago goes first.", above=0)

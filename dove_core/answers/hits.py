@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from dove_core.errors import DoveError
+from dove_core.files import LocalPath
 from dove_core.search.query import Hit, Searcher
 from dove_core.search.question import Question
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
-
-FilePath = str | os.PathLike[str]
 
 _SHOWN, _SIDE = 24, 160
 """Hits that a notebook shows, and the largest side of their images in pixels."""
@@ -124,7 +122,7 @@ class Hits(Sequence[Hit]):
 
         return geojson_of(self)
 
-    def to_geoparquet(self, path: FilePath) -> int:
+    def to_geoparquet(self, path: LocalPath) -> int:
         """Write the footprints as GeoParquet; return their number. Hits without a footprint are left out.
 
         Raises:
@@ -135,7 +133,7 @@ class Hits(Sequence[Hit]):
 
         return write_geoparquet(Path(path), self)
 
-    def sheet(self, path: FilePath, *, columns: int = 5) -> None:
+    def sheet(self, path: LocalPath, *, columns: int = 5) -> None:
         """Write a contact sheet as PNG: the images with rank, score and caption.
 
         Raises:
@@ -147,13 +145,13 @@ class Hits(Sequence[Hit]):
 
         write_sheet(Path(path), self.question.title, self, self._searcher.index, columns=columns)
 
-    def page(self, path: FilePath) -> None:
+    def page(self, path: LocalPath) -> None:
         """Write one HTML page with the images, their metadata and a map; errors as of `sheet`."""
         from dove_core.answers.page import write_page
 
         write_page(Path(path), self.question.title, self, self._searcher.index)
 
-    def copy_images(self, folder: FilePath) -> list[Path]:
+    def copy_images(self, folder: LocalPath) -> list[Path]:
         """Copy the image files into a folder, with a table `hits.csv`; return their paths.
 
         Raises:
@@ -165,7 +163,7 @@ class Hits(Sequence[Hit]):
 
         return copy_images(Path(folder), self, self._searcher.index)
 
-    def explain(self, path: FilePath) -> None:
+    def explain(self, path: LocalPath) -> None:
         """Write a PNG that shows where the words of the question attend on each image.
 
         Raises:

@@ -71,7 +71,11 @@ class RegionFeatures(NamedTuple):
 
 
 class Reranker(Protocol):
-    """Exact scores of pairs, where a family has them: DOVE's ROAM."""
+    """Exact scores of pairs, where a family has them: DOVE's ROAM.
+
+    >>> dove.load_encoder("runs/shapes/best").reranker.regions
+    4
+    """
 
     @property
     def regions(self) -> int:
@@ -99,6 +103,12 @@ class Encoder(Protocol):
     """Images and texts into one space. Every family has one; embed, eval, query and verify know no other type.
 
     It is in evaluation mode, and its methods are called without gradients.
+
+    >>> encoder = dove.load_encoder("runs/shapes/best")
+    >>> encoder.family, encoder.dim
+    ('dove', 32)
+    >>> encoder.encode_texts(["a red circle", "a blue square"]).shape
+    torch.Size([2, 32])
     """
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dove_core.errors import DataError
-from dove_core.files import read_json
+from dove_core.files import LocalPath, read_json
 
 _SAME = (
     "task", "dataset", "split", "data", "protocol", "caption_prefix", "rerank", "rank_by", "classes", "templates"
@@ -23,6 +23,9 @@ class Difference:
     """One row in two evaluations, in percent; `beyond` tells whether the difference exceeds both intervals together.
 
     None where an evaluation has no interval.
+
+    >>> dove.Difference("global", 20.0, 22.5, beyond=True).difference
+    2.5
     """
 
     row: str
@@ -38,14 +41,18 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The differences in `metric`, row by row, and in what the evaluations are unlike besides the model."""
+    """The differences in `metric`, row by row, and in what the evaluations are unlike besides the model.
+
+    >>> dove.compare("before.json", "after.json").metric
+    'mean_recall'
+    """
 
     metric: str
     differences: Sequence[Difference]
     unlike: Sequence[str]
 
 
-def compare(first: Path, second: Path) -> Comparison:
+def compare(first: LocalPath, second: LocalPath) -> Comparison:
     """Compare two files of `dove eval --json`: retrieval by mean recall, classification by top-1 accuracy.
 
     The half widths of two independent 95 % intervals add up in squares. Two models on the same images are not
@@ -53,8 +60,11 @@ def compare(first: Path, second: Path) -> Comparison:
 
     Raises:
         DataError: a file is missing or no evaluation, or they are of different tasks or have no row in common.
+
+    >>> [one.row for one in dove.compare("before.json", "after.json").differences]
+    ['global', 'reranked', 'pairwise']
     """
-    one, other = _read(first), _read(second)
+    one, other = _read(Path(first)), _read(Path(second))
     hint = "compare evaluations of the same task"
     if one["task"] != other["task"]:
         raise DataError(f"{first} is of {one['task']}, {second} of {other['task']}", hint=hint)

@@ -24,7 +24,14 @@ from dove_core.places import Place
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one checkpoint on one split, with what is needed to understand them: `ranked` says who found whom."""
+    """Scores of one checkpoint on one split, with what is needed to understand them: `ranked` says who found whom.
+
+    >>> result = dove.evaluate("runs/shapes/best", "shards/shapes/test")
+    >>> result.images, result.captions
+    (12, 24)
+    >>> list(result.rows)
+    ['global', 'reranked', 'pairwise']
+    """
 
     dataset: str
     split: str
@@ -78,6 +85,10 @@ def evaluate(
         UsageError: a setting is out of bounds.
         CheckpointError: the checkpoint is missing or damaged, or gives vectors that are not finite.
         DataError: the shards are missing or damaged, or hold no captions of the model's field.
+
+    >>> result = dove.evaluate("runs/shapes/best", "shards/shapes/test", dove.EvalConfig(rerank=5))
+    >>> 0 < result.rows["pairwise"].mean_recall <= 100
+    True
     """
     here = compute if execution.executor == "local" or compute.device == "cpu" else replace(compute, device="auto")
     model, split = place_of(checkpoint), Shards(shards)

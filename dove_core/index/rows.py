@@ -49,6 +49,10 @@ class Row:
     """An image of the index: what is known of it, and where it lies.
 
     `box` is west, south, east, north in degrees; west > east where it crosses the antimeridian. `gsd`: metres a pixel.
+
+    >>> row = dove.open_index("index/shapes").rows([0])[0]
+    >>> row.caption, row.place
+    ('a purple square on grey ground', None)
     """
 
     key: str

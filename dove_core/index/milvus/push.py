@@ -33,14 +33,19 @@ class Pushed:
 
 
 def push_index(
-    index_address: Address, to: str, config: PushConfig, *, overwrite: bool = False, report: Report = silent
+    index_address: Address,
+    to: str,
+    pushing: PushConfig = PushConfig(),  # noqa: B008  # frozen
+    *,
+    overwrite: bool = False,
+    report: Report = silent,
 ) -> Pushed:
     """Put an index's rows into a collection. Rows that are there already stay, so a second run does what is left.
 
     Args:
         index_address: of the index.
         to: `http://HOST:19530`, `FILE.db` of Milvus Lite, or either with `/NAME`; else the index's name is taken.
-        config: how the collection is to be searched.
+        pushing: how the collection is to be searched.
         overwrite: replace a collection of another model, of other rows, or searched otherwise.
         report: receives progress.
 
@@ -49,11 +54,16 @@ def push_index(
             model or state of the index, and is not to be replaced, or was not made by us, and never is.
         DataError: a text is longer than Milvus holds.
         UsageError: the address cannot be read, or pymilvus is not installed.
+
+    >>> dove.push_index("index/shapes", "milvus.db").rows
+    72
+    >>> dove.open_index("milvus.db/shapes").search("a red circle")
+    <10 hits for 'a red circle'>
     """
     index = SearchIndex(index_address)
     address = parse_address(to, collection=collection_name(index.place.name))
     card = Card(
-        index.fingerprint, index.words.digest(), content_of(index), index.manifest.dim, len(index), config.vector_index,
+        index.fingerprint, index.words.digest(), content_of(index), index.manifest.dim, len(index), pushing.vector_index,
         str(index.checkpoint.absolute), str(index.shards.absolute),
     )  # fmt: skip
     collection = Collection(address, create=True)
