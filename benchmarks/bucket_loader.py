@@ -31,8 +31,8 @@ from benchmarks.loader import make_images
 from dove_core.addresses import Address
 from dove_core.buckets import Bucket, file_system
 from dove_core.config import CacheConfig, ShardConfig
+from dove_core.data.batch_plan import TrainingPlan
 from dove_core.data.loader import load
-from dove_core.data.plan import TrainingPlan
 from dove_core.data.reader import Record, Shards
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.model.tokenizer import Tokenizer

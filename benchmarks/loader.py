@@ -27,8 +27,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from dove_core.config import ShardConfig
+from dove_core.data.batch_plan import TrainingPlan
 from dove_core.data.loader import load
-from dove_core.data.plan import TrainingPlan
 from dove_core.data.reader import Shards
 from dove_core.data.scenes.kinds import KINDS
 from dove_core.data.scenes.scene import Order, draw

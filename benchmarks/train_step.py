@@ -24,7 +24,7 @@ import torch
 import torchvision
 
 from dove_core.config import CacheConfig, ComputeConfig, ModelConfig, TrainConfig
-from dove_core.data.plan import Step
+from dove_core.data.batch_plan import Step
 from dove_core.data.reader import Shards
 from dove_core.encoding.compute import choose_device, mixed, mixed_dtype
 from dove_core.encoding.dove import build

@@ -15,9 +15,22 @@ import dove_core
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "dove_core"
 
-GROUND = (
-    "errors bounds machines config events files places cache buckets addresses processes on_ray executors recipes"
-).split()
+GROUND = [
+    "errors",
+    "bounds",
+    "machines",
+    "config",
+    "events",
+    "files",
+    "places",
+    "cache",
+    "buckets",
+    "addresses",
+    "processes",
+    "on_ray",
+    "executors",
+    "recipes",
+]
 """Modules of `dove_core` itself, bottom up: each imports only those to its left."""
 
 ROOMS = {

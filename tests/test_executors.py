@@ -16,7 +16,7 @@ import torch
 
 from dove_core.config import EmbedConfig, EvalConfig, ExecutorConfig, RankConfig, ShardConfig
 from dove_core.data.sharding.shards import shard_captions
-from dove_core.data.sharding.verify import verify_shards
+from dove_core.data.sharding.verify_shards import verify_shards
 from dove_core.errors import DataError, UsageError
 from dove_core.evaluation.evaluate import evaluate
 from dove_core.events import Event, Saved

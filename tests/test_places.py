@@ -12,11 +12,12 @@ import pytest
 from dove_core.addresses import place_of
 from dove_core.buckets import Bucket
 from dove_core.data.manifest import read_manifest
-from dove_core.data.sharding.shards import Share, shard_release
-from dove_core.data.sharding.verify import verify_shards
+from dove_core.data.sharding.shards import shard_release
+from dove_core.data.sharding.verify_shards import verify_shards
 from dove_core.errors import UsageError
 from dove_core.events import Event, Saved, Started
 from dove_core.places import Folder, Place
+from dove_core.processes import Share
 from tests.data.releases import SMALL, contents, make_release
 from tests.s3_server import BUCKET, s3_environment, s3_serving
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from dove_core.config import ComputeConfig
+from dove_core.data.batch_plan import SequentialPlan
 from dove_core.data.loader import load
-from dove_core.data.plan import SequentialPlan
 from dove_core.data.reader import Record, Shards
 from dove_core.data.samples import Samples, Unusable
 from dove_core.data.sharding.image import check_header

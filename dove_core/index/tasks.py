@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from dove_core.config import ComputeConfig, EmbedConfig
-from dove_core.data.ahead import Ahead
+from dove_core.data.prefetch import Prefetcher
 from dove_core.encoding.compute import in_task
 from dove_core.encoding.embedder import Embedded, Embedder
 from dove_core.encoding.encoder import Encoder
@@ -96,7 +96,9 @@ def embed_share(job: Job, resources: Resources, piece: tuple[int, list[int]], *,
 
 def _embed_all(job: Job, embedder: Embedder, parts: Sequence[int], report: Report) -> None:
     """Make some parts, one after another; what the next one reads is brought here meanwhile, if it is elsewhere."""
-    ahead = Ahead([[part] for part in parts], job.source.bring, count=_AHEAD) if job.source.root.is_remote else None
+    ahead = (
+        Prefetcher([[part] for part in parts], job.source.bring, count=_AHEAD) if job.source.root.is_remote else None
+    )
     place = job.plan.out
     try:
         for part in parts:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dove_core.addresses import path_of
 from dove_core.config import EmbedConfig
+from dove_core.data.manifest import IN_PROGRESS
 from dove_core.data.sharding.archives import JUNK, files_below
-from dove_core.data.sharding.task import SIGN
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Report
 from dove_core.places import Folder, Place
@@ -72,7 +72,7 @@ def _open_folder(folder: Path, settings: EmbedConfig, field: str, report: Report
         raise UsageError(f"--tile cuts GeoTIFFs, and {folder} holds shards", hint="leave --tile out")
     if is_ours:
         return ReleaseShards(Folder(folder), field)
-    if any((place / SIGN).exists() for place in (folder, *folder.glob("*/"))):
+    if any((place / IN_PROGRESS).exists() for place in (folder, *folder.glob("*/"))):
         message = f"{folder} holds shards that are not finished"
         raise DataError(message, hint="run `dove shard` again: it goes on, and finishes them")
     if tars := sorted(path for path in folder.glob("*.tar") if not path.name.startswith(".")):

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from dove_core.addresses import place_of
 from dove_core.config import ComputeConfig
+from dove_core.data.batch_plan import Step, TrainingPlan
 from dove_core.data.loader import load
-from dove_core.data.plan import Step, TrainingPlan
 from dove_core.data.reader import Shards
 from dove_core.encoding.compute import decodes_on_gpu, mixed, mixed_dtype, worker_count
 from dove_core.encoding.dove import Checkpoint, DoveEncoder

@@ -336,7 +336,7 @@ def test_a_recipe_sets_what_the_command_line_does_not(at_home, tmp_path):
     assert "a resumed run keeps its own settings" in err
     code, _, err = dove("train", "--recipe", "rsicd")
     assert code == 2
-    assert "known are" in err
+    assert "choose one of" in err
 
 
 def test_a_run_that_stops_within_an_epoch_says_where_it_stands(at_home, tmp_path):

@@ -103,7 +103,7 @@ def test_ctrl_c_stops_a_real_training_with_130_and_keeps_what_is_finished(empty,
 
 
 @pytest.mark.parametrize("ends", [pytest.param("by itself", marks=pytest.mark.slow), "by SIGTERM to all"])
-def test_a_training_with_workers_ends_and_leaves_nobody_behind(empty, ends):
+def test_a_training_with_workers_ends_and_leaves_no_process(empty, ends):
     captions, images = make_karpathy(empty / "source", {"train": 48})
     assert dove("shard", "--captions", str(captions), "--images", str(images), "--name", "s")[0] == 0
     command = [sys.executable, "-m", "dove_cli", "train", *SMALL_OPTIONS, "--workers", "2"]

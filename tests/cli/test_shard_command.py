@@ -24,7 +24,7 @@ def test_tasks_share_a_plan_and_the_last_one_finishes(home):
     assert dove(*words, "--out", "whole/sky")[0] == 0
     code, out, err = dove(*words, "--task-id", "1", "--num-tasks", "2", "--json")
     assert (code, out) == (0, "")
-    assert "2 of 3 shards are not there yet: 00000.tar, 00002.tar" in err
+    assert "2 of 3 shards are missing: 00000.tar, 00002.tar" in err
     code, _, err = dove(*words, "--finish")
     assert code == 4
     assert "run the tasks that make them" in err

@@ -31,7 +31,7 @@ RUNWAYS = 0.1
 """Share of the first kind, runways, in each split."""
 
 DONE = "scenes.json"
-"""Name of the done-marker: what was drawn, and the size and SHA-256 of every file."""
+"""Name of the done-marker: settings, and the size and SHA-256 of every file."""
 
 Row = tuple[str, str, str]
 
@@ -50,7 +50,7 @@ def draw_release(
     seed: int = SEED,
     report: Report = silent,
 ) -> None:
-    """Draw the built-in release into `folder`, or do nothing if it lies there whole.
+    """Draw the built-in release into `folder`, or do nothing if it is there and whole.
 
     The bytes depend on `counts` and `seed` alone, not on `workers`.
 
@@ -89,7 +89,7 @@ def draw_release(
 
 
 def plan(counts: Mapping[str, int], seed: int) -> tuple[list[Order], list[str]]:
-    """Return what to draw, in order, and the split of each: kinds in even shares but for the runways, then mixed."""
+    """Return what to draw, in order, and the split of each: kinds in even shares except runways, then shuffled."""
     orders: list[Order] = []
     splits: list[str] = []
     for split, count in counts.items():
@@ -117,7 +117,7 @@ def _write_zips(folder: Path, orders: list[Order], workers: int, report: Report)
 
 
 def _drawn(orders: list[Order], workers: int) -> Iterator[Drawn]:
-    """Draw in this process or in others; the images come in the order they were asked for."""
+    """Draw in this process or in others; yield the images in the order of `orders`."""
     if workers == 1:
         yield from map(draw, orders)
         return
@@ -143,7 +143,7 @@ def _stored(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _put(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    """Add a member whose header depends on nothing but its name and bytes."""
+    """Add a member whose header depends on its name and bytes alone."""
     member = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
     member.create_system, member.external_attr = 3, 0o644 << 16
     archive.writestr(member, data)
@@ -163,7 +163,7 @@ def _facts(path: Path) -> dict[str, int | str]:
 
 
 def _is_whole(folder: Path, recipe: Mapping[str, object]) -> bool:
-    """Tell whether the marker is of this recipe and every file is as it says."""
+    """Tell whether the marker has these settings and every file agrees with it."""
     try:
         marker = json.loads((folder / DONE).read_text(encoding="utf-8"))
         files = marker.pop("files")
