@@ -53,6 +53,7 @@ def folder(shapes, trained, tmp_path_factory):
     return folder
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset leaves closing to the collector
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_of_a_module_run(name, folder, monkeypatch):
     monkeypatch.chdir(folder)

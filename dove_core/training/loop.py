@@ -65,6 +65,12 @@ def train(
         DownloadError: ImageNet weights cannot be fetched.
         TrainingError: the run exists, there are too few samples, the loss is not finite, processes died too often.
         SpaceError: the disk is full.
+
+    >>> model = dove.ModelConfig(backbone="resnet18", image_size=32, embed_dim=32, heads=4)
+    >>> training = dove.TrainConfig(weights="none", epochs=1, batch_size=16)
+    >>> result = dove.train("shards/shapes/train", "runs/tiny", model, training, validation="shards/shapes/val")
+    >>> result.steps
+    3
     """
     if not restarted():
         hold_new(Home(place_of(run, cache), cache))
@@ -105,6 +111,9 @@ def resume(
         CheckpointError: there is nothing to go on from.
         DataError: the shards are other ones than before.
         TrainingError: the run is finished. And what `train` raises.
+
+    >>> dove.resume("runs/stopped", changes={"max_steps": 2}).steps
+    2
     """
     place = place_of(run, cache)
     home = Home(place, cache)

@@ -45,7 +45,13 @@ _TASK = "training"
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run came to: `history` has one entry an epoch, as `metrics.jsonl` does."""
+    """What a run came to: `history` has one entry an epoch, as `metrics.jsonl` does.
+
+    >>> model = dove.ModelConfig(backbone="resnet18", image_size=32, embed_dim=32, heads=4)
+    >>> training = dove.TrainConfig(weights="none", batch_size=16, max_steps=1)
+    >>> dove.train("shards/shapes/train", "runs/one_step", model, training).steps
+    1
+    """
 
     run: Place
     steps: int

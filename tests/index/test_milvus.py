@@ -366,7 +366,7 @@ def test_another_model_is_refused_and_so_is_a_collection_of_somebody_elses(folde
         searcher.ask("red", QueryConfig(), RankConfig())
     assert "--checkpoint" in caught.value.hint
     with pytest.raises(SearchIndexError, match="was made by the model"):
-        searcher.ask_image(b"", "x", QueryConfig())
+        searcher.answer(Question(image=(b"", "x")))
     index = make_index(tmp_path / "places", other, [30])
     with pytest.raises(SearchIndexError, match="is of the model") as caught:
         push_index(index, name, PushConfig())

@@ -63,8 +63,8 @@ def push_index(
     index = SearchIndex(index_address)
     address = parse_address(to, collection=collection_name(index.place.name))
     card = Card(
-        index.fingerprint, index.words.digest(), content_of(index), index.manifest.dim, len(index), pushing.vector_index,
-        str(index.checkpoint.absolute), str(index.shards.absolute),
+        index.fingerprint, index.words.digest(), content_of(index), index.manifest.dim, len(index),
+        pushing.vector_index, str(index.checkpoint.absolute), str(index.shards.absolute),
     )  # fmt: skip
     collection = Collection(address, create=True)
     try:
