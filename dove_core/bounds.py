@@ -31,6 +31,10 @@ class Settings:
 
     Raises:
         UsageError: a value has the wrong type, is not one of the choices, or is out of bounds.
+
+    >>> dove.QueryConfig(top=0)
+    Traceback (most recent call last):
+    dove_core.errors.UsageError: --top 0 is out of range
     """
 
     def __post_init__(self) -> None:

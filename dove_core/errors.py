@@ -16,7 +16,14 @@ from __future__ import annotations
 
 
 class DoveError(Exception):
-    """An error with a message that says what happened and where, and a `hint` that says what to do."""
+    """An error with a message that says what happened and where, and a `hint` that says what to do.
+
+    >>> try:
+    ...     index = dove.open_index("index/nowhere")
+    ... except dove.DoveError as error:
+    ...     print(error.message)
+    index/nowhere/index.json does not exist
+    """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

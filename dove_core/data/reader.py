@@ -46,7 +46,14 @@ class Record:
 
 
 class Shards:
-    """The samples of one split, in shard order, read by number from 0."""
+    """The samples of one split, in shard order, read by number from 0.
+
+    >>> shards = dove.Shards("shards/shapes/test")
+    >>> len(shards)
+    12
+    >>> shards.read(0).sample.captions["caption"]
+    ('a purple square on grey ground', 'There is one square, and it is purple.')
+    """
 
     def __init__(self, address: Address) -> None:
         """Open a split's folder, on a disk or in a bucket.

@@ -43,9 +43,14 @@ class Embedded(NamedTuple):
 
 
 class Embedder:
-    """An encoder on a device."""
+    """An encoder on a device.
 
-    def __init__(self, encoder: Encoder, compute: ComputeConfig) -> None:
+    >>> embedder = dove.Embedder(dove.load_encoder("runs/shapes/best"))
+    >>> embedder.embed_texts(["a red circle", "a blue square"]).shape
+    torch.Size([2, 32])
+    """
+
+    def __init__(self, encoder: Encoder, compute: ComputeConfig = ComputeConfig()) -> None:  # noqa: B008  # frozen
         self.encoder = encoder
         self.device = choose_device(compute.device)
         encoder.to(self.device)

@@ -71,7 +71,11 @@ class RegionFeatures(NamedTuple):
 
 
 class Reranker(Protocol):
-    """Exact scores of pairs, if a family has them, such as DOVE's ROAM."""
+    """Exact scores of pairs, if a family has them, such as DOVE's ROAM.
+
+    >>> dove.load_encoder("runs/shapes/best").reranker.regions
+    4
+    """
 
     @property
     def regions(self) -> int:
@@ -99,6 +103,12 @@ class Encoder(Protocol):
     """A model that maps images and texts to one space; every family has one.
 
     It is in evaluation mode, and its methods are called without gradients.
+
+    >>> encoder = dove.load_encoder("runs/shapes/best")
+    >>> encoder.family, encoder.dim
+    ('dove', 32)
+    >>> encoder.encode_texts(["a red circle", "a blue square"]).shape
+    torch.Size([2, 32])
     """
 
     @property

@@ -21,6 +21,9 @@ def load_encoder(address: Address) -> Encoder:
     Raises:
         CheckpointError: a file is missing, damaged, of another format, or does not match the others.
         UsageError, DownloadError: the bucket cannot be read.
+
+    >>> dove.load_encoder("runs/shapes/best").family
+    'dove'
     """
     with checkpoint_here(place_of(address)) as folder:
         try:

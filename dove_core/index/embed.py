@@ -60,6 +60,10 @@ def embed(
         DataError: images are missing, shards are damaged, no image is usable, or parts are missing with `share.none`.
         SearchIndexError: `out` has an index of another model.
         SpaceError: the disk is full; finished parts are kept.
+
+    >>> index = dove.embed("runs/shapes/best", "shards/shapes/test", "index/test")
+    >>> dove.open_index("index/test")
+    <index index/test: 12 images>
     """
     target = place_of(out)
     if embedding.layout == "clip-retrieval":

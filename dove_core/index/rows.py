@@ -49,6 +49,10 @@ class Row:
     """An image of an index: its metadata, and its position in a file.
 
     `box` is west, south, east, north in degrees; west > east if it crosses the antimeridian. `gsd` is in metres.
+
+    >>> row = dove.open_index("index/shapes").rows([0])[0]
+    >>> row.caption, row.place
+    ('a purple square on grey ground', None)
     """
 
     key: str

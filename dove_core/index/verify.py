@@ -34,7 +34,7 @@ class RowFault:
 def verify_index(
     address: Address,
     compute: ComputeConfig = ComputeConfig(),  # noqa: B008  # frozen
-    config: VerifyConfig = VerifyConfig(),  # noqa: B008
+    verification: VerifyConfig = VerifyConfig(),  # noqa: B008
     *,
     checkpoint: Address | None = None,
     report: Report = silent,
@@ -44,18 +44,21 @@ def verify_index(
     Args:
         address: of the index.
         compute: device and precision.
-        config: number of rows, drawn at random, and the seed.
+        verification: number of rows, drawn at random, and the seed.
         checkpoint: folder of the model that made the index, if it was moved.
         report: receives progress.
 
     Raises:
         SearchIndexError: the index is damaged, or the checkpoint is another model.
         CheckpointError: the checkpoint is missing or damaged.
+
+    >>> dove.verify_index("index/shapes")
+    (64, [])
     """
     index = SearchIndex(address)
     embedder = Embedder(encoder_of(index, None if checkpoint is None else place_of(checkpoint)), compute)
-    size = min(config.sample, len(index))
-    chosen = np.sort(np.random.default_rng(config.seed).choice(len(index), size, replace=False))
+    size = min(verification.sample, len(index))
+    chosen = np.sort(np.random.default_rng(verification.seed).choice(len(index), size, replace=False))
     report(Started(_TASK, len(chosen), "rows"))
     starts = np.cumsum([0, *index.manifest.counts])
     parts = np.searchsorted(starts, chosen, side="right") - 1

@@ -81,6 +81,12 @@ def train(
         DownloadError: ImageNet weights cannot be downloaded.
         TrainingError: the run exists, there are too few samples, the loss is not finite, processes died too often.
         SpaceError: the disk is full.
+
+    >>> model = dove.ModelConfig(backbone="resnet18", image_size=32, embed_dim=32, heads=4)
+    >>> training = dove.TrainConfig(weights="none", epochs=1, batch_size=16)
+    >>> result = dove.train("shards/shapes/train", "runs/tiny", model, training, validation="shards/shapes/val")
+    >>> result.steps
+    3
     """
     split, storage = place_of(shards, cache), RunStorage(place_of(run, cache), cache)
     chosen = None if validation is None else _absolute(validation)
@@ -121,6 +127,9 @@ def resume(
         CheckpointError: the run has no checkpoint.
         DataError: the shards are not those of the run.
         TrainingError: the run is finished. And everything that `train` raises.
+
+    >>> dove.resume("runs/stopped", changes={"max_steps": 2}).steps
+    2
     """
     storage = RunStorage(place_of(run, cache), cache)
     storage.download()

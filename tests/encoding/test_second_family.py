@@ -18,7 +18,8 @@ from dove_core.evaluation.material import sharded
 from dove_core.evaluation.zero_shot import classify_split
 from dove_core.index.embed import embed
 from dove_core.index.verify import verify_index
-from dove_core.search.query import Question, Searcher
+from dove_core.search.query import Searcher
+from dove_core.search.question import Question
 from tests import tiny_family
 from tests.cli.test_commands import dove
 from tests.conftest import ALONE

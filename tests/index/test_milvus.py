@@ -36,7 +36,8 @@ from dove_core.index.milvus.remote import RemoteIndex
 from dove_core.index.milvus.schema import tag_elements, tags_of
 from dove_core.index.parts import PartMark, write_part
 from dove_core.places import Folder
-from dove_core.search.query import Question, Searcher
+from dove_core.search.query import Searcher
+from dove_core.search.question import Question
 from tests.cli.test_commands import dove
 from tests.conftest import ALONE
 
@@ -367,7 +368,7 @@ def test_a_collection_of_another_model_or_another_program_is_an_error(folder, tr
         searcher.ask("red", QueryConfig(), RankConfig())
     assert "--checkpoint" in caught.value.hint
     with pytest.raises(SearchIndexError, match="was made by the model"):
-        searcher.ask_image(b"", "x", QueryConfig())
+        searcher.answer(Question(image=(b"", "x")))
     index = make_index(tmp_path / "places", other, [30])
     with pytest.raises(SearchIndexError, match="was made by the model") as caught:
         push_index(index, name, PushConfig())

@@ -33,7 +33,12 @@ class Pushed:
 
 
 def push_index(
-    index_address: Address, to: str, config: PushConfig, *, overwrite: bool = False, report: Report = silent
+    index_address: Address,
+    to: str,
+    pushing: PushConfig = PushConfig(),  # noqa: B008  # frozen
+    *,
+    overwrite: bool = False,
+    report: Report = silent,
 ) -> Pushed:
     """Copy the rows of an index to a collection; complete parts stay, so a second call writes only missing rows.
 
@@ -49,12 +54,17 @@ def push_index(
             `overwrite` is not set, or it was not made by this function.
         DataError: a text is too long for Milvus.
         UsageError: the address is invalid, or pymilvus is not installed.
+
+    >>> dove.push_index("index/shapes", "milvus.db").rows
+    72
+    >>> dove.open_index("milvus.db/shapes").search("a red circle")
+    <10 hits for 'a red circle'>
     """
     index = SearchIndex(index_address)
     address = parse_address(to, collection=collection_name(index.place.name))
     card = Card(
-        index.fingerprint, index.words.digest(), content_of(index), index.manifest.dim, len(index), config.vector_index,
-        str(index.checkpoint.absolute), str(index.shards.absolute),
+        index.fingerprint, index.words.digest(), content_of(index), index.manifest.dim, len(index),
+        pushing.vector_index, str(index.checkpoint.absolute), str(index.shards.absolute),
     )  # fmt: skip
     collection = Collection(address, create=True)
     try:
