@@ -87,7 +87,7 @@ class _Dialogue:
         self._hits: list[Hit] = []
 
     def _search(self) -> None:
-        from dove_core.search.query import Question
+        from dove_core.search.question import Question
 
         question = Question(self._text, None, tuple(self._like), tuple(self._unlike))
         query, filters, rank = (self._settings[kind] for kind in _KINDS)

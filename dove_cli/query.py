@@ -17,7 +17,7 @@ from dove_core.errors import UsageError
 from dove_core.places import Place
 
 if TYPE_CHECKING:
-    from dove_core.search.query import Question, Searcher
+    from dove_core.search.query import Searcher
 
 _OUTPUT = "Files to write"
 _EXAMPLES = "Queries other than words, or together with words"
@@ -123,7 +123,7 @@ def query(
     outputs.check()
     lines = _lines(queries) if queries else []
     searcher = _opened(index, compute, cache, checkpoint, shards)
-    from dove_core.search.query import Question
+    from dove_core.search.question import Question, read_query_image
 
     if not has_query:
         from dove_cli.conversation import converse
@@ -132,12 +132,12 @@ def query(
     elif queries:
         _answer_all(searcher, lines, settings, filters, rank, as_json)
     else:
-        example = None if image is None else (_read(image), str(image))
+        example = None if image is None else read_query_image(image)
         question = Question(text or "", example, tuple(like or ()), tuple(unlike or ()))
         with reporting() as report:
             hits = searcher.answer(question, settings, rank, filters, report=report)
         show(hits, as_json)
-        outputs.write(_title(question), hits, searcher, question.text)
+        outputs.write(question.title, hits, searcher, question.text)
 
 
 def _opened(
@@ -177,14 +177,6 @@ def _answer_all(
                 show(hits, False, title=line)
 
 
-def _title(question: Question) -> str:
-    words = [question.text] if question.text else []
-    if question.image:
-        words.append(f"like {Path(question.image[1]).name}")
-    words += [f"like {key}" for key in question.like] + [f"unlike {key}" for key in question.unlike]
-    return ", ".join(words)
-
-
 def _lines(path: Path) -> list[str]:
     hint = "give a text file with one query on each line"
     try:
@@ -196,12 +188,3 @@ def _lines(path: Path) -> list[str]:
     if not found:
         raise UsageError(f"--queries {path} is empty", hint=hint)
     return found
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"--image {path} cannot be read: {error.strerror}", hint="give a JPEG, PNG or WebP file"
-        ) from error

@@ -26,7 +26,11 @@ CAPTION_FIELD = "title_multi_objects"
 
 @dataclass(frozen=True)
 class FetchConfig(Settings):
-    """What to fetch of a release, and how."""
+    """What to fetch of a release, and how.
+
+    >>> dove.FetchConfig(split="test", limit=1000).captions
+    'openai-top50'
+    """
 
     split: Literal["all", "train", "val", "test"] = _setting("all", "Fetch the captions and images of one split only.")
     captions: Literal[
@@ -42,7 +46,11 @@ class FetchConfig(Settings):
 
 @dataclass(frozen=True)
 class ShardConfig(Settings):
-    """How shards are made."""
+    """How shards are made.
+
+    >>> dove.ShardConfig(image_size=256).shard_size
+    2000
+    """
 
     shard_size: int = _setting(2000, "Images in one shard.", low=1, high=1_000_000)
     seed: int = _setting(0, "Seed of the random order of the images in the shards.", low=0)
@@ -69,7 +77,11 @@ class ShardConfig(Settings):
 
 @dataclass(frozen=True)
 class ModelConfig(Settings):
-    """Architecture of a DOVE model; stored in its checkpoint."""
+    """Architecture of a DOVE model; stored in its checkpoint.
+
+    >>> dove.ModelConfig(backbone="resnet18", embed_dim=256).heads
+    8
+    """
 
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = _setting(
         "resnet50", "Backbone of the image encoder."
@@ -99,7 +111,11 @@ class ModelConfig(Settings):
 
 @dataclass(frozen=True)
 class TrainConfig(Settings):
-    """How a model is trained."""
+    """How a model is trained.
+
+    >>> dove.TrainConfig(epochs=5, objective="infonce").batch_size
+    64
+    """
 
     weights: str = _setting("imagenet", "Initial weights of the backbone: imagenet, none (random), or a file.")
     epochs: int = _setting(20, "Number of epochs.", low=1)
@@ -166,7 +182,11 @@ class TrainConfig(Settings):
 
 @dataclass(frozen=True)
 class RankConfig(Settings):
-    """Score for ranking again."""
+    """Score for ranking again.
+
+    >>> dove.RankConfig(rank_by="pair").rank_by
+    'pair'
+    """
 
     rank_by: Literal["pair", "sum"] = _setting(
         "sum", "Score for ranking again: pair, the pairwise score alone; sum, its sum with the global score."
@@ -175,7 +195,11 @@ class RankConfig(Settings):
 
 @dataclass(frozen=True)
 class EvalConfig(Settings):
-    """How retrieval is evaluated."""
+    """How retrieval is evaluated.
+
+    >>> dove.EvalConfig(rerank=20, bootstrap=0).rerank
+    20
+    """
 
     rerank: int = _setting(
         50, "Candidates of each query that the `reranked` row ranks again; 0: leave out this row.", low=0
@@ -202,7 +226,11 @@ class EvalConfig(Settings):
 
 @dataclass(frozen=True)
 class ZeroShotConfig(Settings):
-    """How zero-shot classification is evaluated."""
+    """How zero-shot classification is evaluated.
+
+    >>> dove.ZeroShotConfig(label_field="label", templates="an aerial photo of {c}").label_field
+    'label'
+    """
 
     label_field: str = _setting(
         "", "Evaluate classification instead of retrieval: caption field or CSV column with the labels."
@@ -218,7 +246,11 @@ class ZeroShotConfig(Settings):
 
 @dataclass(frozen=True)
 class EmbedConfig(Settings):
-    """How images are embedded."""
+    """How images are embedded.
+
+    >>> dove.EmbedConfig(tile=256, bands="4,3,2").band_numbers
+    (4, 3, 2)
+    """
 
     batch_size: int = _setting(64, "Images encoded at once.", low=1)
     gpus: int = _setting(1, "Processes that share the work, one for each GPU; CPU processes with --device cpu.", low=1)
@@ -267,7 +299,11 @@ class EmbedConfig(Settings):
 
 @dataclass(frozen=True)
 class PushConfig(Settings):
-    """How Milvus searches the collection."""
+    """How Milvus searches the collection.
+
+    >>> dove.PushConfig(vector_index="hnsw").vector_index
+    'hnsw'
+    """
 
     vector_index: Literal["flat", "hnsw"] = _setting(
         "flat", "Index type in Milvus: flat compares with every vector; hnsw is faster and may miss some hits."
@@ -276,7 +312,11 @@ class PushConfig(Settings):
 
 @dataclass(frozen=True)
 class VerifyConfig(Settings):
-    """How much of an index is checked."""
+    """How much of an index is checked.
+
+    >>> dove.VerifyConfig(sample=1000).sample
+    1000
+    """
 
     sample: int = _setting(64, "Rows to check; with --against, queries for each kind of filter.", low=1)
     top: int = _setting(10, "With --against: hits of each query to compare.", low=1, high=1000)
@@ -285,7 +325,11 @@ class VerifyConfig(Settings):
 
 @dataclass(frozen=True)
 class QueryConfig(Settings):
-    """How the index is searched."""
+    """How the index is searched.
+
+    >>> dove.QueryConfig(top=5).rerank
+    0
+    """
 
     top: int = _setting(10, "Number of hits.", low=1)
     rerank: int = _setting(
@@ -298,7 +342,11 @@ class QueryConfig(Settings):
 
 @dataclass(frozen=True)
 class FilterConfig(Settings):
-    """Filters: images that a query may find."""
+    """Filters: images that a query may find.
+
+    >>> dove.FilterConfig(bbox="5,45,11,48", datetime="2019/..").bbox
+    '5,45,11,48'
+    """
 
     bbox: str = _setting(
         "", "Bounding box W,S,E,N in degrees that footprints intersect; W > E crosses the antimeridian."

@@ -98,7 +98,7 @@ def test_the_whole_way_from_a_release_in_a_bucket_to_hits(server, tmp_path, monk
     assert cached == []  # images are read by range
     copies = sorted(path.name for path in (tmp_path / "copies").iterdir())
     assert len(copies) == 11
-    with Bucket(f"{shards}/train", CacheConfig()).hold(["00000.tar"]) as tar:
+    with Bucket(f"{shards}/train", CacheConfig()).local_files(["00000.tar"]) as tar:
         whole = (tar.folder / "00000.tar").read_bytes()
     from_it = [k for k, hit in enumerate(hits) if hit["shard"] == "train/00000.tar"]
     for k in from_it:

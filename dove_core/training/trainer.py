@@ -43,7 +43,13 @@ _TASK = "training"
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Result of a training: `history` has one entry for each epoch, as `metrics.jsonl` does."""
+    """Result of a training: `history` has one entry for each epoch, as `metrics.jsonl` does.
+
+    >>> model = dove.ModelConfig(backbone="resnet18", image_size=32, embed_dim=32, heads=4)
+    >>> training = dove.TrainConfig(weights="none", batch_size=16, max_steps=1)
+    >>> dove.train("shards/shapes/train", "runs/one_step", model, training).steps
+    1
+    """
 
     run: Place
     steps: int

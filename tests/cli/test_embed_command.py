@@ -43,7 +43,7 @@ def test_a_folder_becomes_an_index_of_its_name_and_its_images_are_found(home):
     assert code == 0, err
     assert json.loads(out)["index"] == "index/photos"
     assert json.loads(out)["pictures"] == 8
-    assert "embedding: left out 1 (no image that can be decoded), such as broken.jpg" in err
+    assert "embedding: left out 1 (image cannot be decoded), such as broken.jpg" in err
     code, out, err = dove("query", "a red circle", "--top", "3", "--json", "--sheet", "a.png", "--device", "cpu")
     assert code == 0, err
     assert {Path(json.loads(line)["key"]).parent for line in out.splitlines()} == {Path("deep")}
@@ -66,7 +66,7 @@ def test_tasks_share_the_work_and_finish_makes_the_index(home, monkeypatch):
     words = ("embed", "photos", "--part-size", "3", "--out", "shared", *ON_CPU)
     code, out, err = dove(*words, "--task-id", "1", "--num-tasks", "2", "--json")
     assert (code, out) == (0, ""), err
-    assert "2 of 3 parts are not there yet: part-00000.parquet, part-00002.parquet" in err
+    assert "2 of 3 parts are missing: part-00000.parquet, part-00002.parquet" in err
     code, _, err = dove(*words, "--finish")
     assert code == 4
     assert "2 of 3 parts" in err
@@ -89,7 +89,7 @@ def test_tasks_share_the_work_and_finish_makes_the_index(home, monkeypatch):
         (["nowhere"], 4, "nowhere does not exist"),
         (["scene.tif"], 2, "how to cut it is not said"),
         (["scene.tif", "--tile", "32", "--stride", "33"], 2, "--stride 33 would leave gaps"),
-        (["photos", "--tile", "32"], 4, "no .tif file"),
+        (["photos", "--tile", "32"], 4, "has no .tif files"),
         (["photos", "--task-id", "1"], 2, "belong together"),
         (["photos", "--finish", "--num-tasks", "2"], 2, "--finish makes no embedding part"),
         (["photos", "--gpus", "0"], 2, "--gpus 0 is out of range"),
