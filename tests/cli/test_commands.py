@@ -195,7 +195,12 @@ def test_embed_and_shard_and_train_print_json(empty):
             "start a new one with --run",
         ),
         (["train", "--run", "new", "--validation", "none", "--device", "cpu"], 4, "none/manifest.json", "dove shard"),
-        (["train", "--run", "new", "--shards", "shards/shapes"], 4, "is the folder of a release", "shards/shapes/train"),
+        (
+            ["train", "--run", "new", "--shards", "shards/shapes"],
+            4,
+            "is the folder of a release",
+            "shards/shapes/train",
+        ),
         (["eval", "--shards", "shards/shapes"], 4, "is the folder of a release", "shards/shapes/val"),
         (["embed", "--out", "./runs/shapes/settings.json"], 2, "settings.json cannot be written", "another place"),
         (["fetch", "sample", "--out", "runs/shapes/settings.json"], 2, "cannot be written", "another place"),
