@@ -191,15 +191,20 @@ def test_embed_and_shard_and_train_print_json(empty):
         (
             ["train", "--resume", "--shards", "shards/shapes/val", "--epochs", "3"],
             4,
-            "made anew since",
-            "another --run",
+            "differs from the shards that this run was started with",
+            "start a new one with --run",
         ),
         (["train", "--run", "new", "--validation", "none", "--device", "cpu"], 4, "none/manifest.json", "dove shard"),
-        (["train", "--run", "new", "--shards", "shards/shapes"], 4, "is a release's folder", "shards/shapes/train"),
-        (["eval", "--shards", "shards/shapes"], 4, "is a release's folder, and one split", "shards/shapes/val"),
+        (
+            ["train", "--run", "new", "--shards", "shards/shapes"],
+            4,
+            "is the folder of a release",
+            "shards/shapes/train",
+        ),
+        (["eval", "--shards", "shards/shapes"], 4, "is the folder of a release", "shards/shapes/val"),
         (["embed", "--out", "./runs/shapes/settings.json"], 2, "settings.json cannot be written", "another place"),
         (["fetch", "sample", "--out", "runs/shapes/settings.json"], 2, "cannot be written", "another place"),
-        (["fetch", "sample", "--mirror", "x"], 2, "the sample is drawn here", "--mirror"),
+        (["fetch", "sample", "--mirror", "x"], 2, "the sample release is drawn", "takes --out only"),
         (["train", "--run", "new", "--gpus", "2", "--device", "auto"], 2, "--gpus 2: this machine has", "cpu"),
         (
             ["train", "--run", "new", "--weights", "w.pth", "--device", "cpu"],
@@ -211,7 +216,7 @@ def test_embed_and_shard_and_train_print_json(empty):
         (["shard"], 2, "a fetched release is needed, and none was found", "dove fetch"),
         (["shard", "--captions", "a.csv"], 2, "--captions, --images and --name belong together", "all three"),
         (["shard", "x", "--captions", "a", "--images", "b", "--name", "c"], 2, "both the release 'x'", "leave one"),
-        (["shard", "x", "--split", "val"], 2, "--split goes with --captions", "own tables"),
+        (["shard", "x", "--split", "val"], 2, "--split goes with --captions", "names of its tables"),
         (["shard", "none"], 4, "data/none", "dove fetch"),
         (["shard", "--captions", "a.csv", "--images", "b", "--name", "c"], 4, "a.csv", ""),
     ],
@@ -342,7 +347,7 @@ def test_options_override_a_recipe(at_home, tmp_path):
     assert (settings["training"]["epochs"], settings["training"]["lambda_g"]) == (1, 2.0)
     code, _, err = dove("train", "--resume", "--run", str(tmp_path / "run"), "--recipe", "rsicd-scratch")
     assert code == 2
-    assert "a resumed run keeps its own settings" in err
+    assert "a resumed run keeps its settings" in err
     code, _, err = dove("train", "--recipe", "rsicd")
     assert code == 2
     assert "choose one of" in err
@@ -352,7 +357,7 @@ def test_a_run_that_stops_within_an_epoch_shows_its_step(at_home, tmp_path):
     code, out, err = dove("train", *SMALL_OPTIONS, "--max-steps", "1", "--run", str(tmp_path / "run"))
     assert code == 0, err
     assert out == ""
-    assert "stands at step 1, within an epoch; --resume --max-steps 0 goes on" in " ".join(err.split())
+    assert "stopped at step 1, within an epoch; use --resume --max-steps 0" in " ".join(err.split())
 
 
 def test_two_processes_train_and_one_reports(at_home, tmp_path):
