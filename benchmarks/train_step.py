@@ -34,8 +34,8 @@ from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.places import Folder
 from dove_core.training.batches import Batch
-from dove_core.training.home import Home
 from dove_core.training.run import RunSettings
+from dove_core.training.storage import RunStorage
 from dove_core.training.trainer import Trainer
 from dove_core.training.world import World
 
@@ -67,10 +67,10 @@ def our_step(batch: int, size: int, device: torch.device, compiled: bool, run: P
     checkpoint = build(model, Tokenizer([f"w{k}" for k in range(WORDS)], model.max_tokens))
     settings, compute = RunSettings("", "", None, model, training), ComputeConfig(compile="on" if compiled else "off")
     world = World(0, 1, device)
-    home, shards = Home(Folder(run), CacheConfig()), cast(Shards, None)  # the batch is in memory
-    trainer = Trainer(world, silent, home, settings, compute, shards, "", checkpoint, resumed=False)
+    storage, shards = RunStorage(Folder(run), CacheConfig()), cast(Shards, None)  # the batch is in memory
+    trainer = Trainer(world, silent, storage, settings, compute, shards, "", checkpoint, resumed=False)
     examples = make_batch(batch, size).to(device)
-    return lambda: trainer._learn(Step(0, 0, batch, 100 * batch), examples, True)
+    return lambda: trainer._train_on(Step(0, 0, batch, 100 * batch), examples, True)
 
 
 def make_batch(count: int, size: int) -> Batch:

@@ -23,34 +23,38 @@ if TYPE_CHECKING:
 def shard(
     settings: ShardConfig,
     execution: ExecutorConfig,
-    release: Annotated[str | None, typer.Argument(help="A release below data/. [default: the only one]")] = None,
+    release: Annotated[str | None, typer.Argument(help="Name of a release in data/. [default: the only one]")] = None,
     captions: Annotated[
         Path | None, typer.Option(help="Your own captions: a SkyScript-style CSV or a Karpathy JSON.")
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Their images: a zip or a folder.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of your release.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Images of --captions: a zip or a folder.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the release made from --captions.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="Split of a CSV whose name does not contain it; or the only split to take.")
+        str | None,
+        typer.Option(help="Split of --captions: of a CSV without a split in its name, or the only split to read."),
     ] = None,
     out: Annotated[
         str | None,
         typer.Option(help="Folder of the shards, or s3://bucket/folder. [default: shards/<release>]"),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Keep the shards; try missing and damaged images again.")
+        bool, typer.Option("--retry-failed", help="Keep the shards, and try missing and damaged images again.")
     ] = False,
     verify_only: Annotated[
         bool,
-        typer.Option("--verify-only", help="Make no shards: check all bytes against the manifest."),
+        typer.Option("--verify-only", help="Make no shards; check all bytes against the manifest."),
     ] = False,
     task_id: Annotated[
-        int | None, typer.Option(min=0, help="Make only this share of the shards, from 0.", rich_help_panel=TASKS)
+        int | None, typer.Option(min=0, help="Number of this task, from 0: make only its share.", rich_help_panel=TASKS)
     ] = None,
     num_tasks: Annotated[
-        int | None, typer.Option(min=1, help="Number of shares. [default: the SLURM array's]", rich_help_panel=TASKS)
+        int | None, typer.Option(min=1, help="Number of tasks. [default: from the SLURM array]", rich_help_panel=TASKS)
     ] = None,
     finish: Annotated[
-        bool, typer.Option("--finish", help="Make no shard; write the manifest.", rich_help_panel=TASKS)
+        bool,
+        typer.Option(
+            "--finish", help="Make no shards; only write the manifest when all tasks are done.", rich_help_panel=TASKS
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -115,9 +119,8 @@ def _release_of(verify_only: bool, out: str | None) -> Path | None:
     found = sorted(path for path in SHARDS.glob("*/") if any(path.glob("*/manifest.json")))
     if len(found) != 1:
         listed = ", ".join(path.name for path in found) or "none"
-        raise UsageError(
-            f"shards to verify: {listed} below {SHARDS}/", hint="name a release, or give a folder with --out"
-        )
+        hint = "give the name of a release, or a folder with --out"
+        raise UsageError(f"cannot choose which shards to verify, found {listed} below {SHARDS}/", hint=hint)
     note(f"using {found[0]}")
     return found[0]
 

@@ -28,40 +28,46 @@ def train(
     compute: ComputeConfig,
     launching: LaunchConfig,
     cache: CacheConfig,
-    shards: Annotated[Place | None, typer.Option(help="Training split. [default: the only train split]")] = None,
+    shards: Annotated[
+        Place | None, typer.Option(help="Shards of the training split. [default: the only train split]")
+    ] = None,
     validation: Annotated[
-        Place | None, typer.Option(help="Split that chooses best/. [default: `val` beside the training split]")
+        Place | None,
+        typer.Option(help="Shards of the split that chooses best/. [default: `val` next to the training split]"),
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option(help="Name below runs/, or a folder, or s3://bucket/folder. [default: the release's name]"),
+        typer.Option(
+            help="The run: a name below runs/, a folder, or s3://bucket/folder. [default: the name of the release]"
+        ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Settings to start from: rsicd-scratch, rsicd-scratch-gpu, or a .toml file.")
+        str | None,
+        typer.Option(help="Settings that replace the defaults: rsicd-scratch, rsicd-scratch-gpu, or a .toml file."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from last/ with the run's own settings.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from last/ with the settings of the run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train DOVE on shards and keep the last and the best checkpoint.
+    """Train DOVE on shards and store the last and the best checkpoint.
 
     - `dove train`
     - `dove train --gpus 4`
     - `dove train --backbone resnet18 --image-size 96 --weights none --epochs 12`
-    - `dove train --recipe rsicd-scratch`: settings found good for a data set; options that are given count more
+    - `dove train --recipe rsicd-scratch`: good settings for a data set; other options override them
     - `dove train --resume --epochs 30`
     - `dove train --shards s3://bucket/shards/skyscript/train --run s3://bucket/runs/skyscript`
-    - `torchrun --nproc-per-node 4 -m -- dove_cli train` joins a launcher of your own
+    - `torchrun --nnodes 2 --nproc-per-node 4 ... -m -- dove_cli train`: several machines, see docs/scale.md
     """
     command = shlex.join(["dove", *sys.argv[1:]])
     with reporting() as report:
         if resume and recipe:
-            raise UsageError("--recipe cannot be given with --resume", hint="a resumed run keeps its own settings")
+            raise UsageError("--recipe cannot be given with --resume", hint="a resumed run keeps its settings")
         if resume:
             folder = named(RUNS, run, cache) if run else only_run()
             changes = given(context, (ModelConfig, TrainConfig))
-            from dove_core.training.loop import resume as go_on
+            from dove_core.training.loop import resume as resume_run
 
-            result = go_on(
+            result = resume_run(
                 folder, compute, changes=changes, shards=shards, validation=validation, launching=launching,
                 cache=cache, command=command, report=report,
             )  # fmt: skip
@@ -69,13 +75,13 @@ def train(
             model, training = _by_recipe(context, recipe, model, training)
             shards = shards or only_split("train")
             folder = named(RUNS, run, cache) if run else Folder(RUNS / name_above(shards))
-            validation = validation or _beside(shards)
+            validation = validation or _split_next_to(shards)
             if shards.has("manifest.json"):
                 chosen = f"choosing best/ on {validation}" if validation else "no val split: best/ is the last epoch"
                 say_default(chosen)
-            from dove_core.training.loop import train as start
+            from dove_core.training.loop import train as start_run
 
-            result = start(shards, folder, model, training, compute, validation=validation, launching=launching,
+            result = start_run(shards, folder, model, training, compute, validation=validation, launching=launching,
                            cache=cache, command=command, report=report)  # fmt: skip
     if result is not None:
         _show(result, as_json)
@@ -84,16 +90,16 @@ def train(
 def _by_recipe(
     context: typer.Context, recipe: str | None, model: ModelConfig, training: TrainConfig
 ) -> tuple[ModelConfig, TrainConfig]:
-    """Return the settings with those of a recipe where the command line says nothing."""
+    """Return the settings of a recipe, overridden by the options that were given."""
     if recipe is None:
         return model, training
     settings = read_recipe(recipe) | given(context, (ModelConfig, TrainConfig))
-    parts = [{field.name for field in dataclasses.fields(kind)} & settings.keys() for kind in (model, training)]
-    own, other = ({name: settings[name] for name in part} for part in parts)
-    return dataclasses.replace(model, **own), dataclasses.replace(training, **other)
+    names = [{field.name for field in dataclasses.fields(kind)} & settings.keys() for kind in (model, training)]
+    of_model, of_training = ({name: settings[name] for name in own} for own in names)
+    return dataclasses.replace(model, **of_model), dataclasses.replace(training, **of_training)
 
 
-def _beside(shards: Place) -> Place | None:
+def _split_next_to(shards: Place) -> Place | None:
     folder = shards.resolved.parent / "val"
     return shards.parent / "val" if folder != shards.resolved and folder.has("manifest.json") else None
 
@@ -104,7 +110,7 @@ def _show(result: TrainResult, as_json: bool) -> None:
         print_json({"run": str(result.run), "steps": result.steps, "best_mean_recall": best, "history": result.history})
         return
     if not result.history:
-        say_default(f"{result.run} stands at step {result.steps}, within an epoch; --resume --max-steps 0 goes on")
+        say_default(f"{result.run} stopped at step {result.steps}, within an epoch; use --resume --max-steps 0")
         return
     from rich.table import Table
 

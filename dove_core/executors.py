@@ -1,4 +1,4 @@
-"""Who does independent tasks: processes of this machine, or a Ray cluster that several machines form."""
+"""Executors of independent tasks: processes of this machine, or a Ray cluster of several machines."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 LOCAL = ExecutorConfig()
-"""What nobody has to say."""
+"""Default executor settings."""
 
 
 class Executor(Protocol):
-    """Does independent tasks: functions of modules that can be imported where the task runs, or `partial`s of them."""
+    """Runs independent tasks: functions that can be imported where the task runs, or `partial`s of them."""
 
     is_remote: bool
-    """Whether tasks may run on other machines, which see this one's files only in a folder that all share."""
+    """Whether tasks may run on other machines, which can read this machine's files only in a shared folder."""
 
     def each(
         self,
@@ -37,36 +37,36 @@ class Executor(Protocol):
         report: Report | None = None,
         resources: Resources = WHOLE_MACHINE,
     ) -> Iterator[tuple[Item, Result]]:
-        """Yield every item with `task(item)`, as they are done; an error or Ctrl-C ends the rest.
+        """Yield every item with `task(item)`, as they finish; an error or Ctrl-C ends the rest.
 
         Args:
-            task: what to call.
-            items: what to call it with.
-            workers: how many tasks are at work at once; 0: as many as there are processor cores.
-            lost: what to do about a process that died, for the error.
-            report: hears what tasks report; they are called as `task(item, report=...)` then.
+            task: function to call.
+            items: its arguments, one for each call.
+            workers: number of tasks that run at once; 0: the number of processor cores.
+            lost: the hint of the error if a process died.
+            report: receives the events of tasks, which are then called as `task(item, report=...)`.
             resources: what a task needs.
 
         Raises:
-            DataError: a process died, on a cluster time and again.
-            DoveError: whatever a task raised.
+            DataError: a process died; on a cluster, also when the task was repeated.
+            DoveError: a task raised it.
         """
         ...
 
-    def device(self, asked: Device) -> Device:
-        """Turn `auto` into the device that tasks are to compute on, where this process can know.
+    def device(self, requested: Device) -> Device:
+        """Return the device for tasks; `auto` is resolved if this process knows the devices.
 
         Raises:
-            UsageError: a GPU is asked for and nobody has one.
+            UsageError: `cuda` is asked for and no machine has a GPU.
         """
         ...
 
     def resources(self, device: str, count: int) -> Resources:
-        """Return what each task has if `count` of them compute at once."""
+        """Return the resources of each task if `count` of them run at once."""
         ...
 
     def pieces(self, parts: int, count: int, resources: Resources) -> int:
-        """Return into how many tasks to divide so many parts if `count` are to be at work at once."""
+        """Return how many tasks to make of `parts` parts if `count` tasks run at once."""
         ...
 
 
@@ -85,7 +85,7 @@ class Local:
         report: Report | None = None,
         resources: Resources = WHOLE_MACHINE,
     ) -> Iterator[tuple[Item, Result]]:
-        """Do tasks as `processes.each` does; what they report comes through a socket."""
+        """Run tasks as `processes.each` does; their events come through a socket."""
         workers = workers or cores()
         if report is None:
             yield from each(task, items, workers, lost=lost)
@@ -93,36 +93,36 @@ class Local:
             yield from each(partial(task, report=report), items, workers, lost=lost)
         else:
             with tempfile.TemporaryDirectory(prefix="dove-") as folder:
-                ear = Path(folder) / "events"
-                with EventListener(ear, report):
-                    yield from each(partial(task, report=partial(_tell, str(ear))), items, workers, lost=lost)
+                socket = Path(folder) / "events"
+                with EventListener(socket, report):
+                    yield from each(partial(task, report=partial(_send, str(socket))), items, workers, lost=lost)
 
-    def device(self, asked: Device) -> Device:
-        """Return what was asked for: processes of this machine see its GPUs themselves."""
-        return asked
+    def device(self, requested: Device) -> Device:
+        """Return the requested device: processes of this machine find its GPUs themselves."""
+        return requested
 
     def resources(self, device: str, count: int) -> Resources:
-        """Return that `count` tasks are on this machine, and take their shares themselves."""
+        """Return that `count` tasks run on this machine, which limit themselves."""
         return Resources(count)
 
     def pieces(self, parts: int, count: int, resources: Resources) -> int:
-        """Return one for each process, which keeps its model."""
+        """Return one task for each process, so that each loads the model once."""
         return min(parts, count)
 
 
-def _tell(ear: str, event: Event) -> None:
-    with Client(ear) as end:  # a connection for each event: the ear hears one after another
-        end.send(event)
+def _send(socket: str, event: Event) -> None:
+    with Client(socket) as connection:  # one for each event: the listener accepts one connection at a time
+        connection.send(event)
 
 
 @contextmanager
 def executing(config: ExecutorConfig) -> Iterator[Executor]:
-    """Give who does tasks; a Ray cluster that was started for this ends with the context.
+    """Yield an executor; a Ray cluster that was started for it ends with the context.
 
-    Within another such context, or where Ray is in use already, that cluster is taken, and left as it is.
+    If this process is connected to a Ray cluster already, that cluster is used and left running.
 
     Raises:
-        UsageError: a setting is out of bounds, Ray is not installed, or no cluster answers.
+        UsageError: Ray is not installed, or no cluster answers.
     """
     if config.executor == "local":
         yield Local()

@@ -1,7 +1,7 @@
-"""Independent tasks on a Ray cluster: one that runs, or one of this machine that is started for the call.
+"""Executor on a Ray cluster: a running one, or one that is started on this machine for the call.
 
-A task goes as pickled bytes to one remote function, which is sent by value: a worker without dove can say so. Results
-and reports come back together, so a task whose worker was killed, and which was done again, has reported once.
+A task is sent as pickled bytes to one remote function. The function itself is sent by value, so that a worker without
+dove can report that. Results and events come back together, so a task that was repeated reports once.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 RETRIES = 3
-"""Times that a task is done again after its worker, or its machine, died."""
+"""Times that a task is repeated after its worker, or its machine, died."""
 
 _GRACE = 3.0
-"""Seconds that cancelled tasks have to put away what they have half written."""
+"""Seconds in which cancelled tasks can remove incomplete files."""
 
-_PATIENCE = 5.0
+_TIMEOUT = 5.0
 """Seconds in which a cluster has to answer."""
 
 _GPU_TASKS = 4
-"""Tasks for each GPU: each loads the model anew, since Ray ends a worker that had a GPU, and few balance badly."""
+"""Tasks for each GPU: Ray ends a worker that had a GPU, so each task loads the model; fewer would balance badly."""
 
 _OWN = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_raylet_start_wait_time_s": "120"}
-"""What a cluster of our own is started with: it tells nobody, takes orders with a token only, and may be slow."""
+"""Variables of a new cluster: no usage statistics, access only with a token, a long time to start."""
 
 _QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-"""What keeps Ray from speaking of GPUs that a task does not use."""
+"""Variables that prevent Ray's warning about GPUs that a task does not use."""
 
 
 class Cluster:
@@ -64,19 +64,19 @@ class Cluster:
         report: Report | None = None,
         resources: Resources = WHOLE_MACHINE,
     ) -> Iterator[tuple[Item, Result]]:
-        """Do tasks as `Executor.each` says; one whose worker dies is done again, `RETRIES` times at most."""
+        """Run tasks as `Executor.each` says; a task whose worker dies is repeated, at most `RETRIES` times."""
         needs = {"num_cpus": max(1, resources.cpus), "num_gpus": resources.gpus, "max_retries": RETRIES}
         remote, sent = self._ray.remote(**needs)(_work()), self._ray.put(packed(task))
         waiting, running = iter(items), dict[Any, Item]()
         try:
             while True:
-                for item in islice(waiting, max(0, (workers or self._room()) - len(running))):
+                for item in islice(waiting, max(0, (workers or self._task_limit()) - len(running))):
                     running[remote.remote(sent, packed(item), report is not None)] = item
                 if not running:
                     return
                 (done,), _ = self._ray.wait(list(running), num_returns=1)
                 item = running.pop(done)
-                result, events = self._got(done, lost)
+                result, events = self._result(done, lost)
                 for event in events:
                     if report is not None:
                         report(event)
@@ -85,19 +85,19 @@ class Cluster:
             with without_interrupts():
                 self._cancel(list(running))
 
-    def device(self, asked: Device) -> Device:
-        """Return `cuda` unless the cluster has no GPU, or `cpu` is asked for.
+    def device(self, requested: Device) -> Device:
+        """Return `cuda` unless the cluster has no GPU, or `cpu` is requested.
 
         Raises:
-            UsageError: `cuda` is asked for and the cluster has no GPU.
+            UsageError: `cuda` is requested and the cluster has no GPU.
         """
         found = any(node.get("GPU") for node in self._nodes())
-        if asked == "cuda" and not found:
+        if requested == "cuda" and not found:
             raise UsageError("--device cuda: the Ray cluster has no GPU", hint="use --device cpu or auto")
-        return "cuda" if found and asked != "cpu" else "cpu"
+        return "cuda" if found and requested != "cpu" else "cpu"
 
     def resources(self, device: str, count: int) -> Resources:
-        """Return a GPU for each task, or as many cores as each of `count` tasks has on the smallest machine."""
+        """Return one GPU for each task, or the cores that each of `count` tasks gets on the smallest machine."""
         kind = "GPU" if device == "cuda" else "CPU"
         machines = [node for node in self._nodes() if node.get(kind, 0) >= 1] or [{"CPU": 1.0, "GPU": 1.0}]
         tasks = -(-count // len(machines))
@@ -106,17 +106,17 @@ class Cluster:
         return Resources(tasks, cpus=max(1, int(min(machine["CPU"] for machine in machines)) // tasks))
 
     def pieces(self, parts: int, count: int, resources: Resources) -> int:
-        """Return one for each part, or so many that loading the model on a GPU matters little."""
+        """Return one task for each part, or on GPUs so few that loading the model takes little of the time."""
         return min(parts, _GPU_TASKS * count) if resources.gpus else parts
 
     def _nodes(self) -> list[dict[str, float]]:
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
-    def _room(self) -> int:
-        """Return how many tasks to have under way: two for each core that the cluster has now."""
+    def _task_limit(self) -> int:
+        """Return how many tasks to submit at once: two for each core that the cluster has now."""
         return max(2, 2 * int(self._ray.cluster_resources().get("CPU", 0)))
 
-    def _got(self, reference: Any, lost: str) -> tuple[Any, list[Any]]:
+    def _result(self, reference: Any, lost: str) -> tuple[Any, list[Any]]:
         errors = self._ray.exceptions
         try:
             kind, value, events = self._ray.get(reference)
@@ -127,25 +127,25 @@ class Cluster:
             raise DataError(message, hint=lost) from error
         if kind == "missing":
             host, package = value
-            hint = "install the same dove on every machine of the cluster: pip install 'dove[ray]'"
+            hint = 'install the same dove on every machine of the cluster, and Ray: pip install "ray>=2.44"'
             raise UsageError(f"a Ray worker on {host} has no package {package}", hint=hint)
         if kind == "failed":
             raise value
         return value, events
 
     def _cancel(self, references: list[Any]) -> None:
-        """End tasks: those at work put away what they have half written, or are killed."""
-        for is_forced, patience in ((False, _GRACE), (True, _PATIENCE)):
+        """Cancel tasks; those that do not end within `_GRACE` are killed."""
+        for is_forced, timeout in ((False, _GRACE), (True, _TIMEOUT)):
             if references:
                 for reference in references:
                     self._ray.cancel(reference, force=is_forced)
-                _, references = self._ray.wait(references, num_returns=len(references), timeout=patience)
+                _, references = self._ray.wait(references, num_returns=len(references), timeout=timeout)
 
 
 def _work() -> Callable[[bytes, bytes, bool], tuple[str, Any, list[Any]]]:
-    """Return what a Ray worker does. It is a function in a function, so that Ray sends its code, not its name."""
+    """Return the function that a Ray worker runs; since it is nested, Ray sends its code, not its name."""
 
-    def work(task: bytes, item: bytes, tells: bool) -> tuple[str, Any, list[Any]]:
+    def work(task: bytes, item: bytes, reports: bool) -> tuple[str, Any, list[Any]]:
         import pickle
         import socket
 
@@ -157,7 +157,7 @@ def _work() -> Callable[[bytes, bytes, bool], tuple[str, Any, list[Any]]]:
         except ModuleNotFoundError as error:
             return "missing", (socket.gethostname(), error.name), events
         try:
-            reporting = {"report": events.append} if tells else {}
+            reporting = {"report": events.append} if reports else {}
             return "done", function(pickle.loads(item), **reporting), events
         except DoveError as error:
             return "failed", error, events
@@ -166,7 +166,7 @@ def _work() -> Callable[[bytes, bytes, bool], tuple[str, Any, list[Any]]]:
 
 
 class _Packer(pickle.Pickler):
-    """Pickles, and makes relative paths absolute: a worker's current folder is another."""
+    """Pickler that makes relative paths absolute, since a worker has another current folder."""
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, Path) and not value.is_absolute():
@@ -175,7 +175,7 @@ class _Packer(pickle.Pickler):
 
 
 def packed(value: Any) -> bytes:
-    """Return a value as bytes that mean the same in another folder."""
+    """Return a pickled value with absolute paths."""
     stream = io.BytesIO()
     _Packer(stream, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
     return stream.getvalue()
@@ -183,27 +183,27 @@ def packed(value: Any) -> bytes:
 
 @contextmanager
 def cluster(address: str) -> Iterator[Cluster]:
-    """Connect to a cluster for as long as the context lasts; what is started for it ends with it.
+    """Connect to a cluster during this context; a cluster that was started for it ends with it.
 
     Args:
-        address: HOST:PORT; `local` to start one here; nothing: RAY_ADDRESS, else one that `ray start` started here,
-            else one is started.
+        address: HOST:PORT; `local` starts a cluster here; if empty: RAY_ADDRESS, else a cluster that `ray start`
+            started here, else a new one.
 
     Raises:
-        UsageError: Ray is not installed, or there is no such cluster.
+        UsageError: Ray is not installed, or the cluster cannot be reached.
     """
     try:
         import ray
     except ImportError as error:
         message = "--executor ray needs a package that is not installed: ray"
-        raise UsageError(message, hint="pip install 'dove[ray]'") from error
+        raise UsageError(message, hint='pip install "ray>=2.44"') from error
     if ray.is_initialized():
         yield Cluster(ray)
         return
-    found = address or os.environ.get("RAY_ADDRESS", "") or _left_here()
+    found = address or os.environ.get("RAY_ADDRESS", "") or _local_cluster()
     found = "" if found == "local" else found
     try:
-        with _as_before(_QUIET if found else {**_OWN, **_QUIET, **os.environ}):
+        with _restored_environment(_QUIET if found else {**_OWN, **_QUIET, **os.environ}):
             _connect(ray, found)
         yield Cluster(ray)
     finally:
@@ -216,11 +216,11 @@ def _connect(ray: Any, address: str) -> None:
     if not address:
         try:
             ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
-        except Exception as error:  # Ray raises nothing more special
-            hint = "has the machine memory, and room in the folder for temporary files?"
-            raise UsageError(f"no Ray cluster can be started here: {error}", hint=hint) from error
+        except Exception as error:  # Ray has no more specific error
+            hint = "check free memory, and free space in the folder for temporary files"
+            raise UsageError(f"a Ray cluster cannot be started here: {error}", hint=hint) from error
         return
-    hint = "`ray status` says whether it runs; one with tokens needs RAY_AUTH_MODE=token; `local` starts one here"
+    hint = "check it with `ray status`; one with tokens needs RAY_AUTH_MODE=token; `local` starts one here"
     if not _answers(address):
         raise UsageError(f"no Ray cluster answers at {address}", hint=hint)
     try:
@@ -229,8 +229,8 @@ def _connect(ray: Any, address: str) -> None:
         raise UsageError(f"the Ray cluster at {address} cannot be used: {error}", hint=hint) from error
 
 
-def _left_here() -> str:
-    """Return the address that `ray start` noted on this machine, if somebody answers there."""
+def _local_cluster() -> str:
+    """Return the address that `ray start` left on this machine, if a cluster answers there."""
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     try:
         address = Path(folder, "ray", "ray_current_cluster").read_text().strip()
@@ -240,18 +240,18 @@ def _left_here() -> str:
 
 
 def _answers(address: str) -> bool:
-    """Tell whether anybody listens at HOST:PORT: Ray itself would ask a silent one for minutes."""
+    """Tell whether a server listens at HOST:PORT; Ray itself would retry for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host or not port.isdigit():
         return False
-    with suppress(OSError, OverflowError), socket.create_connection((host.strip("[]"), int(port)), _PATIENCE):
+    with suppress(OSError, OverflowError), socket.create_connection((host.strip("[]"), int(port)), _TIMEOUT):
         return True
     return False
 
 
 @contextmanager
-def _as_before(environment: dict[str, str]) -> Iterator[None]:
-    """Set variables, and leave all, and signals, as they were: Ray's own answer to SIGTERM would not be ours."""
+def _restored_environment(environment: dict[str, str]) -> Iterator[None]:
+    """Set variables during this context; restore them, and signal handlers, which Ray replaces."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     handlers = {number: signal.getsignal(number) for number in numbers}
     before = dict(os.environ)

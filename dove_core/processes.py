@@ -1,4 +1,4 @@
-"""Independent tasks, divided over machines, and in processes of their own whose results come back as they are done."""
+"""Independent tasks: divided over machines, and run in worker processes that return results as they finish."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Result = TypeVar("Result")
 class Share:
     """The share of a plan that this run does: the items of task `number` of `count`.
 
-    Machines that see the same folder can each take one share of the same plan; the last to finish writes the whole.
-    With `none`, the run makes no item and only finishes the whole.
+    Machines with a shared folder can each do one share of the same plan; the last to finish writes the final result.
+    With `none`, the run does no item and only writes the final result.
     """
 
     number: int = 0
@@ -38,7 +38,7 @@ class Share:
         """Check the number.
 
         Raises:
-            UsageError: there is no such share.
+            UsageError: the number is not below the count.
         """
         if not 0 <= self.number < self.count:
             message = f"--task-id {self.number} is not one of --num-tasks {self.count}"
@@ -56,7 +56,7 @@ EVERYTHING = Share()
 class Resources:
     """What a task may use of its machine, on which `tasks` tasks run at once.
 
-    `cpus` and `gpus` are reserved for it by the executor. With 0 `cpus` nothing is reserved: the task limits itself.
+    The executor reserves `cpus` and `gpus` for it. With 0 `cpus` nothing is reserved: the task limits itself.
     """
 
     tasks: int = 1
@@ -75,20 +75,20 @@ def cores() -> int:
 def each(
     task: Callable[[Item], Result], items: Sequence[Item], workers: int, *, lost: str
 ) -> Iterator[tuple[Item, Result]]:
-    """Yield every item with `task(item)`: in this process and in order for one worker, else as they are done.
+    """Yield every item with `task(item)`: in this process and in order for one worker, else as they finish.
 
-    An error of one task ends the rest: those that run finish, the others never begin. Ctrl-C ends them at once. The
-    processes end with this one, whatever ends it.
+    After an error of one task, running tasks finish and the others do not start. Ctrl-C ends them at once. The
+    processes end when this one ends, even if it is killed.
 
     Args:
         task: a function that other processes can import, or a `partial` of one.
         items: what to call it with.
         workers: number of processes.
-        lost: what to do about a process that died, for the error.
+        lost: the hint of the error if a process died.
 
     Raises:
         DataError: a process died.
-        DoveError: whatever a task raised.
+        DoveError: a task raised it.
     """
     if min(workers, len(items)) <= 1:
         for item in items:
@@ -115,7 +115,7 @@ def each(
 
 @contextmanager
 def without_interrupts() -> Iterator[None]:
-    """Hold Ctrl-C back; processes that are started meanwhile never get it."""
+    """Block Ctrl-C during this context, and for ever in processes that are started in it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -124,14 +124,14 @@ def without_interrupts() -> Iterator[None]:
 
 
 def begin() -> None:
-    """Prepare a worker: Ctrl-C is its parent's to answer, and it ends with its parent."""
+    """Prepare a worker: it ignores Ctrl-C, which its parent handles, and ends when its parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def end_with_parent() -> None:
-    """Leave no process behind that works on when the one that started it was killed."""
+    """End this process when its parent has ended."""
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
@@ -140,8 +140,8 @@ def end_with_parent() -> None:
 class EventListener:
     """Receives events that other processes of this machine send to a socket, one connection after another.
 
-    They connect by `multiprocessing.connection.Client` and send events. A process that is killed while it sends loses
-    that event only; a queue with a shared lock could not promise this.
+    They connect by `multiprocessing.connection.Client` and send events. If a process is killed while it sends, only
+    that event is lost; the shared lock of a queue would stay locked.
     """
 
     def __init__(self, path: Path, report: Callable[[Any], None]) -> None:
@@ -155,7 +155,7 @@ class EventListener:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Receive what is left; raise what `report` raised, unless another error is being raised."""
+        """Receive the remaining events; raise what `report` raised, unless another error is being raised."""
         with suppress(OSError), Client(self._path) as end:
             end.send(None)
         self._thread.join()
@@ -171,7 +171,7 @@ class EventListener:
                         self._pass_on(event)
                     return
             except (EOFError, OSError):
-                continue  # the sender is done, or was killed
+                continue  # the sender has finished, or was killed
 
     def _pass_on(self, event: Any) -> None:
         if self._error is None:

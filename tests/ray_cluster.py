@@ -1,4 +1,4 @@
-"""Ray clusters on this machine, each in processes of its own, and what became of such processes."""
+"""Ray clusters on this machine, in separate processes, and a search for processes that are left."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from dove_core.events import Advanced, Event, Report, Saved, Started
 ROOT = Path(__file__).parents[1]
 RAY = Path(sys.executable).with_name("ray")
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-"""Both sides of our own clusters know it; a process that has read one keeps it."""
+"""Token of the tests' clusters; a process that has read one keeps it."""
 
 MARK = f"DOVE_TEST_MARK={secrets.token_hex(8)}"
-"""Whoever we or a process of ours started has it in its environment."""
+"""Variable in the environment of all processes that the tests start."""
 
 ENVIRONMENT = {
     **os.environ, **TOKEN, "PYTHONPATH": str(ROOT), "RAY_raylet_start_wait_time_s": "120", **dict([MARK.split("=")]),
@@ -32,7 +32,7 @@ ENVIRONMENT = {
 
 
 def living(mark: str) -> dict[int, str]:
-    """Return the command lines of processes that live and have a mark in their environment, by their numbers."""
+    """Return the command lines of running processes with a mark in their environment, by process id."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended meanwhile, or is not ours
@@ -43,7 +43,7 @@ def living(mark: str) -> dict[int, str]:
 
 @contextmanager
 def started(folder: Path, environment: dict[str, str], gpus: int = 0, hidden: Path | None = None) -> Iterator[str]:
-    """Run a cluster of two cores as an administrator would start it, in the foreground; give its address.
+    """Run a cluster of two cores as an administrator would start it, in the foreground; yield its address.
 
     It sees an empty folder in place of one that is `hidden`.
     """
@@ -73,7 +73,7 @@ def started(folder: Path, environment: dict[str, str], gpus: int = 0, hidden: Pa
 
 @contextmanager
 def token_known() -> Iterator[None]:
-    """Let this process know the token of our clusters."""
+    """Set the token of the tests' clusters in this process."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in TOKEN.items():
             patch.setenv(name, value)
@@ -81,20 +81,20 @@ def token_known() -> Iterator[None]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of all files below a folder, hidden ones too, but for an index's manifest, which has paths."""
+    """Return the bytes of all files below a folder, except the manifest of an index, which has paths."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != "index.json")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def told(events: list[Event]) -> tuple[list[Event], int, set[str]]:
-    """Return what was reported, whatever its order: what started, how much was done, what was saved."""
+    """Return the events in any order: what started, how much was done, what was saved."""
     advanced = sum(event.amount for event in events if isinstance(event, Advanced))
     saved = {Path(event.path).name for event in events if isinstance(event, Saved)}
     return [event for event in events if isinstance(event, Started)], advanced, saved
 
 
 def gone(find: Callable[[], object]) -> bool:
-    """Tell whether nothing is found any more, waiting a while for that."""
+    """Wait until nothing is found any more, or a timeout; tell which."""
     deadline = time.monotonic() + 30
     while find() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -102,7 +102,7 @@ def gone(find: Callable[[], object]) -> bool:
 
 
 def die_once(folder: Path, number: int, *, report: Report) -> int:
-    """Report twice, and kill the worker in between the first time that number 3 comes."""
+    """Report twice; for number 3, kill the worker in between the first time."""
     report(Advanced("work"))
     if number == 3 and not (folder / "died").exists():
         (folder / "died").touch()
@@ -133,12 +133,12 @@ def where(path: Path) -> tuple[bool, str]:
 
 
 def dawdle(folder: Path, number: int) -> None:
-    """Say that this began, and sleep."""
+    """Leave a file that shows the start, and sleep."""
     (folder / str(number)).write_text(str(os.getpid()))
     time.sleep(300)
 
 
 def gpu_of(number: int) -> str:
-    """Return which GPU Ray gave this task."""
+    """Return the GPU that Ray assigned to this task."""
     time.sleep(0.5)
     return os.environ["CUDA_VISIBLE_DEVICES"]

@@ -1,7 +1,8 @@
-"""The scripts for clusters, as far as they can be tried without one: run with stand-ins for SLURM's commands."""
+"""The scripts for clusters, run with stand-ins for SLURM's commands; their command lines are parsed by real parsers."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from torch.distributed.run import get_args_parser
 from typer.main import get_command
 
 from dove_cli.main import app
@@ -34,11 +36,11 @@ print({{"scontrol": "node3\\nnode4", "sbatch": "4711;cluster"}}.get(name, ""))
 
 
 def run(script: str, folder: Path, **variables: str) -> list[list[str]]:
-    """Run a script where SLURM's commands and dove only note what they were called with; return that."""
+    """Run a script with stand-ins for all programs, which record their command lines; return these."""
     log, bin_ = folder / "called", folder / "bin"
     bin_.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)
-    for name in ("srun", "scontrol", "sbatch", "dove"):
+    for name in ("srun", "scontrol", "sbatch", "torchrun", "dove"):
         (bin_ / name).write_text(STAND_IN.format(python=sys.executable, log=str(log)))
         (bin_ / name).chmod(0o755)
     environment = {"PATH": f"{bin_}:{os.environ['PATH']}", **variables}
@@ -51,11 +53,20 @@ def run(script: str, folder: Path, **variables: str) -> list[list[str]]:
 
 def parsed(words: list[str]) -> dict[str, Any]:
     """Parse a command line of dove by the real options."""
+    if words[0] == "torchrun":
+        words = ["dove", *launcher(words).training_script_args]
     assert words[0] == "dove"
     command, rest = COMMANDS[words[1]], list(words[2:])
     while subcommands := getattr(command, "commands", None):
         command = subcommands[rest.pop(0)]
     return command.make_context(words[1], rest).params
+
+
+def launcher(words: list[str]) -> argparse.Namespace:
+    """Parse a command line of torchrun by its real options."""
+    parsed = get_args_parser().parse_args(words[1:])
+    assert parsed.module and parsed.training_script == "dove_cli"
+    return parsed
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in CLUSTER.glob("*.sbatch")))
@@ -73,13 +84,15 @@ def test_scripts_are_accepted_by_the_shell_and_ask_for_what_slurm_knows(script):
     assert {re.fullmatch(r"#SBATCH --([a-z-]+)(=\S+)?", line)[1] for line in asked} <= known
 
 
-def test_the_training_job_starts_on_all_its_machines_and_goes_on_when_requeued(tmp_path):
-    job = {"SLURM_JOB_NODELIST": "node[3-4]", "SLURM_JOB_NUM_NODES": "4", "SLURM_GPUS_ON_NODE": "8"}
+def test_the_training_job_runs_torchrun_on_all_machines_and_resumes_when_requeued(tmp_path):
+    job = {"SLURM_JOB_NODELIST": "node[3-4]", "SLURM_JOB_NUM_NODES": "4", "SLURM_GPUS_ON_NODE": "8",
+           "SLURM_JOB_ID": "41"}  # fmt: skip
     called = run("train.sbatch", tmp_path, **job)
     assert called[0] == ["scontrol", "show", "hostnames", "node[3-4]"]
     assert called[1][0] == "srun"
-    fresh = parsed(called[2])
-    assert (fresh["gpus"], fresh["nodes"], fresh["rendezvous"]) == (8, "2:4", "node3:29400")
+    started, fresh = launcher(called[2]), parsed(called[2])
+    assert (started.nproc_per_node, started.nnodes, started.rdzv_endpoint) == ("8", "2:4", "node3:29400")
+    assert fresh["gpus"] == 1
     assert not fresh["resume"]
     (tmp_path / "runs/skyscript/last").mkdir(parents=True)
     again = parsed(run("train.sbatch", tmp_path, **job)[2])
@@ -127,11 +140,10 @@ def test_the_sharding_job_is_an_indexed_job_whose_pods_share_all_tasks():
 
 def test_every_command_on_the_page_parses():
     page = (ROOT / "docs" / "scale.md").read_text()
-    lines = re.findall(r"^(?:srun .*?|torchrun .*? -m -- )?(dove(?:_cli)? .+)$", page, re.M)
+    lines = re.findall(r"^(?:srun .*?)?((?:torchrun|dove) .+)$", page.replace("\\\n", ""), re.M)
     assert len(lines) >= 5
     for line in lines:
-        words = shlex.split(line.split("#")[0])
-        assert parsed(["dove", *words[1:]])
+        assert parsed(shlex.split(line.split("#")[0]))
     headings = {re.sub(r"\W+", "-", line.lstrip("# ").lower()) for line in page.splitlines() if line.startswith("#")}
     for target in re.findall(r"\]\(([^)]+)\)", page):
         if target.startswith("#"):

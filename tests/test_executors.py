@@ -1,4 +1,4 @@
-"""The same tasks on a real Ray cluster: the same bytes, figures and reports; workers that die, errors."""
+"""The same tasks on a real Ray cluster: the same bytes, metrics and events; workers that die; errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.ray_cluster import ENVIRONMENT, MARK, ROOT, contents, living, started
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExecutorConfig]:
-    """A cluster that runs on its own, in a folder of its own; this module stays connected, so that workers stay."""
+    """A separate cluster in its own folder; this module stays connected, so that workers stay."""
     with token_known(), started(tmp_path_factory.mktemp("cluster"), ENVIRONMENT) as address:
         config = ExecutorConfig("ray", address)
         with executing(config):
@@ -47,7 +47,7 @@ SHARDING = ShardConfig(shard_size=7, workers=1)
 
 @pytest.fixture(scope="module")
 def sharded(source: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Event]]:
-    """Shards that this process made alone, and what it reported."""
+    """Shards that this process made without Ray, and its events."""
     folder, events = tmp_path_factory.mktemp("sharded") / "shapes", list[Event]()
     shard_captions(*source, folder, SHARDING, report=events.append)
     return folder, events
@@ -107,7 +107,7 @@ def test_evaluation_gives_the_same_figures(trained, source, sharded, cluster, gp
     assert torch.equal(shared.encoded.images.embedding, alone.encoded.images.embedding)
 
 
-def test_a_killed_worker_costs_its_task_only_and_nothing_is_told_twice(cluster, tmp_path):
+def test_only_the_task_of_a_killed_worker_is_repeated_and_nothing_is_reported_twice(cluster, tmp_path):
     events = list[Event]()
     with executing(cluster) as executor:
         done = dict(executor.each(partial(ray_cluster.die_once, tmp_path), range(8), 2, lost="", report=events.append))
@@ -118,7 +118,7 @@ def test_a_killed_worker_costs_its_task_only_and_nothing_is_told_twice(cluster, 
 
 
 @pytest.mark.slow
-def test_a_task_that_kills_every_worker_is_an_error_with_the_way_out(cluster):
+def test_a_task_that_kills_every_worker_is_an_error_with_a_hint(cluster):
     with executing(cluster) as executor, pytest.raises(DataError, match="a worker process died, and again") as caught:
         list(executor.each(ray_cluster.die, range(2), 2, lost="fewer workers"))
     assert caught.value.hint == "fewer workers"
@@ -134,7 +134,7 @@ def test_an_error_ends_the_rest_at_once_and_comes_back_as_itself(cluster):
     assert len(done) < 20
 
 
-def test_a_bug_is_not_tried_again_and_shows_its_traceback(cluster):
+def test_a_bug_is_not_retried_and_shows_its_traceback(cluster):
     with executing(cluster) as executor, pytest.raises(ZeroDivisionError, match="in mistake"):
         list(executor.each(ray_cluster.mistake, range(2), 2, lost=""))
 
@@ -186,9 +186,9 @@ def test_processes_of_this_machine_need_no_ray(source, tmp_path):
     assert subprocess.run(command, cwd=ROOT).returncode == 0
 
 
-def test_without_ray_the_extra_is_named(source, tmp_path, monkeypatch):
+def test_without_ray_the_error_says_how_to_install_it(source, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match="needs a package that is not installed: ray") as caught:
         shard_captions(*source, tmp_path / "x", ShardConfig(), execution=ExecutorConfig("ray"))
-    assert caught.value.hint == "pip install 'dove[ray]'"
+    assert caught.value.hint == 'pip install "ray>=2.44"'
     assert not list(tmp_path.iterdir())

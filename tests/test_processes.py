@@ -1,4 +1,4 @@
-"""Tasks in processes: what comes back, and what happens when somebody wants an end."""
+"""Tasks in worker processes: results, errors, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_an_error_comes_back_as_itself(workers):
     assert caught.value.hint == "leave it out"
 
 
-def test_a_process_that_dies_is_an_error_with_the_way_out():
+def test_a_process_that_dies_is_an_error_with_a_hint():
     with pytest.raises(DataError, match="died") as caught:
         list(each(die_at_three, range(7), 2, lost="fewer workers"))
     assert caught.value.hint == "fewer workers"
@@ -68,7 +68,7 @@ def dawdle(number: int) -> None:
 
 
 def living(group: int) -> list[str]:
-    """Return what is left of a process group, but for the dead whom nobody has buried."""
+    """Return the processes of a group that still run, without zombies."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Clusters that come, go, are not there, or are not as one would have them: what the command and Ctrl-C do then."""
+"""Clusters that start, end, are missing or do not fit: what the command and Ctrl-C do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dove_core.config import ExecutorConfig, ShardConfig
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.errors import UsageError
 from dove_core.executors import executing
-from dove_core.on_ray import _left_here
+from dove_core.on_ray import _local_cluster
 from tests.made import make_karpathy
 from tests.ray_cluster import ENVIRONMENT, MARK, ROOT, contents, die, gone, gpu_of, living, started, token_known
 from tests.s3_server import BUCKET, s3_environment, s3_serving
@@ -28,7 +28,7 @@ from tests.s3_server import BUCKET, s3_environment, s3_serving
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExecutorConfig]:
-    """A cluster that runs on its own."""
+    """A separate cluster."""
     with token_known(), started(tmp_path_factory.mktemp("cluster"), ENVIRONMENT) as address:
         yield ExecutorConfig("ray", address)
 
@@ -55,7 +55,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["there", "local"])
-def test_ctrl_c_ends_the_tasks_and_only_a_cluster_of_our_own(cluster, tmp_path, where):
+def test_ctrl_c_ends_the_tasks_and_only_a_cluster_that_dove_started(cluster, tmp_path, where):
     mark = f"DOVE_OTHER_MARK={secrets.token_hex(8)}"
     address = cluster.ray_address if where == "there" else "local"
     with subprocess.Popen(
@@ -78,7 +78,7 @@ def test_ctrl_c_ends_the_tasks_and_only_a_cluster_of_our_own(cluster, tmp_path, 
 
 
 def dove(*words: str, environment: dict[str, str] | None = None, folder: Path = ROOT) -> tuple[int, str, str]:
-    """Run `dove` as a process of its own; return its exit code and what it wrote to both streams."""
+    """Run `dove` in another process; return its exit code and both output streams."""
     done = subprocess.run(
         [sys.executable, "-m", "dove_cli", *words], capture_output=True, text=True, cwd=folder, timeout=300,
         env=environment or ENVIRONMENT, check=False,
@@ -87,7 +87,7 @@ def dove(*words: str, environment: dict[str, str] | None = None, folder: Path = 
 
 
 @pytest.mark.slow
-def test_the_command_says_what_it_says_alone_and_its_own_cluster_ends_with_it(source, cluster, tmp_path):
+def test_the_output_is_the_same_as_without_ray_and_the_cluster_ends_with_the_command(source, cluster, tmp_path):
     mark = f"DOVE_OTHER_MARK={secrets.token_hex(8)}"
     environment = {**ENVIRONMENT, **dict([mark.split("=")])}
     words = ["shard", "--captions", str(source[0]), "--images", str(source[1]), "--name", "x", "--shard-size", "20"]
@@ -116,15 +116,15 @@ def test_a_cluster_that_does_not_answer_is_named_at_once(address):
         pass
 
 
-def test_what_ray_start_left_here_is_found_if_it_answers(tmp_path, monkeypatch):
+def test_the_cluster_of_ray_start_is_found_if_it_answers(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert _left_here() == ""
+    assert _local_cluster() == ""
     (tmp_path / "ray").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         (tmp_path / "ray" / "ray_current_cluster").write_text(address)
-        assert _left_here() == address
-    assert _left_here() == "", "it was killed, and its note is still there"
+        assert _local_cluster() == address
+    assert _local_cluster() == "", "it was killed, and its note is still there"
 
 
 HIDDEN = """
@@ -140,8 +140,8 @@ sys.meta_path.insert(0, Hide())
 
 
 @pytest.mark.slow
-def test_tasks_ask_for_a_gpu_each_where_the_cluster_has_some(cluster, tmp_path):
-    """Ray is told of two GPUs that are not there: what tasks ask for is all that can be seen without any."""
+def test_each_task_asks_for_a_gpu_if_the_cluster_has_some(cluster, tmp_path):
+    """The cluster claims two GPUs that do not exist, to see what tasks ask for."""
     with (
         started(tmp_path, ENVIRONMENT, gpus=2) as address,
         executing(ExecutorConfig("ray", address)) as executor,
@@ -164,13 +164,13 @@ def test_a_worker_without_dove_says_so(cluster, tmp_path):
         pytest.raises(UsageError, match="has no package dove_core") as caught,
     ):
         list(executor.each(die, range(2), 2, lost=""))
-    assert "dove[ray]" in caught.value.hint
+    assert 'pip install "ray>=2.44"' in caught.value.hint
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0, reason="no root")
-def test_shards_in_a_bucket_need_no_file_of_the_machine_that_asks(source, tmp_path, monkeypatch):
-    """The cluster sees another folder where this process has its passing files."""
+def test_shards_in_a_bucket_need_no_file_of_the_calling_machine(source, tmp_path, monkeypatch):
+    """The cluster sees another folder in place of this process's temporary files."""
     (tmp_path / "passing").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "passing"))
     with s3_serving() as address, s3_environment(address):

@@ -16,6 +16,7 @@ from dove_core.data.batch_plan import BatchPlan
 from dove_core.data.manifest import read_manifest
 from dove_core.data.prefetch import prefetching
 from dove_core.errors import DataError, DoveError
+from dove_core.files import LocalPath
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -108,9 +109,14 @@ def load(
         raise DataError(f"a process that reads images died: {error}", hint=hint) from error
 
 
-def open_webdataset(folder: Path) -> Any:
-    """Return a `webdataset.WebDataset` over a split, for your own training loop; samples hold `jpg` and `json`."""
+def open_webdataset(folder: LocalPath) -> Any:
+    """Return a `webdataset.WebDataset` over a split, for your own training loop; samples hold `jpg` and `json`.
+
+    >>> samples = list(dove.open_webdataset("shards/shapes/test"))
+    >>> len(samples), sorted(samples[0])[-2:]
+    (12, ['jpg', 'json'])
+    """
     import webdataset  # noqa: PLC0415  # takes two seconds
 
-    names = [str(folder / shard.name) for shard in read_manifest(folder).shards]
+    names = [str(Path(folder) / shard.name) for shard in read_manifest(folder).shards]
     return webdataset.WebDataset(names, shardshuffle=False, nodesplitter=webdataset.split_by_node)

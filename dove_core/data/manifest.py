@@ -140,6 +140,10 @@ def read_manifest(address: Address) -> ShardManifest:
 
     Raises:
         DataError: it is missing, damaged, of another format, has an unknown or missing key, or its sums do not agree.
+
+    >>> manifest = dove.read_manifest("shards/shapes/test")
+    >>> manifest.samples, manifest.caption_fields
+    (12, ('caption',))
     """
     place = place_of(address)
     path = place.where(MANIFEST)

@@ -17,7 +17,7 @@ from dove_core.addresses import Address, place_of
 from dove_core.data.manifest import MANIFEST, OK, ShardManifest, read_manifest
 from dove_core.data.sample import Sample
 from dove_core.errors import DataError
-from dove_core.places import Copies, Place
+from dove_core.places import LocalFiles, Place
 
 _BLOCK = 512
 _JSON_GUESS = 4096
@@ -46,7 +46,14 @@ class Record:
 
 
 class Shards:
-    """The samples of one split, in shard order, read by number from 0."""
+    """The samples of one split, in shard order, read by number from 0.
+
+    >>> shards = dove.Shards("shards/shapes/test")
+    >>> len(shards)
+    12
+    >>> shards.read(0).sample.captions["caption"]
+    ('a purple square on grey ground', 'There is one square, and it is purple.')
+    """
 
     def __init__(self, address: Address) -> None:
         """Open a split's folder, on a disk or in a bucket.
@@ -60,7 +67,7 @@ class Shards:
             message = f"{folder} is the folder of a release: choose one split"
             raise DataError(message, hint=f"give one of {', '.join(str(folder / name) for name in splits)}")
         self.manifest: ShardManifest = read_manifest(folder)
-        self._sidecars: Copies | None = None
+        self._sidecars: LocalFiles | None = None
         self.names = [shard.name for shard in self.manifest.shards]
         self.counts = [shard.samples for shard in self.manifest.shards]
         self._starts = np.cumsum([0, *self.counts])
@@ -181,14 +188,14 @@ class Shards:
         own = _sidecar_of(name)
         try:
             if self._sidecars is None:
-                self._sidecars = self.folder.hold([_sidecar_of(name) for name in self.names])
+                self._sidecars = self.folder.local_files([_sidecar_of(name) for name in self.names])
             return pq.read_table(self._sidecars.folder / own, columns=columns, filters=[("status", "=", OK)])
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{self.folder.where(own)} cannot be read: {error}", hint=_HINT) from error
 
     def _open(self, name: str) -> int:
         try:
-            with self.folder.here(name) as path:
+            with self.folder.local_path(name) as path:
                 return os.open(path, os.O_RDONLY)
         except OSError as error:
             raise DataError(f"{self.folder.where(name)} cannot be opened: {error}", hint=_HINT) from error

@@ -31,6 +31,9 @@ class Sample:
 
     `captions` maps a field's name to its cleaned captions, none empty. `box` is west, south, east, north in degrees.
     `time` is ISO 8601, as precise as it is known: `2019`, `2019-07`, `2019-07-03` or `2019-07-03T10:20`.
+
+    >>> dove.Sample("a1_CH_19", "images2/a1_CH_19.jpg", {"title": ("a lake",)}, time="2019-07").to_json()[:17]
+    b'{"key":"a1_CH_19"'
     """
 
     key: str

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dove_core.errors import DataError
-from dove_core.files import read_json
+from dove_core.files import LocalPath, read_json
 
 _SAME = (
     "task", "dataset", "split", "data", "protocol", "caption_prefix", "rerank", "rank_by", "classes", "templates"
@@ -25,6 +25,9 @@ class Difference:
     """One row of two evaluations, in percent.
 
     `beyond` is true if the difference exceeds both intervals together, None if an evaluation has no interval.
+
+    >>> dove.Difference("global", 20.0, 22.5, beyond=True).difference
+    2.5
     """
 
     row: str
@@ -40,14 +43,18 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The differences in `metric`, row by row; `unlike` names what differs besides the model."""
+    """The differences in `metric`, row by row; `unlike` names what differs besides the model.
+
+    >>> dove.compare("before.json", "after.json").metric
+    'mean_recall'
+    """
 
     metric: str
     differences: Sequence[Difference]
     unlike: Sequence[str]
 
 
-def compare(first: Path, second: Path) -> Comparison:
+def compare(first: LocalPath, second: LocalPath) -> Comparison:
     """Compare two files of `dove eval --json`: retrieval by mean recall, classification by top-1 accuracy.
 
     The half widths of the two 95 % intervals are added in squares, which is right for independent samples. Two models
@@ -55,8 +62,11 @@ def compare(first: Path, second: Path) -> Comparison:
 
     Raises:
         DataError: a file is missing or not an evaluation, or the tasks differ, or there is no common row.
+
+    >>> [one.row for one in dove.compare("before.json", "after.json").differences]
+    ['global', 'reranked', 'pairwise']
     """
-    one, other = _read(first), _read(second)
+    one, other = _read(Path(first)), _read(Path(second))
     hint = "compare evaluations of the same task"
     if one["task"] != other["task"]:
         raise DataError(f"{first} has the task {one['task']}, {second} the task {other['task']}", hint=hint)

@@ -15,7 +15,7 @@ import torch
 
 from dove_core.config import ComputeConfig, EvalConfig
 from dove_core.data.reader import Shards
-from dove_core.encoding.compute import hold_tasks, hold_to_gpus, in_task
+from dove_core.encoding.compute import check_gpu_count, settings_for_tasks, settings_in_task
 from dove_core.encoding.embedder import Embedder
 from dove_core.encoding.encoder import Embeddings, Features, join, on_device
 from dove_core.encoding.load import load_encoder
@@ -95,9 +95,9 @@ def encode_in_tasks(
     """
     count = evaluation.gpus
     if executor.is_remote:
-        compute = hold_tasks(executor, compute, count)
+        compute = settings_for_tasks(executor, compute, count)
     else:
-        hold_to_gpus(embedder.device, count)
+        check_gpu_count(embedder.device, count)
     resources = executor.resources(compute.device, count)
     texts, distinct, owners = _texts(embedder, shards, evaluation.caption_field)
     stage = "encoding and scoring" if evaluation.pairwise else "encoding"
@@ -132,7 +132,7 @@ def shares_of(images: int, batch_size: int, count: int) -> list[tuple[int, int, 
 def _do_share(job: _EncodingJob, share: tuple[int, int, int]) -> tuple[Features, np.ndarray | None]:
     """Encode the images of a share, and score them against all captions if `evaluation.pairwise`."""
     number, start, stop = share
-    compute = in_task(job.compute, job.resources, number)
+    compute = settings_in_task(job.compute, job.resources, number)
     embedder, shards = Embedder(load_encoder(job.checkpoint), compute), Shards(job.shards)
     images = _encode_images(embedder, shards, job.evaluation.batch_size, start, stop, job.exact, silent)
     scores = None

@@ -24,7 +24,14 @@ from dove_core.places import Place
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Retrieval scores of a checkpoint on a split, with settings, provenance, ranks and features."""
+    """Retrieval scores of a checkpoint on a split, with settings, provenance, ranks and features.
+
+    >>> result = dove.evaluate("runs/shapes/best", "shards/shapes/test")
+    >>> result.images, result.captions
+    (12, 24)
+    >>> list(result.rows)
+    ['global', 'reranked', 'pairwise']
+    """
 
     dataset: str
     split: str
@@ -88,6 +95,10 @@ def evaluate(
         UsageError: a setting does not fit the machine.
         CheckpointError: the checkpoint is missing or damaged, or returns vectors that are not finite.
         DataError: the shards are missing or damaged, or have no captions in the model's field.
+
+    >>> result = dove.evaluate("runs/shapes/best", "shards/shapes/test", dove.EvalConfig(rerank=5))
+    >>> 0 < result.rows["pairwise"].mean_recall <= 100
+    True
     """
     here = compute if execution.executor == "local" or compute.device == "cpu" else replace(compute, device="auto")
     model, split = place_of(checkpoint), Shards(shards)

@@ -1,6 +1,6 @@
 """Evaluation data other than shards: images with captions or labels, in several forms.
 
-All forms become shards in a temporary folder, so that images are read in one way. The forms:
+All forms are converted to shards in a temporary folder, so that images are read in one way. The forms:
 
 - a zip or folder of images, and a separate CSV or Karpathy JSON;
 - a zip or folder with images, a CSV and possibly `classnames.txt`, as SkyScript's benchmark sets;
@@ -27,16 +27,16 @@ from dove_core.evaluation.zero_shot import read_class_names
 from dove_core.events import Noted, Report, Skipped, silent
 
 LABEL = "label"
-"""The caption field of labels."""
+"""Caption field of the labels."""
 
 _CAPTION_COLUMNS = ("title", "title_multi_objects", "caption", "captions", "text")
 _SPLITS = ("test", "val", "train")
-_LEFT_OUT = "the reasons are reported above"
+_LEFT_OUT = "see the reasons above"
 
 
 @dataclass(frozen=True)
 class ShardedInput:
-    """A split in temporary shards; `label_field` is empty if it has captions, not labels."""
+    """A split made of the user's files; `label_field` is empty if it has captions, not labels."""
 
     shards: Path
     label_field: str = ""
@@ -53,19 +53,18 @@ def sharded(
     class_names: Path | None = None,
     report: Report = silent,
 ) -> Iterator[ShardedInput]:
-    """Make shards of images with captions or labels; they are removed at the end of the context.
+    """Make temporary shards of images with captions or labels; leaving the context deletes them.
 
     Args:
         images: a zip or folder of images.
-        captions: a CSV or Karpathy JSON; None looks for a CSV in `images`, and without one, folders are classes.
-        split: the split to take from a JSON, or from several CSVs in `images`; empty: the one in the CSV's name, else
-            `test`.
-        label_field: the column of labels, if it is not `label`.
-        class_names: a file with the name of a class in each line; None takes the `classnames.txt` beside the CSV.
-        report: receives Skipped and Noted.
+        captions: a CSV or Karpathy JSON; without it, a CSV in `images`, and without that, folders are classes.
+        split: split of a JSON, or of several CSVs in `images`; empty: the split in the CSV's name, else `test`.
+        label_field: column of the labels, if it is not `label`.
+        class_names: file of class names, one a line; without it, the `classnames.txt` next to the CSV.
+        report: receives an event for rows that are left out.
 
     Raises:
-        DataError: files are missing or unreadable, labels do not fit the classes, or too many images are broken.
+        DataError: a file is missing or unreadable, a label is not one of the classes, or no row can be used.
         UsageError: the table has no column `label_field`.
     """
     with tempfile.TemporaryDirectory(prefix="dove-") as folder:
@@ -80,7 +79,7 @@ def sharded(
         name = re.sub(r"[^\w.-]", "_", images.absolute().name.removesuffix(".zip")) or "images"
         wanted = split or (_split_in_name(captions) if captions else "") or "test"
         out = scratch / "shards" / name
-        config = ShardConfig(max_bad=1.0)  # unusable rows are skipped and counted
+        config = ShardConfig(max_bad=1.0)  # rows that cannot be used are left out and counted
         (made,) = shard_captions(table, images, out, config, split=wanted, report=_quiet(report))
         if not made.samples:
             raise DataError(f"{images} has {made.rows} rows, and none can be used", hint=_LEFT_OUT)
@@ -88,19 +87,19 @@ def sharded(
 
 
 def _split_in_name(table: Path) -> str:
-    """Return the split in a CSV's name; empty if there is none."""
+    """Return the split in the name of a CSV, or an empty text."""
     found = split_of(table)
     return found if table.suffix.lower() == ".csv" and found in table.stem.lower() else ""
 
 
 def _beside(captions: Path) -> tuple[Path, Path | None]:
-    """Return a table and the list of classes beside it, if there is one."""
+    """Return a table and the `classnames.txt` in its folder, if there is one."""
     names = captions.with_name("classnames.txt")
     return captions, names if names.is_file() else None
 
 
 def _quiet(report: Report) -> Report:
-    """Return a report of skipped rows only: the shards are temporary."""
+    """Return a callable that passes on only events of skipped rows, not of temporary shards."""
 
     def report_skipped(event: object) -> None:
         if isinstance(event, Skipped):
@@ -110,7 +109,7 @@ def _quiet(report: Report) -> Report:
 
 
 def _found_inside(images: Path, scratch: Path, split: str, label_field: str) -> tuple[Path | None, Path | None]:
-    """Return copies of the CSV and of the list of classes among the images, None where there is none."""
+    """Return copies of the CSV and the list of classes in `images`; None for one that does not exist."""
     texts = _texts_inside(images)
     tables = [name for name in texts if name.lower().endswith(".csv")]
     if len(tables) > 1:
@@ -128,7 +127,7 @@ def _found_inside(images: Path, scratch: Path, split: str, label_field: str) -> 
 
 
 def _texts_inside(images: Path) -> list[str]:
-    """Return the names of tables and lists of classes in a zip, or at the top of a folder and one level below."""
+    """Return the names of tables and lists of classes in a zip, or in a folder and its subfolders."""
     if images.is_dir():
         files = [*images.glob("*"), *images.glob("*/*.csv"), *images.glob("*/classnames*.txt")]
         names = [path.relative_to(images).as_posix() for path in sorted(files)]
@@ -137,9 +136,9 @@ def _texts_inside(images: Path) -> list[str]:
             with zipfile.ZipFile(images) as archive:
                 names = sorted(archive.namelist())
         except FileNotFoundError:
-            raise DataError(f"{images} does not exist", hint="give a zip or a folder: --images PLACE") from None
+            raise DataError(f"{images} does not exist", hint="give a zip or a folder with --images") from None
         except (OSError, zipfile.BadZipFile) as error:
-            hint = "give a zip or a folder of images; download an incomplete zip again"
+            hint = "give a complete zip, or a folder of images"
             raise DataError(f"{images} cannot be read as a zip: {error}", hint=hint) from error
     is_text = re.compile(r"(?i)(?:\.csv|(?:^|/)classnames[^/]*\.txt)$")
     return [name for name in names if is_text.search(name) and not name.startswith("__MACOSX/")]
@@ -153,7 +152,7 @@ def _copied(images: Path, name: str, scratch: Path) -> Path:
 
 
 def _table_of_folders(images: Path, scratch: Path, report: Report) -> Path:
-    """Write a table of images whose folders are named like their classes.
+    """Write a table of images in folders named after their classes.
 
     Raises:
         DataError: there are fewer than two such folders.
@@ -162,7 +161,7 @@ def _table_of_folders(images: Path, scratch: Path, report: Report) -> Path:
     folders = [PurePosixPath(name).parent.name for name in names]
     if len(set(folders)) < 2:
         message = f"{images} has neither a CSV nor folders named after classes"
-        raise DataError(message, hint="give captions or labels: --captions FILE")
+        raise DataError(message, hint="give captions or labels with --captions FILE")
     words = {folder: in_words(folder) for folder in folders}
     if len(set(words.values())) < len(words):
         twice = sorted(folder for folder, word in words.items() if list(words.values()).count(word) > 1)
@@ -180,7 +179,7 @@ def _write_labels(table: Path, rows: Iterable[tuple[str, str]]) -> Path:
 
 
 def in_words(name: str) -> str:
-    """Return a folder's name as words: `AnnualCrop` as `annual crop`, `storage_tank` as `storage tank`."""
+    """Return the words of a folder name: `annual crop` for `AnnualCrop`, `storage tank` for `storage_tank`."""
     return re.sub(r"[\s_-]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)).strip().lower()
 
 
@@ -220,19 +219,17 @@ def _labels(table: Path, column: str, names: Path | None, scratch: Path, report:
 
 
 def _in_classes(labels: Sequence[str], classes: Sequence[str], table: Path) -> list[str]:
-    """Return labels as words; numbers are those of the classes, from 0."""
+    """Return labels as class names; a number is an index into `classes`, from 0."""
     if not labels:
-        raise DataError(f"{table} has no row with a label", hint="expected the columns filepath,label")
+        raise DataError(f"{table} has no labels", hint="expected the columns filepath,label")
     if not all(re.fullmatch(r"-?\d+(\.0)?", label) for label in labels):
         return list(labels)
     numbers = [int(float(label)) for label in labels]
     if not classes:
-        hint = (
-            "give --class-names FILE, or put a classnames.txt beside the table, with the name of a class in each line"
-        )
+        hint = "give --class-names FILE, or put a classnames.txt next to the table: one class name in each line"
         raise DataError(f"{table} has numbers as labels, but no class names", hint=hint)
     if max(numbers) >= len(classes) or min(numbers) < 0:
         wrong = max(numbers) if max(numbers) >= len(classes) else min(numbers)
         message = f"{table} has the label {wrong}, but there are {len(classes)} classes, numbered from 0"
-        raise DataError(message, hint="check that table and classnames.txt are of the same set")
+        raise DataError(message, hint="use the classnames.txt of the same data set")
     return [classes[number] for number in numbers]

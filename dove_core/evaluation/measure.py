@@ -18,6 +18,7 @@ from dove_core.evaluation.suite import find_sets, settings_for
 from dove_core.evaluation.zero_shot import ZeroShot, classify_split
 from dove_core.events import Report, silent
 from dove_core.executors import executing
+from dove_core.files import LocalPath
 from dove_core.places import Place
 
 
@@ -26,6 +27,9 @@ class EvaluationRequest:
     """A checkpoint and the settings to measure it with; `command` is the user's command, for the record.
 
     `force` and `with_section` measure even if the run folder has the result; `with_section` also makes a page section.
+
+    >>> dove.EvaluationRequest("runs/shapes/best", dove.EvalConfig(rerank=5)).evaluation.rerank
+    5
     """
 
     checkpoint: Address
@@ -41,18 +45,28 @@ class EvaluationRequest:
 
 @dataclass(frozen=True)
 class EvaluationInput:
-    """The data: shards, or images (with captions and a split, if they have these), or a folder of a suite's sets."""
+    """The data: shards, or images (with captions and a split, if they have these), or a folder of a suite's sets.
+
+    >>> dove.EvaluationInput(images="images", captions="dataset_shapes.json", split="test").split
+    'test'
+    """
 
     shards: Address | None = None
-    images: Path | None = None
-    captions: Path | None = None
+    images: LocalPath | None = None
+    captions: LocalPath | None = None
     split: str = ""
-    suite: Path | None = None
+    suite: LocalPath | None = None
 
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """A result as JSON; `was_known` if it is from the run folder; a section of a page, if requested."""
+    """A result as JSON; `was_known` if it is from the run folder; a section of a page, if requested.
+
+    >>> request = dove.EvaluationRequest("runs/shapes/best")
+    >>> (record,) = dove.measure(request, dove.EvaluationInput(shards="shards/shapes/test"))
+    >>> record.result["task"]
+    'retrieval'
+    """
 
     result: dict[str, Any]
     was_known: bool
@@ -65,11 +79,17 @@ def measure(request: EvaluationRequest, data: EvaluationInput, *, report: Report
     Raises:
         UsageError: the input is empty.
         DoveError: as documented at the functions below.
+
+    >>> data = dove.EvaluationInput(images="images", captions="dataset_shapes.json", split="test")
+    >>> (record,) = dove.measure(dove.EvaluationRequest("runs/shapes/best"), data)
+    >>> list(record.result["metrics"])
+    ['global', 'reranked', 'pairwise']
     """
     if data.suite:
-        return measure_suite(request, data.suite, report=report)
+        return measure_suite(request, Path(data.suite), report=report)
     if data.images:
-        return [measure_images(request, data.images, data.captions, split=data.split, report=report)]
+        captions = None if data.captions is None else Path(data.captions)
+        return [measure_images(request, Path(data.images), captions, split=data.split, report=report)]
     if data.shards:
         return [measure_shards(request, data.shards, report=report)]
     raise UsageError("the evaluation input is empty", hint="give shards, images or a suite")

@@ -14,15 +14,16 @@ from dove_core.encoding.checkpoint import settled_place
 from dove_core.errors import DataError, DownloadError, UsageError
 from dove_core.places import Place
 
-_PACKAGES = ("dove", "torch", "torchvision", "numpy")
+_DISTRIBUTIONS = {"dove": "dove-eo", "torch": "torch", "torchvision": "torchvision", "numpy": "numpy"}
+"""Name in a result -> name under which pip installs it."""
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that results depend on."""
     found = {"python": platform.python_version()}
-    for name in _PACKAGES:
+    for name, distribution in _DISTRIBUTIONS.items():
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
+            found[name] = version(distribution)
     return found
 
 

@@ -18,7 +18,7 @@ from dove_core.errors import DataError
 from dove_core.evaluation.evaluate import Evaluation
 from dove_core.evaluation.rows import RankedRow
 from dove_core.evaluation.zero_shot import ZeroShot
-from dove_core.files import atomic_file
+from dove_core.files import LocalPath, atomic_file
 
 _SHOWN = 8
 _SIDE = 192
@@ -41,16 +41,20 @@ class Section:
         return [name for name in next(iter(self.result["metrics"].values())) if "_recall@" in name]
 
 
-def write_report(path: Path, sections: Sequence[Section]) -> None:
+def write_report(path: LocalPath, sections: Sequence[Section]) -> None:
     """Write a page with a section for each measurement.
 
     Raises:
         SpaceError: the disk is full.
+
+    >>> request = dove.EvaluationRequest("runs/shapes/best", with_section=True)
+    >>> (record,) = dove.measure(request, dove.EvaluationInput(shards="shards/shapes/test"))
+    >>> dove.write_report("report.html", [record.section])
     """
     environment = Environment(loader=PackageLoader("dove_core.evaluation", "."), autoescape=True, trim_blocks=True)
     environment.filters["polyline"] = _polyline
     page = environment.get_template("report.html.j2").render(sections=sections, width=_CURVE)
-    with atomic_file(path) as stream:
+    with atomic_file(Path(path)) as stream:
         stream.write(page.encode())
 
 

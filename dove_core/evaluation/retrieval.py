@@ -95,6 +95,10 @@ class RetrievalScores:
 
     Keys of `median_rank` and `mean_rank` are `image_to_text` and `text_to_image`. `interval` has the 2.5th and 97.5th
     percentiles of the mean recall over bootstrap samples of the images, None without bootstrap.
+
+    >>> scores = dove.evaluate("runs/shapes/best", "shards/shapes/test").rows["global"]
+    >>> list(scores.text_to_image)
+    [1, 5, 10]
     """
 
     image_to_text: Mapping[int, float]
@@ -177,6 +181,11 @@ def recall(scores: np.ndarray, owners: np.ndarray, *, by_column: np.ndarray | No
 
     Raises:
         ValueError: the shapes do not match, or a score is not finite.
+
+    >>> import numpy as np
+    >>> scores = np.array([[0.9, 0.8, 0.1], [0.2, 0.3, 0.7]])  # two images, three captions
+    >>> dove.recall(scores, np.array([0, 0, 1])).mean_recall
+    100.0
     """
     if scores.ndim != 2 or owners.shape != scores.shape[1:] or not scores.size:
         raise ValueError(f"scores {scores.shape} and owners {owners.shape} do not match")

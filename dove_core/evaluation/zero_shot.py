@@ -27,6 +27,10 @@ class ZeroShot:
     """Classification scores of a checkpoint on a split; the rows are `global` and `pairwise`.
 
     Image number `numbers[k]` of the split has the class number `labels[k]`.
+
+    >>> labels = dove.ZeroShotConfig(label_field="label")
+    >>> dove.classify_split("runs/shapes/best", "shards/labels/test", labels).images
+    24
     """
 
     dataset: str
@@ -81,6 +85,10 @@ def classify_split(
         UsageError: a template has no place for the class.
         CheckpointError: the checkpoint is missing or damaged.
         DataError: the shards are missing or damaged, or have no labels in the field.
+
+    >>> labels = dove.ZeroShotConfig(label_field="label", templates="a {c} on grey ground")
+    >>> dove.classify_split("runs/shapes/best", "shards/labels/test", labels).classes
+    ('circle', 'cross', 'square', 'stripe')
     """
     templates, listed = templates_of(zero_shot), _listed_classes(zero_shot)
     model, split = place_of(checkpoint), Shards(shards)

@@ -1,1 +1,22 @@
-"""From shards to a checkpoint."""
+"""From shards to a checkpoint.
+
+Modules, each of which imports only modules above it:
+
+    losses      losses of a score matrix
+    optimizer   AdamW and its learning rate
+    average     moving average of the weights
+    throughput  images per second, share of waiting
+    interrupt   Ctrl-C and SIGTERM while training
+    slurm       variables of srun's tasks
+    initial_weights  ImageNet weights or a file of weights for the trunk
+    journal     metrics, events and curves of a run
+    storage     folder or bucket of a run
+    batches     records to batches
+    objective   loss of a batch over all processes
+    run         settings, last/ and best/ of a run
+    validation  score of a checkpoint, which chooses best/
+    world       processes that train together; the only user of torch.distributed
+    launch      starting and restarting processes
+    trainer     one process's share of a training
+    loop        train() and resume()
+"""

@@ -1,4 +1,4 @@
-"""What a run writes down while it trains: one JSON line an epoch, TensorBoard events, and at the end its curves."""
+"""Metrics of a run: one JSON line for each epoch, TensorBoard events, and curves at the end."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _LOSSES = ("loss", "pair_loss", "global_loss")
 
 
 class Journal:
-    """Writes into a run folder; only the first process of a run has one."""
+    """Writes metrics to a run folder; only the first process of a training has one."""
 
-    def __init__(self, run: Path, send: Callable[[str], None] = lambda name: None) -> None:
-        """Begin; `send` is called with the name of a file that has become longer."""
-        self._run, self._send = run, send
+    def __init__(self, run: Path, upload: Callable[[str], None] = lambda name: None) -> None:
+        """Start; `upload` is called with the name of a file after lines were added."""
+        self._run, self._upload = run, upload
         self._events: Any = None
 
     def step(self, number: int, figures: Mapping[str, float]) -> None:
-        """Note passing figures of a step."""
+        """Write the metrics of a step to the events."""
         self._write_events(number, figures)
 
     def epoch(self, figures: Mapping[str, float]) -> None:
-        """Note an epoch's figures: a line of `metrics.jsonl`, and events.
+        """Write the metrics of an epoch to `metrics.jsonl` and the events.
 
         Raises:
             SpaceError: the disk is full.
@@ -35,7 +35,7 @@ class Journal:
         path = self._run / METRICS
         with space_checked(path), path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(figures) + "\n")
-        self._send(METRICS)
+        self._upload(METRICS)
         self._write_events(int(figures["steps"]), {f"epoch/{name}": value for name, value in figures.items()})
 
     def close(self) -> None:
@@ -59,7 +59,7 @@ class Journal:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Return the lines of `metrics.jsonl`; one that broke off is passed over, and a later one of an epoch counts."""
+    """Return the lines of `metrics.jsonl`, without incomplete ones; the last line of an epoch counts."""
     path, found = run / METRICS, {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         with suppress(ValueError, KeyError):
@@ -69,19 +69,19 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def best_recall(run: Path) -> float:
-    """Return the highest mean recall in `metrics.jsonl`, -1 if there is none."""
+    """Return the highest mean recall in `metrics.jsonl`; -1 without any."""
     return max((row.get("mean_recall", -1.0) for row in read_metrics(run)), default=-1.0)
 
 
 def note_command(run: Path, command: str) -> None:
-    """Add the command that started, or went on with, a run."""
+    """Add a command line that started or resumed the run."""
     if command:
         with space_checked(run / COMMANDS), (run / COMMANDS).open("a", encoding="utf-8") as stream:
             stream.write(command + "\n")
 
 
 def draw_curves(run: Path) -> None:
-    """Draw losses, and validation recall if there is any, over the epochs into `curves.png`.
+    """Plot losses, and validation recall if there is any, over the epochs to `curves.png`.
 
     Raises:
         SpaceError: the disk is full.
@@ -89,7 +89,7 @@ def draw_curves(run: Path) -> None:
     rows = read_metrics(run)
     if not rows:
         return
-    from matplotlib.figure import Figure  # noqa: PLC0415  # half a second that only the end of a run pays
+    from matplotlib.figure import Figure  # noqa: PLC0415  # takes half a second
 
     validated = [row for row in rows if "mean_recall" in row]
     figure = Figure(figsize=(9 if validated else 4.5, 3.6), layout="constrained")

@@ -1,21 +1,22 @@
-"""Starts a training: in this process, in several, on one machine or more, or among those that others started.
+"""Starts a training: in this process, in several processes of this machine, or in those that torchrun or srun started.
 
-Only the first process reports; what it reports, returns or raises reaches the caller as itself.
+Only the first process reports. Its events and its result reach the caller; a DoveError of any process does too.
 """
 
 from __future__ import annotations
 
 import os
-import signal
+import pickle
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
-from multiprocessing import parent_process
+from dataclasses import dataclass
 from multiprocessing.connection import Client
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -24,144 +25,144 @@ from dove_core.encoding.compute import choose_device
 from dove_core.errors import DoveError, TrainingError, UsageError
 from dove_core.events import Noted, Report, silent
 from dove_core.processes import EventListener, end_with_parent
-from dove_core.training.ending import Ending
-from dove_core.training.interrupt import noticing_signals
-from dove_core.training.meeting import GO_ON
-from dove_core.training.network import giving_up_after
-from dove_core.training.pulse import LostError
-from dove_core.training.quiet import quiet_launcher, silence_launcher
+from dove_core.training.interrupt import Interrupt
 from dove_core.training.slurm import srun_variables
-from dove_core.training.world import AnewError, FailedError, World, joined, start
+from dove_core.training.world import LostError, World, process_group, run_processes
 
 T = TypeVar("T")
-Job = Callable[..., T]
+Job = Callable[[World, Report], T]
 
-_SETTLE = 1
-"""Seconds until a process that died is known to be dead: what ends in others because of it comes later."""
+_SETTLE = 1.0
+"""Seconds that a process with an error waits before it ends. When a process is killed, the others get errors because
+of that; the delay makes the killed one the first to end, so it is reported as the cause."""
 
-_NOTICE = 5
-"""Seconds in which every machine's launcher sees that a machine came, and does not take an end for a failure."""
-
-_EVENTS = "events"
-"""In the folder of a launch: the socket that hears the first process."""
+_RESUME = "--resume continues from last/, with any number of processes"
 
 
-def launch(
-    launching: LaunchConfig, device: str, job: Job[T], arguments: tuple[Any, ...], *, report: Report = silent
-) -> T | None:
-    """Run `job(world, report, *arguments)` in as many processes as asked for and return the first one's result.
+def launch(launching: LaunchConfig, device: str, job: Job[T], *, report: Report = silent) -> T | None:
+    """Run `job(world, report)` in as many processes as asked for and return the first one's result.
 
-    Where a process dies or fails, all are started again, up to `launching.restarts` times; the job itself finds what to
-    go on from. A DoveError ends the launch at once. Under torchrun, and among several tasks of srun, the job joins
-    these instead. On other machines than the first process's, and in other processes that it joins, there is no result.
+    When a process dies or fails, all are started again, up to `launching.restarts` times; the job itself finds the
+    checkpoint to resume from. A DoveError ends the launch at once. A process that torchrun or srun started joins the
+    others instead; all but the first return None.
 
     Raises:
-        UsageError: more GPUs are asked for than there are; several machines without a meeting point.
-        TrainingError: a process died too often; machines did not meet, or are not heard of any more.
-        DoveError: whatever a process raised.
-        KeyboardInterrupt: Ctrl-C or SIGTERM, to this process or to one of the others.
+        UsageError: more GPUs are asked for than the machine has.
+        TrainingError: processes died too often, or lost each other.
+        DoveError: any process raised it.
+        KeyboardInterrupt: Ctrl-C or SIGTERM.
     """
-    nodes, count = launching.node_range, launching.gpus
-    if count == 1 and nodes == (1, 1) and (found := srun_variables()):
+    count = launching.gpus
+    if count == 1 and (found := srun_variables()):
         os.environ.update(found)
         if found["RANK"] == "0":
             report(Noted(f"{found['WORLD_SIZE']} tasks of SLURM meet at {found['MASTER_ADDR']}:{found['MASTER_PORT']}"))
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        return _join_running(launching, device, job, arguments, report)
-    kind = choose_device(device).type
-    if kind == "cuda" and count > torch.cuda.device_count():
+    if joins_others():
+        return _join(device, job, report)
+    device_type = choose_device(device).type
+    if device_type == "cuda" and count > torch.cuda.device_count():
         message = f"--gpus {count}: this machine has {torch.cuda.device_count()} GPU(s)"
         raise UsageError(message, hint="ask for fewer, or use --device cpu to train with several CPU processes")
-    if count == 1 and nodes == (1, 1):
-        return job(World(0, 1, torch.device(kind)), report, *arguments)
-    if kind == "cpu" and device == "auto":
+    if count == 1:
+        return job(World(0, 1, torch.device(device_type)), report)
+    if device_type == "cpu" and device == "auto":
         message = f"--gpus {count}: this machine has no GPU that torch can use"
         raise UsageError(message, hint="leave --gpus out, or use --device cpu to train with several CPU processes")
     with tempfile.TemporaryDirectory(prefix="dove-") as folder:
-        return _start_all(Path(folder), launching, kind, job, arguments, report)
+        return _Launch(Path(folder), count, device_type, job).run(launching.restarts, report)
 
 
-def restarted() -> bool:
-    """Tell whether torchrun started this process again, after one of a run's processes died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+def joins_others() -> bool:
+    """Tell whether torchrun or srun started this process as one of several."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def _join_running(
-    launching: LaunchConfig, device: str, job: Job[T], arguments: tuple[Any, ...], report: Report
-) -> T | None:
-    """Do this process's part among those that torchrun or srun started."""
+def _join(device: str, job: Job[T], report: Report) -> T | None:
     try:
-        with joined(choose_device(device).type, launching, tell=lambda reason: report(Noted(reason))) as world:
-            result = job(world, report if world.first else silent, *arguments)
+        with process_group(choose_device(device).type) as world:
+            result = job(world, report if world.first else silent)
             return result if world.first else None
     except LostError as error:
-        raise TrainingError(str(error), hint=GO_ON) from error
+        raise TrainingError(str(error), hint=_RESUME) from error
 
 
-def _start_all(
-    folder: Path, launching: LaunchConfig, kind: str, job: Job[T], arguments: tuple[Any, ...], report: Report
-) -> T | None:
-    if launching.rendezvous:
-        report(Noted(f"waiting for machines ({launching.nodes}) at {launching.rendezvous}"))
-    threads, ending = max(1, torch.get_num_threads() // launching.gpus), Ending(folder)
-    port = launching.meeting_point[1] if launching.rendezvous else 0
-    with (
-        EventListener(folder / _EVENTS, report), quiet_launcher(), noticing_signals(ending.note_signal),
-        giving_up_after(launching.lost_after, port),
-    ):  # fmt: skip
-        try:
-            result = start(launching, _work, (folder, launching, kind, threads, job, arguments))
-        except FailedError as error:
-            raise ending.find() or ending.failure(error.rank, error.code) from None
-        except (KeyboardInterrupt, TrainingError) as error:
-            raise ending.find() or error from None
-    if end := ending.find():
-        raise end
-    return result
+@dataclass(frozen=True)
+class _Launch(Generic[T]):
+    """Processes of this machine that do one job. They leave results and errors as files in `folder`."""
+
+    folder: Path
+    count: int
+    device_type: str
+    job: Job[T]
+
+    @property
+    def events(self) -> Path:
+        """Return the socket that receives the first process's events."""
+        return self.folder / "events"
+
+    def run(self, restarts: int, report: Report) -> T | None:
+        """Start the processes, again after a failure, and return the first one's result."""
+        with EventListener(self.events, report), Interrupt() as interrupt:
+            for attempt in range(restarts + 1):
+                failed = self._attempt(attempt, interrupt)
+                if failed is None and (self.folder / "result").exists():
+                    result: T = self.read("result")
+                    return result
+                if failed is None or interrupt.requested:
+                    raise KeyboardInterrupt
+                report(Noted(self._reason(*failed, is_last=attempt == restarts)))
+        raise AssertionError("the last attempt returns or raises")
+
+    def _attempt(self, attempt: int, interrupt: Interrupt) -> tuple[int, int] | None:
+        """Run all processes once; return rank and exit code of the first one that failed, if any did."""
+        for path in self.folder.glob("error-*"):
+            path.unlink()
+        threads = max(1, torch.get_num_threads() // self.count)
+        return run_processes(_work, (self, threads), self.count, attempt, lambda: interrupt.requested)
+
+    def _reason(self, rank: int, code: int, *, is_last: bool) -> str:
+        """Return why process `rank` failed; raise it if the processes are not to be started again."""
+        errors = {int(path.name.removeprefix("error-")): self.read(path.name) for path in self.folder.glob("error-*")}
+        for error in errors.values():
+            if isinstance(error, DoveError):
+                raise error
+        if (error := errors.get(rank)) is None:
+            message = f"training process {rank} ended with code {code}"
+            if is_last:
+                hint = "out of memory? Try a smaller --batch-size; --resume continues from last/"
+                raise TrainingError(message, hint=hint)
+            return message
+        if is_last:
+            raise TrainingError(str(error), hint=_RESUME) if isinstance(error, LostError) else error
+        return f"training process {rank} failed: {str(error).splitlines()[-1]}"
+
+    def write(self, name: str, value: object) -> None:
+        """Leave a result or an error."""
+        (self.folder / name).write_bytes(pickle.dumps(value))
+
+    def read(self, name: str) -> Any:
+        """Return what a process left."""
+        return pickle.loads((self.folder / name).read_bytes())  # our own processes wrote it
 
 
-def _work(
-    folder: Path, launching: LaunchConfig, kind: str, threads: int, job: Job[T], arguments: tuple[Any, ...]
-) -> T | None:
-    """Do one process's part, in a process that the elastic launcher started."""
-    silence_launcher()
+def _work(launched: _Launch[T], threads: int) -> None:
+    """Do one process's share of the job, in a process of its own."""
+    rank = os.environ["RANK"]
     torch.set_num_threads(threads)
     threading.Thread(target=end_with_parent, daemon=True).start()
-    ending, alone = Ending(folder), os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]
-    if alone and ending.find():
-        return None  # what ended the launch would only come again
     try:
-        with joined(kind, launching, signalled=ending.signalled) as world:
-            if not alone and _ended_elsewhere(ending, world):
-                return None
-            with Client(str(folder / _EVENTS)) if world.first else nullcontext() as ear:
-                send = ear.send if ear else silent
-                for line in ending.failures() if world.first else ():
-                    send(Noted(line))
-                result = job(world, send, *arguments)
-        return result if world.first else None
-    except (DoveError, KeyboardInterrupt) as error:
-        ending.note(error)
-        if isinstance(error, KeyboardInterrupt) and not ending.signalled():
-            _end_launcher()  # somebody told another machine, and all have saved
-        os._exit(1)
-    except AnewError:
-        time.sleep(_NOTICE)
+        with (
+            process_group(launched.device_type) as world,
+            Client(str(launched.events)) if world.first else nullcontext() as connection,
+        ):
+            result = launched.job(world, connection.send if connection else silent)
+        if world.first:
+            launched.write("result", result)
+    except (DoveError, LostError) as error:
+        time.sleep(_SETTLE if isinstance(error, LostError) else 0)
+        launched.write(f"error-{rank}", error)
         os._exit(1)
     except Exception:
-        time.sleep(_SETTLE)  # one that died in silence takes the others' connections with it, and is the cause
-        ending.note_failure(int(os.environ["RANK"]))
+        time.sleep(_SETTLE)
+        launched.write(f"error-{rank}", RuntimeError(f"a training process failed:\n{traceback.format_exc().rstrip()}"))
         os._exit(1)
-
-
-def _end_launcher() -> None:
-    if (launcher := parent_process()) and launcher.pid == os.getppid():
-        os.kill(os.getppid(), signal.SIGTERM)
-
-
-def _ended_elsewhere(ending: Ending, world: World) -> bool:
-    """Tell whether any machine's processes ended for good, and note it here too."""
-    ends = [end for end in world.everyones(ending.find()) if end is not None]
-    if ends:
-        ending.note(ends[0])
-    return bool(ends)

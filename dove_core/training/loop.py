@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -19,13 +21,25 @@ from dove_core.events import Noted, Report, Skipped, silent
 from dove_core.files import settled_folder
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.places import Place
-from dove_core.training.home import Home
 from dove_core.training.initial_weights import load_initial_weights
 from dove_core.training.journal import COMMANDS, note_command
-from dove_core.training.launch import launch, restarted
-from dove_core.training.run import SETTINGS, RunSettings, hold_new, open_new
+from dove_core.training.launch import joins_others, launch
+from dove_core.training.run import SETTINGS, RunSettings, refuse_existing_run, start_run_folder
+from dove_core.training.storage import RunStorage
 from dove_core.training.trainer import Trainer, TrainResult
 from dove_core.training.world import World
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One training, as every process gets it."""
+
+    run: Place
+    settings: RunSettings
+    compute: ComputeConfig
+    resumed: bool = False
+    command: str = ""
+    cache: CacheConfig = CacheConfig()  # noqa: RUF009  # frozen
 
 
 def train(
@@ -41,40 +55,47 @@ def train(
     command: str = "",
     report: Report = silent,
 ) -> TrainResult | None:
-    """Train a model on a split and keep it in `run`.
+    """Train a model on a split and store it in `run`.
 
     Args:
         shards: folder of the training split.
-        run: folder for settings, metrics and checkpoints, here or in a bucket.
+        run: local folder or bucket for settings, metrics and checkpoints.
         model: shape of the model.
         training: how it learns.
-        compute: where, and how precisely.
-        validation: folder of the split by which `best/` is chosen: by mean recall of the global scores. Without one,
-            `best/` is the last epoch.
-        launching: processes on this machine (on CPUs with `device="cpu"`) and others; torchrun's own numbers count.
-        cache: where shards and runs of buckets are kept here meanwhile.
-        command: what started this, to be kept in the run folder.
+        compute: device and precision.
+        validation: folder of the split that chooses `best/`, by mean recall of the global scores. Without one, `best/`
+            is the last epoch.
+        launching: number of processes on this machine (CPU processes with `device="cpu"`); under torchrun and srun,
+            their number of processes is used.
+        cache: where local copies of shards and runs in buckets are kept.
+        command: the command line, to be stored in the run folder.
         report: receives progress.
 
     Returns:
-        The result, or None in the other processes of a torchrun.
+        The result; None in all but the first process of torchrun or srun.
 
     Raises:
         UsageError: a setting is out of bounds, or more GPUs are asked for than there are.
         DataError: shards are missing or damaged.
-        CheckpointError: starting weights are missing or of another trunk.
-        DownloadError: ImageNet weights cannot be fetched.
+        CheckpointError: initial weights are missing or belong to another backbone.
+        DownloadError: ImageNet weights cannot be downloaded.
         TrainingError: the run exists, there are too few samples, the loss is not finite, processes died too often.
         SpaceError: the disk is full.
+
+    >>> model = dove.ModelConfig(backbone="resnet18", image_size=32, embed_dim=32, heads=4)
+    >>> training = dove.TrainConfig(weights="none", epochs=1, batch_size=16)
+    >>> result = dove.train("shards/shapes/train", "runs/tiny", model, training, validation="shards/shapes/val")
+    >>> result.steps
+    3
     """
-    if not restarted():
-        hold_new(Home(place_of(run, cache), cache))
-    split = place_of(shards, cache)
+    split, storage = place_of(shards, cache), RunStorage(place_of(run, cache), cache)
     chosen = None if validation is None else _absolute(validation)
     settings = RunSettings(_absolute(split), Shards(split).manifest.fingerprint, chosen, model, training)
-    _hold_splits(settings, cache)
-    arguments = (place_of(run, cache), settings, compute, False, command, cache)
-    return launch(launching, compute.device, _train, arguments, report=report)
+    if not (joins_others() and _was_started_with(settings, storage)):
+        refuse_existing_run(storage)
+    _check_splits(settings, cache)
+    job = TrainingJob(storage.location, settings, compute, command=command, cache=cache)
+    return launch(launching, compute.device, partial(run_job, job), report=report)
 
 
 def resume(
@@ -89,35 +110,38 @@ def resume(
     command: str = "",
     report: Report = silent,
 ) -> TrainResult | None:
-    """Go on with a run from `last/`, with the same samples in the same order.
+    """Continue a run from `last/`, with the same samples in the same order.
 
     Args:
-        run: the run folder.
-        compute: where, and how precisely.
-        changes: settings given anew; only `dove_core.training.run.CHANGEABLE` may differ.
+        run: local folder or bucket of the run.
+        compute: device and precision.
+        changes: settings given again; only those of `dove_core.training.run.CHANGEABLE` may differ.
         shards: where the training split is now, if it was moved.
         validation: another validation split, or where it is now.
-        launching: processes; may be others than before.
-        cache: where shards and runs of buckets are kept here meanwhile.
-        command: what started this, to be kept in the run folder.
+        launching: number of processes; may differ from before.
+        cache: where local copies of shards and runs in buckets are kept.
+        command: the command line, to be stored in the run folder.
         report: receives progress.
 
     Raises:
-        CheckpointError: there is nothing to go on from.
-        DataError: the shards are other ones than before.
-        TrainingError: the run is finished. And what `train` raises.
+        CheckpointError: the run has no checkpoint.
+        DataError: the shards are not those of the run.
+        TrainingError: the run is finished. And everything that `train` raises.
+
+    >>> dove.resume("runs/stopped", changes={"max_steps": 2}).steps
+    2
     """
-    place = place_of(run, cache)
-    home = Home(place, cache)
-    home.bring()
-    settings = RunSettings.read(home.path).changed(changes)
+    storage = RunStorage(place_of(run, cache), cache)
+    storage.download()
+    settings = RunSettings.read(storage.path).changed(changes)
     settings = dataclasses.replace(
         settings,
         shards=str(place_of(shards)) if shards else settings.shards,
         validation=_absolute(validation) if validation else settings.validation,
     )
-    _hold_splits(settings, cache)
-    return launch(launching, compute.device, _train, (place, settings, compute, True, command, cache), report=report)
+    _check_splits(settings, cache)
+    job = TrainingJob(storage.location, settings, compute, resumed=True, command=command, cache=cache)
+    return launch(launching, compute.device, partial(run_job, job), report=report)
 
 
 def _absolute(address: Address) -> str:
@@ -125,71 +149,89 @@ def _absolute(address: Address) -> str:
     return str(place_of(address).absolute)
 
 
-def _hold_splits(settings: RunSettings, cache: CacheConfig) -> None:
-    """Say what is wrong with the splits before any process starts."""
+def _was_started_with(settings: RunSettings, storage: RunStorage) -> bool:
+    """Tell whether the run exists and has the same settings.
+
+    torchrun starts the same command again when a process died or a machine came; it has to continue its own run.
+    """
+    storage.download()
+    return (storage.path / SETTINGS).exists() and RunSettings.read(storage.path) == settings
+
+
+def _check_splits(settings: RunSettings, cache: CacheConfig) -> None:
+    """Check both splits before any process starts."""
     shards = Shards(place_of(settings.shards, cache))
     shards.choose_field(settings.model.caption_field)
     if shards.manifest.fingerprint != settings.data:
-        hint = "go on with the shards of before (--shards), or start another --run"
-        raise DataError(f"{shards.folder} was made anew since this run was started", hint=hint)
+        hint = "give the shards of the run with --shards, or start a new one with --run"
+        raise DataError(f"{shards.folder} differs from the shards that this run was started with", hint=hint)
     if settings.validation:
         Shards(place_of(settings.validation, cache)).choose_field(settings.model.caption_field)
 
 
-def _train(
-    world: World,
-    report: Report,
-    location: Place,
-    settings: RunSettings,
-    compute: ComputeConfig,
-    resumed: bool,
-    command: str,
-    cache: CacheConfig = CacheConfig(),  # noqa: B008  # frozen
-) -> TrainResult:
+def run_job(job: TrainingJob, world: World, report: Report) -> TrainResult:
+    """Do one process's share of a training."""
+    settings = job.settings
     torch.manual_seed(settings.training.seed)
-    home = Home(location, cache)
-    home.bring()
-    world.wait()  # before one of them writes
-    run, whole = home.path, Shards(place_of(settings.shards, cache))
-    field = whole.choose_field(settings.model.caption_field)
-    shards = whole.with_captions(field)
-    if len(shards) < 2 * world.size:
-        message = f"{shards.folder} has {len(shards)} images for {world.size} process(es)"
-        raise TrainingError(message, hint="each process needs two or more; use fewer processes or more images")
-    again = settled_folder(run / "last").exists()  # a launch that is not to go on finds none: these are its own
-    if world.restarts or (again and not resumed):
-        report(Noted(f"processes were started again: going on from {'last/' if again else 'the start'}"))
-    resumed = resumed or again
-    _hold_same(world, (settings.data, resumed), "other shards or another run folder")
-    if resumed:
-        checkpoint = read_checkpoint(settled_folder(run / "last"))
-    else:
-        checkpoint = _new_model(shards, field, settings)
-        if world.first:
-            open_new(run, settings)
-    if resumed and world.first:
-        settings.write(run)
-    if world.first:
-        note_command(run, command)
-        home.send(SETTINGS)
-        home.send(COMMANDS)
-    world.wait()
-    if len(shards) < len(whole):
-        report(Skipped("training", f"no caption {field!r}", len(whole) - len(shards), str(whole.folder)))
-    if world.first and field != settings.model.caption_field:
-        report(Noted(f"{shards.folder} has one kind of captions, {field!r}: learning from it"))
+    storage = RunStorage(job.run, job.cache)
+    storage.download()
+    world.barrier()  # before one of them writes
+    shards, field = _shards_with_captions(job, world, report)
+    has_checkpoint = settled_folder(storage.path / "last").exists()  # without `resumed`: of this launch
+    if world.restarts or (has_checkpoint and not job.resumed):
+        start = "last/" if has_checkpoint else "the start"
+        report(Noted(f"processes were started again and continue from {start}"))
+    resumed = job.resumed or has_checkpoint
+    _check_same(world, (settings.data, resumed), "other shards or another run folder")
+    checkpoint = _open_run(job, world, storage, resumed, shards, field)
     try:
-        trainer = Trainer(world, report, home, settings, compute, shards, field, checkpoint, resumed)
-        _hold_same(world, trainer.position, f"another {home.at('last')}")
-        return trainer.go()
+        trainer = Trainer(world, report, storage, settings, job.compute, shards, field, checkpoint, resumed)
+        _check_same(world, trainer.position, f"another {storage.address_of('last')}")
+        return trainer.train()
     except torch.OutOfMemoryError as error:
-        hint = "lower --batch-size or --image-size; --resume goes on from last/"
+        hint = "lower --batch-size or --image-size; --resume continues from last/"
         raise TrainingError("the GPU's memory is full", hint=hint) from error
 
 
-def _hold_same(world: World, found: object, what: str) -> None:
-    """Hold machines to one file system: all processes have to find the same."""
-    if len(set(world.everyones(found))) > 1:
+def _shards_with_captions(job: TrainingJob, world: World, report: Report) -> tuple[Shards, str]:
+    """Return the samples that have captions of the chosen field, and the field."""
+    every = Shards(place_of(job.settings.shards, job.cache))
+    field = every.choose_field(job.settings.model.caption_field)
+    shards = every.with_captions(field)
+    if len(shards) < 2 * world.size:
+        message = f"{shards.folder} has {len(shards)} images for {world.size} process(es)"
+        raise TrainingError(message, hint="each process needs two or more; use fewer processes or more images")
+    if len(shards) < len(every):
+        report(Skipped("training", f"no caption {field!r}", len(every) - len(shards), str(every.folder)))
+    if world.first and field != job.settings.model.caption_field:
+        report(Noted(f"{shards.folder} has one kind of captions, {field!r}: training with it"))
+    return shards, field
+
+
+def _open_run(
+    job: TrainingJob, world: World, storage: RunStorage, resumed: bool, shards: Shards, field: str
+) -> Checkpoint:
+    """Return the checkpoint to start from; the first process writes the settings."""
+    run = storage.path
+    if resumed:
+        checkpoint = read_checkpoint(settled_folder(run / "last"))
+        if world.first:
+            job.settings.write(run)
+    else:
+        checkpoint = _new_model(shards, field, job.settings)
+        if world.first:
+            start_run_folder(run, job.settings)
+    if world.first:
+        note_command(run, job.command)
+        storage.upload(SETTINGS)
+        storage.upload(COMMANDS)
+    world.barrier()
+    return checkpoint
+
+
+def _check_same(world: World, found: object, what: str) -> None:
+    """Check that all processes found the same, as they do on one file system."""
+    if len(set(world.gather_objects(found))) > 1:
         hint = "run folder and shards have to be on a file system that all machines share, under the same path"
         raise TrainingError(f"processes that train together found {what}", hint=hint)
 

@@ -1,4 +1,4 @@
-"""Losses of a score matrix: pure functions of the scores and of which pairs are negatives.
+"""Losses of a score matrix, as functions of the scores and of a mask of negatives.
 
 `scores (B, C)` are those of B images and C = n * B captions, n of each image: caption c belongs to image c mod B.
 `negative (B, C)` is True where a pair may serve as a negative.
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def negative_pairs(images: Tensor, captions: Tensor) -> Tensor:
-    """Return `(B, n * B)`: True where a caption is another image's, and in words none of the image's own n.
+    """Return `(B, n * B)`: True where a caption belongs to another image and differs from the image's own n captions.
 
     Args:
         images: `(B,)` identity of each image.
@@ -25,7 +25,7 @@ def negative_pairs(images: Tensor, captions: Tensor) -> Tensor:
 def triplet(scores: Tensor, negative: Tensor, *, margin: float, hardest: bool) -> Tensor:
     """Return the bidirectional hinge `max(0, margin + s_ij - s_ii) + max(0, margin + s_ij - s_jj)`.
 
-    The mean over all negatives, or over captions of the hardest one; a batch without negatives gives zero.
+    Averaged over all negatives, or over the hardest negative of each caption; zero for a batch without negatives.
     """
     owner, true = _true_scores(scores)
     by_row = (margin + scores[owner] - true[:, None]).clamp(min=0) * negative[owner]
@@ -37,20 +37,20 @@ def triplet(scores: Tensor, negative: Tensor, *, margin: float, hardest: bool) -
 
 
 def infonce(scores: Tensor, negative: Tensor, *, temperature: Tensor) -> Tensor:
-    """Return the mean cross-entropy of each true pair among its negatives, by rows and by columns.
+    """Return the mean cross-entropy of each true pair among its negatives, over rows and over columns.
 
-    An image's other captions are neither its negatives nor its rivals.
+    Other captions of the same image are not in the denominator.
     """
     owner, true = _true_scores(scores / temperature)
-    rivals = (scores / temperature).masked_fill(~negative, float("-inf"))
+    negatives = (scores / temperature).masked_fill(~negative, float("-inf"))
     own = torch.eye(len(owner), dtype=torch.bool, device=scores.device)
-    by_row = torch.where(own, true[:, None], rivals[owner]).logsumexp(dim=1)
-    by_column = torch.cat((rivals, true[None])).logsumexp(dim=0)
+    by_row = torch.where(own, true[:, None], negatives[owner]).logsumexp(dim=1)
+    by_column = torch.cat((negatives, true[None])).logsumexp(dim=0)
     return ((by_row - true) + (by_column - true)).mean() / 2
 
 
 def _true_scores(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `(C,)`: each caption's image, and its score with it."""
+    """Return the image of each caption `(C,)`, and their scores `(C,)`."""
     images, captions = scores.shape
     caption = torch.arange(captions, device=scores.device)
     return caption % images, scores[caption % images, caption]

@@ -1,4 +1,4 @@
-"""One training step as a module: a batch to its loss, over all processes."""
+"""The training loss of a batch, over all processes, as a module."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Losses(NamedTuple):
 
 
 class Objective(nn.Module):
-    """`L = L_rank(S) + lambda_g * L_rank(G)`: ROAM's scores of this process's pairs, global scores of everyone's.
+    """`L = L_rank(S) + lambda_g * L_rank(G)`, from ROAM's scores of this process's pairs and all global scores.
 
-    Of the n captions that an image brings, ROAM's term takes the first `paired_captions`; the global takes all.
+    Of the n captions of an image, ROAM's term uses the first `paired_captions`, the global term uses all.
 
-    `gather` joins a tensor of all processes along its first dimension, with gradient, given how long each one's is;
-    every process then computes the same global term, and averaging the parameters' gradients over processes gives that
-    of one process with the whole batch.
+    `gather` joins a tensor of all processes along its first dimension, with gradient, given each process's length. So
+    every process computes the same global term, and the average of the parameters' gradients over processes is the
+    gradient of one process with the whole batch.
     """
 
     def __init__(self, model: Dove, training: TrainConfig, gather: Gather) -> None:
@@ -44,13 +44,13 @@ class Objective(nn.Module):
             self.log_temperature = nn.Parameter(torch.full((2,), math.log(training.temperature)))
 
     def forward(self, batch: Batch, counts: Sequence[int]) -> Losses:
-        """Return the losses of a batch; `counts` says how many images each process has in this step."""
+        """Return the losses of a batch; `counts` are the numbers of images of all processes in this step."""
         pixels = jitter(batch.pixels, self._training.jitter) if self._training.jitter else batch.pixels
         images, captions, pairs = self.model(normalise(pixels), batch.tokens, batch.lengths, batch.paired)
         count = self._training.paired_captions
         own = negative_pairs(batch.images, batch.captions[:count])
         pair = self._rank(pairs[:, batch.rows[:count].flatten()], own, 0)
-        with torch.autocast(pairs.device.type, enabled=False):  # cosines lie too close together for half precision
+        with torch.autocast(pairs.device.type, enabled=False):  # cosines are too close to each other for half precision
             words = self._gather_captions(captions.embedding[batch.rows], counts).flatten(0, 1)
             everyone = self._gather(images.embedding, counts) @ words.T
         owners, texts = self._gather(batch.images, counts), self._gather_captions(batch.captions, counts)

@@ -9,9 +9,9 @@ from torch import nn
 
 
 def make_optimizer(module: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """Return AdamW over all parameters; only matrices and larger tensors decay.
+    """Return AdamW over all parameters, with weight decay for tensors of two or more dimensions.
 
-    Frozen ones are among them, since they may learn later: without a gradient they are passed over.
+    Frozen parameters are included, since they may be unfrozen later; without a gradient, AdamW skips them.
     """
     every = list(module.parameters())
     groups = [
@@ -22,9 +22,9 @@ def make_optimizer(module: nn.Module, *, learning_rate: float, weight_decay: flo
 
 
 def learning_rate_at(progress: float, *, warmup: float, highest: float) -> float:
-    """Return the rate after a share `progress` (0 to 1) of training: linear up to `warmup`, then a half cosine to zero.
+    """Return the rate after a share `progress` (0 to 1) of training: linear up to `warmup`, then half a cosine to zero.
 
-    A function of the samples seen, not of steps, so it goes on unbroken when the number of processes changes.
+    It depends on the samples seen, not on steps, so it stays continuous when the number of processes changes.
     """
     if progress < warmup:
         return highest * progress / warmup

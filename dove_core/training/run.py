@@ -16,18 +16,18 @@ from dove_core.config import ModelConfig, TrainConfig
 from dove_core.encoding.dove import Checkpoint, save_checkpoint
 from dove_core.errors import CheckpointError, TrainingError, UsageError
 from dove_core.files import atomic_folder, make_folder, read_json, settled_folder, write_json
-from dove_core.training.home import Home
 from dove_core.training.journal import COMMANDS, METRICS
+from dove_core.training.storage import RunStorage
 
 FORMAT = 1
 STATE, SETTINGS = "training.pt", "settings.json"
 CHANGEABLE = ("epochs", "validate_every", "save_steps", "max_steps")
-"""Settings that may differ when a run is resumed: how long, how often; never what is learned from what."""
+"""Settings that may change when a run is resumed: how long to train and how often to save, not what is learned."""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a run was started with; `--resume` goes on with the same. `data` is the fingerprint of its shards."""
+    """Settings that a run was started with; `--resume` keeps them. `data` is the fingerprint of its shards."""
 
     shards: str
     data: str
@@ -36,10 +36,10 @@ class RunSettings:
     training: TrainConfig
 
     def changed(self, changes: Mapping[str, Any]) -> RunSettings:
-        """Return settings with a resumed run's changes.
+        """Return the settings with changes for a resumed run.
 
         Raises:
-            UsageError: a change that would make it another run.
+            UsageError: a setting was changed that is not in `CHANGEABLE`.
         """
         own = {**dataclasses.asdict(self.model), **dataclasses.asdict(self.training)}
         for name, value in changes.items():
@@ -74,7 +74,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run is: `samples` of `epoch` are seen, after `steps` steps in all."""
+    """How far a run is: it has seen `samples` samples of `epoch`, and taken `steps` steps since the start."""
 
     epoch: int = 0
     samples: int = 0
@@ -82,32 +82,32 @@ class Position:
 
 
 def save_best(run: Path, checkpoint: Checkpoint) -> None:
-    """Write `run/best`: the checkpoint, finished or as it was before.
+    """Write the checkpoint to `run/best`; if this fails, the earlier one stays.
 
     Raises:
-        SpaceError: the disk is full; the checkpoint before is kept.
+        SpaceError: the disk is full.
     """
     with atomic_folder(run / "best") as folder:
         save_checkpoint(folder, checkpoint)
 
 
 def save_last(run: Path, checkpoint: Checkpoint, position: Position, parts: Mapping[str, Any]) -> None:
-    """Write `run/last`: the checkpoint and what a resume needs; finished or as it was before.
+    """Write the checkpoint and the state for a resume to `run/last`; if this fails, the earlier one stays.
 
     Raises:
-        SpaceError: the disk is full; the checkpoint before is kept.
+        SpaceError: the disk is full.
     """
     with atomic_folder(run / "last") as folder:
         save_checkpoint(folder, checkpoint)
-        with (folder / STATE).open("wb") as stream:  # a path would hide from us why writing failed
+        with (folder / STATE).open("wb") as stream:  # given a path, torch would hide why writing failed
             torch.save({"format": FORMAT, "position": dataclasses.asdict(position), **parts}, stream)
 
 
 def load_state(run: Path) -> tuple[Position, dict[str, Any]]:
-    """Read where `run/last` stopped, and the state of its optimizer and scaler.
+    """Read the position of `run/last`, and the state of its optimizer and scaler.
 
     Raises:
-        CheckpointError: there is nothing to go on from, or it is damaged.
+        CheckpointError: the state is missing or damaged.
     """
     path = settled_folder(run / "last") / STATE
     try:
@@ -121,20 +121,19 @@ def load_state(run: Path) -> tuple[Position, dict[str, Any]]:
         raise CheckpointError(f"{path} cannot be read: {error}", hint="start the run again without --resume") from error
 
 
-def hold_new(run: Home) -> None:
-    """Refuse to train over an earlier run.
+def refuse_existing_run(storage: RunStorage) -> None:
+    """Check that a new run does not overwrite an earlier one.
 
     Raises:
-        TrainingError: there is a checkpoint in the folder already.
+        TrainingError: the folder or bucket has a checkpoint already.
     """
-    if run.has("last"):
-        raise TrainingError(
-            f"{run.location} holds a trained run", hint="go on with --resume, or name another one with --run"
-        )
+    if storage.has("last"):
+        hint = "continue it with --resume, or choose another name with --run"
+        raise TrainingError(f"{storage.location} holds a trained run", hint=hint)
 
 
-def open_new(run: Path, settings: RunSettings) -> None:
-    """Start a run folder."""
+def start_run_folder(run: Path, settings: RunSettings) -> None:
+    """Write the settings of a new run, and remove what an earlier run without a checkpoint left."""
     make_folder(run)
     settings.write(run)
     for name in (METRICS, COMMANDS):

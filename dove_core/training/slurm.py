@@ -1,4 +1,4 @@
-"""Processes that `srun` started: who they are and where they meet, in the words of torch's launcher."""
+"""Tasks that `srun` started: SLURM's variables as those that torch reads."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _FIRST_PORT, _PORTS = 12000, 16000
 def srun_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str] | None:
     """Return RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT of a task among several of `srun`, else None.
 
-    A batch script itself also has SLURM_PROCID (0) and SLURM_NTASKS; what `srun` starts has SLURM_STEP_NUM_TASKS, or at
-    least another number, or a meeting point that somebody gave. MASTER_ADDR and MASTER_PORT count if they are there;
-    otherwise tasks meet on the first machine of the step, at a port made of the job's number.
+    A batch script itself also has SLURM_PROCID (0) and SLURM_NTASKS; a task of `srun` has SLURM_STEP_NUM_TASKS, or
+    a SLURM_PROCID above 0, or a MASTER_ADDR that the user exported. If MASTER_ADDR and MASTER_PORT are set, they are
+    used; otherwise they are the first machine of the step and a port computed from the job's number.
 
     Raises:
-        UsageError: a number is no number, or the meeting point cannot be found.
+        UsageError: a variable is not a number, or the first machine is not known.
     """
     own = {name: value for name, value in environment.items() if name.startswith("SLURM_")}
     if "SLURM_PROCID" not in own or "RANK" in environment:
@@ -34,8 +34,8 @@ def srun_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str
     host = environment.get("MASTER_ADDR") or next((own[name] for name in _LISTS if own.get(name)), "")
     host = _first_host(host) or own.get("SLURM_LAUNCH_NODE_IPADDR", "")
     if not host:
-        message = f"SLURM task {rank} of {size} does not know where the tasks meet: MASTER_ADDR is not set"
-        hint = "export MASTER_ADDR, the first machine's name; or train alone: env -u SLURM_PROCID dove train ..."
+        message = f"SLURM task {rank} of {size} cannot find the first machine: MASTER_ADDR is not set"
+        hint = "export MASTER_ADDR with the name of the first machine; for a separate training: env -u SLURM_PROCID"
         raise UsageError(message, hint=hint)
     port = environment.get("MASTER_PORT") or str(
         _FIRST_PORT + (_number(own, "SLURM_JOB_ID", "0") * 7 + _number(own, "SLURM_STEP_ID", "0")) % _PORTS
@@ -47,13 +47,11 @@ def srun_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str
 def _number(own: Mapping[str, str], name: str, otherwise: str = "") -> int:
     value = own.get(name, otherwise)
     if not value.isdigit():
-        raise UsageError(
-            f"{name}={value!r} is no number", hint="start tasks with srun, or use --nodes and --rendezvous"
-        )
+        raise UsageError(f"{name}={value!r} is not a number", hint="start the tasks with srun, or use torchrun")
     return int(value)
 
 
 def _first_host(hosts: str) -> str:
-    """Return the first of a list such as `node[03-05,9],other`: node03."""
+    """Return the first host of a list: node03 for `node[03-05,9],other`."""
     first = re.match(r"(?:[^,\[\]]|\[[^\]]*\])*", hosts)
     return re.sub(r"\[(\w+)[^\]]*\]", r"\1", first[0]) if first else ""

@@ -1,4 +1,4 @@
-"""One process's part of a run: step after step, validating and saving where due."""
+"""One process's share of a training: steps, validation, saving."""
 
 from __future__ import annotations
 
@@ -18,34 +18,38 @@ from dove_core.data.batch_plan import Step, TrainingPlan
 from dove_core.data.loader import load
 from dove_core.data.reader import Shards
 from dove_core.encoding.compute import decodes_on_gpu, mixed, mixed_dtype, worker_count
-from dove_core.encoding.dove import Checkpoint, DoveEncoder
-from dove_core.encoding.embedder import Embedder
+from dove_core.encoding.dove import Checkpoint
 from dove_core.errors import DataError, TrainingError
-from dove_core.evaluation.encode import encode_split
-from dove_core.evaluation.rows import score_global_row
 from dove_core.events import Advanced, Measured, Report, Saved, Skipped, Started
 from dove_core.places import Place
 from dove_core.training.average import WeightAverage
 from dove_core.training.batches import Batch, MakeBatch
-from dove_core.training.home import Home
 from dove_core.training.interrupt import Interrupt
 from dove_core.training.journal import Journal, best_recall
 from dove_core.training.objective import Objective
 from dove_core.training.optimizer import learning_rate_at, make_optimizer
-from dove_core.training.pace import Pace
 from dove_core.training.run import Position, RunSettings, load_state, save_best, save_last
+from dove_core.training.storage import RunStorage
+from dove_core.training.throughput import Throughput
+from dove_core.training.validation import mean_recall
 from dove_core.training.world import World
 
 _REPORT_EVERY = 10
-_AGREE_EVERY = 10
-"""Steps between two questions of several processes whether one of them is to end."""
+_CHECK_INTERRUPT_EVERY = 10
+"""Steps after which several processes check whether one of them was interrupted."""
 
 _TASK = "training"
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run came to: `history` has one entry an epoch, as `metrics.jsonl` does."""
+    """Result of a training: `history` has one entry for each epoch, as `metrics.jsonl` does.
+
+    >>> model = dove.ModelConfig(backbone="resnet18", image_size=32, embed_dim=32, heads=4)
+    >>> training = dove.TrainConfig(weights="none", batch_size=16, max_steps=1)
+    >>> dove.train("shards/shapes/train", "runs/one_step", model, training).steps
+    1
+    """
 
     run: Place
     steps: int
@@ -54,13 +58,13 @@ class TrainResult:
 
 
 class Trainer:
-    """One process's part of a run."""
+    """One process's share of a training."""
 
     def __init__(
         self,
         world: World,
         report: Report,
-        home: Home,
+        storage: RunStorage,
         settings: RunSettings,
         compute: ComputeConfig,
         shards: Shards,
@@ -68,7 +72,7 @@ class Trainer:
         checkpoint: Checkpoint,
         resumed: bool,
     ) -> None:
-        self.world, self.report, self.home, self.run = world, report, home, home.path
+        self.world, self.report, self.storage, self.run = world, report, storage, storage.path
         self.settings, self.training, self.compute = settings, settings.training, compute
         self.shards, self.field, self.checkpoint = shards, field, checkpoint
         model = checkpoint.model.train()
@@ -88,68 +92,67 @@ class Trainer:
         if resumed:
             self.position, state = load_state(self.run)
             self._restore(state)
-        self._thaw()
+        self._unfreeze_if_due()
         self._best = best_recall(self.run) if resumed else -1.0
-        self.wrapped = world.together(self.objective)
-        self.journal = Journal(self.run, home.send) if world.first else None
+        self.wrapped = world.data_parallel(self.objective)
+        self.journal = Journal(self.run, storage.upload) if world.first else None
         self.history: list[Mapping[str, float]] = []
         self._norm = torch.zeros((), device=world.device)
         self._loss, self._sums = torch.zeros(3, device=world.device), torch.zeros(3, device=world.device)
-        self._batches, self._broken, self._epoch_pace, self._pace = 0, 0, Pace(), Pace()
+        self._batches, self._broken = 0, 0
+        self._epoch_throughput, self._throughput = Throughput(), Throughput()
 
-    def go(self) -> TrainResult:
-        """Take the steps that are left.
+    def train(self) -> TrainResult:
+        """Take the remaining steps.
 
         Raises:
-            TrainingError: none is left, or the loss is not finite.
+            TrainingError: no steps remain, or the loss is not finite.
             DataError: shards are damaged, or too many images are.
-            KeyboardInterrupt: somebody wanted an end; the state is saved.
+            KeyboardInterrupt: a signal asked to end; the state is saved.
         """
         plan = TrainingPlan(
             self.shards.counts, self.training.batch_size, self.training.epochs, self.training.seed,
             self.world.rank, self.world.size, self.position.epoch, self.position.samples,
         )  # fmt: skip
-        self._hold_unfinished(plan)
+        self._check_unfinished(plan)
         total, seen = plan.epochs * len(self.shards), plan.epoch * len(self.shards) + plan.samples
         self.report(Started(_TASK, total, "images", done=seen))
         workers, pins = worker_count(self.compute.workers, self.world.device), self.world.device.type == "cuda"
         reading = load(self.shards, plan, self._make_batch(), workers=workers, pin_memory=pins)
         with Interrupt() as interrupt, closing(reading) as batches:
-            taken = 0  # batches of the step under way; an epoch's last step may have fewer
+            taken = 0  # batches of the current step; the last step of an epoch may have fewer
             for step in plan.steps():
                 try:
-                    with self._pace.waiting(), self._epoch_pace.waiting():
+                    with self._throughput.waiting(), self._epoch_throughput.waiting():
                         batch = next(batches)
                 except DataError:
-                    if not interrupt.wanted:
+                    if not interrupt.requested:
                         raise
-                    self._save()  # the signal went to the workers too
+                    self._save()  # the signal reached the workers too
                     break
-                batch = batch.to(self.world.device).developed()
+                batch = batch.to(self.world.device).decoded()
                 self._count_broken(batch)
                 taken += 1
                 is_whole = taken == self.training.accumulate or step.ends_epoch
                 taken = 0 if is_whole else taken
-                self._learn(step, batch, is_whole)
-                if is_whole and (self._after(step) or self._is_over(interrupt, step)):
+                self._train_on(step, batch, is_whole)
+                if is_whole and (self._finish_step(step) or self._is_interrupted(interrupt, step)):
                     break
-        self.world.wait()
+        self.world.barrier()
         if self.journal is not None:
             self.journal.close()
-            self.home.send_rest()
-        if interrupt.agreed and self.position.epoch < self.training.epochs:
-            raise self.world.interruption()
-        if interrupt.wanted and self.world.signalled():
+            self.storage.upload_rest()
+        if interrupt.requested:
             raise KeyboardInterrupt
         best = self._best if self._best >= 0 else None
-        return TrainResult(self.home.location, self.position.steps, best, tuple(self.history))
+        return TrainResult(self.storage.location, self.position.steps, best, tuple(self.history))
 
-    def _hold_unfinished(self, plan: TrainingPlan) -> None:
+    def _check_unfinished(self, plan: TrainingPlan) -> None:
         if next(plan.steps(), None) is None:
-            message = f"{self.home.location} has trained all of its {self.training.epochs} epochs"
+            message = f"{self.storage.location} has trained all of its {self.training.epochs} epochs"
             raise TrainingError(message, hint="give more with --resume --epochs N, or start another --run")
         if 0 < self.training.max_steps <= self.position.steps:
-            message = f"{self.home.location} has taken its {self.position.steps} steps"
+            message = f"{self.storage.location} has taken its {self.position.steps} steps"
             raise TrainingError(message, hint="give more with --resume --max-steps N; 0 stands for no limit")
 
     def _make_batch(self) -> MakeBatch:
@@ -161,21 +164,21 @@ class Trainer:
             leave_jpegs=decodes_on_gpu(self.world.device, self.compute.decode),
         )  # fmt: skip
 
-    def _learn(self, step: Step, batch: Batch, is_whole: bool) -> None:
-        """Take in one batch, and take the step if it is whole: with `accumulate` several batches make one."""
-        # Dropout depends on (seed, samples seen, rank) alone, so a resumed run draws the same.
+    def _train_on(self, step: Step, batch: Batch, is_whole: bool) -> None:
+        """Add the gradients of one batch; take the step if `is_whole` (`accumulate` makes steps of several batches)."""
+        # Dropout depends only on (seed, samples seen, rank), so a resumed run draws the same.
         chance = np.random.SeedSequence((self.training.seed, step.epoch, step.start, self.world.rank))
         torch.manual_seed(int(chance.generate_state(1)[0]))
         counts = [share.stop - share.start for share in step.shares(self.world.size)]
-        with self.world.apart(self.wrapped) if not is_whole else nullcontext():
+        with self.world.no_sync(self.wrapped) if not is_whole else nullcontext():
             with mixed(self.world.device, self.compute.amp):
                 losses = self.wrapped(batch, counts)
             self.scaler.scale(losses.total / self.training.accumulate).backward()
         self._loss = torch.stack([part.detach().float() for part in losses])
         self._sums += self._loss
         self._batches += 1
-        self._pace.advance(step.stop - step.start)
-        self._epoch_pace.advance(step.stop - step.start)
+        self._throughput.advance(step.stop - step.start)
+        self._epoch_throughput.advance(step.stop - step.start)
         if is_whole:
             self._step(step)
         self.report(Advanced(_TASK, step.stop - step.start))
@@ -197,18 +200,17 @@ class Trainer:
         if self.average is not None:
             self.average.update(self.checkpoint.model, self.position.steps)
         if self.position.steps % _REPORT_EVERY == 0:
-            self._hold_finite(self._loss[0])
+            self._check_finite(self._loss[0])
             loss, pair, whole = (part.item() for part in self._loss)
             figures = {"loss": loss, "learning_rate": rate, "gradient_norm": self._norm.item()}
             self.report(Measured(_TASK, {"epoch": step.epoch + 1, **figures}))
             if self.journal is not None:
-                self.journal.step(
-                    self.position.steps, {**figures, "pair_loss": pair, "global_loss": whole, **self._pace.figures()}
-                )
-            self._pace.restart()
+                losses = {"pair_loss": pair, "global_loss": whole}
+                self.journal.step(self.position.steps, {**figures, **losses, **self._throughput.figures()})
+            self._throughput.restart()
 
     def _count_broken(self, batch: Batch) -> None:
-        """Count images that could not be decoded, and end when there are too many of them."""
+        """Count images that cannot be decoded; too many are an error."""
         self._broken += len(batch.broken)
         if batch.broken and self._broken > self.training.max_broken * len(self.shards) / self.world.size:
             message = f"{self._broken} images cannot be decoded, such as {batch.broken[0]}"
@@ -217,62 +219,64 @@ class Trainer:
         if batch.broken:
             self.report(Skipped(_TASK, "broken image", len(batch.broken), batch.broken[0]))
 
-    def _is_over(self, interrupt: Interrupt, step: Step) -> bool:
-        """Tell whether somebody wants an end, of this process or of another; save if so."""
-        if self.world.size > 1 and self.position.steps % _AGREE_EVERY:
+    def _is_interrupted(self, interrupt: Interrupt, step: Step) -> bool:
+        """Tell whether any process got a signal to end; save if so."""
+        if self.world.size > 1 and self.position.steps % _CHECK_INTERRUPT_EVERY:
             return False
-        if not self.world.any(interrupt.wanted):
+        if not self.world.any(interrupt.requested):
             return False
-        interrupt.wanted = interrupt.agreed = True
+        interrupt.requested = True
         if not step.ends_epoch:
             self._save()
         return True
 
-    def _thaw(self) -> None:
-        """Let a frozen trunk learn from its epoch on."""
+    def _unfreeze_if_due(self) -> None:
+        """Unfreeze the backbone when its epoch has come."""
         trunk = self.checkpoint.model.trunk
         if trunk.frozen and 0 < self.training.unfreeze_after <= self.position.epoch:
             trunk.unfreeze()
 
-    def _after(self, step: Step) -> bool:
-        """Validate and save where due; tell whether training stops here."""
+    def _finish_step(self, step: Step) -> bool:
+        """Validate and save if due; tell whether training stops here."""
         stop = self.training.max_steps > 0 and self.position.steps >= self.training.max_steps
         if step.ends_epoch:
             self._end_epoch(step)
         elif stop or (self.training.save_steps and self.position.steps % self.training.save_steps == 0):
             self._save()
-        if stop and self.world.first and not self.home.has("best"):
-            self._save_best()  # so that what follows has a checkpoint, though none was compared
+        if stop and self.world.first and not self.storage.has("best"):
+            self._save_best()  # no epoch was validated, but later commands need a checkpoint
         return stop
 
     def _end_epoch(self, step: Step) -> None:
-        self._hold_finite(self._sums[0])
+        self._check_finite(self._sums[0])
         loss, pair, whole = (self._sums / self._batches).tolist()
-        figures = {"loss": loss, "pair_loss": pair, "global_loss": whole, **self._epoch_pace.figures()}
+        figures = {"loss": loss, "pair_loss": pair, "global_loss": whole, **self._epoch_throughput.figures()}
         figures = self.world.mean(figures) | {"epoch": step.epoch + 1, "steps": self.position.steps}
         self.position = dataclasses.replace(self.position, epoch=step.epoch + 1, samples=0)
         last = step.epoch + 1 == self.training.epochs
-        self._save()  # before validating, which may fail: the epoch is not lost
+        self._save()  # first, since validation may fail
         if self.world.first:
             self._choose_best(figures, due=last or (step.epoch + 1) % self.training.validate_every == 0)
             assert self.journal is not None
             self.journal.epoch(figures)
             self.history.append(figures)
             self.report(Measured(_TASK, figures, final=True))
-        self.world.wait()
+        self.world.barrier()
         self._sums.zero_()
         self._batches, self._broken = 0, 0
-        self._pace.restart()
-        self._epoch_pace.restart()
+        self._throughput.restart()
+        self._epoch_throughput.restart()
         was_frozen = self.checkpoint.model.trunk.frozen
-        self._thaw()
+        self._unfreeze_if_due()
         if was_frozen and not self.checkpoint.model.trunk.frozen:
-            self.wrapped = self.world.together(self.objective)
+            self.wrapped = self.world.data_parallel(self.objective)
 
     def _choose_best(self, figures: dict[str, float], *, due: bool) -> None:
-        """Validate if it is due, and keep the best; without a validation split the last is the best."""
+        """Validate if due, and save the best; without a validation split, the last epoch is the best."""
         if self.settings.validation and due:
-            figures["mean_recall"] = self._validate(place_of(self.settings.validation, self.home.cache))
+            folder = place_of(self.settings.validation, self.storage.cache)
+            saved, batch_size = self._weights_to_save(), self.training.batch_size
+            figures["mean_recall"] = mean_recall(saved, folder, self.compute, batch_size)
             if figures["mean_recall"] <= self._best:
                 return
             self._best = figures["mean_recall"]
@@ -280,37 +284,26 @@ class Trainer:
             return
         self._save_best()
 
-    def _validate(self, folder: Place) -> float:
-        kept = self._kept()
-        was_training = kept.model.training
-        kept.model.eval()
-        try:
-            embedder = Embedder(DoveEncoder(kept), self.compute)
-            split = encode_split(embedder, Shards(folder), batch_size=self.training.batch_size)
-        finally:
-            kept.model.train(was_training)
-        return score_global_row(split).mean_recall
-
     def _save(self) -> None:
-        self._hold_finite(self._loss[0])
+        self._check_finite(self._loss[0])
         if not self.scaler.is_enabled():  # a scaler skips steps whose gradients overflow
-            self._hold_finite(self._norm)
+            self._check_finite(self._norm)
         if not self.world.first:
             return
         parts: dict[str, Any] = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
-        own = "" if self.average is None else "model."  # an average is in the checkpoint's place
+        own = "" if self.average is None else "model."  # the checkpoint has the average instead
         parts["objective"] = {k: v for k, v in self.objective.state_dict().items() if own or not k.startswith("model.")}
-        save_last(self.run, self._kept(), self.position, parts)
-        self.home.send("last")
-        self.report(Saved(self.home.at("last")))
+        save_last(self.run, self._weights_to_save(), self.position, parts)
+        self.storage.upload("last")
+        self.report(Saved(self.storage.address_of("last")))
 
     def _save_best(self) -> None:
-        save_best(self.run, self._kept())
-        self.home.send("best")
-        self.report(Saved(self.home.at("best")))
+        save_best(self.run, self._weights_to_save())
+        self.storage.upload("best")
+        self.report(Saved(self.storage.address_of("best")))
 
-    def _kept(self) -> Checkpoint:
-        """Return what is validated and saved: the average of the weights if there is one."""
+    def _weights_to_save(self) -> Checkpoint:
+        """Return the checkpoint to validate and save: the averaged weights if there are any."""
         if self.average is None:
             return self.checkpoint
         return dataclasses.replace(self.checkpoint, model=self.average.model)
@@ -321,7 +314,7 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
         self.objective.load_state_dict(state["objective"], strict=False)
 
-    def _hold_finite(self, loss: Tensor) -> None:
+    def _check_finite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
             message = f"loss or gradient is {loss.item()} at step {self.position.steps}"
             raise TrainingError(message, hint="lower --learning-rate, or try --no-amp; last/ holds the state before")

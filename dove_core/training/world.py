@@ -1,9 +1,9 @@
-"""Processes that train together: the only place that knows torch.distributed."""
+"""Processes that train together: the only module that uses torch.distributed."""
 
 from __future__ import annotations
 
+import logging
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,40 +13,39 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
-from torch.distributed.elastic.multiprocessing import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.elastic.rendezvous import RendezvousClosedError, RendezvousError, RendezvousTimeoutError
-from torch.distributed.launcher.api import LaunchConfig as ElasticConfig, elastic_launch
-from torch.distributed.rendezvous import rendezvous
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 from torch.nn.parallel import DistributedDataParallel
 
-from dove_core.config import LaunchConfig
-from dove_core.errors import TrainingError
-from dove_core.training.meeting import arrange, ended_elsewhere, too_few, unreachable
-from dove_core.training.network import choose_interface
-from dove_core.training.pulse import LostError, Pulse
-
 T = TypeVar("T")
-_TIMEOUT = timedelta(hours=2)
-"""How long a process waits for others that are alive; the first one validates and saves alone meanwhile."""
 
-_NOTED = 0.2
-"""Seconds in which a launcher that gets a signal together with its processes has noted that."""
+STEP_TIMEOUT = timedelta(minutes=10)
+"""How long a collective of a training step may take: after that, another process counts as lost."""
+
+_BARRIER_TIMEOUT = timedelta(hours=2)
+"""How long processes wait at a barrier: the first process validates and saves alone meanwhile."""
+
+
+_POLL = 0.2
+"""Seconds between two looks at whether the user wants to end."""
+
+
+class LostError(Exception):
+    """Another training process cannot be reached; starting all processes again may help."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among those that train together, started anew `restarts` times.
+    """This process among those that train together, after `restarts` restarts of them all.
 
-    `signalled` tells whether a signal to this process means that somebody wants an end.
+    `barriers` is the process group for barriers, whose timeout is longer than that of a step's collectives.
     """
 
     rank: int
     size: int
     device: torch.device
     restarts: int = 0
-    signalled: Callable[[], bool] = lambda: True
+    barriers: Any = None
 
     @property
     def first(self) -> bool:
@@ -56,31 +55,31 @@ class World:
     def gather(self, x: Tensor, counts: Sequence[int]) -> Tensor:
         """Join `(n_k, ...)` of all processes along the first dimension, with gradient.
 
-        The gradient of a process's part is the sum over all processes' losses.
+        The gradient of a process's share is the sum over all processes' losses.
 
         Args:
-            x: this process's part.
-            counts: the n_k of all processes. Each knows them: to ask would make it wait for its GPU.
+            x: this process's share.
+            counts: the n_k of all processes. Passing them avoids waiting for the GPU to exchange them.
         """
         if self.size == 1:
             return x
         padded = torch.cat((x, x.new_zeros(max(counts) - len(x), *x.shape[1:])))
-        parts = _AllGather.apply(padded, self.rank, self.size)
-        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+        shares = _AllGather.apply(padded, self.rank, self.size)
+        return torch.cat([share[:count] for share, count in zip(shares, counts, strict=True)])
 
-    def together(self, module: nn.Module) -> nn.Module:
-        """Average the gradients of a module over the processes.
+    def data_parallel(self, module: nn.Module) -> nn.Module:
+        """Wrap a module so that its gradients are averaged over the processes.
 
-        Without `device_ids`, which would only move all of a batch to the GPU: lengths have to stay on the CPU.
+        Without `device_ids`, which would move the whole batch to the GPU: caption lengths have to stay on the CPU.
         """
         return module if self.size == 1 else DistributedDataParallel(module)
 
-    def apart(self, module: nn.Module) -> AbstractContextManager[None]:
-        """Return a context in which gradients of a module are kept back, to be averaged with later ones."""
+    def no_sync(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which a wrapped module accumulates gradients without averaging them."""
         return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
 
     def any(self, value: bool) -> bool:
-        """Tell whether it is true for any process."""
+        """Tell whether the value is true in any process."""
         if self.size == 1:
             return value
         count = torch.tensor(int(value), device=self.device)
@@ -88,42 +87,34 @@ class World:
         return bool(count.item())
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
-        """Average some figures over the processes."""
+        """Average values over the processes."""
         if self.size == 1:
             return values
         flat = torch.tensor(list(values.values()), device=self.device, dtype=torch.float64)
         dist.all_reduce(flat)
         return dict(zip(values, (flat / self.size).tolist(), strict=True))
 
-    def interruption(self) -> BaseException:
-        """Return what to raise when all processes know of a signal: an end, or a new start with other machines."""
-        time.sleep(_NOTED)
-        return KeyboardInterrupt() if self.any(self.signalled()) else AnewError("the launcher starts all anew")
-
-    def everyones(self, value: T) -> list[T]:
-        """Return a value of every process, in the order of their ranks."""
+    def gather_objects(self, value: T) -> list[T]:
+        """Return the value of every process, in the order of their ranks."""
         values = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value)
         return values
 
-    def wait(self) -> None:
-        """Wait until every process is here."""
+    def barrier(self) -> None:
+        """Wait until every process has called this."""
         if self.size > 1:
-            dist.barrier(device_ids=[self.device.index] if self.device.type == "cuda" else None)
-
-
-class AnewError(Exception):
-    """The launcher wants all processes to start anew, since a machine came; the state is saved."""
+            devices = [self.device.index] if self.device.type == "cuda" else None
+            dist.barrier(self.barriers, device_ids=devices)
 
 
 class _AllGather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rank: int, size: int) -> tuple[Tensor, ...]:
         ctx.rank = rank
-        parts = [torch.empty_like(x) for _ in range(size)]
-        dist.all_gather(parts, x.contiguous())
-        return tuple(parts)
+        shares = [torch.empty_like(x) for _ in range(size)]
+        dist.all_gather(shares, x.contiguous())
+        return tuple(shares)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -133,91 +124,59 @@ class _AllGather(torch.autograd.Function):
 
 
 @contextmanager
-def joined(
-    kind: str, launching: LaunchConfig, *, tell: Callable[[str], None] | None = None,
-    signalled: Callable[[], bool] = lambda: True,
-) -> Iterator[World]:  # fmt: skip
-    """Join the processes that the environment tells of, as torchrun and the elastic launcher write it.
+def process_group(device_type: str) -> Iterator[World]:
+    """Join the processes that the environment variables of torchrun describe.
 
     Raises:
-        LostError: one of them is gone, or does not come.
+        LostError: another process ended, did not come, or did not answer within the timeout.
     """
     rank, size, local = (int(os.environ.get(name, 0)) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    device = torch.device(kind)
-    if kind == "cuda":  # a scheduler may show each process its own GPU alone
-        device = torch.device(kind, local % torch.cuda.device_count())
+    device = torch.device(device_type)
+    if device_type == "cuda":  # a scheduler may show each process only its own GPU
+        device = torch.device(device_type, local % torch.cuda.device_count())
         torch.cuda.set_device(device)
-    choose_interface(host, port)
-    meeting, patience = timedelta(seconds=launching.meet_within), timedelta(seconds=launching.lost_after)
     try:
-        store, *_ = next(rendezvous("env://", rank, size, timeout=meeting))
-    except dist.DistError as error:
-        raise LostError(f"training process {rank} did not meet the others at {host}:{port}: {error}") from error
-    pulse = Pulse(
-        lambda: TCPStore(host, port, timeout=patience), rank, size,
-        patience=launching.lost_after, arrival=launching.meet_within, tell=tell,
-    )  # fmt: skip
-    with pulse:
-        try:
-            backend = "nccl" if kind == "cuda" else "gloo"
-            dist.init_process_group(
-                backend, store=PrefixStore("dove", store), rank=rank, world_size=size, timeout=_TIMEOUT
-            )
-            yield World(rank, size, device, int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)), signalled)
-            dist.destroy_process_group()
-        except RuntimeError as error:
-            if pulse.lost or isinstance(error, dist.DistError) or "gloo/transport" in str(error):
-                raise LostError(pulse.lost or f"the connection to another training process broke: {error}") from error
-            raise
+        dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=STEP_TIMEOUT)
+        barriers = dist.new_group(timeout=_BARRIER_TIMEOUT)
+        yield World(rank, size, device, int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)), barriers)
+        dist.destroy_process_group()
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo/transport" in str(error):
+            raise LostError(f"training process {rank} of {size} lost another one: {error}") from error
+        raise
 
 
-class FailedError(Exception):
-    """Processes failed too often; the last time it began with process `rank`, which ended with `code`."""
+def run_processes(
+    work: Callable[..., None], arguments: tuple[Any, ...], count: int, restarts: int, is_interrupted: Callable[[], bool]
+) -> tuple[int, int] | None:
+    """Run `work(*arguments)` in processes of this machine, which can join a process group.
 
-    def __init__(self, rank: int, code: int) -> None:
-        super().__init__(f"process {rank} ended with {code}")
-        self.rank, self.code = rank, code
-
-
-def start(launching: LaunchConfig, work: Callable[..., T | None], arguments: tuple[Any, ...]) -> T | None:
-    """Start this machine's processes, and start them anew where one of any machine's fails; return the first's result.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C or a signal.
-        TrainingError: machines did not meet, or lost each other.
-        FailedError: processes failed too often.
+    Return rank and exit code of the first process that failed, None if none did. When one fails, the others are ended.
+    When `is_interrupted` becomes true, each gets SIGTERM, and this waits for it.
     """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each process that loses another would print a stack
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # it warns when it ends the others
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # new: an old one has old addresses
+    variables = {
+        "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": str(restarts),
+    }  # fmt: skip
+    context = start_processes(_run_rank, (variables, work, arguments), count, join=False)  # type: ignore[no-untyped-call]
     try:
-        values: dict[int, T | None] = elastic_launch(_elastic(launching), work)(*arguments)
-    except SignalException:
-        raise KeyboardInterrupt from None
-    except RendezvousError as error:
-        raise _not_met(error, launching) from error
-    except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        raise FailedError(rank, failure.exitcode) from None
-    return values.get(0)
+        is_passed_on = False
+        while not context.join(_POLL):
+            if is_interrupted() and not is_passed_on:
+                is_passed_on = True
+                for process in context.processes:
+                    process.terminate()
+        return None
+    except ProcessExitedException as error:
+        return error.error_index, error.exit_code
+    finally:
+        for process in context.processes:
+            process.kill()
 
 
-def _not_met(error: RendezvousError, launching: LaunchConfig) -> TrainingError:
-    if isinstance(error, RendezvousTimeoutError):
-        return too_few(launching)
-    return ended_elsewhere(launching) if isinstance(error, RendezvousClosedError) else unreachable(launching, error)
-
-
-def _elastic(launching: LaunchConfig) -> ElasticConfig:
-    least, most = launching.node_range
-    meeting = arrange(launching)
-    return ElasticConfig(
-        min_nodes=least,
-        max_nodes=most,
-        nproc_per_node=launching.gpus,
-        run_id=meeting.run,
-        rdzv_backend="c10d",
-        rdzv_endpoint=meeting.endpoint,
-        rdzv_configs=meeting.configs,
-        max_restarts=launching.restarts,
-        start_method="spawn",
-        local_addr=meeting.own,
-    )
+def _run_rank(rank: int, variables: dict[str, str], work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    os.environ.update({**variables, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+    work(*arguments)

@@ -83,8 +83,8 @@ def test_the_command_notes_a_known_result_and_force_measures_again(run, shapes):
     code, second, err = dove(*words, "--workers", "0")
     assert code == 0
     assert second == first
-    assert "measured before" in err
+    assert "stored result" in err
     assert "--force" in err
     code, third, err = dove(*words, "--workers", "0", "--force")
-    assert "measured before" not in err
+    assert "stored result" not in err
     assert third == first

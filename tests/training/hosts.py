@@ -1,4 +1,4 @@
-"""Hosts of our own: network namespaces on a switch, which is a bridge in a namespace too; nothing is seen outside."""
+"""Hosts for tests: network namespaces that a bridge connects, which is in a namespace too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass
 class Host:
-    """One host: a namespace with an address, plugged into the switch."""
+    """One host: a namespace with an address, connected to the switch."""
 
     name: str
     address: str
@@ -25,7 +25,7 @@ class Host:
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self, *words: str, log: Path, **variables: str) -> subprocess.Popen[bytes]:
-        """Start a Python process here; what it says goes to a file."""
+        """Start a Python process on this host; its output goes to a file."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
         with log.open("ab") as stream:
             process = subprocess.Popen(
@@ -36,11 +36,11 @@ class Host:
         return process
 
     def cut(self) -> None:
-        """Pull the cable out of the switch."""
+        """Disconnect this host from the switch."""
         _ip("-n", self.switch, "link", "set", self.name, "down")
 
     def kill(self) -> None:
-        """End all processes of this host at once, as a power failure would."""
+        """Kill all processes of this host at once."""
         for pid in _ip("netns", "pids", self.name).split():
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
@@ -50,10 +50,10 @@ class Host:
 
 @contextmanager
 def network(count: int) -> Iterator[list[Host]]:
-    """Make hosts that reach each other; in the end they are gone, with all that runs there.
+    """Make hosts that can reach each other; at the end, remove them and kill their processes.
 
     Raises:
-        PermissionError: this machine does not let us.
+        PermissionError: this machine does not allow it.
     """
     own = f"dove{uuid.uuid4().hex[:5]}"
     switch, hosts = f"{own}s", [Host(f"{own}{k}", f"10.77.0.{k + 1}", f"{own}s") for k in range(count)]
@@ -69,7 +69,7 @@ def network(count: int) -> Iterator[list[Host]]:
             _ip("-n", host.name, "link", "set", "wire", "address", _card(host))
             for link in ("lo", "wire"):
                 _ip("-n", host.name, "link", "set", link, "up")
-            for other in hosts:  # known for good: nobody is told that one cannot be found any more
+            for other in hosts:  # fixed, so that no error tells that a host is gone
                 if other is not host:
                     _ip("-n", host.name, "neighbour", "add", other.address, "lladdr", _card(other), "dev", "wire")
         yield hosts

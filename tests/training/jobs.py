@@ -1,4 +1,4 @@
-"""Jobs that the tests start in processes of their own."""
+"""Jobs that the tests run in other processes, where STEP_TIMEOUT (seconds) makes a lost process known sooner."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import json
 import os
 import signal
 import time
+import uuid
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +21,16 @@ from dove_core.data.reader import Record
 from dove_core.errors import DataError
 from dove_core.events import Measured, Report, Saved
 from dove_core.model.dove import Dove
+from dove_core.training import world as world_module
 from dove_core.training.batches import Batch, MakeBatch
-from dove_core.training.loop import _hold_same, _train
+from dove_core.training.loop import TrainingJob, _check_same, run_job
 from dove_core.training.objective import Objective
 from dove_core.training.trainer import Trainer, TrainResult
 from dove_core.training.world import World
 from tests.made import SMALL
+
+if seconds := os.environ.get("STEP_TIMEOUT"):
+    world_module.STEP_TIMEOUT = timedelta(seconds=int(seconds))
 
 
 def make_pairs(count: int, captions_each: int = 1) -> Batch:
@@ -40,7 +45,7 @@ def make_pairs(count: int, captions_each: int = 1) -> Batch:
 
 
 def share(pairs: Batch, own: torch.Tensor) -> Batch:
-    """Return the batch of some of the images, with their captions."""
+    """Return a batch of some images, with their captions."""
     rows = pairs.rows[:, own]
     tokens, renumbered = pairs.tokens[rows.flatten()], torch.arange(rows.numel()).view(rows.shape)
     lengths = pairs.lengths[rows.flatten()]
@@ -48,7 +53,7 @@ def share(pairs: Batch, own: torch.Tensor) -> Batch:
 
 
 def make_objective(world: World, objective: str) -> Objective:
-    """Return the global term alone, without dropout and with batch norm at rest, so that only the division counts."""
+    """Return the global term, without dropout and with fixed batch norm, so that only the division matters."""
     torch.manual_seed(0)
     model = Dove(SMALL, words=40).eval()
     training = TrainConfig(objective=objective, lambda_g=1.0, margin=0.5)
@@ -58,9 +63,9 @@ def make_objective(world: World, objective: str) -> Objective:
 def global_gradients(
     world: World, report: Report, count: int, objective: str, captions_each: int
 ) -> dict[str, np.ndarray]:
-    """Return the loss and the gradients of this division of `count` pairs."""
+    """Return loss and gradients of `count` pairs that are divided over the processes."""
     module = make_objective(world, objective)
-    wrapped = world.together(module)
+    wrapped = world.data_parallel(module)
     pairs = make_pairs(count, captions_each)
     parts = torch.arange(count).tensor_split(world.size)
     losses = wrapped(share(pairs, parts[world.rank]), [len(part) for part in parts])
@@ -73,7 +78,7 @@ def global_gradients(
 def report_once(world: World, report: Report) -> int:
     """Report from every process; return the number of processes."""
     report(Saved(f"process {world.rank}"))  # type: ignore[arg-type]
-    world.wait()
+    world.barrier()
     return world.size
 
 
@@ -81,33 +86,33 @@ def fail_as_second(world: World, report: Report) -> None:
     """Raise a DoveError in the second process while the first waits for it."""
     if world.rank == 1:
         raise DataError("shard 7 is damaged", hint="shard again")
-    world.wait()
+    world.barrier()
 
 
 def find_different_runs(world: World, report: Report) -> None:
-    """Hold processes to the same run folder, where the second has another one."""
-    _hold_same(world, world.rank, "another run folder")
+    """Check that processes have the same run folder, where the second has another one."""
+    _check_same(world, world.rank, "another run folder")
 
 
 def die_as_second(world: World, report: Report) -> None:
-    """End the second process without a word."""
+    """End the second process without an error message."""
     if world.rank == 1:
         os._exit(9)
-    world.wait()
+    world.barrier()
 
 
 def break_as_second(world: World, report: Report) -> None:
-    """Have a bug in the second process."""
+    """Raise an error that is a bug in the second process."""
     if world.rank == 1:
         nn.Linear(2, 2)(torch.zeros(3))
-    world.wait()
+    world.barrier()
 
 
 def freeze_once(world: World, report: Report) -> int:
-    """Stand still in the second process the first time; return how often the processes were started again."""
+    """Freeze the second process the first time; return how often the processes were started again."""
     if world.rank == 1 and not world.restarts:
         os.kill(os.getpid(), signal.SIGSTOP)
-    world.wait()
+    world.any(True)
     return world.restarts
 
 
@@ -115,26 +120,25 @@ def break_once(world: World, report: Report) -> int:
     """Fail in the second process the first time; return how often the processes were started again."""
     if world.rank == 1 and not world.restarts:
         raise RuntimeError("a flake")
-    world.wait()
+    world.barrier()
     return world.restarts
 
 
-def recorded_training(world: World, report: Report, log: Path, pause: float, *arguments: Any) -> TrainResult:
-    """Train slowly, and write down what each process learns from: files `<start>-<rank>`, a line a step."""
-    learn, path = Trainer._learn, log / f"{os.environ['MASTER_PORT']}-{world.rank}"
+def record_steps(folder: Path, pause: float) -> None:
+    """Make this process train slowly and record its samples in a file of the folder, one line for each step."""
+    train_on, path = Trainer._train_on, folder / uuid.uuid4().hex
 
     def recorded(self: Trainer, step: Step, batch: Batch, is_whole: bool) -> None:
         time.sleep(pause)
-        learn(self, step, batch, is_whole)
+        train_on(self, step, batch, is_whole)
         with path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps([time.time(), world.size, step.start, batch.images.tolist()]) + "\n")
+            stream.write(json.dumps([time.time(), self.world.size, step.start, batch.images.tolist()]) + "\n")
 
-    Trainer._learn = recorded  # type: ignore[method-assign]
-    return _train(world, report, *arguments)
+    Trainer._train_on = recorded  # type: ignore[method-assign]
 
 
-def counted_training(world: World, report: Report, log: Path, dies_at: int, *arguments: Any) -> TrainResult:
-    """Train, and write down which samples each batch has; the last process once kills itself in its batch `dies_at`."""
+def counted_training(world: World, report: Report, *, log: Path, dies_at: int, job: TrainingJob) -> TrainResult:
+    """Train, and record the samples of each batch; the last process once kills itself in its batch `dies_at`."""
     make, batches = MakeBatch.__call__, itertools.count()
 
     def counted(self: MakeBatch, records: list[Record], epoch: int) -> Batch:
@@ -146,4 +150,4 @@ def counted_training(world: World, report: Report, log: Path, dies_at: int, *arg
         return make(self, records, epoch)
 
     MakeBatch.__call__ = counted  # type: ignore[method-assign]
-    return _train(world, report, *arguments)
+    return run_job(job, world, report)

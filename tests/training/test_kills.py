@@ -1,4 +1,4 @@
-"""Real processes killed in mid-training: nothing is lost, repeated or skipped, and the weights are the same."""
+"""Real processes killed during training: no sample is lost or repeated, and the weights are the same."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from dove_core.data.reader import Shards
 from dove_core.errors import TrainingError
 from dove_core.events import Noted
 from dove_core.training.launch import launch
+from dove_core.training.loop import TrainingJob
 from dove_core.training.run import RunSettings, load_state
 from tests.conftest import ALONE
 from tests.made import SMALL
@@ -36,7 +38,7 @@ def same(a: Path, b: Path) -> bool:
 
 
 def start(shards: Path, run: Path, *words: str) -> subprocess.Popen[bytes]:
-    """Start a training whose standard error goes to a file beside its run folder."""
+    """Start a training whose standard error goes to a file next to its run folder."""
     command = [sys.executable, "-m", "dove_cli", "train", "--shards", str(shards), "--run", str(run), "--device", "cpu"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with run.with_suffix(".log").open("ab") as log:
@@ -45,7 +47,7 @@ def start(shards: Path, run: Path, *words: str) -> subprocess.Popen[bytes]:
         )
 
 
-def said(run: Path) -> str:
+def output(run: Path) -> str:
     return run.with_suffix(".log").read_text()
 
 
@@ -54,16 +56,16 @@ def steps_of(run: Path) -> int:
 
 
 def kill_at(process: subprocess.Popen[bytes], run: Path, step: int, *, whom: int) -> None:
-    """Kill a process, or if negative a group of them, as soon as a step is saved."""
+    """Kill a process, or a process group if negative, as soon as a step is saved."""
     while steps_of(run) < step:
-        assert process.poll() is None, said(run)
+        assert process.poll() is None, output(run)
         time.sleep(0.01)
     os.kill(whom, signal.SIGKILL) if whom > 0 else os.killpg(-whom, signal.SIGKILL)
 
 
 @pytest.mark.slow
 def test_other_numbers_of_processes_neither_repeat_nor_skip_a_sample(shapes, tmp_path):
-    """Two processes, one of which is killed, then one, which is killed too, then three: one epoch in all."""
+    """One epoch: two processes, one of which is killed; then one, which is killed too; then three."""
     training = TrainConfig(weights="none", epochs=1, batch_size=4, save_steps=1)
     shards = Shards(shapes / "train")
     run, seen = tmp_path / "run", list[int]()
@@ -72,20 +74,19 @@ def test_other_numbers_of_processes_neither_repeat_nor_skip_a_sample(shapes, tmp
         before = load_state(run)[0].samples if seen else 0
         log = tmp_path / f"{processes}"
         log.mkdir()
-        arguments = (log, dies_at, run, settings, ALONE, bool(seen), "")
+        training_job = TrainingJob(run, settings, ALONE, resumed=bool(seen))
+        job = partial(jobs.counted_training, log=log, dies_at=dies_at, job=training_job)
         launching = LaunchConfig(gpus=processes, restarts=0)
         if processes == 1:
-            child = torch.multiprocessing.get_context("spawn").Process(
-                target=launch, args=(launching, "cpu", jobs.counted_training, arguments)
-            )
+            child = torch.multiprocessing.get_context("spawn").Process(target=launch, args=(launching, "cpu", job))
             child.start()
             child.join()
             assert child.exitcode == -signal.SIGKILL
         elif dies_at < 0:
-            launch(launching, "cpu", jobs.counted_training, arguments)
+            launch(launching, "cpu", job)
         else:
             with pytest.raises(TrainingError, match="ended with code -9"):
-                launch(launching, "cpu", jobs.counted_training, arguments)
+                launch(launching, "cpu", job)
         lines = [json.loads(line) for path in log.iterdir() for line in path.read_text().splitlines()]
         numbers = list(dict.fromkeys(number for _, own in sorted(lines) for number in own))
         done = len(numbers) if dies_at < 0 else load_state(run)[0].samples - before
@@ -95,14 +96,17 @@ def test_other_numbers_of_processes_neither_repeat_nor_skip_a_sample(shapes, tmp
 
 
 @pytest.mark.slow
-def test_processes_are_started_again_after_one_was_killed_and_go_on_from_last(shapes, tmp_path):
+def test_processes_are_started_again_after_one_was_killed_and_resume_from_last(shapes, tmp_path):
     training = TrainConfig(weights="none", epochs=1, batch_size=4, save_steps=2, max_steps=5)
     data = Shards(shapes / "train").manifest.fingerprint
     settings = RunSettings(str(shapes / "train"), data, None, SMALL, training)
-    arguments, events = (tmp_path, 3, tmp_path / "run", settings, ALONE, False, ""), []
-    launch(LaunchConfig(gpus=2, restarts=1), "cpu", jobs.counted_training, arguments, report=events.append)
-    told = [event.message for event in events if isinstance(event, Noted)]
-    assert told.count("processes were started again: going on from last/") == 1
+    job, events = TrainingJob(tmp_path / "run", settings, ALONE), []
+    counted = partial(jobs.counted_training, log=tmp_path, dies_at=3, job=job)
+    launch(LaunchConfig(gpus=2, restarts=1), "cpu", counted, report=events.append)
+    messages = [event.message for event in events if isinstance(event, Noted)]
+    assert messages == [
+        "training process 1 ended with code -9", "processes were started again and continue from last/"
+    ]  # fmt: skip
     assert load_state(tmp_path / "run")[0].steps == 5
     steps = [json.loads(line)[0] for line in (tmp_path / "0").read_text().splitlines()]
     assert steps[-3:] == [0, 1, 2]  # three more after the two that were saved
@@ -113,14 +117,14 @@ def test_a_run_killed_at_twenty_random_steps_reaches_the_same_weights(shapes, tm
     chance = random.Random(4)
     shards, run, whole = shapes / "train", tmp_path / "run", tmp_path / "whole"
     words = [*MODEL, *TRAINING, "--epochs", "30"]
-    assert start(shards, whole, *words).wait(900) == 0, said(whole)
+    assert start(shards, whole, *words).wait(900) == 0, output(whole)
     for kill in range(20):
         process = start(shards, run, *(["--resume"] if (run / "last").exists() else words))
         kill_at(process, run, steps_of(run) + chance.randint(1, 8), whom=-process.pid)
         process.wait()
         time.sleep(chance.random() * 0.05)
         assert kill == 0 or (run / "last").exists()
-    assert start(shards, run, "--resume").wait(900) == 0, said(run)
+    assert start(shards, run, "--resume").wait(900) == 0, output(run)
     assert same(run / "last", whole / "last")
     assert steps_of(run) == steps_of(whole) == 180
 
@@ -129,15 +133,15 @@ def test_a_run_killed_at_twenty_random_steps_reaches_the_same_weights(shapes, tm
 def test_a_killed_worker_of_two_is_replaced_and_the_weights_are_the_same(shapes, tmp_path):
     shards, run, whole = shapes / "train", tmp_path / "run", tmp_path / "whole"
     words = [*MODEL, *TRAINING, "--epochs", "10", "--gpus", "2"]
-    assert start(shards, whole, *words).wait(900) == 0, said(whole)
+    assert start(shards, whole, *words).wait(900) == 0, output(whole)
     process = start(shards, run, *words)
     for step in (3, 9):
         before = workers_of(process.pid)
         kill_at(process, run, step, whom=before[1])
         while before[1] in workers_of(process.pid) or len(workers_of(process.pid)) < 2:
             time.sleep(0.05)
-    assert process.wait(900) == 0, said(run)
-    assert said(run).count("processes were started again: going on from last/") == 2
+    assert process.wait(900) == 0, output(run)
+    assert output(run).count("processes were started again and continue from last/") == 2
     assert same(run / "last", whole / "last")
 
 

@@ -100,7 +100,7 @@ def test_captions_without_information_give_chance_recall(tmp_path):
             assert scores["mean_recall"] < chance + 8, (name, rank_by)
 
 
-def test_a_frozen_trunk_stays_as_it_was_through_a_whole_run(shapes, tmp_path):
+def test_a_frozen_backbone_does_not_change_in_a_whole_run(shapes, tmp_path):
     train(shapes / "train", tmp_path / "a", SMALL, dataclasses.replace(QUICK, max_steps=1, freeze_backbone=True), ALONE)
     train(shapes / "train", tmp_path / "b", SMALL, dataclasses.replace(QUICK, max_steps=6, freeze_backbone=True), ALONE)
     first, second = weights(tmp_path / "a" / "last"), weights(tmp_path / "b" / "last")
@@ -123,7 +123,7 @@ def test_a_finished_run_says_so_and_takes_more_epochs(trained, tmp_path):
     assert [figures["epoch"] for figures in result.history] == [3]
 
 
-def test_a_resumed_run_refuses_settings_that_would_make_it_another(trained):
+def test_a_resumed_run_refuses_changes_of_other_settings(trained):
     with pytest.raises(UsageError, match=r"--margin 0.5: this run was started with 0.2"):
         resume(trained, ALONE, changes={"margin": 0.5})
 
@@ -141,7 +141,7 @@ def test_a_truncated_checkpoint_is_named(trained, tmp_path, name, words):
     assert caught.value.hint
 
 
-def test_shards_that_lost_their_tar_are_named(shapes, tmp_path):
+def test_a_missing_tar_is_named(shapes, tmp_path):
     broken = shutil.copytree(shapes / "train", tmp_path / "train")
     (broken / "00002.tar").unlink()
     with pytest.raises(DataError, match=r"00002\.tar cannot be opened"):
@@ -160,7 +160,7 @@ def test_a_resumed_run_remembers_its_changes_and_refuses_other_shards(shapes, tr
     resume(run, ALONE, changes={"epochs": 4, "max_steps": 7})
     with pytest.raises(TrainingError, match="has taken its 7 steps"):
         resume(run, ALONE, changes={})
-    with pytest.raises(DataError, match="made anew since this run was started"):
+    with pytest.raises(DataError, match="differs from the shards that this run was started with"):
         resume(run, ALONE, changes={"max_steps": 0}, shards=shapes / "val")
     moved = shutil.copytree(shapes, tmp_path / "moved")
     result = resume(run, ALONE, changes={"max_steps": 0}, shards=moved / "train", validation=moved / "val")
@@ -169,13 +169,13 @@ def test_a_resumed_run_remembers_its_changes_and_refuses_other_shards(shapes, tr
     assert json.loads((run / "settings.json").read_text())["training"]["epochs"] == 4
 
 
-def test_what_is_wrong_with_validation_is_said_before_training(shapes, tmp_path):
+def test_errors_of_the_validation_split_come_before_training(shapes, tmp_path):
     with pytest.raises(DataError, match=r"none/manifest\.json"):
         train(shapes / "train", tmp_path / "run", SMALL, QUICK, ALONE, validation=tmp_path / "none")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_stops_before_its_first_validation_has_a_best_all_the_same(shapes, tmp_path):
+def test_a_run_that_stops_before_its_first_validation_has_a_best_checkpoint(shapes, tmp_path):
     once = dataclasses.replace(QUICK, max_steps=1)
     train(shapes / "train", tmp_path / "run", SMALL, once, ALONE, validation=shapes / "val")
     assert same(tmp_path / "run" / "best", tmp_path / "run" / "last")
@@ -194,7 +194,7 @@ def test_the_journal_has_events_curves_and_the_command(shapes, tmp_path):
         assert written.count(name) == 3  # one an epoch
 
 
-def test_every_tenth_step_notes_losses_rate_and_pace(shapes, tmp_path, monkeypatch):
+def test_every_tenth_step_records_losses_learning_rate_and_throughput(shapes, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(Journal, "step", lambda self, number, figures: seen.append((number, figures)))
     train(shapes / "train", tmp_path / "run", SMALL, QUICK, ALONE)
@@ -226,7 +226,7 @@ def test_broken_images_are_counted_and_too_many_are_an_error(tmp_path):
     assert "--max-broken" in caught.value.hint
 
 
-def test_the_average_is_what_is_kept_and_a_resumed_run_goes_on_with_both(shapes, tmp_path):
+def test_the_averaged_weights_are_saved_and_a_resumed_run_continues_with_both(shapes, tmp_path):
     training = dataclasses.replace(QUICK, average=0.9, max_steps=6)
     train(shapes / "train", tmp_path / "six", SMALL, training, ALONE)
     plain = dataclasses.replace(training, average=0.0)
@@ -237,7 +237,7 @@ def test_the_average_is_what_is_kept_and_a_resumed_run_goes_on_with_both(shapes,
     assert same(tmp_path / "six" / "last", tmp_path / "three" / "last")
 
 
-def test_an_average_is_the_one_of_its_definition():
+def test_the_average_follows_its_definition():
     torch.manual_seed(0)
     model = Dove(SMALL, words=9)
     average, name = WeightAverage(model, 0.5), "fusion.out.weight"
@@ -268,7 +268,7 @@ def test_a_resumed_run_accumulates_the_same_batches(shapes, tmp_path):
     assert same(tmp_path / "whole" / "last", tmp_path / "half" / "last")
 
 
-def test_a_wish_to_end_saves_the_step_that_was_reached(shapes, tmp_path):
+def test_a_signal_saves_the_current_step(shapes, tmp_path):
     training = dataclasses.replace(QUICK, epochs=3)
     train(shapes / "train", tmp_path / "whole", SMALL, training, ALONE)
 
@@ -283,7 +283,7 @@ def test_a_wish_to_end_saves_the_step_that_was_reached(shapes, tmp_path):
     assert same(tmp_path / "whole" / "last", tmp_path / "run" / "last")
 
 
-def test_a_run_in_another_precision_goes_on_with_a_scaled_loss(shapes, tmp_path, monkeypatch):
+def test_a_run_resumed_in_another_precision_scales_its_loss(shapes, tmp_path, monkeypatch):
     training = dataclasses.replace(QUICK, epochs=2, max_steps=2)
     train(shapes / "train", tmp_path / "run", SMALL, training, ALONE)
     assert load_state(tmp_path / "run")[1]["scaler"] == {}
@@ -294,9 +294,11 @@ def test_a_run_in_another_precision_goes_on_with_a_scaled_loss(shapes, tmp_path,
         assert load_state(tmp_path / "run")[1]["scaler"]["scale"] > 1
 
 
-def test_validation_keeps_what_the_global_row_needs_alone(shapes, tmp_path, monkeypatch):
+def test_validation_keeps_only_what_the_global_row_needs(shapes, tmp_path, monkeypatch):
     seen = list[EncodedSplit]()
-    monkeypatch.setattr("dove_core.training.trainer.score_global_row", lambda split: seen.append(split) or score(split))
+    monkeypatch.setattr(
+        "dove_core.training.validation.score_global_row", lambda split: seen.append(split) or score(split)
+    )
     training = dataclasses.replace(QUICK, epochs=1)
     train(shapes / "train", tmp_path / "run", SMALL, training, ALONE, validation=shapes / "val")
     assert [len(list(side)) for split in seen for side in (split.images, split.captions)] == [1, 1]
@@ -304,7 +306,7 @@ def test_validation_keeps_what_the_global_row_needs_alone(shapes, tmp_path, monk
 
 @pytest.mark.slow
 def test_a_compiled_trunk_learns_the_same(shapes, tmp_path):
-    """AdamW takes a step of one length whatever the gradient's: one around zero may go the other way."""
+    """AdamW's first steps have the same length for any gradient: those near zero may change their sign."""
     training = dataclasses.replace(QUICK, epochs=1, max_steps=2)
     plain = train(shapes / "train", tmp_path / "plain", SMALL, training, ALONE)
     compiled = train(shapes / "train", tmp_path / "fast", SMALL, training, dataclasses.replace(ALONE, compile="on"))

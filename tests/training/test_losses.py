@@ -1,4 +1,4 @@
-"""Losses against their definitions, written out."""
+"""Losses compared with their definitions, written as loops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCORES = torch.tensor([[0.9, 0.8, 0.1], [0.2, 0.5, 0.4], [0.6, 0.55, 0.3]])
 ALL = ~torch.eye(3, dtype=torch.bool)
 
 
-def test_captions_that_are_equal_or_of_the_same_image_are_no_negatives():
+def test_captions_that_are_equal_or_of_the_same_image_are_not_negatives():
     images, captions = torch.tensor([1, 2, 1, 3]), torch.tensor([[10, 11, 12, 11]])
     negative = negative_pairs(images, captions)
     for i in range(4):
@@ -21,7 +21,7 @@ def test_captions_that_are_equal_or_of_the_same_image_are_no_negatives():
             assert negative[i, j] == (images[i] != images[j] and captions[0, i] != captions[0, j])
 
 
-def test_a_caption_equal_to_any_of_an_images_own_is_no_negative():
+def test_a_caption_equal_to_one_of_the_images_own_is_not_a_negative():
     images, captions = torch.tensor([1, 2, 3]), torch.tensor([[10, 11, 12], [13, 10, 14]])
     negative = negative_pairs(images, captions)
     owners, words = [0, 1, 2, 0, 1, 2], [10, 11, 12, 13, 10, 14]
@@ -30,8 +30,8 @@ def test_a_caption_equal_to_any_of_an_images_own_is_no_negative():
     assert negative.tolist() == expected
 
 
-def test_several_captions_of_an_image_are_no_rivals():
-    """Both losses of two captions an image, written out as loops over true pairs and their negatives."""
+def test_captions_of_the_same_image_are_not_negatives_of_each_other():
+    """Both losses of two captions per image, as loops over true pairs and their negatives."""
     random = torch.Generator().manual_seed(2)
     scores = torch.rand(3, 6, generator=random)
     negative = torch.tensor([[k % 3 != i for k in range(6)] for i in range(3)])
@@ -54,7 +54,7 @@ def test_several_captions_of_an_image_are_no_rivals():
     assert infonce(scores, negative, temperature=torch.tensor(0.1)).item() == pytest.approx(entropy, rel=1e-4)
 
 
-def test_the_triplet_loss_is_the_mean_hinge_over_all_negatives_both_ways():
+def test_the_triplet_loss_is_the_mean_hinge_over_all_negatives_in_both_directions():
     expected = 0.0
     for i in range(3):
         for j in range(3):
@@ -63,14 +63,14 @@ def test_the_triplet_loss_is_the_mean_hinge_over_all_negatives_both_ways():
     assert torch.isclose(triplet(SCORES, ALL, margin=0.2, hardest=False), torch.as_tensor(expected / 6))
 
 
-def test_the_hardest_negative_alone_counts_when_asked_for():
+def test_with_hardest_only_the_hardest_negative_counts():
     rows = [max(0.0, *(0.2 + SCORES[i, j] - SCORES[i, i] for j in range(3) if j != i)) for i in range(3)]
     columns = [max(0.0, *(0.2 + SCORES[i, j] - SCORES[j, j] for i in range(3) if i != j)) for j in range(3)]
     expected = sum(rows) / 3 + sum(columns) / 3
     assert torch.isclose(triplet(SCORES, ALL, margin=0.2, hardest=True), torch.as_tensor(expected))
 
 
-def test_infonce_is_the_mean_cross_entropy_both_ways():
+def test_infonce_is_the_mean_cross_entropy_in_both_directions():
     t, expected = 0.07, 0.0
     for i in range(3):
         expected -= math.log(math.exp(SCORES[i, i] / t) / sum(math.exp(SCORES[i, j] / t) for j in range(3)))
@@ -78,7 +78,7 @@ def test_infonce_is_the_mean_cross_entropy_both_ways():
     assert torch.isclose(infonce(SCORES, ALL, temperature=torch.tensor(t)), torch.tensor(expected / 6))
 
 
-def test_what_is_no_negative_has_no_influence():
+def test_pairs_that_are_not_negatives_have_no_influence():
     negative = ALL.clone()
     negative[0, 1] = False
     for loss in (
@@ -93,7 +93,7 @@ def test_what_is_no_negative_has_no_influence():
         assert not torch.equal(loss(SCORES), loss(changed))
 
 
-def test_a_batch_without_negatives_costs_nothing():
+def test_a_batch_without_negatives_has_no_loss():
     none = torch.zeros(3, 3, dtype=torch.bool)
     assert triplet(SCORES, none, margin=0.2, hardest=False) == 0
     assert infonce(SCORES, none, temperature=torch.tensor(0.1)).abs() < 1e-6

@@ -1,4 +1,4 @@
-"""The training step: what it minimises, and that it can."""
+"""The training objective and its batches."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_total_is_the_pair_term_plus_lambda_g_times_the_global_term():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_roams_term_takes_as_many_captions_of_an_image_as_it_is_told(count):
+def test_roams_term_uses_the_given_number_of_captions_per_image(count):
     torch.manual_seed(0)
     checkpoint = build(SMALL, Tokenizer([f"w{k}" for k in range(40)], 12))
     pairs = make_pairs(6, captions_each=3)
@@ -66,7 +66,7 @@ def test_roams_term_takes_as_many_captions_of_an_image_as_it_is_told(count):
     assert torch.isclose(found.global_, whole, atol=1e-6)
 
 
-def test_sixteen_pairs_are_learned_by_heart(tmp_path):
+def test_sixteen_pairs_are_learned_completely(tmp_path):
     captions, images = make_karpathy(tmp_path / "source", {"train": 16})
     shard_captions(captions, images, tmp_path / "shards", ShardConfig(workers=1))
     shards = Shards(tmp_path / "shards" / "train")
@@ -90,8 +90,8 @@ def test_sixteen_pairs_are_learned_by_heart(tmp_path):
         assert scores.image_to_text[1] == scores.text_to_image[1] == 100, name
 
 
-def test_a_batch_brings_several_captions_of_each_image_and_each_distinct_one_once(shapes):
-    """The shapes have two captions an image, and 24 kinds of images."""
+def test_a_batch_has_several_captions_of_each_image_and_encodes_each_distinct_one_once(shapes):
+    """The shapes have two captions per image, and 24 kinds of images."""
     shards = Shards(shapes / "train")
     words = Tokenizer.learn(itertools.chain(*shards.captions("caption")), min_count=1, max_tokens=12)
     records = [shards.read(number) for number in range(30)]
@@ -114,8 +114,8 @@ def test_a_batch_brings_several_captions_of_each_image_and_each_distinct_one_onc
         assert torch.equal(equal, batch.captions.flatten()[:, None] == batch.captions.flatten())
 
 
-def test_jpegs_left_in_a_batch_develop_into_the_pixels_of_one_that_was_decoded(shapes):
-    """As on a GPU, but by torchvision's decoder on the CPU; one file is no JPEG, two are broken."""
+def test_jpegs_left_in_a_batch_decode_to_the_same_pixels(shapes):
+    """As on a GPU, but with torchvision's decoder on the CPU; one file is not a JPEG, two are broken."""
     shards = Shards(shapes / "train")
     words = Tokenizer.learn(itertools.chain(*shards.captions("caption")), min_count=1, max_tokens=12)
     make = MakeBatch(words, "caption", 40, crop_scale=0.8, turn=True, seed=0)
@@ -129,7 +129,7 @@ def test_jpegs_left_in_a_batch_develop_into_the_pixels_of_one_that_was_decoded(s
     here = make(records, 3)
     left = dataclasses.replace(make, leave_jpegs=True)(records, 3)
     assert left.encoded is not None
-    there = left.to(torch.device("cpu")).developed()
+    there = left.to(torch.device("cpu")).decoded()
     assert [len(batch.broken) for batch in (here, left, there)] == [2, 1, 2]
     assert set(here.broken) == set(there.broken)
     order = [there.images.tolist().index(number) for number in here.images.tolist()]
@@ -138,7 +138,7 @@ def test_jpegs_left_in_a_batch_develop_into_the_pixels_of_one_that_was_decoded(s
     assert torch.equal(here.captions, there.captions[:, order])
     whole = [shards.read(number) for number in range(6)]
     here, left = make(whole, 3), dataclasses.replace(make, leave_jpegs=True)(whole, 3)
-    there = left.developed()
+    there = left.decoded()
     assert there.broken == ()
     assert torch.equal(here.rows, there.rows)
     assert (here.pixels.int() - there.pixels.int()).abs().max() <= 3
@@ -150,7 +150,7 @@ def test_jpegs_left_in_a_batch_develop_into_the_pixels_of_one_that_was_decoded(s
     assert left.pixels[3, 0].min() > 250
     everything = [dataclasses.replace(record, image=b"\xff\xd8" + record.image[2:300]) for record in records[3:]]
     with pytest.raises(DataError, match="cannot be decoded"):
-        dataclasses.replace(make, leave_jpegs=True)(everything, 0).developed()
+        dataclasses.replace(make, leave_jpegs=True)(everything, 0).decoded()
 
 
 def test_only_matrices_decay_and_everything_learns():

@@ -62,7 +62,7 @@ def test_a_step_waits_for_nothing(objective, amp):
     assert step(training, amp=amp).waits == []
 
 
-def test_what_makes_it_wait_is_seen(monkeypatch):
+def test_a_wait_for_the_gpu_is_noticed(monkeypatch):
     name = "dove_core.training.objective.normalise"
     monkeypatch.setattr(name, lambda x: x.float() - torch.ones(3, 1, 1).to(x.device))
     assert step(TrainConfig()).waits == ["cpu to cuda:0"]
@@ -90,7 +90,7 @@ def test_the_gru_stays_in_float32_on_a_gpu():
     assert seen == [(False, torch.float32)]
 
 
-def test_captions_have_no_fused_attention_which_would_plan_anew_for_each_shape(monkeypatch):
+def test_captions_have_no_fused_attention_which_would_compile_for_each_shape(monkeypatch):
     masks = list[Tensor | None]()
     fused = torch.nn.functional.scaled_dot_product_attention
 

@@ -1,4 +1,4 @@
-"""Learning on real images at a small size: a part of RSICD, from scratch."""
+"""Training from scratch on small images of a part of RSICD."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which processes join others that srun started, and where they meet."""
+"""Variables of SLURM: which processes are tasks of one training, and their address."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def without(*names: str, **others: str) -> dict[str, str]:
     return {name: value for name, value in TASK.items() if name not in names} | others
 
 
-def test_a_task_of_srun_is_one_of_its_step_and_meets_the_others_on_the_first_machine():
+def test_tasks_of_one_step_meet_on_its_first_machine():
     found = srun_variables(TASK)
     assert found == {
         "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "gpu07", "MASTER_PORT": "12289"
@@ -27,7 +27,7 @@ def test_a_task_of_srun_is_one_of_its_step_and_meets_the_others_on_the_first_mac
     assert srun_variables(without("SLURM_STEP_ID"))["MASTER_PORT"] != found["MASTER_PORT"]
 
 
-def test_a_meeting_point_that_is_given_counts():
+def test_master_addr_and_master_port_are_used_if_set():
     found = srun_variables(without(MASTER_ADDR="node9", MASTER_PORT="29500"))
     assert (found["MASTER_ADDR"], found["MASTER_PORT"]) == ("node9", "29500")
 
@@ -39,14 +39,14 @@ def test_a_meeting_point_that_is_given_counts():
         ("n1.de,b", "n1.de"),
     ],
 )  # fmt: skip
-def test_the_first_of_a_list_of_machines_is_found(hosts, first):
+def test_the_first_machine_of_a_list_is_found(hosts, first):
     assert srun_variables(without(SLURM_STEP_NODELIST=hosts))["MASTER_ADDR"] == first
 
 
-def test_without_a_list_it_is_the_machine_where_srun_ran_and_without_that_an_error():
+def test_without_a_list_the_machine_of_srun_is_used_and_without_that_it_is_an_error():
     lists = ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST")
     assert srun_variables(without(*lists))["MASTER_ADDR"] == "10.0.0.9"
-    with pytest.raises(UsageError, match="task 3 of 4 does not know where the tasks meet: MASTER_ADDR") as caught:
+    with pytest.raises(UsageError, match="task 3 of 4 cannot find the first machine: MASTER_ADDR") as caught:
         srun_variables(without(*lists, "SLURM_LAUNCH_NODE_IPADDR"))
     assert "export MASTER_ADDR" in caught.value.hint
 
@@ -61,10 +61,10 @@ def test_without_a_list_it_is_the_machine_where_srun_ran_and_without_that_an_err
         without(RANK="0", WORLD_SIZE="2"),  # torchrun below srun
     ],
 )
-def test_whoever_is_not_one_of_several_tasks_trains_alone(environment):
+def test_other_processes_train_alone(environment):
     assert srun_variables(environment) is None
 
 
-def test_numbers_that_are_none_are_an_error():
-    with pytest.raises(UsageError, match="SLURM_PROCID='x' is no number"):
+def test_a_variable_that_is_not_a_number_is_an_error():
+    with pytest.raises(UsageError, match="SLURM_PROCID='x' is not a number"):
         srun_variables(without(SLURM_PROCID="x"))

@@ -16,7 +16,7 @@ from pathlib import Path
 from dove_core.data.scenes.kinds import KINDS
 from dove_core.data.scenes.scene import Drawn, Order, draw
 from dove_core.events import Advanced, Report, Saved, Started, silent
-from dove_core.files import atomic_file, make_folder, sha256_of, write_json
+from dove_core.files import LocalPath, atomic_file, make_folder, sha256_of, write_json
 from dove_core.processes import begin
 
 COUNTS: Mapping[str, int] = {"train": 2000, "val": 200, "test": 200}
@@ -43,7 +43,12 @@ _CHUNK = 8
 
 
 def draw_release(
-    folder: Path, *, workers: int = 2, counts: Mapping[str, int] = COUNTS, seed: int = SEED, report: Report = silent
+    folder: LocalPath,
+    *,
+    workers: int = 2,
+    counts: Mapping[str, int] = COUNTS,
+    seed: int = SEED,
+    report: Report = silent,
 ) -> None:
     """Draw the built-in release into `folder`, or do nothing if it is there and whole.
 
@@ -60,10 +65,12 @@ def draw_release(
         ValueError: fewer than one worker.
         SpaceError: the disk is full.
         UsageError: `folder` cannot be made.
+
+    >>> dove.draw_release("data/scenes", counts={"train": 8, "test": 4}, workers=1)
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
-    recipe = {"format": _FORMAT, "seed": seed, "counts": dict(counts)}
+    recipe, folder = {"format": _FORMAT, "seed": seed, "counts": dict(counts)}, Path(folder)
     make_folder(folder)
     if _is_whole(folder, recipe):
         return

@@ -26,6 +26,7 @@ from dove_core.data.sharding.shard_task import ShardJob, close, make_shard
 from dove_core.errors import DataError
 from dove_core.events import Advanced, Noted, Report, Saved, Started, silent
 from dove_core.executors import LOCAL, Executor, executing
+from dove_core.files import LocalPath
 from dove_core.places import Place
 from dove_core.processes import EVERYTHING, Share
 
@@ -34,9 +35,9 @@ PLANS = ".plan"
 
 
 def shard_release(
-    release_folder: Path,
+    release_folder: LocalPath,
     out: Address,
-    config: ShardConfig,
+    sharding: ShardConfig = ShardConfig(),  # noqa: B008  # frozen
     *,
     share: Share = EVERYTHING,
     retry_failed: bool = False,
@@ -50,7 +51,7 @@ def shard_release(
     Args:
         release_folder: the release.
         out: a folder or an address such as `s3://bucket/shards`; each split goes into a folder of its name in it.
-        config: how shards are made.
+        sharding: how shards are made.
         share: which of the shards this run makes.
         retry_failed: keep the shards of the same rows even if the zips have changed, and try only missing and damaged
             images again.
@@ -64,17 +65,22 @@ def shard_release(
         DataError: tables or images are missing or unreadable, or too many rows are unusable.
         SpaceError: the disk is full.
         UsageError: `out` cannot be written.
+
+    >>> train, val, test = dove.shard_release("data/sample", "shards/sample")
+    >>> train.samples, test.split
+    (8, 'test')
     """
-    tables = [read_caption_csv(file) for file in release_tables(release_folder)]
+    images = Path(release_folder)
+    tables = [read_caption_csv(file) for file in release_tables(images)]
     with executing(execution) as executor:
-        return _shard_tables(tables, release_folder, place_of(out), _Run(config, share, retry_failed, executor, report))
+        return _shard_tables(tables, images, place_of(out), _Run(sharding, share, retry_failed, executor, report))
 
 
 def shard_captions(
-    captions: Path,
-    images: Path,
+    captions: LocalPath,
+    images: LocalPath,
     out: Address,
-    config: ShardConfig,
+    sharding: ShardConfig = ShardConfig(),  # noqa: B008  # frozen
     *,
     split: str | None = None,
     share: Share = EVERYTHING,
@@ -91,15 +97,20 @@ def shard_captions(
         DataError: captions or images are missing or unreadable, or too many rows are unusable.
         SpaceError: the disk is full.
         UsageError: `out` cannot be written.
+
+    >>> manifests = dove.shard_captions("dataset_shapes.json", "images", "shards/other", split="test")
+    >>> [manifest.samples for manifest in manifests]
+    [24]
     """
-    if captions.suffix.lower() == ".json":
-        tables = read_karpathy(captions, split)
-    elif captions.suffix.lower() == ".csv":
-        tables = [read_caption_csv(captions, split)]
+    file = Path(captions)
+    if file.suffix.lower() == ".json":
+        tables = read_karpathy(file, split)
+    elif file.suffix.lower() == ".csv":
+        tables = [read_caption_csv(file, split)]
     else:
-        raise DataError(f"{captions} is neither a .csv nor a .json", hint="see docs/formats.md for both forms")
+        raise DataError(f"{file} is neither a .csv nor a .json", hint="see docs/formats.md for both forms")
     with executing(execution) as executor:
-        return _shard_tables(tables, images, place_of(out), _Run(config, share, retry_failed, executor, report))
+        return _shard_tables(tables, Path(images), place_of(out), _Run(sharding, share, retry_failed, executor, report))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How fast training goes, and which share of its time it waits for data."""
+"""Images per second of a training, and the share of time that it waits for data."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Pace:
-    """A stopwatch over a stretch of training: images of all processes, and this one's waiting."""
+class Throughput:
+    """Counts images of all processes, and the time that this process waits for data."""
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        """Forget what was."""
-        self._began, self._waited, self._images = time.perf_counter(), 0.0, 0
+        """Start counting from zero."""
+        self._start, self._waited, self._images = time.perf_counter(), 0.0, 0
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Count what happens meanwhile as waiting."""
-        began = time.perf_counter()
+        """Count the time of this context as waiting."""
+        start = time.perf_counter()
         try:
             yield
         finally:
-            self._waited += time.perf_counter() - began
+            self._waited += time.perf_counter() - start
 
     def advance(self, images: int) -> None:
-        """Count images that were learned from."""
+        """Count images that were trained on."""
         self._images += images
 
     def figures(self) -> dict[str, float]:
         """Return `samples_per_second` and `waiting`, a share between 0 and 1."""
-        seconds = time.perf_counter() - self._began
+        seconds = time.perf_counter() - self._start
         return {"samples_per_second": self._images / seconds, "waiting": self._waited / seconds}

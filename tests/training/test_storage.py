@@ -1,4 +1,4 @@
-"""A run in a bucket: whenever it is killed, a whole checkpoint is there; it goes on anywhere."""
+"""A run in a bucket has a complete checkpoint whenever it is killed, and resumes on any machine."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dove_core.config import CacheConfig, TrainConfig
 from dove_core.encoding.checkpoint import checkpoint_here
 from dove_core.encoding.load import load_encoder
 from dove_core.errors import CheckpointError, DownloadError, TrainingError
-from dove_core.training.home import Home
 from dove_core.training.loop import resume, train
 from dove_core.training.run import load_state
+from dove_core.training.storage import RunStorage
 from tests.conftest import ALONE
 from tests.cutting_proxy import linked
 from tests.made import SMALL
@@ -39,12 +39,12 @@ def write(folder: Path, text: str) -> None:
         (folder / name).write_text(text)
 
 
-def test_a_checkpoint_is_replaced_so_that_a_whole_one_is_always_there(server, tmp_path, monkeypatch):
-    """Every request that changes something fails once; the process dies with it, and another goes on."""
+def test_a_checkpoint_is_replaced_so_that_a_complete_one_is_always_there(server, tmp_path, monkeypatch):
+    """Every request that changes the bucket fails once and ends the process; another one resumes."""
     cache = CacheConfig(str(tmp_path / "cache"))
-    home = Home(Bucket(f"s3://{BUCKET}/{tmp_path.name}", cache), cache)
-    write(home.path / "last", "0")
-    home.send("last")
+    storage = RunStorage(Bucket(f"s3://{BUCKET}/{tmp_path.name}", cache), cache)
+    write(storage.path / "last", "0")
+    storage.upload("last")
     changes, dies_at = 0, -1
 
     def dying(method):
@@ -61,28 +61,26 @@ def test_a_checkpoint_is_replaced_so_that_a_whole_one_is_always_there(server, tm
         monkeypatch.setattr(Bucket, name, dying(getattr(Bucket, name)))
     before, finished = "0", 0
     for version in range(1, 20):
-        write(home.path / "last", str(version))
+        write(storage.path / "last", str(version))
         changes, dies_at = 0, version
         try:
-            home.send("last")
+            storage.upload("last")
             finished += 1
         except KeyboardInterrupt:
             pass
-        with checkpoint_here(home.location / "last") as folder:
+        with checkpoint_here(storage.location / "last") as folder:
             found = {(folder / name).read_text() for name in ("model.safetensors", "vocabulary.json", "model.json")}
         assert found <= {before, str(version)} and len(found) == 1
         (before,) = found
-        elsewhere = Home(home.location, CacheConfig(str(tmp_path / f"cache{version}")))
-        elsewhere.bring()
+        elsewhere = RunStorage(storage.location, CacheConfig(str(tmp_path / f"cache{version}")))
+        elsewhere.download()
         assert {(elsewhere.path / "last" / name).read_text() for name in NAMES} == {before}
     assert finished > 3
-    assert not [name for name in Bucket(str(home.location)).facts() if ".old/" in name]
+    assert not [name for name in Bucket(str(storage.location)).facts() if ".old/" in name]
 
 
 @pytest.mark.slow
-def test_training_goes_on_from_the_bucket_and_from_the_last_checkpoint_of_a_lost_network(
-    server, shapes, tmp_path, monkeypatch
-):
+def test_training_resumes_from_the_bucket_after_the_network_failed(server, shapes, tmp_path, monkeypatch):
     import s3fs
 
     file_system("s3://").put(f"{shapes / 'train'}/", f"{BUCKET}/train/", recursive=True)
@@ -110,8 +108,8 @@ def test_training_goes_on_from_the_bucket_and_from_the_last_checkpoint_of_a_lost
         other = CacheConfig(str(tmp_path / "another machine"))
         result = resume(Bucket(run.url, other), ALONE, changes={}, cache=other)
         assert result is not None and result.steps == 4
-        home = Home(Bucket(run.url, other), other)
-        assert load_state(home.path)[0].steps == 4
+        storage = RunStorage(Bucket(run.url, other), other)
+        assert load_state(storage.path)[0].steps == 4
         assert load_encoder(run / "last").fingerprint == load_encoder(whole / "last").fingerprint
         lines = [json.loads(line) for line in run.read("metrics.jsonl").splitlines()]
         assert [line["epoch"] for line in lines] == [1, 2]

@@ -1,8 +1,8 @@
-"""Where a run lies: in a folder of this machine, or in a bucket with a folder here that processes write into.
+"""Storage of a run: a folder of this machine, or a bucket with a local folder that processes write to.
 
-What is finished here goes to the bucket at once. A checkpoint there is replaced as a folder is: the one before is
-copied beside it, under `.old`, before the first of its files changes, and the configuration, without which it is none,
-goes first and comes last. So whenever a run is killed, the bucket holds a whole checkpoint.
+Finished files are uploaded to the bucket at once. Before a checkpoint in the bucket is replaced, the store copies the
+earlier one to `.old`. The configuration file marks a complete checkpoint: it is removed first and uploaded last. So
+whenever a run is killed, the bucket holds a complete checkpoint.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from dove_core.encoding.dove_text import CONFIG
 from dove_core.files import make_folder, settled_folder, space_checked, write_json
 from dove_core.places import Folder, Place
 
-_RUNS, _CAME = "runs", "came.json"
+_RUNS, _DOWNLOADED = "runs", "came.json"
 
 
-class Home:
-    """A run's place, `location`, and the folder that is written into, `path`: the same, unless it is in a bucket."""
+class RunStorage:
+    """Where a run is stored, `location`, and the folder that is written to, `path`: the same unless it is a bucket."""
 
     def __init__(self, location: Place, cache: CacheConfig) -> None:
         self.location, self.cache = location, cache
@@ -38,37 +38,37 @@ class Home:
             digest = hashlib.sha256(str(location).encode()).hexdigest()[:16]
             self.path = (cache_folder(cache) / _RUNS / f"{location.name}-{digest}").absolute()
 
-    def at(self, name: str) -> str:
-        """Return the path or address of something in the run, as others know it."""
+    def address_of(self, name: str) -> str:
+        """Return the path or address of a file or folder of the run, for messages."""
         return str(self.location / name)
 
     def has(self, checkpoint: str) -> bool:
-        """Tell whether there is a checkpoint of that name.
+        """Tell whether the run has a checkpoint of that name.
 
         Raises:
-            UsageError: the bucket cannot be reached, or refuses.
+            UsageError: the bucket cannot be reached, or denies access.
         """
         if self._bucket is None:
             return settled_folder(self.path / checkpoint).exists()
         return settled_place(self._bucket / checkpoint).has(CONFIG)
 
-    def bring(self) -> None:
-        """Make the folder here what the bucket holds: `last/` and the files beside it, but no events nor best/.
+    def download(self) -> None:
+        """Download `last/` and the files beside it from the bucket to the local folder, without events and `best/`.
 
-        Several processes may call it; nothing that is here already comes again.
+        Several processes may call it; files that are here already are not downloaded again.
 
         Raises:
-            UsageError, DownloadError: the bucket cannot be reached, or refuses.
+            UsageError, DownloadError: the bucket cannot be reached, or denies access.
             SpaceError: the disk is full.
         """
         if self._bucket is None:
             return
         make_folder(self.path.parent)
-        with _alone(self.path.with_name(f"{self.path.name}.lock")):
+        with _locked(self.path.with_name(f"{self.path.name}.lock")):
             found = self._bucket.facts()
             last = next((name for name in ("last", "last.old") if f"{name}/{CONFIG}" in found), "last")
             wanted = {name: list(fact) for name, fact in found.items() if name.split("/")[0] == last or "/" not in name}
-            if self._came() == wanted:
+            if self._downloaded() == wanted:
                 return
             shutil.rmtree(self.path, ignore_errors=True)
             make_folder(self.path)
@@ -77,13 +77,13 @@ class Home:
                 make_folder(path.parent)
                 with space_checked(path):
                     self._bucket.fetch(name, path)
-            write_json(self.path / _CAME, wanted)
+            write_json(self.path / _DOWNLOADED, wanted)
 
-    def send(self, name: str) -> None:
-        """Bring a finished checkpoint's folder or a file to the bucket, if the run is in one.
+    def upload(self, name: str) -> None:
+        """Upload a finished checkpoint folder or a file, if the run is in a bucket.
 
         Raises:
-            UsageError, DownloadError: the bucket cannot be reached, or refuses; what it held before is kept.
+            UsageError, DownloadError: the bucket cannot be reached, or denies access; it keeps the earlier version.
         """
         if self._bucket is None:
             return
@@ -92,24 +92,24 @@ class Home:
         elif (self.path / name).exists():
             self._bucket.put(self.path / name, name)
 
-    def send_rest(self) -> None:
-        """Bring what lies beside the checkpoints to the bucket: metrics, curves, events."""
+    def upload_rest(self) -> None:
+        """Upload all files except checkpoints, if the run is in a bucket: metrics, curves, events."""
         if self._bucket is None:
             return
         for path in sorted(self.path.rglob("*")):
             name = path.relative_to(self.path).as_posix()
-            if path.is_file() and name != _CAME and name.split("/")[0] not in ("last", "best"):
+            if path.is_file() and name != _DOWNLOADED and name.split("/")[0] not in ("last", "best"):
                 self._bucket.put(path, name)
 
-    def _came(self) -> object:
+    def _downloaded(self) -> object:
         try:
-            return json.loads((self.path / _CAME).read_text("utf-8"))
+            return json.loads((self.path / _DOWNLOADED).read_text("utf-8"))
         except (OSError, ValueError):
             return None
 
 
 def _replace(place: Bucket, folder: Path) -> None:
-    """Put a checkpoint's files in the place of another's, the configuration last."""
+    """Replace a checkpoint in a bucket by the one in a folder; the configuration is uploaded last."""
     names = sorted((path.name for path in folder.iterdir()), key=lambda name: name == CONFIG)
     before, old = place.facts(), Bucket(f"{place}.old", place.cache)
     if CONFIG in before:
@@ -126,7 +126,7 @@ def _replace(place: Bucket, folder: Path) -> None:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[None]:
     with path.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
