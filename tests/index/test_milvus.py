@@ -314,7 +314,7 @@ def test_wrong_vectors_are_found(folder, name):
     code, out, err = dove("index", "verify", str(folder), "--against", name, "--sample", "5", "--json")
     assert code == 6
     assert json.loads(out)["filters"]["none"]["wrong"] > 0
-    assert "have another score" in err
+    assert "have a different score" in err
 
 
 def test_a_second_push_writes_nothing_and_overwrite_writes_everything(folder, pushed, name):
