@@ -1,4 +1,4 @@
-# `make demo` and `make test` set everything up themselves: .venv, the package, and what it needs.
+# All targets first create .venv and install the package and its dependencies there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
@@ -6,11 +6,12 @@ BIN := $(abspath $(VENV))/bin
 .PHONY: help demo test test-slow lint docs clean
 
 help:
-	@echo "make demo       the six commands on the built-in release, in demo/"
-	@echo "make test       the default tests"
-	@echo "make test-slow  the tests that take minutes"
-	@echo "make lint       ruff and mypy --strict"
-	@echo "make docs       write docs/commands.md anew"
+	@echo "make demo       run the six commands on the sample release, in demo/"
+	@echo "make test       run the default tests"
+	@echo "make test-slow  run the tests that take minutes"
+	@echo "make lint       run ruff and mypy --strict"
+	@echo "make docs       write docs/commands.md from the code"
+	@echo "make clean      remove .venv, demo/ and caches"
 
 $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "dove needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }

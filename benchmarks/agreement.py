@@ -1,10 +1,10 @@
-"""Do our recall and accuracy agree with clip-benchmark's, on the same vectors?
+"""Recall and accuracy of dove against those of clip-benchmark, on the same vectors.
 
     python -m benchmarks.agreement
 
-Installs clip-benchmark beside the environment, in a passing folder, and lets its own `evaluate` functions run over a
-model that only looks vectors up. On vectors without ties the numbers must be equal; with ties (vectors of few values)
-ours may only be lower, since we rank a tie last. Ends with exit code 1 where that does not hold.
+Installs clip-benchmark into a temporary folder and calls its `evaluate` functions with a model that looks up vectors.
+Without ties, the figures must be equal. With ties (vectors with few distinct values), ours must not be higher, since a
+positive is ranked last among its ties. Otherwise the exit code is 1.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ IMAGES, CAPTIONS, CLASSES, PROMPTS, WIDTH = 1000, 5, 45, 2, 64
 
 
 class Lookup(torch.nn.Module):
-    """A CLIP-like model whose images and texts are numbers, and whose vectors are known."""
+    """A model with the interface of CLIP that maps numbers to given vectors."""
 
     def __init__(self, images: torch.Tensor, texts: torch.Tensor) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ def numbers_of(texts: list[str]) -> torch.Tensor:
 
 
 def vectors(*, tied: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images (N, D) and captions (N * 5, D) that resemble theirs; `tied` leaves three values to each."""
+    """Return vectors of images (N, D) and of similar captions (N * 5, D); `tied`: with three distinct values."""
     random = torch.Generator().manual_seed(0)
     images = torch.randn(IMAGES, WIDTH, generator=random)
     texts = images.repeat_interleave(CAPTIONS, 0) + 3 * torch.randn(IMAGES * CAPTIONS, WIDTH, generator=random)
@@ -95,7 +95,7 @@ def compare_classification(theirs: Any) -> bool:
     data.classes = names
     loader = DataLoader(data, batch_size=100)
     templates = {name: [str(PROMPTS * k + p) for p in range(PROMPTS)] for k, name in enumerate(names)}
-    # Its float(array of one) is refused by numpy 2.5 and later; how numbers are converted is all that changes here.
+    # numpy 2.5 and later do not accept its float(array of one element); this changes only that conversion.
     theirs.float = lambda value: float(np.asarray(value).item())
     found = theirs.evaluate(Lookup(images, prompts), loader, numbers_of, names, templates, "cpu", amp=False)
     classes = class_vectors(prompts.numpy().reshape(CLASSES, PROMPTS, WIDTH))
@@ -114,11 +114,11 @@ def main() -> None:
         install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", folder]
         subprocess.run([*install, "--no-deps", "clip-benchmark", "tqdm"], check=True)
         subprocess.run([*install, "scikit-learn"], check=True)
-        sys.path.append(folder)  # behind the environment's own numpy
+        sys.path.append(folder)  # after the numpy of the environment
         classification, retrieval = (
             import_module(f"clip_benchmark.metrics.zeroshot_{task}") for task in ("classification", "retrieval")
         )
-        with contextlib.redirect_stderr(io.StringIO()):  # its bars
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
             fits = [compare_retrieval(retrieval, tied=tied) for tied in (False, True)]
             fits.append(compare_classification(classification))
     sys.exit(0 if all(fits) else 1)

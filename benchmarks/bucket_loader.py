@@ -1,12 +1,11 @@
-"""Loading for training: shards in a bucket, with the cache cold and warm, against the same shards in a folder.
+"""Loading for training from a bucket, with a cold and a warm cache, against the same shards in a folder.
 
     python -m benchmarks.bucket_loader --pictures 3000 --side 256
 
-The bucket is one of a server on this machine (moto's, in Python), so a cold cache shows what our part costs and not
-what a network does: `--latency` adds so many milliseconds before each request. One worker reads, decodes, crops and
-batches an epoch; `read` leaves out all but the first. Printed: when the first batch came (opening the shards included,
-and with a cold cache the first shards' way here), images a second after it and over all, and ratios to the folder;
-rounds alternate, medians.
+The bucket is on a moto server on this machine, so a cold cache shows the cost of our code, not of a network;
+`--latency` adds milliseconds to each request. One worker reads, decodes, crops and batches an epoch; the rows `read`
+only read. Printed: seconds until the first batch (with opening the shards and, with a cold cache, copying the first
+ones), images per second after it and overall, and ratios to the folder. Rounds alternate; figures are medians.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from benchmarks.loader import make_images
 from dove_core.addresses import Address
 from dove_core.buckets import Bucket, file_system
 from dove_core.config import CacheConfig, ShardConfig
+from dove_core.data.batch_plan import TrainingPlan
 from dove_core.data.loader import load
-from dove_core.data.plan import TrainingPlan
 from dove_core.data.reader import Record, Shards
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.model.tokenizer import Tokenizer
@@ -43,7 +42,7 @@ _BATCH, _SIZE, _BUCKET = 64, 224, "bench"
 
 @contextmanager
 def served(latency: float) -> Iterator[None]:
-    """Run an S3 server with one bucket, behind a link that takes its time, and let clients find it."""
+    """Run an S3 server with one bucket and a latency, and set the environment variables that clients read."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -66,7 +65,7 @@ def served(latency: float) -> Iterator[None]:
 
 
 def accept(listening: socket.socket, port: int, latency: float) -> None:
-    """Pass connections on to a port of this machine, each request later by `latency` seconds."""
+    """Forward connections to a local port, each request delayed by `latency` seconds."""
 
     def passed(source: socket.socket, target: socket.socket, pause: float) -> None:
         with suppress(OSError):
@@ -84,12 +83,12 @@ def accept(listening: socket.socket, port: int, latency: float) -> None:
 
 
 def counted(records: list[Record], epoch: int) -> int:
-    """Return the number of images of a batch that is read and no more."""
+    """Return the number of images of a batch that is read but not decoded."""
     return len(records)
 
 
 def run(place: Address, decode: bool) -> tuple[float, float, float]:
-    """Read an epoch; return seconds until the first batch, images a second behind it, and over all."""
+    """Read an epoch; return seconds until the first batch, images per second after it, and overall."""
     began = time.perf_counter()
     shards = Shards(place)
     plan = TrainingPlan(shards.counts, _BATCH, 1, 0)
@@ -107,7 +106,7 @@ def run(place: Address, decode: bool) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Make the shards, read them in turns, print a table."""
+    """Make the shards, read them alternately, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=3000)
     parser.add_argument("--side", type=int, default=256)

@@ -1,12 +1,12 @@
-"""Embedding from shards beside the bare forward pass of its backbone, in one run.
+"""Embedding from shards against the forward pass of the backbone alone.
 
     dove shard --captions dataset_rsicd.json --images RSICD_images.zip --name rsicd
     python -m benchmarks.embedding --shards shards/rsicd/val
 
-The model is the mission's (ResNet-50, 256 pixels, D 512), untrained. `embed` is what `dove embed` does for each part:
-read tars, decode, fit, encode, bring vectors back; `eager` and `compiled` are torchvision's ResNet-50 with its
-classifier alone, batch after batch of the same pixels in memory, channels last, in the precision that `dove` uses here.
-The baseline is the faster of the two. Ways take turns, part by part.
+The model has the default settings (ResNet-50, 256 pixels, D 512) and random weights. `embed` does what `dove embed`
+does for an embedding part: read tars, decode, resize, encode, copy the vectors to the CPU. `bare` is torchvision's
+ResNet-50 with its classifier on the same pixels in memory, channels last, in the same precision. The baseline is the
+faster of `bare, eager` and `bare, compiled`. Rounds alternate; figures are medians.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dove_core.model.tokenizer import Tokenizer
 
 
 def bare(batch: int, compiled: bool, compute: ComputeConfig) -> Callable[[int], None]:
-    """Return what runs the bare ResNet-50 over so many images."""
+    """Return a function that runs a bare ResNet-50 on a number of images."""
     device = choose_device(compute.device)
     model = torchvision.models.resnet50(weights=None).eval().to(device, memory_format=torch.channels_last)
     if compiled:
@@ -47,7 +47,7 @@ def bare(batch: int, compiled: bool, compute: ComputeConfig) -> Callable[[int], 
 
 
 def ours(shards: Shards, batch: int, compiled: bool, compute: ComputeConfig) -> Callable[[int], None]:
-    """Return what embeds so many images of a split, from its tars."""
+    """Return a function that embeds a number of images of a split from its tars."""
     torch.manual_seed(0)
     tokenizer = Tokenizer.learn(["one word"], min_count=1, max_tokens=8)
     checkpoint = build(ModelConfig(), tokenizer)
@@ -78,7 +78,7 @@ def main() -> None:
         ways[f"embed, {name}"] = ours(shards, batch, compiled, compute)
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for way in ways.values():
-        way(batch)  # compiles, warms up
+        way(batch)  # compile and warm up
     for _ in range(arguments.rounds):
         for name, way in ways.items():
             began = time.perf_counter()

@@ -1,12 +1,12 @@
-"""What scoring costs once everything is encoded: all pairs of a test split, and global ranks of 30,000 by 30,000.
+"""Time of scoring encoded splits: all pairs of a test split, and global ranks of 30,000 x 30,000.
 
     python -m benchmarks.evaluation
     python -m benchmarks.evaluation --pictures 1093 --captions 5465 --large 30000
 
-Pairs: `score_pairs` over the whole matrix, a second of it against a naive double loop that scores one pair at a time (a
-sample of the pairs, since all would take an hour); the model is not trained, which changes no cost. Global: ranks both
-ways in blocks, in a process of its own whose peak memory is printed, against sorting every row and every column of the
-whole matrix as SkyScript's notebook does (at a tenth of the size, for its memory).
+Pairs: `score_pairs` on the whole matrix, against a naive double loop over a sample of the pairs (all would take an
+hour). The weights are random, which does not change the time. Global: ranks in both directions in blocks, in a separate
+process that prints its peak memory, against sorting every row and column of the whole matrix as SkyScript's notebook
+does (at a tenth of the size, because of memory).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dove_core.config import ComputeConfig, EvalConfig, ModelConfig, RankConfig
 from dove_core.encoding.compute import mixed, mixed_dtype
 from dove_core.encoding.dove import DoveEncoder, build
 from dove_core.encoding.embedder import Embedder
-from dove_core.evaluation.rows import EncodedSplit, rank_rows, scores_of
+from dove_core.evaluation.rows import EncodedSplit, score_rows
 from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures
 from dove_core.model.tokenizer import Tokenizer
 
@@ -40,7 +40,7 @@ def make_model(config: ModelConfig) -> DoveEncoder:
 
 
 def make_images(model: Dove, config: ModelConfig, count: int, dtype: torch.dtype) -> ImageFeatures:
-    """Features of random regions: what the trunk would bring, without running it."""
+    """Return the features of random regions, without running the trunk."""
     dim, regions = config.embed_dim, config.region_grid**2
     with torch.no_grad():
         key, value = model.guidance.prepare_regions(torch.randn(count, regions, dim))
@@ -49,7 +49,7 @@ def make_images(model: Dove, config: ModelConfig, count: int, dtype: torch.dtype
 
 
 def make_captions(embedder: Embedder, count: int) -> CaptionFeatures:
-    """Captions as long as RSICD's: 11 words in the mean."""
+    """Return the features of captions as long as RSICD's: 11 words on average."""
     random = np.random.default_rng(0)
     lengths = np.clip(random.normal(11, 3, count).round().astype(int), 4, 30)
     return embedder.describe_texts([" ".join(random.choice(WORDS, length)) for length in lengths], exact=True)
@@ -80,14 +80,14 @@ def pairs(count: int, captions: int, amp: bool) -> None:
 
 
 def large(count: int) -> None:
-    """Rank in a process of its own; print its peak memory over what importing everything took."""
+    """Rank, and print the peak memory of this process and its memory before the data."""
     config = ModelConfig()
     embedder = Embedder(make_model(config), ComputeConfig(device="cpu", workers=0))
     before = peak_memory()
     split = make_large(count, config.embed_dim)
     settings = EvalConfig(pairwise=False, rerank=0, protocol="unique-text")
     began = time.perf_counter()
-    scores_of(rank_rows(embedder, split, settings, RankConfig()), split, settings)
+    score_rows(embedder, split, settings, RankConfig())
     seconds = time.perf_counter() - began
     peak = peak_memory()
     print(f"global ranks and intervals of {count} x {count}: {seconds:.1f} s, peak {peak:.2f} GB "
@@ -95,7 +95,7 @@ def large(count: int) -> None:
 
 
 def peak_memory() -> float:
-    """Return the most memory that this process had so far, in GB (`ru_maxrss` would count its parent's)."""
+    """Return the peak memory of this process in GB (`ru_maxrss` would include its parent's)."""
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(fields["VmHWM"].split()[0]) / 1e6
 
@@ -110,25 +110,25 @@ def make_large(count: int, dim: int) -> EncodedSplit:
 
 
 def sorting(count: int) -> None:
-    """The same recall by sorting, a row and a column at a time."""
+    """Compute the same recall by sorting one row or column at a time."""
     config = ModelConfig()
     embedder = Embedder(make_model(config), ComputeConfig(device="cpu", workers=0))
     split = make_large(count, config.embed_dim)
     settings = EvalConfig(pairwise=False, rerank=0, protocol="unique-text", bootstrap=0)
     began = time.perf_counter()
-    ours = scores_of(rank_rows(embedder, split, settings, RankConfig()), split, settings)["global"]
+    ours = score_rows(embedder, split, settings, RankConfig())["global"]
     between = time.perf_counter()
     hits = {"image_to_text": dict.fromkeys((1, 5, 10, 100), 0), "text_to_image": dict.fromkeys((1, 5, 10, 100), 0)}
-    for way, (queries, others) in {
+    for direction, (queries, others) in {
         "image_to_text": (split.images.embedding, split.captions.embedding),
         "text_to_image": (split.captions.embedding, split.images.embedding),
     }.items():
         for k in range(count):
             order = torch.argsort(queries[k] @ others.T, descending=True).numpy()
-            for at in hits[way]:
-                hits[way][at] += int(k in set(order[:at].tolist()))
+            for at in hits[direction]:
+                hits[direction][at] += int(k in set(order[:at].tolist()))
     seconds = time.perf_counter() - between
-    same = all(abs(getattr(ours, way)[at] - 100 * n / count) < 0.02 for way in hits for at, n in hits[way].items())
+    same = all(abs(getattr(ours, name)[at] - 100 * n / count) < 0.02 for name in hits for at, n in hits[name].items())
     verdict = "equal" if same else "NOT EQUAL"
     print(f"sorting to ours at {count} x {count}: {seconds / (between - began):.1f} (recall {verdict})")
 
@@ -137,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=1093)
     parser.add_argument("--captions", type=int, default=5465)
-    parser.add_argument("--no-pairs", action="store_true", help="measure the large matrix only")
+    parser.add_argument("--no-pairs", action="store_true", help="measure only the large matrix")
     parser.add_argument("--large", type=int, default=30_000)
     arguments = parser.parse_args()
     precisions = (False, True) if mixed_dtype(torch.device("cpu"), True) else (False,)

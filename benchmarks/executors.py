@@ -1,17 +1,17 @@
-"""`dove shard` on a Ray cluster of one machine beside its own processes, whole commands, all in one run.
+"""`dove shard` on a Ray cluster of one machine against local processes, whole commands.
 
     python -m benchmarks.executors --pictures 20000 --kilobytes 30 --workers 2 --runs 5
 
-A release of JPEGs is made once, as in benchmarks/shard_zip.py. Then, in turn:
+A release of JPEGs is made once, as in benchmarks/shard_zip.py. Then, alternately:
 
     local        `dove shard --workers N`
-    ray          the same with `--executor ray` on a cluster that runs already, started with N cores
-    ray, local   the same on a cluster that is started for the command, and ended with it
+    ray          the same with `--executor ray` on a running cluster with N cores
+    ray, local   the same on a cluster that starts and ends with the command
 
-Printed: medians of seconds, and the median of each round's ratio to `local`; the fastest run of each way, and the ratio
-of those, which other work on the machine disturbs least; what starting and ending a cluster costs, the difference
-between the last two ways' fastest. Shards are held to be the same bytes. Then what
-Ray costs a command whatever its tasks do, by 1,000 tasks that do nothing; medians. `--pictures 0` measures that alone.
+Printed: median seconds, and the median ratio to `local` of the same round; the fastest run of each way and its ratio,
+which depend least on other work on the machine; the time to start and end a cluster, as the difference between the
+fastest runs of the last two ways. The shards must be the same bytes. Then the overhead of Ray, by 1,000 tasks that do
+nothing; medians. `--pictures 0` measures only the overhead.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ with executing(ExecutorConfig(*sys.argv[1:])) as executor:
 times.append(time.perf_counter())
 print(*(after - before for before, after in zip(times, times[1:])))
 """
-"""Prints the seconds of connecting, of the first tasks, of a thousand, and of ending."""
+"""Prints the seconds of connecting, of the first two tasks, of 1,000 tasks, and of ending."""
 
 
 @contextmanager
 def cluster(cores: int, folder: Path) -> Iterator[str]:
-    """Run a cluster of one machine for as long as the block runs; give its address."""
+    """Run a cluster of one machine for as long as the context; yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     command = [
@@ -81,7 +81,7 @@ def cluster(cores: int, folder: Path) -> Iterator[str]:
 
 
 def shard(table: Path, archive: Path, out: Path, options: list[str]) -> tuple[float, str]:
-    """Shard a release from nothing; return the seconds that took, and a digest of all tars."""
+    """Shard a release into an empty folder; return the seconds and a digest of all tars."""
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "dove_cli", "shard", "--captions", str(table), "--images", str(archive)]
     command += ["--name", "bench", "--out", str(out), *options]
@@ -97,7 +97,7 @@ def shard(table: Path, archive: Path, out: Path, options: list[str]) -> tuple[fl
 
 
 def do_nothing(folder: Path, runs: int) -> None:
-    """Print what each way costs beside its tasks."""
+    """Print the overhead of each way."""
     print(f"{'':12} {'connect':>9} {'first two':>9} {'1,000':>9} {'end':>9}")
     with cluster(2, folder) as address:
         ways = {"local": ["local"], "ray": ["ray", address], "ray, local": ["ray", "local"]}
@@ -112,7 +112,7 @@ def do_nothing(folder: Path, runs: int) -> None:
 
 
 def measure(table: Path, archive: Path, folder: Path, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Return the seconds of every way in every round."""
+    """Return the seconds of each way in each round."""
     seconds: dict[str, list[float]] = {}
     digests = set()
     workers = ["--workers", str(options.workers), "--shard-size", str(options.shard_size)]
@@ -138,10 +138,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=20_000)
     parser.add_argument("--kilobytes", type=int, default=30, help="size of a JPEG")
-    parser.add_argument("--shard-size", type=int, default=500, help="images in a shard, which is a task")
+    parser.add_argument("--shard-size", type=int, default=500, help="images in a shard; each shard is a task")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--folder", type=Path, help="where to work; the fastest disk there is")
+    parser.add_argument("--folder", type=Path, help="working folder, on the fastest disk")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="dove-bench-") as name:
         folder = Path(name)
@@ -151,7 +151,7 @@ def main() -> None:
 
 
 def compare(folder: Path, options: argparse.Namespace) -> None:
-    """Shard in every way, and print seconds and ratios."""
+    """Shard in each way, and print seconds and ratios."""
     table, archive = make_release(folder / "release", options.pictures, options.kilobytes, zipfile.ZIP_STORED)
     seconds = measure(table, archive, folder, options)
     print(f"{options.pictures} JPEGs of {options.kilobytes} kB, {options.workers} workers, {options.runs} rounds")

@@ -1,12 +1,12 @@
-"""Bytes that the way forward of a training step moves in a GPU's memory, counted without one.
+"""Bytes that the forward pass of a training step moves in GPU memory, counted without a GPU.
 
     python -m benchmarks.gpu_traffic                    # ResNet-50 at 256 pixels, 256 pairs, bf16
     python -m benchmarks.gpu_traffic --no-amp
 
-Tensors only claim to be on a GPU: each operation is dispatched and typed as it would be there, autocast included, and
-computes nothing. Counted is what every operation reads and writes. Prints that of the baseline, the trunk, and that of
-all of DOVE beside it, as a ratio to the trunk's. What bounds such operations is memory, so this is about their share of
-the time; the GRU, whose kernels cuDNN has, is replaced by a product of the same shape. torch 2.6 cannot pretend so.
+The tensors are fake: each operation is dispatched and typed as on a GPU, with autocast, but computes nothing. The bytes
+that each operation reads and writes are counted. Prints the bytes of the trunk (the baseline) and of the rest of DOVE,
+with the ratio. Memory bounds these operations, so the ratio approximates that of their times. The GRU, a cuDNN kernel,
+is replaced by a matrix product of the same shape. Does not work with torch 2.6.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ GPU = torch.device("cuda", 0)
 _MOST_WORDS = 20
 
 
-class Pretend(TorchDispatchMode, ABC):
-    """Lets tensors that claim to be on a GPU meet those on the CPU, which are computed; `note` sees the former."""
+class FakeGpuMode(TorchDispatchMode, ABC):
+    """Allows operations of fake GPU tensors with real CPU tensors; `note` is called for each with a fake tensor."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        claims = [x for x in tree_leaves((args, kwargs)) if isinstance(x, FakeTensor)]
-        goes = torch.device(kwargs["device"]) if kwargs.get("device") is not None else None
-        if not claims and (goes is None or goes.type == "cpu"):
+        fakes = [x for x in tree_leaves((args, kwargs)) if isinstance(x, FakeTensor)]
+        target = torch.device(kwargs["device"]) if kwargs.get("device") is not None else None
+        if not fakes and (target is None or target.type == "cpu"):
             with unset_fake_temporarily():
                 return func(*args, **kwargs)
         packs = func is torch.ops.aten._pack_padded_sequence.default
@@ -50,18 +50,18 @@ class Pretend(TorchDispatchMode, ABC):
 
     @abstractmethod
     def note(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
-        """See an operation and its result."""
+        """Receive an operation and its result."""
 
 
-class Traffic(Pretend):
-    """Counts the bytes that operations read and write; those of views are none."""
+class Traffic(FakeGpuMode):
+    """Counts the bytes that operations read and write; views move none."""
 
     def __init__(self) -> None:
         super().__init__()
         self.moved = 0
 
     def note(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
-        """Count what an operation reads and writes."""
+        """Add the bytes of an operation."""
         tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, FakeTensor) and x.device == GPU]
         if isinstance(func, torch._ops.OpOverload) and func.namespace == "aten" and not _moves_nothing(func):
             self.moved += sum(x.numel() * x.element_size() for x in tensors)
@@ -72,7 +72,7 @@ def _moves_nothing(func: torch._ops.OpOverload) -> bool:
 
 
 def _pack(x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor]:
-    """Pack as torch does, which has no such thing for tensors that only claim."""
+    """Pack as torch does; torch itself cannot pack fake tensors."""
     with unset_fake_temporarily():
         sizes = torch._VF._pack_padded_sequence(  # type: ignore[attr-defined]
             torch.zeros(*x.shape[:2], 1), lengths, batch_first
@@ -85,8 +85,8 @@ def _product(self: nn.GRU, x: PackedSequence) -> tuple[PackedSequence, None]:
     return x._replace(data=x.data @ self.weight_ih_l0[: 2 * self.hidden_size].T), None
 
 
-def can_pretend() -> bool:
-    """Tell whether this torch lets a tensor claim to be on a GPU that is not there; 2.6 does not."""
+def supports_fake_gpu() -> bool:
+    """Return whether this torch supports fake tensors on a missing GPU; 2.6 does not."""
     try:
         with FakeTensorMode():
             torch.empty(2, 2, device=GPU)[0].relu()
@@ -96,14 +96,14 @@ def can_pretend() -> bool:
 
 
 @contextmanager
-def claiming(watch: Pretend, *, amp: bool = False) -> Iterator[None]:
-    """Let tensors claim to be on a GPU, in bf16 with `amp`."""
+def fake_gpu(mode: FakeGpuMode, *, amp: bool = False) -> Iterator[None]:
+    """Create fake tensors on a GPU, with `amp` in bf16, for as long as the context."""
     gru, was, kind = nn.GRU.forward, torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
     nn.GRU.forward = _product  # type: ignore[method-assign, assignment]
     torch.set_autocast_enabled("cuda", amp)
     torch.set_autocast_dtype("cuda", torch.bfloat16)
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), watch:
+        with FakeTensorMode(allow_non_fake_inputs=True), mode:
             yield
     finally:
         torch.set_autocast_enabled("cuda", was)
@@ -113,7 +113,7 @@ def claiming(watch: Pretend, *, amp: bool = False) -> Iterator[None]:
 
 
 def learn(model: Dove, training: TrainConfig, size: int, lengths: Tensor) -> Losses:
-    """Go through a step's way forward with as many images as captions of `lengths` need, while tensors claim."""
+    """Run the forward pass of a training step on fake tensors, with captions of `lengths` and their images."""
     objective, count = Objective(model.train(), training, lambda x, counts: x), training.captions_per_picture
     images = len(lengths) // count
     for part in objective.modules():
@@ -130,7 +130,7 @@ def learn(model: Dove, training: TrainConfig, size: int, lengths: Tensor) -> Los
 
 
 def main() -> None:
-    """Print both and their ratio."""
+    """Print the bytes of the trunk, of the rest, and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--size", type=int, default=256)
@@ -140,12 +140,12 @@ def main() -> None:
     model.trunk.register_forward_pre_hook(lambda *_: trunk.append(traffic.moved))
     model.trunk.register_forward_hook(lambda *_: trunk.append(traffic.moved))
     lengths = torch.arange(arguments.batch_size) % _MOST_WORDS + 1
-    with claiming(traffic, amp=arguments.amp):
+    with fake_gpu(traffic, amp=arguments.amp):
         learn(model, TrainConfig(), arguments.size, lengths)
     bare = trunk[1] - trunk[0]
-    beside = traffic.moved - bare
+    rest = traffic.moved - bare
     print(f"the trunk alone      {bare / 1e9:8.2f} GB")
-    print(f"DOVE beside it       {beside / 1e9:8.2f} GB   {beside / bare:.3f} times the trunk's")
+    print(f"the rest of DOVE     {rest / 1e9:8.2f} GB   {rest / bare:.3f} times the trunk")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Loading for training: ours, from shards, against the Pillow `Dataset` and `DataLoader` that people write, from files.
+"""Loading for training from shards, against a usual Pillow `Dataset` and `DataLoader` from files.
 
     python benchmarks/loader.py --pictures 1500 --side 600
 
-Both decode, crop at random, resize to `--size`, turn and mirror, normalise and batch the same JPEGs, in one worker
-process; the files lie in the system's cache. Printed for each: images a second of processor time (all processes
-together, which other work on the machine hardly changes) and of wall time, and the ratio to the baseline. Rounds
-alternate; medians.
+Both decode, crop at random, resize to `--size`, rotate and mirror, normalise and batch the same JPEGs in one worker
+process; the files are in the system's cache. Printed for each: images per second of processor time (of all processes,
+nearly independent of other work on the machine) and of wall time, and the ratio to the baseline. Rounds alternate;
+figures are medians.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from dove_core.config import ShardConfig
+from dove_core.data.batch_plan import TrainingPlan
 from dove_core.data.loader import load
-from dove_core.data.plan import TrainingPlan
 from dove_core.data.reader import Shards
 from dove_core.data.scenes.kinds import KINDS
 from dove_core.data.scenes.scene import Order, draw
@@ -68,7 +68,7 @@ class Files(Dataset[tuple[Tensor, str]]):
 
 
 def make_images(folder: Path, count: int, side: int) -> tuple[Path, Path]:
-    """Write JPEGs of `side` x `side` pixels, drawn scenes made larger, and a table of captions."""
+    """Write JPEGs of `side` x `side` pixels (enlarged drawn scenes) and a table of captions."""
     (folder / "images").mkdir()
     scenes = [draw(Order(0, serial, serial % len(KINDS))) for serial in range(min(count, 100))]
     encoded = []
@@ -95,7 +95,7 @@ def theirs(images: Path, size: int) -> Iterator[int]:
 
 
 def ours(folder: Path, size: int) -> Iterator[int]:
-    """Yield the number of images of each of our batches, normalised to floats as in training."""
+    """Yield the number of images of each batch of dove, normalised to floats as in training."""
     shards = Shards(folder)
     words = Tokenizer.learn(
         (text for texts in shards.captions("caption") for text in texts), min_count=1, max_tokens=64
@@ -106,7 +106,7 @@ def ours(folder: Path, size: int) -> Iterator[int]:
 
 
 def measure(batches: Callable[[], Iterator[int]]) -> tuple[float, float]:
-    """Return images a second of processor time and of wall time; starting up is not counted."""
+    """Return images per second of processor time and of wall time, without start-up."""
     source = batches()
     next(source)
     spent, began = processor_seconds(), time.perf_counter()
@@ -115,7 +115,7 @@ def measure(batches: Callable[[], Iterator[int]]) -> tuple[float, float]:
 
 
 def processor_seconds() -> float:
-    """Return the processor time of this process and its children so far, those that still run included."""
+    """Return the processor time so far of this process and its children, also of running ones."""
     ticks, own = os.sysconf("SC_CLK_TCK"), os.getpid()
     total = 0.0
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -124,14 +124,14 @@ def processor_seconds() -> float:
         except OSError:
             continue
         if int(path.parent.name) == own:
-            total += sum(map(int, fields[11:15]))  # with the children that ended
+            total += sum(map(int, fields[11:15]))  # with ended children
         elif int(fields[1]) == own:
             total += sum(map(int, fields[11:13]))
     return total / ticks
 
 
 def main() -> None:
-    """Make the images, measure both in turns, print a table."""
+    """Make the images, measure both alternately, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=1500)
     parser.add_argument("--side", type=int, default=600)

@@ -1,11 +1,11 @@
-"""One `dove query`, the whole process, over an index of a million rows, against importing torch.
+"""A whole `dove query` process on an index of a million rows, against importing torch.
 
     python -m benchmarks.one_shot --rows 1000000
 
-The index is made here: random vectors in clusters, a thousand of them drawn to the query (cosine about 0.45, as
-captions and images of a trained model are), an untrained model of full width, rows with places, times and tags, and
-regions in files without content (holes that read as zeros, and cost what bytes in the system's cache cost).
-Processes take turns; files are warm; medians.
+The index has random vectors in clusters, a thousand of them near the query (cosine about 0.45, as with a trained
+model), a model of full width with random weights, rows with coordinates, times and tags, and regions in sparse files
+(read as zeros, at the cost of bytes in the system's cache). Processes alternate, with files in the cache; figures are
+medians.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def make_index(folder: Path, rows: int) -> None:
     index.mkdir()
     make_vectors(folder / "vectors.npy", rows)
     vectors, random = np.load(folder / "vectors.npy", mmap_mode="r+"), np.random.default_rng(3)
-    asked = DoveText.open(checkpoint).encode(QUERY)
+    embedding = DoveText.open(checkpoint).encode(QUERY)
     noise = unit(random.standard_normal((1000, config.embed_dim), dtype=np.float32))
-    vectors[random.choice(rows, 1000, replace=False)] = unit(0.5 * asked + noise)
+    vectors[random.choice(rows, 1000, replace=False)] = unit(0.5 * embedding + noise)
     for part, start in enumerate(range(0, rows, PART)):
         block = vectors[start : start + PART]
         places = random.uniform((-179, -80), (179, 80), (len(block), 2)).tolist()
@@ -89,7 +89,7 @@ def measure(commands: dict[str, list[str]], rounds: int) -> dict[str, float]:
         for name, command in commands.items():
             began = time.perf_counter()
             subprocess.run(command, check=True, capture_output=True)
-            if k:  # the first warms the files
+            if k:  # the first round fills the cache
                 taken[name].append(time.perf_counter() - began)
     return {name: statistics.median(times) for name, times in taken.items()}
 

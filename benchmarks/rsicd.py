@@ -1,12 +1,12 @@
-"""What each part of DOVE is worth: trains variants on RSICD from scratch and compares them on its validation split.
+"""Ablations of DOVE: trains variants on RSICD from scratch and compares them on its validation split.
 
     dove shard --captions dataset_rsicd.json --images RSICD_images.zip --name rsicd
     python -m benchmarks.rsicd --shards shards/rsicd --ring mini base no-fusion one-direction
 
-Each variant differs from `base` in what its name says: in a setting, or in a part of the model that is replaced here
-for the comparison. Results are added to a file of JSON lines; `--table` draws what it holds. Mean recall on val, each
-row of the same run: `global` by the global vectors, `pair` by ROAM's scores of all pairs, `sum` by the sum of both. The
-last epoch is judged, so nothing is selected on the split that is reported.
+Each variant differs from `base` as its name says: in a setting, or in a part of the model that is replaced here.
+Results are appended to a file of JSON lines; `--table` prints them. The figures are mean recall on val: `global` by the
+cosine of embeddings, `pair` by ROAM's scores of all pairs, `sum` by the sum of both. The last epoch is measured, so
+nothing is selected on the split that is reported.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def without_attention(self: IntraModalFusion, regions: Tensor, scales: Tensor) -
 
 
 def without_gates(self: GatedSelfAttention, x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Self-attention as everybody has it."""
+    """Plain self-attention."""
     query, key, value = (split_heads(part, self.heads) for part in self.project(x).chunk(3, dim=-1))
     attend = None if mask is None else mask[:, None, None, :]
     mixed = attend_to(query, key, value, attend)
@@ -133,7 +133,7 @@ def last_stage(self: MultiScale, means: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def global_term(self: Objective, batch: Batch, counts: Sequence[int]) -> Losses:
-    """No pair is scored while training."""
+    """The global term alone; pairs are not scored in training."""
     pixels = jitter(batch.pixels, self._training.jitter) if self._training.jitter else batch.pixels
     images = self.model.encode_images(normalise(pixels))
     captions = self.model.encode_captions(batch.tokens, batch.lengths)
@@ -143,7 +143,7 @@ def global_term(self: Objective, batch: Batch, counts: Sequence[int]) -> Losses:
 
 
 class Nothing(nn.Module):
-    """Adds nothing to what it reads."""
+    """A module that returns zeros."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return zeros."""
@@ -159,7 +159,7 @@ def without_mlp(self: InterModalGuidance, dim: int, heads: int, dropout: float) 
 def word_by_word(
     self: InterModalGuidance, key: Tensor, value: Tensor, query: Tensor, weight: Tensor, pooled: Tensor
 ) -> Tensor:
-    """IGA that projects, normalises and transforms every word before it pools them."""
+    """IGA that projects, normalises and transforms every word, and pools last."""
     attention = torch.einsum("chtd,bhrd->bchtr", query, key).softmax(dim=-1)
     guided = torch.einsum("bchtr,bhrd->bcthd", attention, value).flatten(3)
     base = self.norm(pooled[:, None] + self.out(guided))
@@ -176,7 +176,7 @@ def on_own_maps(boxes: Tensor, size: int, stride: int) -> Tensor:
 
 
 def with_second_trunk(self: Dove, config: ModelConfig, words: int) -> None:
-    """Build a model whose regions have a trunk of their own."""
+    """Build a model with a second trunk for the regions."""
     BUILD(self, config, words)
     self.region_trunk = Trunk(config.backbone)
 
@@ -189,13 +189,13 @@ def by_two_trunks(self: Dove, pixels: Tensor) -> ImageFeatures:
 
 
 def with_own_words(self: InterModalGuidance, dim: int, heads: int, dropout: float) -> None:
-    """Let IGA pool a caption's words by weights and a projection of its own."""
+    """IGA that pools the words of a caption with its own weights and projection."""
     GUIDANCE(self, dim, heads, dropout)
     self.gather = nn.Linear(dim, dim)
 
 
 def own_words(self: Dove, tokens: Tensor, lengths: Tensor) -> CaptionFeatures:
-    """Caption features whose `pooled` is not the global vector's."""
+    """Caption features where `pooled` is not that of the global vector."""
     words, pooled, mask = self.text(tokens, lengths)
     query, weight = self.guidance.prepare_words(words, mask)
     own = self.guidance.gather(torch.einsum("cht,ctd->cd", weight, words) / weight.shape[1])
@@ -251,15 +251,15 @@ def measure(shards: Path, names: str, seed: int, ring: str) -> dict[str, Any]:
             for base in (MODEL, TRAINING)
         )
         began, compute = time.perf_counter(), ComputeConfig(workers=1)
-        train(shards / "train", Path(folder) / "run", model, training, compute, report=say)
+        train(shards / "train", Path(folder) / "run", model, training, compute, report=print_epoch)
         seconds = time.perf_counter() - began
-        found = judge(Path(folder) / "run" / "last", shards / "val", compute)
+        found = mean_recalls(Path(folder) / "run" / "last", shards / "val", compute)
     images = training.epochs * len(Shards(shards / "train"))
     return {"ring": ring, "variant": names, "seed": seed, **found, "pictures_per_second": images / seconds}
 
 
-def judge(checkpoint: Path, split: Path, compute: ComputeConfig) -> dict[str, float]:
-    """Return the mean recall of each way to rank."""
+def mean_recalls(checkpoint: Path, split: Path, compute: ComputeConfig) -> dict[str, float]:
+    """Return the mean recall of each ranking."""
     embedder = Embedder(load_encoder(checkpoint), compute)
     encoded = encode_split(embedder, Shards(split), batch_size=64, exact=True)
     whole = (encoded.images.embedding @ encoded.captions.embedding.T).float().cpu()
@@ -268,14 +268,14 @@ def judge(checkpoint: Path, split: Path, compute: ComputeConfig) -> dict[str, fl
     return {k: recall(v.numpy()[:, encoded.distinct], encoded.owners).mean_recall for k, v in ways.items()}
 
 
-def say(event: Any) -> None:
-    """Show the epochs."""
+def print_epoch(event: Any) -> None:
+    """Print the loss of an epoch."""
     if isinstance(event, Measured) and event.final:
         print(f"  epoch {event.values['epoch']}: loss {event.values['loss']:.3f}", flush=True)
 
 
 def table(results: Path) -> None:
-    """Print all results as a Markdown table, each variant with the mean of its seeds."""
+    """Print all results as a Markdown table, with the mean over the seeds of a variant."""
     rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for line in results.read_text().splitlines():
         row = json.loads(line)
@@ -289,10 +289,10 @@ def table(results: Path) -> None:
 
 
 def main() -> None:
-    """Train the variants that are named."""
+    """Train the given variants and print all results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = ", ".join([*SETTINGS, *PARTS])
-    parser.add_argument("variants", nargs="*", help=f"of {known}; joined by + for several at once")
+    parser.add_argument("variants", nargs="*", help=f"of {known}; join several with +")
     parser.add_argument("--shards", type=Path, default=Path("shards/rsicd"))
     parser.add_argument("--ring", choices=RINGS, default="mini")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])

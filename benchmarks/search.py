@@ -1,13 +1,13 @@
-"""The search of an index beside other ways to search the same vectors, in one run.
+"""The search of an index against other ways to search the same vectors.
 
     python -m benchmarks.search --rows 100000 --ways dove flat hnsw ivf usearch
     python -m benchmarks.search --rows 1000000 --ways dove flat ivf
 
-Vectors (512, float16) lie in clusters apart from the origin, as those of images do. Queries are of three kinds:
-`near` (other points of the clusters), `apart` (a third of such a direction, the rest noise, as captions lie apart from
-images) and `random`. `flat` is faiss' exact scan of float16, the baseline of the ratios and the truth of recall@10;
-ways take turns, query by query. `dove` reads vectors and codes from mapped files; its memory is what the process grew
-by without those files, opened and asked once. Then filters that keep 1 % and 30 % of the rows.
+Vectors (512, float16) are in clusters away from the origin, as those of images are. There are three kinds of queries:
+`near` (other points of the clusters), `apart` (a third of such a direction, the rest noise, as captions are apart from
+images) and `random`. `flat` is the exact float16 scan of faiss, the baseline of the ratios and the ground truth of
+recall@10. Ways alternate with each query. `dove` reads vectors and codes from mapped files; its memory is the growth of
+the process after opening and one query, without those files. Then filters that keep 1 % and 30 % of the rows.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from dove_core.index.nearest import nearest, nearest_many
 
 WIDTH, TOP, BATCH = 512, 10, 64
 Search = Callable[[np.ndarray], np.ndarray]
-"""Queries (Q, D) to rows (Q, 10)."""
+"""Maps queries (Q, D) to rows (Q, 10)."""
 
 
 def make_vectors(path: Path, count: int) -> np.ndarray:
-    """Write vectors a block at a time; return them mapped."""
+    """Write vectors block by block; return them memory-mapped."""
     random = np.random.default_rng(0)
     centres = random.standard_normal((2000, WIDTH), dtype=np.float32)
     shift = random.standard_normal(WIDTH, dtype=np.float32)
@@ -61,13 +61,13 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def resident() -> int:
-    """Return the process's own memory in bytes, without mapped files."""
+    """Return the memory of the process in bytes, without mapped files."""
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return 1024 * int(fields["RssAnon"].split()[0])
 
 
-def build_aside(folder: Path) -> None:
-    """Build the codes in a process of their own, so that this one's memory is that of searching."""
+def build_in_process(folder: Path) -> None:
+    """Build the codes in a separate process, so that they do not count as memory of the search."""
     process = multiprocessing.get_context("spawn").Process(target=_build, args=(folder,))
     process.start()
     process.join()
@@ -78,7 +78,7 @@ def _build(folder: Path) -> None:
 
 
 def build(way: str, vectors: np.ndarray, folder: Path) -> Search:
-    """Build one way to search; all but `dove` hold float16 or float32 in memory."""
+    """Build one way to search; all but `dove` keep the vectors in memory."""
     if way == "dove":
         codes = Codes(folder / "codes.faiss")
         return lambda q: (
@@ -112,16 +112,15 @@ def compare(vectors: np.ndarray, ways: dict[str, Search], kinds: dict[str, np.nd
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for kind, queries in kinds.items():
         taken: dict[str, list[float]] = {way: [] for way in ways}
-        right, truth = dict.fromkeys(ways, 0), []
+        right = dict.fromkeys(ways, 0)
         for k in range(rounds):
             found = {}
             for way, search in ways.items():
                 began = time.perf_counter()
                 found[way] = search(queries[k : k + 1])[0]
                 taken[way].append(time.perf_counter() - began)
-            truth.append(set(found["flat"].tolist()))
             for way in ways:
-                right[way] += len(truth[-1] & set(found[way].tolist()))
+                right[way] += len(set(found["flat"].tolist()) & set(found[way].tolist()))
         for way, search in ways.items():
             began = time.perf_counter()
             search(queries[:BATCH])
@@ -134,7 +133,7 @@ def compare(vectors: np.ndarray, ways: dict[str, Search], kinds: dict[str, np.nd
 
 
 def compare_filters(vectors: np.ndarray, folder: Path, queries: np.ndarray, rounds: int) -> None:
-    """Filters first, then what is left: against the same search without a filter, and the truth by numpy."""
+    """Compare filtered searches with the same search without a filter; ground truth by numpy."""
     codes, random = Codes(folder / "codes.faiss"), np.random.default_rng(2)
     print(f"\n| filter keeps | p50 ms | ratio to no filter | recall@{TOP} |\n| --- | --- | --- | --- |")
     plain = []
@@ -166,7 +165,7 @@ def main() -> None:
         "--ways", nargs="+", default=["dove", "flat"], choices=["dove", "flat", "hnsw", "ivf", "usearch"]
     )
     parser.add_argument("--rounds", type=int, default=64, help="queries of each kind")
-    parser.add_argument("--folder", type=Path, default=None, help="where vectors go [default: a passing folder]")
+    parser.add_argument("--folder", type=Path, default=None, help="folder of the vectors [default: a temporary folder]")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
@@ -176,7 +175,7 @@ def main() -> None:
         for way in dict.fromkeys([*arguments.ways, "flat"]):
             before, began = resident(), time.perf_counter()
             if way == "dove":
-                build_aside(folder)
+                build_in_process(folder)
             searches[way] = build(way, vectors, folder)
             searches[way](unit(np.ones((1, WIDTH), np.float32)))
             seconds, grown = time.perf_counter() - began, (resident() - before) / arguments.rows

@@ -1,10 +1,10 @@
-"""Sharding at SkyScript's number of rows: is time linear, does memory stay bounded, how long does planning take.
+"""Sharding at SkyScript's number of rows: growth of time and memory, and time of planning.
 
     python benchmarks/shard_rows.py --rows 250000 500000 1000000 --plan 2600000
 
-Releases of tiny images (one JPEG of 16 x 16 pixels, metadata beside it) are sharded by `dove shard`, whole processes.
-Printed for each: seconds, the ratio of seconds a row to the first release's (1.0 is linear), and the largest memory of
-any one process. Then a table of `--plan` rows, in SkyScript's form and size, is planned only.
+Releases of tiny images (a JPEG of 16 x 16 pixels, with metadata) are sharded by `dove shard`, whole processes. Printed
+for each: seconds, the ratio of the seconds per row to those of the first release (1.0: linear), and the peak memory of
+the largest process. Then a table of `--plan` rows, in SkyScript's form and size, is planned but not sharded.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ PLAN = """
 import sys
 from pathlib import Path
 from dove_core.config import ShardConfig
-from dove_core.data.sharding.plan import Sources, make_plan
-from dove_core.data.sharding.skyscript import read_csv
+from dove_core.data.sharding.caption_table import read_caption_csv
+from dove_core.data.sharding.shard_plan import Sources, make_plan
 table, images, out = map(Path, sys.argv[1:])
-plan = make_plan(read_csv(table), Sources(images), ShardConfig(), out)
+plan = make_plan(read_caption_csv(table), Sources(images), ShardConfig(), out)
 print(plan.rows, "rows in", len(plan), "shards,", plan.file.stat().st_size // 10**6, "MB of plan")
 """
 
@@ -59,7 +59,7 @@ def make_release(folder: Path, rows: int) -> Path:
 
 
 def run(command: list[str]) -> tuple[float, float, str]:
-    """Run a command; return seconds, mebibytes of its largest process, and its last line."""
+    """Run a command; return seconds, MiB of its largest process, and its last line."""
     code = (
         "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:], capture_output=True, text=True)\n"
         "print((done.stdout + done.stderr).strip().splitlines()[-1])\n"

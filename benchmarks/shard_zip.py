@@ -1,17 +1,17 @@
-"""Zip to tar: `dove shard` beside what people do today, whole processes, all in one run.
+"""Zip to tar: `dove shard` against unzip and webdataset, whole processes.
 
     python benchmarks/shard_zip.py --pictures 10000 --kilobytes 150 --runs 3
 
-A release of JPEGs is made once (noise, each file different, in SkyScript's layout). Then, in turn:
+A release of JPEGs is made once (noise, every file different, in SkyScript's layout). Then, alternately:
 
-    cp            the zip copied and synced: for orientation
-    unzip         `unzip` to loose files, then webdataset.ShardWriter: today's way
-    ShardWriter   webdataset.ShardWriter from loose files that are already there, their CRCs checked
+    cp            copy and sync the zip, for reference
+    unzip         `unzip` to files, then webdataset.ShardWriter: the usual way
+    ShardWriter   webdataset.ShardWriter from existing files, with a CRC check
     dove 1, 2     `dove shard --verify header` with one and two workers
-    dove full     `dove shard --verify full`, the default: every JPEG is decoded, two workers
+    dove full     `dove shard --verify full`, the default: decodes every JPEG, two workers
 
-CRCs are checked in every way (`unzip` does it itself), and every way ends when its output is on the disk. Ratios are
-medians of the ratios of each round.
+Every way checks CRCs (`unzip` does so itself) and ends when its output is on the disk. Ratios are medians of the ratios
+of a round.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def make_release(folder: Path, count: int, kilobytes: int, method: int) -> tuple
         writer = csv.writer(stream)
         writer.writerow(["filepath", "title", "title_multi_objects"])
         for i in range(count):
-            note = b"\xff\xfe\x00\x0a" + f"{i:08d}".encode()  # a comment segment: every file has bytes of its own
+            note = b"\xff\xfe\x00\x0a" + f"{i:08d}".encode()  # a comment segment: every file is different
             base = bases[i % len(bases)]
             images.writestr(f"images2/a{i}_CH_19.jpg", base[:2] + note + base[2:])
             writer.writerow([f"images2/a{i}_CH_19.jpg", f"airport of runway {i}", f"airport of runway {i}, by a road"])
@@ -87,14 +87,14 @@ def jpeg(random: np.random.Generator, size: int) -> bytes:
 
 
 def run(command: list[str]) -> None:
-    """Run a command to its end; its words are wanted only if it fails."""
+    """Run a command; print its output only if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     if done.returncode:
         sys.exit(f"{command}: {done.stderr[-2000:]}")
 
 
 def ways(table: Path, archive: Path, loose: Path, out: Path) -> dict[str, Callable[[], None]]:
-    """Return what is timed, by name."""
+    """Return the functions to time, by name."""
     python = sys.executable
 
     def write(root: Path, check: str) -> None:
@@ -125,7 +125,7 @@ def ways(table: Path, archive: Path, loose: Path, out: Path) -> dict[str, Callab
 
 
 def measure(method: int, name: str, folder: Path, options: argparse.Namespace) -> None:
-    """Time every way in turn, several rounds, and print medians and ratios."""
+    """Time all ways alternately, in several rounds, and print medians and ratios."""
     table, archive = make_release(folder / name, options.pictures, options.kilobytes, method)
     loose, out = folder / f"{name}_loose", folder / "out"
     with zipfile.ZipFile(archive) as images:
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--kilobytes", type=int, default=150, help="size of a JPEG; SkyScript's have about 29")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--deflated", action="store_true", help="also measure a deflated zip")
-    parser.add_argument("--folder", type=Path, help="where to work; the fastest disk there is")
+    parser.add_argument("--folder", type=Path, help="working folder, on the fastest disk")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="dove-bench-") as folder:
         measure(zipfile.ZIP_STORED, "stored", Path(folder), options)

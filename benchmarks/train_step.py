@@ -1,12 +1,13 @@
-"""The whole training step of dove against a bare ResNet-50 training step, batch in memory.
+"""The whole training step of dove against that of a bare ResNet-50, with the batch in memory.
 
     python benchmarks/train_step.py                        # CPU: batch 16; float32, or bf16 where the processor has it
     python benchmarks/train_step.py --batch-size 256 --compile   # on a GPU
 
-The baseline is torchvision's ResNet-50 with its classifier: forward, cross-entropy, backward, AdamW (fused), in the
-same precision and memory format. Ours is what `dove train` does for a batch: both encoders, all pairs, both losses,
-backward, clipping, AdamW, reports. Steps alternate; the ratio is that of the medians. Then memory: `--pairs 256 1024`
-trains the pair scores alone, at these batch sizes, each in a process of its own, and prints the peak.
+The baseline is torchvision's ResNet-50 with its classifier: forward pass, cross-entropy, backward pass, AdamW (fused),
+in the same precision and memory format. Ours is what `dove train` does for a batch: both encoders, all pairs, both
+losses, backward pass, clipping, AdamW, events. Steps alternate; the ratio is that of the medians. Then memory:
+`--pairs 256 1024` computes only pair scores and their gradients, at these batch sizes, each in a separate process, and
+prints the peak.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import torch
 import torchvision
 
 from dove_core.config import CacheConfig, ComputeConfig, ModelConfig, TrainConfig
-from dove_core.data.plan import Step
+from dove_core.data.batch_plan import Step
 from dove_core.data.reader import Shards
 from dove_core.encoding.compute import choose_device, mixed, mixed_dtype
 from dove_core.encoding.dove import build
@@ -42,7 +43,7 @@ WORDS = 5000
 
 
 def bare_step(batch: int, size: int, device: torch.device, compiled: bool) -> Callable[[], None]:
-    """Return one training step of torchvision's ResNet-50."""
+    """Return a training step of torchvision's ResNet-50."""
     model = torchvision.models.resnet50().to(device, memory_format=torch.channels_last).train()
     if compiled:
         model.compile()
@@ -61,7 +62,7 @@ def bare_step(batch: int, size: int, device: torch.device, compiled: bool) -> Ca
 
 
 def our_step(batch: int, size: int, device: torch.device, compiled: bool, run: Path) -> Callable[[], None]:
-    """Return one step of `dove train` with the mission's settings."""
+    """Return a training step of `dove train` with the default settings."""
     model, training = ModelConfig(image_size=size), TrainConfig(weights="none", batch_size=batch)
     checkpoint = build(model, Tokenizer([f"w{k}" for k in range(WORDS)], model.max_tokens))
     settings, compute = RunSettings("", "", None, model, training), ComputeConfig(compile="on" if compiled else "off")
@@ -73,7 +74,7 @@ def our_step(batch: int, size: int, device: torch.device, compiled: bool, run: P
 
 
 def make_batch(count: int, size: int) -> Batch:
-    """Return random images, and captions as long as RSICD's: 11 words, give or take 3."""
+    """Return random images, and captions as long as RSICD's: 11 words on average, standard deviation 3."""
     lengths = (torch.randn(count) * 3 + 11).round().long().clamp(3, 30)
     tokens = torch.randint(2, WORDS, (count, int(lengths.max())))
     tokens *= torch.arange(tokens.shape[1]) < lengths[:, None]
@@ -82,7 +83,7 @@ def make_batch(count: int, size: int) -> Batch:
 
 
 def seconds(step: Callable[[], None], device: torch.device) -> float:
-    """Return how long one step takes."""
+    """Return the seconds of one step."""
     wait(device)
     began = time.perf_counter()
     step()
@@ -91,13 +92,13 @@ def seconds(step: Callable[[], None], device: torch.device) -> float:
 
 
 def wait(device: torch.device) -> None:
-    """Wait until a GPU has done what is queued."""
+    """Wait for the queued work of a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 
 
 def train_pairs(count: int, answers: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
-    """Put how much memory the scores of `count` x `count` pairs took, with their gradients, in MiB; and the seconds."""
+    """Put the memory (MiB) and the seconds of `count` x `count` pair scores and their gradients into a queue."""
     torch.manual_seed(0)
     device = choose_device("auto")
     model = Dove(ModelConfig(), WORDS).to(device).train()
@@ -114,7 +115,7 @@ def train_pairs(count: int, answers: multiprocessing.Queue) -> None:  # type: ig
     parts = (part.clone().requires_grad_() for part in captions[:-1])
     captions = CaptionFeatures(*parts, lengths=batch.lengths)
     if device.type == "cpu":
-        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     else:
         torch.cuda.reset_peak_memory_stats()
 
@@ -127,7 +128,7 @@ def train_pairs(count: int, answers: multiprocessing.Queue) -> None:  # type: ig
 
 
 def memory(device: torch.device) -> float:
-    """Return the most memory used so far, in MiB."""
+    """Return the peak memory so far, in MiB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

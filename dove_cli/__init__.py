@@ -1,1 +1,14 @@
-"""The command line of dove: parses, calls the library once, renders."""
+"""The command line: it parses the options, calls the library once and shows the result.
+
+Each module imports only those above it:
+
+    render          output: progress bars, notes, errors, JSON
+    options         command-line options from settings
+    defaults        default folders
+    tasks           options that share the work between machines
+    tables          tables of `dove eval`
+    answers         hits of `dove query`, on the screen and in files
+    conversation    the dialogue of `dove query`
+    fetch shard train evaluate embed query index    one command each
+    main            the `dove` command with all its subcommands
+"""

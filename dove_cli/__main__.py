@@ -1,4 +1,4 @@
-"""`python -m dove_cli`, which torchrun can start: `torchrun -m dove_cli train ...`."""
+"""Entry point of `python -m dove_cli`, and so of `torchrun ... -m dove_cli train ...`."""
 
 from dove_cli.main import run
 

@@ -1,25 +1,27 @@
-"""An answer on the screen, and in the files that were asked for."""
+"""The hits of a query as a table, as JSON, and as files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dove_cli.render import note, output, print_json
+from dove_core.bounds import option_name
+from dove_core.errors import UsageError
 from dove_core.files import make_folder
 
 if TYPE_CHECKING:
     from dove_core.search.query import Hit, Searcher
 
 _EXPLAINED = 6
-"""Hits that are explained: the first ones."""
+"""Number of hits, the first ones, that --explain shows."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Files of one answer, each None if it is not wanted."""
+    """Files to write for one query; None for those that are not wanted."""
 
     sheet: Path | None = None
     html: Path | None = None
@@ -30,11 +32,24 @@ class Outputs:
 
     @property
     def any(self) -> bool:
-        """Tell whether there is one."""
-        return any(astuple(self))
+        """Tell whether any file is wanted."""
+        return any(asdict(self).values())
+
+    def check(self) -> None:
+        """Check that each path can be written, before a long search.
+
+        Raises:
+            UsageError: a file is wanted where a folder is, or a folder where a file is.
+        """
+        for name, path in asdict(self).items():
+            option = option_name(name)
+            if path and name == "copy_to" and path.exists() and not path.is_dir():
+                raise UsageError(f"{option} {path} is not a folder", hint=f"give a folder: {option} images")
+            if path and name != "copy_to" and path.is_dir():
+                raise UsageError(f"{option} {path} is a folder", hint=f"give a file: {option} {path / 'hits'}")
 
     def write(self, title: str, hits: Sequence[Hit], searcher: Searcher, text: str = "") -> None:
-        """Write them all; `text` is what the hits were looked for with."""
+        """Write all files that are wanted; `text` has the words of the query."""
         index = searcher.index
         for path in (self.sheet, self.html, self.geojson, self.geoparquet, self.explain):
             if path:
@@ -69,18 +84,18 @@ class Outputs:
         for path, write in ((self.geojson, write_geojson), (self.geoparquet, write_geoparquet)):
             if path:
                 count = write(path, hits)
-                left_out = f"; {len(hits) - count} hits have none" if count < len(hits) else ""
+                left_out = f"; {len(hits) - count} hits have no footprint" if count < len(hits) else ""
                 note(f"saved {path}: {count} footprints{left_out}")
 
 
 def show(hits: Sequence[Hit], as_json: bool, *, title: str = "") -> None:
-    """Show hits as a table, or as one JSON object each."""
+    """Print hits as a table, or as one JSON object for each hit."""
     if as_json:
         for hit in hits:
             print_json(hit.to_json())
         return
     if not hits:
-        note(f"{title}: nothing fits" if title else "nothing fits: no image passes the filters, or scores enough")
+        note(f"{title}: no hits" if title else "no hits: no image passes the filters and reaches --min-score")
         return
     from rich.markup import escape
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""`dove query` alone on a terminal: type, look, refine."""
+"""The dialogue of `dove query` without arguments on a terminal: ask, look at the hits, change the question."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from dove_core.search.query import Hit, Searcher
 
 _HELP = """\
-words             look for them
-:like 3           more like hit 3 (:unlike 3: less); together with the words
-:sheet FILE.png   the hits in a file (:html, :geojson, :geoparquet, :copy-to, :explain)
-:top 20           any option of `dove query` that has a value; without a value: back to its default
-:show             what is set
-:reset            forget words, examples and settings
+words             search for them
+:like 3           search for images like hit 3, together with the words (:unlike 3: unlike it)
+:sheet FILE.png   write the hits to a file (also :html, :geojson, :geoparquet, :copy-to, :explain)
+:top 20           set an option of `dove query`; without a value: set it to its default
+:show             show the words, examples and options of the next search
+:reset            forget the words, examples and options
 :quit             leave (or Ctrl-D)"""
 _FILES = {field.name for field in dataclasses.fields(Outputs)}
 _KINDS = (QueryConfig, FilterConfig, RankConfig)
 
 
 def converse(searcher: Searcher, settings: QueryConfig, filters: FilterConfig, rank: RankConfig) -> None:
-    """Answer line after line until the end."""
-    talk = _Talk(searcher, settings, filters, rank)
+    """Read lines from the terminal and answer them until the user leaves."""
+    dialogue = _Dialogue(searcher, settings, filters, rank)
     note(f"{len(searcher.index)} images; type words, or :help")
     while True:
         try:
@@ -40,54 +40,54 @@ def converse(searcher: Searcher, settings: QueryConfig, filters: FilterConfig, r
         if line in (":quit", ":q", ":exit"):
             return
         try:
-            talk.hear(line)
+            dialogue.run(line)
         except DoveError as error:
             fail(error)
 
 
-class _Talk:
-    """What was said so far."""
+class _Dialogue:
+    """The words, examples and settings of the next search, and the hits of the last one."""
 
     def __init__(self, searcher: Searcher, *settings: Any) -> None:
         self._searcher, self._first = searcher, settings
         self._like: list[str] = []
         self._unlike: list[str] = []
-        self._forget()
+        self._reset()
 
-    def hear(self, line: str) -> None:
-        """Do what a line says."""
+    def run(self, line: str) -> None:
+        """Run one line: words, or a command that starts with a colon."""
         if not line:
             return
         if not line.startswith(":"):
             self._text, self._like, self._unlike = line, [], []
-            self._answer()
+            self._search()
             return
         word, _, value = line[1:].partition(" ")
         name, value = word.replace("-", "_"), value.strip()
         if name in ("help", "h"):
             note(_HELP)
         elif name == "reset":
-            self._forget()
+            self._reset()
         elif name == "show":
-            self._say_settings()
+            self._show_settings()
         elif name in ("like", "unlike"):
             (self._like if name == "like" else self._unlike).append(self._key(value))
-            self._answer()
+            self._search()
         elif name in _FILES:
             self._write(name, value)
         else:
             self._set(name, value)
             if self._text or self._like:
-                self._answer()
+                self._search()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._settings = {type(config): config for config in self._first}
         self._text = ""
         self._like, self._unlike = [], []
         self._hits: list[Hit] = []
 
-    def _answer(self) -> None:
-        from dove_core.search.query import Question
+    def _search(self) -> None:
+        from dove_core.search.question import Question
 
         question = Question(self._text, None, tuple(self._like), tuple(self._unlike))
         query, filters, rank = (self._settings[kind] for kind in _KINDS)
@@ -100,13 +100,15 @@ class _Talk:
             return self._hits[int(value) - 1].row.key
         if value and not value.isdigit():
             return value
-        raise UsageError(f"{value or 'nothing'} is no hit", hint="say the number of a hit, or a key: :like 3")
+        hint = "give the number of a hit, or the key of an image: :like 3"
+        raise UsageError(f"there is no hit {value}" if value else "the number of a hit is missing", hint=hint)
 
     def _write(self, name: str, value: str) -> None:
+        command = f":{name.replace('_', '-')}"
         if not value:
-            raise UsageError(f":{name} needs a path", hint=f"such as :{name} answer")
+            raise UsageError(f"{command} needs a path", hint=f"for example {command} answer")
         if not self._hits:
-            raise UsageError("there are no hits to write", hint="ask first")
+            raise UsageError("there are no hits to write", hint="search for something first: type words")
         Outputs(**{name: Path(value)}).write(self._text, self._hits, self._searcher, self._text)
 
     def _set(self, name: str, value: str) -> None:
@@ -117,9 +119,9 @@ class _Talk:
                 changed = dataclasses.replace(self._settings[kind], **{name: chosen})
                 self._settings[kind] = changed
                 return
-        raise UsageError(f":{name} is not known", hint="see :help")
+        raise UsageError(f":{name.replace('_', '-')} is not a command or an option", hint="type :help")
 
-    def _say_settings(self) -> None:
+    def _show_settings(self) -> None:
         for config in self._settings.values():
             for field in dataclasses.fields(config):
                 if (value := getattr(config, field.name)) != field.default:
@@ -134,6 +136,6 @@ def _parse(value: str, kind: Any, name: str) -> Any:
             return {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}[value.lower()]
         return kind(value) if kind in (int, float) else value
     except (ValueError, KeyError):
-        raise UsageError(
-            f":{option_name(name)[2:]} {value} is not understood", hint="see `dove query --help`"
-        ) from None
+        expected = {bool: "on or off", int: "a whole number"}.get(kind, "a number")
+        message = f":{option_name(name)[2:]} {value} is not valid: expected {expected}"
+        raise UsageError(message, hint="`dove query --help` lists the options") from None

@@ -1,6 +1,6 @@
-"""The chain of default folders: data/<release> -> shards/<release>/<split> -> runs/<name> -> index/<name>.
+"""Default folders: data/<release> -> shards/<release>/<split> -> runs/<name> -> index/<name>.
 
-A path that is not given is found if exactly one candidate exists, and named on standard error.
+If an option is left out and exactly one folder fits, that folder is used and shown on standard error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def only_release() -> Path:
         UsageError: there is none, or there are several.
     """
     found = [path for path in DATA.glob("*/") if any(path.iterdir())]
-    return _only(found, "a release", "its name", "`dove fetch` or `dove fetch sample` brings one")
+    return _only(found, "a fetched release", "RELEASE", "run `dove fetch` or `dove fetch sample` first")
 
 
 def only_split(split: str) -> Place:
@@ -34,7 +34,7 @@ def only_split(split: str) -> Place:
         UsageError: there are none, or several.
     """
     found = [path.parent for path in SHARDS.glob(f"*/{split}/manifest.json")]
-    return Folder(_only(found, f"shards of a {split} split", "--shards", "`dove shard` makes them"))
+    return Folder(_only(found, f"a {split} split", "--shards", "run `dove shard` first"))
 
 
 def only_checkpoint() -> Place:
@@ -44,50 +44,50 @@ def only_checkpoint() -> Place:
         UsageError: there is none, or there are several.
     """
     found = [path.parent for path in RUNS.glob("*/best/model.json")]
-    return Folder(_only(found, "a checkpoint", "--checkpoint", "`dove train` makes one"))
+    return Folder(_only(found, "a checkpoint", "--checkpoint", "run `dove train` first"))
 
 
 def only_run() -> Place:
-    """Return the only run below runs/ that can go on.
+    """Return the only run below runs/ that can be resumed.
 
     Raises:
         UsageError: there is none, or there are several.
     """
     found = [path.parent for path in RUNS.glob("*/settings.json")]
-    return Folder(_only(found, "a run", "--run", "`dove train` starts one"))
+    return Folder(_only(found, "a training run", "--run", "run `dove train` first"))
 
 
-def only_index() -> Place:
-    """Return the only index below index/.
+def only_index(option: str = "--index") -> Place:
+    """Return the only index below index/; `option` is what chooses another one.
 
     Raises:
         UsageError: there is none, or there are several.
     """
     found = [path.parent for path in INDEX.glob("*/index.json")]
-    return Folder(_only(found, "an index", "--index", "`dove embed` makes one"))
+    return Folder(_only(found, "an index", option, "run `dove embed` first"))
 
 
 def say_default(message: str) -> None:
-    """Name a choice on standard error; under torchrun one process of several speaks."""
+    """Show a choice on standard error; under torchrun only the first process shows it."""
     if os.environ.get("RANK", "0") == "0":
         note(message)
 
 
 def named(parent: Path, name: str, cache: CacheConfig) -> Place:
-    """Return `parent/name` for a bare name, and the place at any path or address with a slash in it."""
+    """Return `parent/name` for a name without a slash, and otherwise the place with that path or address."""
     return place_of(name, cache) if "/" in name else Folder(parent / name)
 
 
 def name_above(place: Place) -> str:
-    """Return the name of the folder above: of a split's release, of a checkpoint's run."""
+    """Return the name of the parent folder: the release of a split, the run of a checkpoint."""
     return place.resolved.parent.name
 
 
 def _only(found: list[Path], what: str, option: str, hint: str) -> Path:
     if not found:
-        raise UsageError(f"this needs {what}, and none is here", hint=f"{hint}; or choose with {option}")
+        raise UsageError(f"{what} is needed, and none was found", hint=f"{hint}, or choose one with {option}")
     if len(found) > 1:
         listed = ", ".join(sorted(map(str, found)))
-        raise UsageError(f"this needs {what}, and there are several: {listed}", hint=f"choose with {option}")
+        raise UsageError(f"{what} is needed, and there are several: {listed}", hint=f"choose one with {option}")
     say_default(f"using {found[0]}")
     return found[0]

@@ -23,34 +23,46 @@ def embed(
     cache: CacheConfig,
     source: Annotated[
         list[Place] | None,
-        typer.Argument(help="Shards, .tar files, GeoTIFFs, or a folder of images, tars or GeoTIFFs. "
-                       "[default: as --shards]"),
+        typer.Argument(
+            help="Images to embed: shards, .tar files, GeoTIFFs (with --tile), or a folder of images, tars or "
+            "GeoTIFFs. [default: the split of --shards]"
+        ),
     ] = None,
-    checkpoint: Annotated[Place | None, typer.Option(help="Checkpoint. [default: best/ of the only run]")] = None,
+    checkpoint: Annotated[
+        Place | None, typer.Option(help="Checkpoint of the encoder. [default: best/ of the only run]")
+    ] = None,
     shards: Annotated[
         Place | None,
-        typer.Option(help="A split, or a release's folder for all its splits. [default: the only test split]"),
+        typer.Option(help="Shards to embed: a split, or a release with all its splits. [default: the only test split]"),
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option(help="Name below index/, a folder, or s3://bucket/folder. [default: the run's name, or SOURCE's]"),
+        typer.Option(
+            help="The index: a name below index/, a folder, or s3://bucket/folder. [default: the name of the run or "
+            "of SOURCE]"
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the index of another model.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an index that another model made.")] = False,
     task_id: Annotated[
-        int | None, typer.Option(min=0, help="Make only this task's embedding parts, from 0.", rich_help_panel=TASKS)
+        int | None,
+        typer.Option(min=0, help="Number of this task, from 0: embed only its share.", rich_help_panel=TASKS),
     ] = None,
     num_tasks: Annotated[
-        int | None, typer.Option(min=1, help="Number of tasks. [default: the SLURM array's]", rich_help_panel=TASKS)
+        int | None, typer.Option(min=1, help="Number of tasks. [default: from the SLURM array]", rich_help_panel=TASKS)
     ] = None,
     finish: Annotated[
-        bool, typer.Option("--finish", help="Make no part; make the index of those there.", rich_help_panel=TASKS)
+        bool,
+        typer.Option(
+            "--finish", help="Embed nothing; only make the index when all tasks are done.", rich_help_panel=TASKS
+        ),
     ] = False,
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Embed images and make the index that `dove query` searches.
 
-    One parquet part for each shard or tar, or for so many images or tiles; finished or absent: run it again and it
-    goes on. A foreign image that cannot be decoded is left out and counted.
+    It writes one Parquet file for each shard or tar, or for each --part-size images or tiles, and then the index.
+    After an interruption, run the same command again: finished files are kept. Images of a folder or a tar that
+    cannot be decoded are left out and counted.
 
     - `dove embed`
     - `dove embed --shards shards/skyscript --out everything`
@@ -63,7 +75,7 @@ def embed(
     """
     if source and shards:
         raise UsageError("both SOURCE and --shards are given", hint="leave one of them out")
-    share = share_of(task_id, num_tasks, finish, makes="part")
+    share = share_of(task_id, num_tasks, finish, makes="embedding part")
     checkpoint = checkpoint or only_checkpoint()
     if source:
         folder: Place = Folder(INDEX / _name_of(source))
@@ -86,7 +98,7 @@ def embed(
 
 
 def _name_of(source: list[Place]) -> str:
-    """Return a name for the index of an input: that of its folder, tar or scene."""
+    """Return the name of an index: that of the folder, tar or GeoTIFF that is embedded."""
     place = source[0].resolved
     if len(source) > 1:
         place = place.parent

@@ -23,7 +23,7 @@ from dove_core.places import Place
 if TYPE_CHECKING:
     from dove_core.evaluation.measure import EvaluationRecord
 
-_OTHER = "Instead of shards"
+_OTHER = "Evaluate on other images than shards"
 
 
 def evaluate(
@@ -33,51 +33,66 @@ def evaluate(
     compute: ComputeConfig,
     execution: ExecutorConfig,
     cache: CacheConfig,
-    checkpoint: Annotated[Place | None, typer.Option(help="Checkpoint. [default: best/ of the only run]")] = None,
-    shards: Annotated[Place | None, typer.Option(help="Split to evaluate on. [default: the only test split]")] = None,
+    checkpoint: Annotated[
+        Place | None, typer.Option(help="Checkpoint to evaluate. [default: best/ of the only run]")
+    ] = None,
+    shards: Annotated[Place | None, typer.Option(help="Shards of one split. [default: the only test split]")] = None,
     images: Annotated[
         Path | None,
         typer.Option(
-            help="Zip or folder of images: with --captions, with a CSV in it, or in folders named like classes.",
+            help="Zip or folder of images. It has captions or labels in a CSV, or one folder for each class; "
+            "otherwise give --captions.",
             rich_help_panel=_OTHER,
         ),
     ] = None,
     captions: Annotated[
         Path | None,
-        typer.Option(help="Captions or labels of --images: CSV, Karpathy JSON.", rich_help_panel=_OTHER),
+        typer.Option(help="Captions or labels of --images: a CSV or a Karpathy JSON.", rich_help_panel=_OTHER),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="Split of a JSON, or of several CSVs. [default: test]", rich_help_panel=_OTHER)
+        str,
+        typer.Option(
+            help="Split of --images: a split in the JSON, or one of several CSVs. [default: test]",
+            rich_help_panel=_OTHER,
+        ),
     ] = "",
     suite: Annotated[
         Path | None,
-        typer.Option(help="Folder of SkyScript's benchmark zips: each as SkyScript does.", rich_help_panel=_OTHER),
+        typer.Option(
+            help="Folder of SkyScript's benchmark sets (`dove fetch benchmarks`): all are evaluated.",
+            rich_help_panel=_OTHER,
+        ),
     ] = None,
     compare: Annotated[
-        tuple[Path, Path] | None, typer.Option(help="Two files of --json: set them side by side, measure nothing.")
+        tuple[Path, Path] | None,
+        typer.Option(help="Two results of `dove eval --json`: show their differences and evaluate nothing."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Also write an HTML page: curves, best and worst queries, confusions.")
+        Path | None, typer.Option(help="Also write an HTML page with curves, best and worst queries, and confusions.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Measure again what was measured before.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Evaluate again, even if the result is stored in the run folder.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how well a checkpoint retrieves: recall at 1, 5, 10 (and 100) in percent, both ways.
+    """Measure retrieval with a checkpoint: recall at 1, 5, 10 (and 100), image to text and text to image, in percent.
 
-    Rows: `global` ranks by embeddings alone, `reranked` lets ROAM re-rank the best of each query, `pairwise` scores
-    every pair. Protocol `captions-5` takes every caption as a text of its own, so an equal caption of another image
-    is a miss; `unique-text` takes every distinct one, which may belong to many images. Ties count as misses.
+    Rows of the table: `global` ranks by embeddings alone; `reranked` ranks the best candidates of each query again by
+    pairwise scores; `pairwise` ranks all pairs by them. With the protocol `captions-5`, every caption is a text
+    of its own, and an equal caption of another image counts as a miss. With `unique-text`, equal captions are one text
+    that belongs to several images. Ties count as misses.
 
     - `dove eval`
     - `dove eval --checkpoint runs/rsicd/best --shards shards/rsicd/val --report val.html`
     - `dove eval --captions dataset_rsitmd.json --images RSITMD.zip --split test --json`
-    - `dove eval --images AID.zip` classifies by words instead: images in folders named like classes
+    - `dove eval --images AID.zip` measures zero-shot classification: one folder of images for each class
     - `dove eval --suite data/benchmarks`
     - `dove eval --compare before.json after.json`
     """
     if compare:
-        if shards or images or suite or report:
-            raise UsageError("--compare measures nothing", hint="leave out what is to be measured, and --report")
+        if any((checkpoint, shards, images, captions, split, suite, report, force)):
+            hint = "give --compare alone, or with --json"
+            raise UsageError("--compare reads two results and evaluates nothing", hint=hint)
         _compare(*compare, as_json)
         return
     from dove_core.evaluation.measure import EvaluationInput, EvaluationRequest, measure
@@ -89,36 +104,36 @@ def evaluate(
     )
     if report:
         if report.is_dir() or (report.exists() and not report.is_file()):
-            raise UsageError(f"--report {report} is no file", hint="name a file to write: --report page.html")
+            raise UsageError(f"--report {report} is not a file", hint="give a file to write: --report page.html")
         make_folder(report.absolute().parent)
     request = EvaluationRequest(
         chosen, evaluation, zero_shot, rank, compute, execution, command, force, with_section=report is not None
     )
-    with reporting() as tell:
-        measured = measure(request, source, report=tell)
-    _say(measured, report)
+    with reporting() as progress:
+        measured = measure(request, source, report=progress)
+    _warn_and_report(measured, report)
     _show([one.result for one in measured], suite is not None, as_json)
 
 
 def _check_together(
     shards: Place | None, images: Path | None, captions: Path | None, split: str, suite: Path | None
 ) -> None:
-    """Hold that one source is chosen, and nothing that does not go with it."""
+    """Check that at most one source of images is given, and only options that it needs."""
     given = {"--shards": shards, "--images": images, "--suite": suite}
     chosen = [option for option, value in given.items() if value]
     if len(chosen) > 1:
-        raise UsageError(f"{' and '.join(chosen)} are both given", hint="choose one of them to measure on")
+        raise UsageError(f"{' and '.join(chosen)} are both given", hint="give one of them")
     if captions and not images:
-        raise UsageError("--captions needs the images", hint="give them with --images, a zip or a folder")
+        raise UsageError("--captions needs --images", hint="give a zip or a folder of images with --images")
     if split and not images:
-        raise UsageError("--split goes with --images", hint="a split of shards is a folder: --shards shards/NAME/val")
+        raise UsageError("--split needs --images", hint="to choose a split of shards: --shards shards/NAME/val")
 
 
-def _say(measured: Sequence[EvaluationRecord], report: Path | None) -> None:
-    """Write the page, and what a reader of the numbers has to know."""
+def _warn_and_report(measured: Sequence[EvaluationRecord], report: Path | None) -> None:
+    """Show the warnings that belong to the results, and write the page."""
     for one in measured:
         if one.was_known:
-            note(f"{one.result['dataset']}: measured before, and nothing has changed since; --force measures again")
+            note(f"{one.result['dataset']}: stored result, nothing has changed; --force evaluates again")
         warn(one.result)
     if report:
         from dove_core.evaluation.report import write_report
@@ -140,7 +155,7 @@ def _show(results: Sequence[dict[str, Any]], is_suite: bool, as_json: bool) -> N
     else:
         show_suite(results, mean)
     if left_out := missing(results):
-        note(f"no average: {', '.join(left_out)} are not there")
+        note(f"no average over the suite, missing: {', '.join(left_out)}")
 
 
 def _compare(first: Path, second: Path, as_json: bool) -> None:
@@ -148,7 +163,7 @@ def _compare(first: Path, second: Path, as_json: bool) -> None:
 
     found = compare(first, second)
     if found.unlike:
-        note(f"they are not of the same kind: {', '.join(found.unlike)} differ")
+        note(f"the results were not measured in the same way: {', '.join(found.unlike)} differ")
     if as_json:
         rows = {d.row: {**dataclasses.asdict(d), "difference": d.difference} for d in found.differences}
         values = {"first": str(first), "second": str(second), "unlike": found.unlike, found.metric: rows}

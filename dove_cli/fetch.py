@@ -24,19 +24,23 @@ def fetch(
     release: Annotated[
         str,
         typer.Argument(
-            help="skyscript (about 150 GB); sample: drawn here, 60 MB; benchmarks, or one of its sets, such as rsicd; "
-            "a SkyCLIP checkpoint, such as skyclip-vit-b32-top50."
+            help="What to fetch: skyscript (about 150 GB); sample (60 MB, drawn on this machine); benchmarks, or one "
+            "of its sets, such as rsicd; a SkyCLIP checkpoint, such as skyclip-vit-b32-top50."
         ),
     ] = "skyscript",
     out: Annotated[Path | None, typer.Option(help="Folder of the release. [default: data/<release>]")] = None,
-    mirror: Annotated[str | None, typer.Option(help="Web address or folder (also s3://, gs://) to fetch from.")] = None,
+    mirror: Annotated[
+        str | None, typer.Option(help="Other server to fetch from: web address, folder, s3:// or gs://.")
+    ] = None,
     adopt: Annotated[
         Path | None,
-        typer.Option("--from", help="Folder with zips or unpacked folders that you have: they are used."),
+        typer.Option(
+            "--from", help="Folder with zips or unpacked folders that you have; they are linked or copied, not fetched."
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Show of each file whether the server has it, and stop.")
+        bool, typer.Option("--check", help="Show for each file whether the server has it, and stop.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before fetching.")] = False,
     as_json: JsonOption = False,

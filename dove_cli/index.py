@@ -1,4 +1,4 @@
-"""`dove index`: push an index to Milvus, and hold one to the truth."""
+"""`dove index push` copies an index to Milvus; `dove index verify` checks an index."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from dove_core.index.milvus.agreement import Agreement
 
 NameArgument = Annotated[
-    str | None, typer.Argument(help="Name of the index below index/, or its folder. [default: the only index]")
+    str | None,
+    typer.Argument(help="The index: a name below index/, a folder, or s3://bucket/folder. [default: the only index]"),
 ]
 
 
@@ -26,30 +27,34 @@ def push(
     cache: CacheConfig,
     name: NameArgument = None,
     to: Annotated[
-        str, typer.Option(help="http://HOST:19530 or a FILE.db of Milvus Lite; then /NAME, if not the index's.")
+        str,
+        typer.Option(
+            help="Milvus server, http://HOST:19530, or file of Milvus Lite, FILE.db; add /NAME to choose the "
+            "collection. Default: the name of the index."
+        ),
     ] = ...,  # type: ignore[assignment]
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a collection that `dove index push` made before.")
+        bool, typer.Option("--overwrite", help="Replace a collection that an earlier `dove index push` made.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Put an index into Milvus, where it outgrows this machine's memory or many ask.
+    """Copy an index to Milvus, for an index larger than this machine's memory, or for many users.
 
-    What is there already stays: run it again after an interruption, and it goes on. Milvus keeps vectors and what is
-    known of the images; `dove query` needs the model's words beside, and the shards where it reads images. A
-    server's token is read from the environment variable MILVUS_TOKEN.
+    After an interruption, run the same command again: rows that are already there are kept. Milvus stores the vectors
+    and metadata of the images. To query the collection, `dove query` also needs the checkpoint, and the shards if it
+    reads images. A token for the server is read from the environment variable MILVUS_TOKEN.
 
     - `dove index push --to http://milvus:19530`
     - `dove index push skyscript --to http://milvus:19530/sky --vector-index hnsw`
     - `dove index push skyscript --to local.db`
     """
-    folder = named(INDEX, name, cache) if name else only_index()
+    folder = named(INDEX, name, cache) if name else only_index("NAME")
     from dove_core.index.milvus.push import push_index
 
     with reporting() as report:
         pushed = push_index(folder, to, settings, overwrite=overwrite, report=report)
-    note(f'{pushed.address}: {pushed.rows} rows, {pushed.written} of them written now. '
-         f'Ask it: dove query --index {pushed.address} "..."')  # fmt: skip
+    note(f'{pushed.address}: {pushed.rows} rows, {pushed.written} of them new. '
+         f'Search it with: dove query "airport runway" --index {pushed.address}')  # fmt: skip
     if as_json:
         found = {"collection": str(pushed.address), "rows": pushed.rows, "written": pushed.written}
         print_json({"index": str(folder), **found})
@@ -62,26 +67,33 @@ def verify(
     name: NameArgument = None,
     against: Annotated[
         str | None,
-        typer.Option(help="Compare a collection's answers with the index's exact ones: http://HOST:19530/NAME, "
-                     "or FILE.db/NAME."),
+        typer.Option(
+            help="Compare the hits of a Milvus collection with the exact hits of the index: "
+            "http://HOST:19530/NAME or FILE.db/NAME."
+        ),
     ] = None,
     checkpoint: Annotated[
-        Place | None, typer.Option(help="The model that made the index, if it was moved. [default: where it was]")
+        Place | None,
+        typer.Option(
+            help="Checkpoint that made the index, if it was moved. [default: its path when the index was made]"
+        ),
     ] = None,
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
-    """Hold a sample of an index to its parts and its images, embedded again; or a collection in Milvus to the index.
+) -> None:
+    """Check a sample of an index against its images, or a collection in Milvus against its index.
+
+    It embeds the images of some rows again and compares the vectors. With --against, it sends the same queries to the
+    index and to the collection, and compares the hits.
 
     - `dove index verify`
     - `dove index verify everything --sample 500`
     - `dove index verify skyscript --against http://milvus:19530/skyscript`
     """
-    folder = named(INDEX, name, cache) if name else only_index()
+    folder = named(INDEX, name, cache) if name else only_index("NAME")
     if against:
         if checkpoint:
-            raise UsageError(
-                "--against compares stored vectors and needs no --checkpoint", hint="leave one of them out"
-            )
+            hint = "leave out --checkpoint: --against compares stored vectors"
+            raise UsageError("--against and --checkpoint are both given", hint=hint)
         _compare(folder, against, settings, as_json)
         return
     from dove_core.index.verify import verify_index
@@ -95,9 +107,9 @@ def verify(
         for fault in faults:
             note(f"row {fault.row}, {fault.key}: {fault.reason}")
     if faults:
-        hint = "were the shards made again? Run `dove embed` again; parts that do not fit are made anew"
-        raise SearchIndexError(f"{len(faults)} of {count} rows of {folder} are not what they say", hint=hint)
-    note(f"{folder}: {count} rows, drawn at random, are what they say")
+        hint = "if the shards have changed, run `dove embed` again: it makes outdated parts again"
+        raise SearchIndexError(f"{len(faults)} of {count} checked rows of {folder} have faults", hint=hint)
+    note(f"{folder}: {count} rows checked, drawn at random, no faults found")
 
 
 def _compare(folder: Place, against: str, settings: VerifyConfig, as_json: bool) -> None:
@@ -111,8 +123,8 @@ def _compare(folder: Place, against: str, settings: VerifyConfig, as_json: bool)
     else:
         _show(found, settings.top)
     if wrong := sum(one.wrong for one in found):
-        message = f"{wrong} hits of {against} pass no filter, or have another score than in {folder}"
-        raise SearchIndexError(message, hint="push it again with --overwrite")
+        message = f"{wrong} hits of {against} do not pass the filter, or have a different score in {folder}"
+        raise SearchIndexError(message, hint="push the index again with --overwrite")
 
 
 def _show(found: list[Agreement], top: int) -> None:

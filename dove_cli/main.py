@@ -1,4 +1,4 @@
-"""`dove`: one entry, all commands."""
+"""The `dove` command with all its subcommands."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dove_cli.embed import embed
 from dove_cli.evaluate import evaluate
 from dove_cli.fetch import fetch
 from dove_cli.index import push, verify
-from dove_cli.options import Command, ends_well, with_settings
+from dove_cli.options import Command, with_exit_codes, with_settings
 from dove_cli.query import query
 from dove_cli.render import fail, interrupted
 from dove_cli.shard import shard
 from dove_cli.train import train
 
 _EPILOG = (
-    "Exit codes: 0 done, 1 a bug, 2 usage, 3 download, 4 data, 5 checkpoint, 6 index, 7 training, 8 disk full, "
+    "Exit codes: 0 done, 1 bug, 2 usage, 3 download, 4 data, 5 checkpoint, 6 index, 7 training, 8 disk full, "
     "130 interrupted."
 )
 
@@ -31,11 +31,11 @@ app = typer.Typer(
 )
 
 
-index = typer.Typer(help="Push an index to Milvus; hold one to the truth.", no_args_is_help=True)
+index = typer.Typer(help="Check an index, or copy it to Milvus.", epilog=_EPILOG, no_args_is_help=True)
 
 
 def _add(name: str, command: Command, *, to: typer.Typer = app, without: frozenset[str] = frozenset()) -> None:
-    to.command(name, epilog=_EPILOG)(ends_well(with_settings(command, without=without), fail, interrupted))
+    to.command(name, epilog=_EPILOG)(with_exit_codes(with_settings(command, without=without), fail, interrupted))
 
 
 _add("fetch", fetch)
@@ -50,7 +50,7 @@ app.add_typer(index, name="index")
 
 
 def run() -> None:
-    """Run the command line; what ends it politely (`kill`, a scheduler, a terminal) does what Ctrl-C does."""
+    """Run the command line. SIGTERM (`kill`, a scheduler) and SIGHUP (a closed terminal) act like Ctrl-C."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    app()
+    app(prog_name="dove")

@@ -1,6 +1,6 @@
-"""Options made from settings: a command that takes a settings object gets one option for each of its fields.
+"""Command-line options from settings: a command that takes a settings object gets one option for each field.
 
-Paths and places are made here too: typer would make a path of `s3://bucket/folder`.
+Addresses are turned into paths and places here too; typer would turn `s3://bucket/folder` into a path.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Write data as JSON to 
 
 
 def with_settings(command: Command, *, without: frozenset[str] = frozenset()) -> Command:
-    """Replace each parameter of a settings type by the options of its fields, `without` some that it cannot use.
+    """Replace each parameter of a settings type by options for its fields, `without` those the command cannot use.
 
     The command's signature says `model: ModelConfig`; typer sees `--backbone`, `--image-size` and so on, with defaults
     and help from the fields; the command is called with the object. A parameter that is a `Path` takes a path or a
@@ -61,8 +61,8 @@ def with_settings(command: Command, *, without: frozenset[str] = frozenset()) ->
     return flat
 
 
-def ends_well(command: Command, fail: Callable[[DoveError], int], interrupted: Callable[[], int]) -> Command:
-    """Turn the errors a user can act on, and Ctrl-C, into exit codes."""
+def with_exit_codes(command: Command, fail: Callable[[DoveError], int], interrupted: Callable[[], int]) -> Command:
+    """Turn errors that a user can act on, and Ctrl-C, into exit codes."""
 
     @wraps(command)
     def guarded(**values: Any) -> None:
@@ -77,7 +77,7 @@ def ends_well(command: Command, fail: Callable[[DoveError], int], interrupted: C
 
 
 def given(context: typer.Context, kinds: tuple[type, ...]) -> dict[str, Any]:
-    """Return the settings of some types that were written on the command line, not left at their defaults."""
+    """Return the settings of these types that were given on the command line."""
     names = [field.name for kind in kinds for field in dataclasses.fields(kind)]
     written = [name for name in names if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
     return {name: context.params[name] for name in written}
@@ -95,7 +95,7 @@ def _kinds(annotation: Any) -> set[Any]:
 
 
 def _as_text(annotation: Any) -> Any:
-    """Return an annotation with text where it has paths and places."""
+    """Return an annotation with `str` in place of paths and places."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         if _kinds(inner[0]) & _PLACES:
@@ -109,7 +109,7 @@ def _as_text(annotation: Any) -> Any:
 
 
 def _placed(value: Any, option: str, cache: CacheConfig, *, may_be_remote: bool) -> Any:
-    """Return the place at a path or address, or each of several; a path, unless it may be remote.
+    """Return the path of an address, or its place if it may be remote; of a list, each of them.
 
     Raises:
         UsageError: the text is the address of a bucket, and a path is needed.

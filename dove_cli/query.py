@@ -17,10 +17,10 @@ from dove_core.errors import UsageError
 from dove_core.places import Place
 
 if TYPE_CHECKING:
-    from dove_core.search.query import Question, Searcher
+    from dove_core.search.query import Searcher
 
-_OUTPUT = "What to write besides"
-_EXAMPLES = "Instead of words, or beside them"
+_OUTPUT = "Files to write"
+_EXAMPLES = "Queries other than words, or together with words"
 
 
 def query(
@@ -29,48 +29,78 @@ def query(
     rank: RankConfig,
     compute: ComputeConfig,
     cache: CacheConfig,
-    text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
-    image: Annotated[Path | None, typer.Option(help="An image of it.", rich_help_panel=_EXAMPLES)] = None,
+    text: Annotated[str | None, typer.Argument(help="The query in words, in quotation marks.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="Image file: find images like it.", rich_help_panel=_EXAMPLES)
+    ] = None,
     like: Annotated[
         list[str] | None,
-        typer.Option(help="Key of an image that is like it; may be repeated.", rich_help_panel=_EXAMPLES),
+        typer.Option(
+            metavar="KEY",
+            help="Key of an image in the index: find images like it; may be repeated.",
+            rich_help_panel=_EXAMPLES,
+        ),
     ] = None,
     unlike: Annotated[
-        list[str] | None, typer.Option(help="Key of an image that is not; may be repeated.", rich_help_panel=_EXAMPLES)
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help="Key of an image in the index: find images unlike it; may be repeated.",
+            rich_help_panel=_EXAMPLES,
+        ),
     ] = None,
     queries: Annotated[
-        Path | None, typer.Option(help="File with a query in each line; all are answered.", rich_help_panel=_EXAMPLES)
+        Path | None, typer.Option(help="Text file with one query on each line.", rich_help_panel=_EXAMPLES)
     ] = None,
     index: Annotated[
         str | None,
-        typer.Option(help="Name below index/, a folder, s3://bucket/folder, or a collection in Milvus: "
-                     "http://HOST:19530/NAME, FILE.db/NAME. [default: the only index]"),
+        typer.Option(
+            help="The index: a name below index/, a folder, s3://bucket/folder, or a collection in Milvus, "
+            "http://HOST:19530/NAME or FILE.db/NAME. [default: the only index]"
+        ),
     ] = None,
     checkpoint: Annotated[
-        Place | None, typer.Option(help="The model that made the index, if it was moved. [default: where it was]")
+        Place | None,
+        typer.Option(
+            help="Checkpoint that made the index, if it was moved. [default: its path when the index was made]"
+        ),
     ] = None,
     shards: Annotated[
-        Place | None, typer.Option(help="What was embedded, if it was moved. [default: where it was]")
+        Place | None,
+        typer.Option(
+            help="Shards, images or tars that were embedded, if they were moved. [default: their path when the "
+            "index was made]"
+        ),
     ] = None,
-    sheet: Annotated[Path | None, typer.Option(help="Contact sheet, PNG.", rich_help_panel=_OUTPUT)] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Contact sheet of the hits, PNG.", rich_help_panel=_OUTPUT)] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Page with images and a map of footprints.", rich_help_panel=_OUTPUT)
+        Path | None,
+        typer.Option(help="HTML page with the images and a map of their footprints.", rich_help_panel=_OUTPUT),
     ] = None,
-    geojson: Annotated[Path | None, typer.Option(help="Footprints, GeoJSON.", rich_help_panel=_OUTPUT)] = None,
-    geoparquet: Annotated[Path | None, typer.Option(help="Footprints, GeoParquet.", rich_help_panel=_OUTPUT)] = None,
+    geojson: Annotated[
+        Path | None, typer.Option(help="Footprints of the hits, GeoJSON.", rich_help_panel=_OUTPUT)
+    ] = None,
+    geoparquet: Annotated[
+        Path | None, typer.Option(help="Footprints of the hits, GeoParquet.", rich_help_panel=_OUTPUT)
+    ] = None,
     copy_to: Annotated[
-        Path | None, typer.Option(help="Folder for the images themselves.", rich_help_panel=_OUTPUT)
+        Path | None, typer.Option(help="Folder to copy the images of the hits to.", rich_help_panel=_OUTPUT)
     ] = None,
     explain: Annotated[
         Path | None,
-        typer.Option(help="PNG of where the words lie on the first six images.", rich_help_panel=_OUTPUT),
+        typer.Option(
+            help="PNG that shows which image regions each word matches, for the first six hits.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a hit to standard output.")] = False,
-) -> None:  # fmt: skip
-    """Find the images that fit words, look like an image, or resemble examples. Alone on a terminal: ask and refine.
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write one JSON object for each hit to standard output.")
+    ] = False,
+) -> None:
+    """Find images in an index by words, by an image, or by examples. Without a query, it starts a dialogue.
 
-    Words need no image side of the model, so an answer does not wait for it; --image does, and --rerank unless the
-    index was made with --regions.
+    A query in words needs only the text encoder, which loads fast. --image loads the image encoder too, and so does
+    --rerank unless the index was made with `dove embed --regions`.
 
     - `dove query "airport runway" --top 10`
     - `dove query "harbour with ships" --rerank 50 --sheet harbour.png`
@@ -80,34 +110,34 @@ def query(
     - `dove query "airport runway" --index http://milvus:19530/skyscript --checkpoint runs/skyscript/best`
     """
     if queries and (text or image or like or unlike):
-        raise UsageError("--queries brings its own questions", hint="leave the others out")
-    asked = bool(text or image or like or unlike or queries)
-    if not asked and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("ask with words or with --image FILE", hint='for example: dove query "airport runway"')
+        raise UsageError("--queries cannot be combined with another query", hint="give --queries alone")
+    has_query = bool(text or image or like or unlike or queries)
+    if not has_query and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("the query is missing", hint='give words or --image FILE: dove query "airport runway"')
     outputs = Outputs(sheet, html, geojson, geoparquet, copy_to, explain)
     if explain and not text:
-        raise UsageError("--explain shows where words lie", hint="ask with words")
-    if (queries or not asked) and outputs.any:
-        raise UsageError(
-            "files can be written of one query's answer only", hint="ask for --json, or one query at a time"
-        )
+        raise UsageError("--explain needs a query in words", hint='dove query "airport runway" --explain words.png')
+    if (queries or not has_query) and outputs.any:
+        hint = "give one query in words, or write all hits with --json"
+        raise UsageError("files such as --sheet can be written for one query only", hint=hint)
+    outputs.check()
     lines = _lines(queries) if queries else []
     searcher = _opened(index, compute, cache, checkpoint, shards)
-    from dove_core.search.query import Question
+    from dove_core.search.question import Question, read_query_image
 
-    if not asked:
+    if not has_query:
         from dove_cli.conversation import converse
 
         converse(searcher, settings, filters, rank)
     elif queries:
         _answer_all(searcher, lines, settings, filters, rank, as_json)
     else:
-        example = None if image is None else (_read(image), str(image))
+        example = None if image is None else read_query_image(image)
         question = Question(text or "", example, tuple(like or ()), tuple(unlike or ()))
         with reporting() as report:
             hits = searcher.answer(question, settings, rank, filters, report=report)
         show(hits, as_json)
-        outputs.write(_title(question), hits, searcher, question.text)
+        outputs.write(question.title, hits, searcher, question.text)
 
 
 def _opened(
@@ -147,30 +177,14 @@ def _answer_all(
                 show(hits, False, title=line)
 
 
-def _title(question: Question) -> str:
-    words = [question.text] if question.text else []
-    if question.image:
-        words.append(f"like {Path(question.image[1]).name}")
-    words += [f"like {key}" for key in question.like] + [f"unlike {key}" for key in question.unlike]
-    return ", ".join(words)
-
-
 def _lines(path: Path) -> list[str]:
-    hint = "a text file with a query in each line"
+    hint = "give a text file with one query on each line"
     try:
         lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--queries {path} cannot be read: {error}", hint=hint) from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"--queries {path} cannot be read: {reason}", hint=hint) from error
     found = [line for line in lines if line]
     if not found:
-        raise UsageError(f"--queries {path} has no query", hint=hint)
+        raise UsageError(f"--queries {path} is empty", hint=hint)
     return found
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"--image {path} cannot be read: {error.strerror}", hint="give a JPEG, PNG or WebP file"
-        ) from error

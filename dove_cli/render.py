@@ -1,4 +1,4 @@
-"""What a person sees: bars and notes on standard error, tables and JSON on standard output."""
+"""Output: progress bars and notes on standard error, tables and JSON on standard output."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ INTERRUPTED = 130
 
 
 def note(message: str) -> None:
-    """Write a line to standard error."""
+    """Print a line on standard error."""
     print(message, file=sys.stderr, flush=True)
 
 
 def fail(error: DoveError) -> int:
-    """Show an error with its way out; return its exit code."""
+    """Print an error and its hint; return its exit code."""
     note(f"error: {error.message}")
     if error.hint:
         note(f"hint: {error.hint}")
@@ -53,18 +53,18 @@ def fail(error: DoveError) -> int:
 
 
 def interrupted() -> int:
-    """Say that Ctrl-C stopped the command; return its exit code."""
-    note("interrupted; what is finished is kept")
+    """Print that Ctrl-C stopped the command; return its exit code."""
+    note("interrupted; finished files are kept")
     return INTERRUPTED
 
 
 def print_json(value: Any) -> None:
-    """Write one JSON value on a line of standard output."""
+    """Print a value as one line of JSON on standard output."""
     print(json.dumps(value, ensure_ascii=False), flush=True)
 
 
 def confirm(question: str) -> bool:
-    """Ask on a terminal; where there is none, go on."""
+    """Ask a yes-or-no question on a terminal; without a terminal, return True."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
     print(f"{question} [Y/n] ", end="", file=sys.stderr, flush=True)
@@ -72,7 +72,7 @@ def confirm(question: str) -> bool:
 
 
 def fetch_plan(plan: FetchPlan) -> str:
-    """Return a plan as lines: a file in each, then the sum and the room on the disk."""
+    """Return a plan as text: one line for each file, then the total size and the free space."""
     rows = [(_size(file.version.size), _to_come(file), str(file.path)) for file in plan.files]
     width = max((len(state) for _, state, _ in rows), default=0)
     lines = [f"{size:>9}  {state:<{width}}  {path}" for size, state, path in rows]
@@ -85,9 +85,9 @@ def _to_come(file: PlannedFile) -> str:
     if file.presence != "present":
         return file.presence
     if file.is_by_member and file.to_come == 0:
-        return "here, as far as it is wanted"
+        return "selected members are here"
     if file.is_by_member:
-        return f"{'about ' if file.is_estimate else ''}{_size(file.to_come)} for members of it"
+        return f"{'about ' if file.is_estimate else ''}{_size(file.to_come)} of selected members"
     return "to fetch" if file.state == "absent" else f"{_size(file.to_come)} still to fetch"
 
 
@@ -106,7 +106,7 @@ def output() -> Console:
 
 @contextmanager
 def reporting() -> Iterator[Report]:
-    """Give a receiver of events: bars on a terminal, plain lines elsewhere; all on standard error."""
+    """Give a receiver of events that draws progress bars on a terminal, and prints plain lines elsewhere."""
     if not sys.stderr.isatty():
         yield _plain
         return
@@ -118,7 +118,7 @@ def reporting() -> Iterator[Report]:
 
 
 class _Bars:
-    """Draws one bar for each task that has started."""
+    """Draws one progress bar for each task."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress

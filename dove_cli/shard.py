@@ -17,46 +17,51 @@ from dove_core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from dove_core.data.manifest import ShardManifest
-    from dove_core.data.sharding.verify import Fault
+    from dove_core.data.sharding.verify_shards import ShardFault
 
 
 def shard(
     settings: ShardConfig,
     execution: ExecutorConfig,
-    release: Annotated[str | None, typer.Argument(help="A release below data/. [default: the only one]")] = None,
+    release: Annotated[str | None, typer.Argument(help="Name of a release in data/. [default: the only one]")] = None,
     captions: Annotated[
-        Path | None, typer.Option(help="Captions of your own: SkyScript-style CSV, Karpathy JSON.")
+        Path | None, typer.Option(help="Your own captions: a SkyScript-style CSV or a Karpathy JSON.")
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Their images: a zip or a folder.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of your release.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Images of --captions: a zip or a folder.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the release made from --captions.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="Split of a CSV whose name does not say it; or the only one to take.")
+        str | None,
+        typer.Option(help="Split of --captions: of a CSV without a split in its name, or the only split to read."),
     ] = None,
     out: Annotated[
         str | None,
         typer.Option(help="Folder of the shards, or s3://bucket/folder. [default: shards/<release>]"),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Keep the shards; try missing and damaged images again.")
+        bool, typer.Option("--retry-failed", help="Keep the shards, and try missing and damaged images again.")
     ] = False,
     verify_only: Annotated[
-        bool, typer.Option("--verify-only", help="Make nothing: read all shards and hold them to their manifest.")
+        bool,
+        typer.Option("--verify-only", help="Make no shards; check all bytes against the manifest."),
     ] = False,
     task_id: Annotated[
-        int | None, typer.Option(min=0, help="Make only this part of the shards, from 0.", rich_help_panel=TASKS)
+        int | None, typer.Option(min=0, help="Number of this task, from 0: make only its share.", rich_help_panel=TASKS)
     ] = None,
     num_tasks: Annotated[
-        int | None, typer.Option(min=1, help="Number of parts. [default: the SLURM array's]", rich_help_panel=TASKS)
+        int | None, typer.Option(min=1, help="Number of tasks. [default: from the SLURM array]", rich_help_panel=TASKS)
     ] = None,
     finish: Annotated[
-        bool, typer.Option("--finish", help="Make no shard; write the manifest.", rich_help_panel=TASKS)
+        bool,
+        typer.Option(
+            "--finish", help="Make no shards; only write the manifest when all tasks are done.", rich_help_panel=TASKS
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn a release, or captions and images of your own, into tar shards.
+    """Turn a release, or your own captions and images, into tar shards.
 
-    Images go from zip to tar without being unpacked; each is looked at once, so that training meets no broken one.
-    Killed and run again, it keeps the shards that are finished.
+    Images go from zip to tar without being unpacked. Each image is checked, so that training meets no damaged one.
+    After an interruption, run the same command again: finished shards are kept.
 
     - `dove shard`
     - `dove shard --captions dataset_rsicd.json --images RSICD_images.zip --name rsicd`
@@ -70,7 +75,7 @@ def shard(
     folder = None if any(own) else DATA / release if release else _release_of(verify_only, out)
     target = out or str(SHARDS / (name or (folder.name if folder else "")))
     if verify_only:
-        from dove_core.data.sharding.verify import verify_shards
+        from dove_core.data.sharding.verify_shards import verify_shards
 
         with reporting() as report:
             faults = verify_shards(target, settings, execution=execution, report=report)
@@ -96,17 +101,17 @@ def shard(
 def _check_together(own: tuple[object, ...], release: str | None, split: str | None, verify_only: bool) -> None:
     name = own[2]
     if isinstance(name, str) and not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
-        raise UsageError(f"--name {name!r} cannot be the name of a folder", hint="another place is said with --out")
+        raise UsageError(f"--name {name!r} cannot be the name of a folder", hint="choose another folder with --out")
     if any(own) and not all(own) and not verify_only:
-        raise UsageError("--captions, --images and --name belong together", hint="give all three, or none for data/")
+        raise UsageError("--captions, --images and --name belong together", hint="give all three, or none of them")
     if any(own) and release:
         raise UsageError(f"both the release {release!r} and --captions are given", hint="leave one of them out")
     if split and not any(own):
-        raise UsageError("--split goes with --captions", hint="a release's own tables say their splits")
+        raise UsageError("--split goes with --captions", hint="the splits of a release are in the names of its tables")
 
 
 def _release_of(verify_only: bool, out: str | None) -> Path | None:
-    """Return the only release; to verify, the only one that was sharded will do."""
+    """Return the only release; to verify shards, the only release with shards."""
     if not verify_only:
         return only_release()
     if out:
@@ -114,7 +119,8 @@ def _release_of(verify_only: bool, out: str | None) -> Path | None:
     found = sorted(path for path in SHARDS.glob("*/") if any(path.glob("*/manifest.json")))
     if len(found) != 1:
         listed = ", ".join(path.name for path in found) or "none"
-        raise UsageError(f"shards to verify: {listed} below {SHARDS}/", hint="name a release, or a place with --out")
+        hint = "give the name of a release, or a folder with --out"
+        raise UsageError(f"cannot choose which shards to verify, found {listed} below {SHARDS}/", hint=hint)
     note(f"using {found[0]}")
     return found[0]
 
@@ -129,13 +135,13 @@ def _show(manifests: list[ShardManifest], target: str, as_json: bool) -> None:
             note(f"{place}: {manifest.samples} samples in {len(manifest.shards)} shards ({counts})")
 
 
-def _show_faults(faults: list[Fault], target: str, as_json: bool) -> None:
+def _show_faults(faults: list[ShardFault], target: str, as_json: bool) -> None:
     if as_json:
         print_json({"shards": target, "faults": [{"file": fault.file, "reason": fault.reason} for fault in faults]})
     else:
         for fault in faults:
             note(f"{fault.file}: {fault.reason}")
     if faults:
-        hint = "delete what has changed and run `dove shard` again: it makes what is missing; move foreign files away"
-        raise DataError(f"{len(faults)} files of {target} are not as they were written", hint=hint)
-    note(f"{target}: every byte is as it was written")
+        hint = "delete changed files and run `dove shard` again, which makes missing ones; move foreign files away"
+        raise DataError(f"{len(faults)} files of {target} are missing, changed or foreign", hint=hint)
+    note(f"{target}: all bytes checked, no faults found")

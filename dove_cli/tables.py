@@ -1,4 +1,4 @@
-"""Results of `dove eval` as tables."""
+"""Tables of the results of `dove eval`."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ if TYPE_CHECKING:
     from dove_core.evaluation.compare import Difference
 
 _CAUTION = {
-    "trained on": "The scores say how well it remembers, not how well it retrieves.",
-    "chosen on": "The scores are validation scores; test on a split that nothing was chosen on.",
+    "trained on": "The scores show how well the model remembers, not how well it retrieves.",
+    "chosen on": "The scores are validation scores; evaluate on a split that was not used to choose the checkpoint.",
 }
 
 
 def warn(result: Mapping[str, Any]) -> None:
-    """Say aloud that a checkpoint has seen the images."""
+    """Warn if the checkpoint was trained or chosen on the images."""
     seen = result["seen"]
     if seen == "unknown":
-        note("this checkpoint lies in no run folder, so it is not known whether it has seen these images")
+        note("this checkpoint is not in a run folder: dove cannot tell whether it was trained on these images")
     elif seen:
         note(f"ATTENTION: THIS CHECKPOINT WAS {seen.upper()} THESE IMAGES. {_CAUTION[seen]}")
 
 
 def show_result(result: Mapping[str, Any]) -> None:
-    """Show one measurement."""
+    """Show one result."""
     if result["task"] == "retrieval":
         _show_retrieval(result)
     else:
@@ -34,7 +34,7 @@ def show_result(result: Mapping[str, Any]) -> None:
 
 
 def show_suite(results: Sequence[Mapping[str, Any]], mean: Mapping[str, Any] | None) -> None:
-    """Show many measurements, a line in each, and the mean over the sets that SkyScript averages."""
+    """Show the results of several sets, one a line, and the mean over the sets that SkyScript averages."""
     from rich.table import Table
 
     classes = [result for result in results if result["task"] != "retrieval"] + ([mean] if mean else [])

@@ -1,4 +1,4 @@
-"""One plan on several machines: which part of it this one does."""
+"""Options of `dove shard` and `dove embed` that share the work between several machines."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from dove_core.errors import UsageError
 if TYPE_CHECKING:
     from dove_core.processes import Share
 
-TASKS = "Several machines on one plan"
-"""Panel of the options."""
+TASKS = "Sharing the work between several machines"
+"""Title of these options in the help."""
 
 
 def share_of(task_id: int | None, num_tasks: int | None, finish: bool, *, makes: str) -> Share:
-    """Return which part to do: as told, or as a SLURM array's variables say.
+    """Return the share of the work that this task does, from the options or from the variables of a SLURM array.
 
     Args:
         task_id: `--task-id`, if given.
         num_tasks: `--num-tasks`, if given.
-        finish: whether nothing is to be made.
-        makes: what the command makes, for the error: `shard`.
+        finish: `--finish`: the task only puts together what other tasks made.
+        makes: what the command makes, for the error message: `shard`.
 
     Raises:
-        UsageError: the options do not fit together, or SLURM's variables are not complete.
+        UsageError: the options contradict each other, or variables of SLURM are missing.
     """
     from dove_core.processes import Share
 
     if finish:
         if task_id is not None or num_tasks is not None:
-            raise UsageError(f"--finish makes no {makes}", hint="leave --task-id and --num-tasks out")
+            raise UsageError(f"--finish makes no {makes}", hint="leave out --task-id and --num-tasks")
         return Share(none=True)
     if task_id is None and num_tasks is None and "SLURM_ARRAY_TASK_ID" in os.environ:
         return _share_of_array()
@@ -47,12 +47,14 @@ def _share_of_array() -> Share:
         values = {name: int(os.environ[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "MIN", "COUNT")}
         step = int(os.environ.get("SLURM_ARRAY_TASK_STEP", "1"))
     except (KeyError, ValueError) as error:
-        message = f"the SLURM array's variables are not complete: {error}"
-        raise UsageError(message, hint="say it yourself: --task-id and --num-tasks") from error
+        message = f"a variable of the SLURM array is missing or invalid: {error}"
+        raise UsageError(message, hint="give --task-id and --num-tasks") from error
     number = (values["ID"] - values["MIN"]) // max(step, 1)
     if not 0 <= number < values["COUNT"]:
-        message = f"the SLURM array of {values['COUNT']} tasks is not numbered evenly: {values['ID']} is out of turn"
-        raise UsageError(message, hint="use --array=0-N, or say it yourself: --task-id and --num-tasks")
+        message = (
+            f"the task numbers of the SLURM array are not evenly spaced: {values['ID']} of {values['COUNT']} tasks"
+        )
+        raise UsageError(message, hint="use --array=0-N, or give --task-id and --num-tasks")
     share = Share(number, values["COUNT"])
     note(f"SLURM array: task {share.number} of {share.count}")
     return share

@@ -28,16 +28,22 @@ def train(
     compute: ComputeConfig,
     launching: LaunchConfig,
     cache: CacheConfig,
-    shards: Annotated[Place | None, typer.Option(help="Training split. [default: the only train split]")] = None,
+    shards: Annotated[
+        Place | None, typer.Option(help="Shards of the training split. [default: the only train split]")
+    ] = None,
     validation: Annotated[
-        Place | None, typer.Option(help="Split that chooses best/. [default: `val` next to the training split]")
+        Place | None,
+        typer.Option(help="Shards of the split that chooses best/. [default: `val` next to the training split]"),
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option(help="Name below runs/, a folder, or s3://bucket/folder. [default: the name of the release]"),
+        typer.Option(
+            help="The run: a name below runs/, a folder, or s3://bucket/folder. [default: the name of the release]"
+        ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Default settings: rsicd-scratch, rsicd-scratch-gpu, or a .toml file.")
+        str | None,
+        typer.Option(help="Settings that replace the defaults: rsicd-scratch, rsicd-scratch-gpu, or a .toml file."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from last/ with the settings of the run.")] = False,
     as_json: JsonOption = False,

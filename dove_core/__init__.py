@@ -1,6 +1,19 @@
 """dove: find remote-sensing images with words.
 
-The public names below load their module when first used: importing `dove_core` costs nothing, and no torch.
+Open an index and search it; `search` takes words, an image, examples and filters as keyword arguments:
+
+    >>> import dove_core as dove
+    >>> index = dove.open_index("index/shapes")
+    >>> hits = index.search("a red circle", top=5)
+    >>> hits.to_pandas().columns[:4].tolist()
+    ['rank', 'score', 'key', 'caption']
+    >>> hits.sheet("circles.png")
+
+Everything that the commands of `dove` do is a function here, with the same settings and defaults: `fetch`,
+`shard_release`, `train`, `evaluate`, `embed`, `push_index`. Settings are objects that check their values when they are
+made, such as `TrainConfig(epochs=5)`; all of them can be left out. Errors that a user can act on are `DoveError`s.
+
+A public name loads its module when it is first used, so importing `dove_core` is fast and imports no torch.
 """
 
 from __future__ import annotations
@@ -10,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dove_core.addresses import place_of as place_of
-    from dove_core.answers.sheet import write_sheet as write_sheet
+    from dove_core.answers.hits import Hits as Hits
+    from dove_core.answers.image_index import ImageIndex as ImageIndex, open_index as open_index
     from dove_core.config import (
         CacheConfig as CacheConfig,
         ComputeConfig as ComputeConfig,
@@ -26,6 +40,7 @@ if TYPE_CHECKING:
         RankConfig as RankConfig,
         ShardConfig as ShardConfig,
         TrainConfig as TrainConfig,
+        VerifyConfig as VerifyConfig,
         ZeroShotConfig as ZeroShotConfig,
     )
     from dove_core.data.fetching.catalog import RELEASES as RELEASES
@@ -52,18 +67,21 @@ if TYPE_CHECKING:
     from dove_core.evaluation.report import write_report as write_report
     from dove_core.evaluation.retrieval import RetrievalScores as RetrievalScores, recall as recall
     from dove_core.evaluation.zero_shot import ZeroShot as ZeroShot, classify_split as classify_split
-    from dove_core.index.disk import SearchIndex as SearchIndex
     from dove_core.index.embed import embed as embed
     from dove_core.index.milvus.push import push_index as push_index
-    from dove_core.model.dove import Dove as Dove
-    from dove_core.search.query import Hit as Hit, Question as Question, Searcher as Searcher
+    from dove_core.index.rows import Row as Row
+    from dove_core.index.verify import verify_index as verify_index
+    from dove_core.search.query import Hit as Hit, Searcher as Searcher
+    from dove_core.search.question import Question as Question
     from dove_core.training.loop import resume as resume, train as train
     from dove_core.training.trainer import TrainResult as TrainResult
 
 _HOMES = {
     "addresses": "place_of",
+    "answers.hits": "Hits",
+    "answers.image_index": "ImageIndex open_index",
     "config": "CacheConfig ComputeConfig EmbedConfig EvalConfig ExecutorConfig FetchConfig FilterConfig LaunchConfig "
-    "ModelConfig PushConfig QueryConfig RankConfig ShardConfig TrainConfig ZeroShotConfig",
+    "ModelConfig PushConfig QueryConfig RankConfig ShardConfig TrainConfig VerifyConfig ZeroShotConfig",
     "data.fetching.catalog": "RELEASES",
     "data.fetching.fetch": "fetch",
     "data.fetching.plan": "FetchPlan plan_fetch",
@@ -73,22 +91,22 @@ _HOMES = {
     "data.sample": "Sample",
     "data.scenes": "draw_release",
     "data.sharding.shards": "shard_captions shard_release",
+    "encoding.embedder": "Embedder",
+    "encoding.encoder": "Encoder Reranker",
+    "encoding.load": "load_encoder",
     "errors": "DoveError",
     "evaluation.compare": "Comparison Difference compare",
     "evaluation.evaluate": "Evaluation evaluate",
-    "evaluation.measure": "EvaluationRecord EvaluationRequest EvaluationInput measure",
+    "evaluation.measure": "EvaluationInput EvaluationRecord EvaluationRequest measure",
     "evaluation.report": "write_report",
     "evaluation.retrieval": "RetrievalScores recall",
     "evaluation.zero_shot": "ZeroShot classify_split",
-    "encoding.encoder": "Encoder Reranker",
-    "encoding.load": "load_encoder",
-    "model.dove": "Dove",
     "index.embed": "embed",
-    "encoding.embedder": "Embedder",
-    "index.disk": "SearchIndex",
     "index.milvus.push": "push_index",
-    "search.query": "Hit Question Searcher",
-    "answers.sheet": "write_sheet",
+    "index.rows": "Row",
+    "index.verify": "verify_index",
+    "search.query": "Hit Searcher",
+    "search.question": "Question",
     "training.loop": "resume train",
     "training.trainer": "TrainResult",
 }

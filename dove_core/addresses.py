@@ -1,4 +1,4 @@
-"""Turns what a user gives, a path or an address, into a place: once, where a command or a public function starts."""
+"""Conversion of paths and addresses to places; commands and public functions do it once, where they start."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Address = str | os.PathLike[str] | Place
 
 
 def place_of(address: Address, cache: CacheConfig = CacheConfig()) -> Place:  # noqa: B008  # frozen
-    """Return the place at a path or address.
+    """Return the place of a path or address.
 
     Args:
-        address: of the place; a place is returned as it is.
-        cache: where copies of a bucket's files are kept.
+        address: the path or address; a place is returned unchanged.
+        cache: settings of the cache for a bucket's files.
 
     Raises:
-        UsageError: a `file://` address names another machine, or no file system is known for the address.
+        UsageError: a `file://` address names another machine, or the kind of address is unknown.
 
     >>> place_of("shards/sample").name
     'sample'
@@ -36,19 +36,21 @@ def place_of(address: Address, cache: CacheConfig = CacheConfig()) -> Place:  # 
         return Folder(Path(text))
     kind, _, rest = text.partition("://")
     if kind.lower() != "file":
-        from dove_core.buckets import Bucket  # noqa: PLC0415  # paths do without
+        from dove_core.buckets import Bucket  # noqa: PLC0415  # not needed for paths
 
         return Bucket(f"{kind.lower()}://{rest}", cache)
     if not rest.startswith("/"):
-        raise UsageError(f"{address} is not a folder of this machine", hint="write three slashes: file:///folder")
+        raise UsageError(
+            f"{address} is not a folder of this machine", hint="write it with three slashes: file:///folder"
+        )
     return Folder(Path(rest))
 
 
 def path_of(place: Place, *, needed_by: str) -> Path:
-    """Return the path of a folder or file of this machine.
+    """Return the path of a place on this machine.
 
     Raises:
-        UsageError: it is in a bucket; `needed_by` says what cannot read or write there.
+        UsageError: the place is in a bucket; `needed_by` names the option or argument that needs a path.
     """
     if not isinstance(place, Folder):
         raise UsageError(f"{needed_by} {place} is not a path of this machine", hint="give a path of this machine")
@@ -56,28 +58,28 @@ def path_of(place: Place, *, needed_by: str) -> Path:
 
 
 def path_between(start: Place, end: Place) -> str:
-    """Return how to get from one place to another: a relative path on one machine or in one bucket, else an address.
+    """Return the path from one place to another: relative within a machine or bucket, otherwise absolute.
 
     >>> path_between(place_of("index/sample"), place_of("runs/sample/best"))
     '../../runs/sample/best'
     """
     if isinstance(start, Folder) and isinstance(end, Folder):
         return os.path.relpath(end.path, start.path)
-    here, there = str(start.absolute).split("/"), str(end.absolute).split("/")
-    if here[:3] != there[:3] or isinstance(start, Folder):  # ["s3:", "", "bucket"]
+    source, target = str(start.absolute).split("/"), str(end.absolute).split("/")
+    if source[:3] != target[:3] or isinstance(start, Folder):  # ["s3:", "", "bucket"]
         return str(end.absolute)
-    return posixpath.relpath("/".join(["", *there[3:]]), "/".join(["", *here[3:]]))
+    return posixpath.relpath("/".join(["", *target[3:]]), "/".join(["", *source[3:]]))
 
 
-def follow_path(start: Place, way: str) -> Place:
-    """Return the place that `path_between` leads to.
+def follow_path(start: Place, path: str) -> Place:
+    """Return the place at a path that `path_between` returned.
 
     >>> follow_path(place_of("index/sample"), "../../runs/sample/best").url
     'runs/sample/best'
     """
-    if "://" in way or (way.startswith("/") and not isinstance(start, Folder)):
-        return place_of(way, start.cache)
+    if "://" in path or (path.startswith("/") and not isinstance(start, Folder)):
+        return place_of(path, start.cache)
     if isinstance(start, Folder):
-        return Folder(Path(os.path.normpath(start.path / way)))
+        return Folder(Path(os.path.normpath(start.path / path)))
     kind, _, rest = start.url.partition("://")
-    return place_of(f"{kind}://{posixpath.normpath(f'{rest}/{way}')}", start.cache)
+    return place_of(f"{kind}://{posixpath.normpath(f'{rest}/{path}')}", start.cache)

@@ -19,10 +19,10 @@ from dove_core.cache import Cache, Fact
 from dove_core.config import CacheConfig
 from dove_core.errors import DoveError, DownloadError, UsageError
 from dove_core.files import space_checked
-from dove_core.places import Copies, Place
+from dove_core.places import LocalFiles, Place
 
 T = TypeVar("T")
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_CLIENTS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 _MARKS = ("ETag", "etag", "generation", "mtime", "LastModified", "created")
 _BLOCK = 16 * 2**20
 """Bytes of one request: what is lost when one fails."""
@@ -60,9 +60,9 @@ class Bucket(Place):
         """Return whether there is any object below the address."""
         return bool(self.facts())
 
-    def hold_matching(self, wanted: Callable[[str], bool]) -> Copies:
+    def local_files_matching(self, wanted: Callable[[str], bool]) -> LocalFiles:
         """Return the objects whose names fit as files of the cache."""
-        return self.hold([name for name in self.facts() if wanted(name)])
+        return self.local_files([name for name in self.facts() if wanted(name)])
 
     @contextmanager
     def filling(self) -> Iterator[Path]:
@@ -119,7 +119,7 @@ class Bucket(Place):
         with self._errors_translated("read"):
             return self._retried(name, lambda: self._fs.open(self.where(name), "rb", cache_type="none"))
 
-    def hold(self, names: Sequence[str]) -> Copies:
+    def local_files(self, names: Sequence[str]) -> LocalFiles:
         """Return some objects as files of the cache."""
         if not self._facts.keys() >= set(names):
             self.facts()
@@ -296,8 +296,8 @@ def file_system(url: str) -> Any:
     try:
         return fsspec.filesystem(kind, use_listings_cache=False)
     except ImportError as error:
-        extra = _EXTRAS.get(kind)
-        hint = f"pip install 'dove[{extra}]'" if extra else str(error)
+        client = _CLIENTS.get(kind)
+        hint = f"pip install {client}" if client else str(error)
         raise UsageError(f"{url} needs a package that is not installed", hint=hint) from error
     except ValueError as error:
         raise UsageError(f"{url} has an unknown protocol", hint="use an address such as s3://bucket/folder") from error

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from dove_core.config import CacheConfig
 from dove_core.errors import UsageError
 from dove_core.files import make_folder, space_checked
-from dove_core.places import Copies
+from dove_core.places import LocalFiles
 
 _LOCK, _LOCKS, _ROOM = ".lock", "locks", "room"
 _AT_ONCE = 8
@@ -51,7 +51,7 @@ class Cache:
     def __init__(self, settings: CacheConfig) -> None:
         self.folder, self.bound = cache_folder(settings), int(settings.cache_size * 1e9)
 
-    def hold(self, address: str, files: Mapping[str, Fact], bring: Callable[[str, Path], None]) -> Copies:
+    def hold(self, address: str, files: Mapping[str, Fact], bring: Callable[[str, Path], None]) -> LocalFiles:
         """Return some files below an address as one entry; fetch them if they are not here.
 
         Args:
@@ -123,13 +123,13 @@ class Cache:
                 total -= weight
 
 
-def _held(entry: Path) -> Copies | None:
+def _held(entry: Path) -> LocalFiles | None:
     """Return an entry under a shared lock, and mark it as used now; None if it is not there."""
     try:
         lock = os.open(entry / _LOCK, os.O_RDWR)
     except FileNotFoundError:
         return None
-    copies = Copies(entry, lock)
+    copies = LocalFiles(entry, lock)
     fcntl.flock(lock, fcntl.LOCK_SH)
     try:
         if os.path.samestat(os.fstat(lock), (entry / _LOCK).stat()):

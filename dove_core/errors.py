@@ -1,22 +1,29 @@
-"""What can go wrong that a user can mend.
+"""Errors that a user can act on.
 
 DoveError
-├── UsageError        a setting, path or query that cannot be used as given
-├── DownloadError     a server refused, broke off, or sent something else
+├── UsageError        a setting, path or query is invalid
+├── DownloadError     a server refused, did not finish, or sent something else
 ├── DataError         captions, images or shards are missing or damaged
-├── CheckpointError   a checkpoint or run folder is missing, damaged or of another kind
-├── SearchIndexError  an index is missing, damaged, or made by another model
-├── TrainingError     training cannot start or cannot go on
+├── CheckpointError   a checkpoint or run folder is missing, damaged or incompatible
+├── SearchIndexError  an index is missing, damaged, or was made by another model
+├── TrainingError     training cannot start or continue
 └── SpaceError        the disk is full
 
-Everything else that is raised is a bug and shows its traceback.
+All other exceptions are bugs and show a traceback.
 """
 
 from __future__ import annotations
 
 
 class DoveError(Exception):
-    """An error that says what happened, where, and (in `hint`) the way out."""
+    """An error with a message that says what happened and where, and a `hint` that says what to do.
+
+    >>> try:
+    ...     index = dove.open_index("index/nowhere")
+    ... except dove.DoveError as error:
+    ...     print(error.message)
+    index/nowhere/index.json does not exist
+    """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -24,7 +31,7 @@ class DoveError(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep the hint when an error travels between processes."""
+        """Keep the hint when the error is pickled."""
         return _rebuild, (type(self), self.message, self.hint)
 
 
@@ -33,11 +40,11 @@ def _rebuild(kind: type[DoveError], message: str, hint: str) -> DoveError:
 
 
 class UsageError(DoveError):
-    """A setting, path or query that cannot be used as given."""
+    """A setting, path or query is invalid."""
 
 
 class DownloadError(DoveError):
-    """A server refused, broke off, or sent something else than the file."""
+    """A server refused, did not finish, or sent something other than the file."""
 
 
 class DataError(DoveError):
@@ -45,7 +52,7 @@ class DataError(DoveError):
 
 
 class CheckpointError(DoveError):
-    """A checkpoint or run folder is missing, damaged or of another kind."""
+    """A checkpoint or run folder is missing, damaged or incompatible."""
 
 
 class SearchIndexError(DoveError):
@@ -53,7 +60,7 @@ class SearchIndexError(DoveError):
 
 
 class TrainingError(DoveError):
-    """Training cannot start or cannot go on."""
+    """Training cannot start or continue."""
 
 
 class SpaceError(DoveError):

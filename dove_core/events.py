@@ -1,7 +1,7 @@
-"""What a long job reports while it works.
+"""Events that long-running functions report.
 
-Every long function takes `report`, a callable that receives these events, as its last keyword. The library itself never
-prints: the command line turns events into bars or JSON lines, a notebook may ignore them with `silent`.
+Such a function takes `report`, a callable that receives these events, as its last keyword argument. The library never
+prints. The command line shows events as progress bars or JSON lines; `silent` ignores them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Started:
-    """A task begins: `total` units of `unit`, None when nobody knows; `done` of them were finished before."""
+    """A task begins: `total` units of `unit` (None if unknown), of which `done` were finished earlier."""
 
     task: str
     total: int | None
@@ -22,7 +22,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Advanced:
-    """`amount` more units of a task are done."""
+    """`amount` more units of a task are finished."""
 
     task: str
     amount: int = 1
@@ -30,7 +30,7 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of a task, such as a loss: passing ones, or `final` ones of a finished stretch such as an epoch."""
+    """Measurements of a task such as a loss; `final` for those of a finished section such as an epoch."""
 
     task: str
     values: Mapping[str, float]
@@ -39,7 +39,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Skipped:
-    """`count` inputs were left out for one reason; `example` names one of them."""
+    """`count` inputs were skipped for one reason; `example` names one of them."""
 
     task: str
     reason: str
@@ -49,14 +49,14 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Saved:
-    """A finished file or folder lies at `path`; a string is the address of one in a bucket."""
+    """A file or folder is complete at `path`, which may be an address in a bucket."""
 
     path: str
 
 
 @dataclass(frozen=True)
 class Noted:
-    """A choice the user may want to know about."""
+    """Information for the user, such as an automatic choice."""
 
     message: str
 
@@ -66,4 +66,4 @@ Report = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
-    """Ignore every event."""
+    """Ignore an event."""

@@ -22,6 +22,8 @@ from dove_core.errors import DoveError, SpaceError, UsageError
 
 Record = TypeVar("Record")
 
+LocalPath = str | os.PathLike[str]
+"""The path of a file or folder of this machine."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOT_WRITABLE = (

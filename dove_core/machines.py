@@ -13,7 +13,11 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True)
 class ComputeConfig(Settings):
-    """Device and precision."""
+    """Device and precision.
+
+    >>> dove.ComputeConfig(device="cpu", amp=False).workers
+    -1
+    """
 
     device: Device = _setting("auto", "Device; auto uses a GPU if there is one.")  # noqa: RUF009
     amp: bool = _setting(True, "Mixed precision, if the device is faster with it.")
@@ -32,7 +36,11 @@ class ComputeConfig(Settings):
 
 @dataclass(frozen=True)
 class LaunchConfig(Settings):
-    """How many processes train on this machine. On several machines, torchrun or srun starts them."""
+    """How many processes train on this machine. On several machines, torchrun or srun starts them.
+
+    >>> dove.LaunchConfig(gpus=4).gpus
+    4
+    """
 
     gpus: int = _setting(1, "Training processes, one for each GPU; CPU processes with --device cpu.", low=1)
     restarts: int = _setting(3, "Times that all processes are started again from last/ after one of them died.", low=0)
@@ -40,7 +48,11 @@ class LaunchConfig(Settings):
 
 @dataclass(frozen=True)
 class ExecutorConfig(Settings):
-    """What runs the tasks: processes of this machine, or Ray."""
+    """What runs the tasks: processes of this machine, or Ray.
+
+    >>> dove.ExecutorConfig(executor="ray").executor
+    'ray'
+    """
 
     executor: Literal["local", "ray"] = _setting("local", "Processes of this machine, or tasks on a Ray cluster.")
     ray_address: str = _setting(
@@ -56,7 +68,13 @@ class ExecutorConfig(Settings):
 
 @dataclass(frozen=True)
 class CacheConfig(Settings):
-    """Local copies of files in buckets."""
+    """Local copies of files in buckets.
+
+    >>> dove.CacheConfig(cache_size=10).cache_size
+    10
+    """
 
     cache_folder: str = _setting("", "Folder of the cache; default: $DOVE_CACHE, or dove in the user's cache folder.")
-    cache_size: float = _setting(50.0, "Size of the cache in gigabytes; the oldest files are removed first.", above=0)
+    cache_size: float = _setting(
+        50.0, "Size of the cache in GB; files unused for the longest time are removed first.", above=0
+    )

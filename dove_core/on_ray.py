@@ -127,7 +127,7 @@ class Cluster:
             raise DataError(message, hint=lost) from error
         if kind == "missing":
             host, package = value
-            hint = "install the same dove on every machine of the cluster: pip install 'dove[ray]'"
+            hint = 'install the same dove on every machine of the cluster, and Ray: pip install "ray>=2.44"'
             raise UsageError(f"a Ray worker on {host} has no package {package}", hint=hint)
         if kind == "failed":
             raise value
@@ -196,7 +196,7 @@ def cluster(address: str) -> Iterator[Cluster]:
         import ray
     except ImportError as error:
         message = "--executor ray needs a package that is not installed: ray"
-        raise UsageError(message, hint="pip install 'dove[ray]'") from error
+        raise UsageError(message, hint='pip install "ray>=2.44"') from error
     if ray.is_initialized():
         yield Cluster(ray)
         return

@@ -1,7 +1,7 @@
-"""Where finished files lie: in a folder of this machine, or in a bucket behind an address such as `s3://bucket/folder`.
+"""Places of finished files: folders on this machine, and buckets at addresses such as `s3://bucket/folder`.
 
-In both a file is whole or absent. A folder gets it by a rename; a bucket shows an object when its upload has ended.
-`addresses.py` turns a path or an address into a place; everything behind the library's public functions has places.
+In both, a file is complete or absent: a folder gets it by a rename, a bucket when the upload ends. `addresses.py` turns
+a path or an address into a place. Inside the library, all functions take places.
 """
 
 from __future__ import annotations
@@ -17,101 +17,101 @@ from dove_core.config import CacheConfig
 from dove_core.files import atomic_file, is_left_over, make_folder, space_checked
 
 
-class Copies:
-    """Files of a place that lie in a folder of this machine, and stay there for as long as this object is not closed.
+class LocalFiles:
+    """Files of a place in a folder of this machine; they stay there until this object is closed.
 
-    `lock` is the descriptor of an open lock file, if only a lock keeps them.
+    `lock` is the descriptor of an open lock file that keeps cached copies from being removed; None if none is needed.
     """
 
     def __init__(self, folder: Path, lock: int | None = None) -> None:
         self.folder, self._lock = folder, lock
 
-    def __enter__(self) -> Copies:
+    def __enter__(self) -> LocalFiles:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
 
     def __del__(self) -> None:
-        """Let go of them."""
+        """Release the lock."""
         self.close()
 
     def close(self) -> None:
-        """Let go of them."""
+        """Release the lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
 
 class Place(ABC):
-    """A folder that files are written into and read from by their names."""
+    """A folder or bucket whose files are read and written by name."""
 
     url: str
-    """The path or address, as it was given."""
+    """The path or address as given."""
 
     cache = CacheConfig()
-    """Where copies of what is not on this machine are kept."""
+    """Settings of the cache for copies of remote files."""
 
     is_remote = True
-    """Whether its files have to come here to be read."""
+    """Whether its files are on another machine and must be downloaded."""
 
     @property
     @abstractmethod
     def absolute(self) -> Place:
-        """The same place, under a path or address that is valid in any working folder."""
+        """The same place with an absolute path or address."""
 
     @property
     @abstractmethod
     def resolved(self) -> Place:
-        """The same place, with links followed."""
+        """The same place with symbolic links resolved."""
 
     @abstractmethod
     def exists(self) -> bool:
-        """Tell whether there is a folder, or any object, at this place."""
+        """Tell whether the folder exists, or any object in the bucket below this address."""
 
     @abstractmethod
-    def hold_matching(self, wanted: Callable[[str], bool]) -> Copies:
-        """Return the files below this place whose names fit, as `hold` does; none is not an error."""
+    def local_files_matching(self, wanted: Callable[[str], bool]) -> LocalFiles:
+        """Return the files below this place whose names are `wanted`, as `local_files` does; there may be none."""
 
     @abstractmethod
     def filling(self) -> AbstractContextManager[Path]:
-        """Return a context that gives a folder of this machine; files written into it are in the place at its end."""
+        """Return a context with a folder of this machine; at the end, files written there are in the place."""
 
     @abstractmethod
     def __truediv__(self, name: str) -> Place:
-        """Return the place of that name in this one."""
+        """Return the place `name` below this one."""
 
     @abstractmethod
     def make(self) -> None:
-        """Make the place, if such places have to be made."""
+        """Create the folder; check that the bucket exists."""
 
     @abstractmethod
     def sizes(self) -> dict[str, int]:
-        """Return name and length in bytes of every file right in it; none if it does not exist."""
+        """Return the size in bytes of each file directly in this place, by name; empty if it does not exist."""
 
     @abstractmethod
     def sweep(self) -> None:
-        """Remove what killed processes have half written."""
+        """Remove temporary files of killed processes."""
 
     @abstractmethod
     def folders(self) -> list[str]:
-        """Return the names of the folders right in it, sorted."""
+        """Return the sorted names of the folders directly in this place."""
 
     @abstractmethod
     def open(self, name: str) -> BinaryIO:
         """Open a file for reading.
 
         Raises:
-            FileNotFoundError: there is none of that name.
+            FileNotFoundError: there is no such file.
         """
 
     @abstractmethod
     def writing(self, name: str) -> Any:
-        """Return a context that gives a stream; the file appears, whole, when the context ends without an error."""
+        """Return a context with a stream; the complete file appears when the context ends without an error."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
 
     @property
     @abstractmethod
@@ -122,7 +122,7 @@ class Place(ABC):
         """Return a file's bytes.
 
         Raises:
-            FileNotFoundError: there is none of that name.
+            FileNotFoundError: there is no such file.
         """
         with self.open(name) as stream:
             return stream.read()
@@ -133,9 +133,9 @@ class Place(ABC):
 
     @abstractmethod
     def scratch(self, name: str) -> AbstractContextManager[Path]:
-        """Return a context that gives a folder of this machine for work in progress.
+        """Return a context with a folder of this machine for work in progress.
 
-        Beside other files of this machine it is the folder `name` among them, and stays; for a bucket it is temporary.
+        For a folder it is the subfolder `name`, which stays; for a bucket it is a temporary folder.
         """
 
     def __str__(self) -> str:
@@ -150,44 +150,44 @@ class Place(ABC):
     @property
     @abstractmethod
     def parent(self) -> Place:
-        """The place that this one lies in."""
+        """The place that contains this one."""
 
     @abstractmethod
     def has(self, name: str) -> bool:
-        """Tell whether there is a file of that name, which may have folders in it."""
+        """Tell whether a file exists; its name may be a relative path."""
 
     @abstractmethod
-    def hold(self, names: Sequence[str]) -> Copies:
-        """Return some files as files of this machine, below one folder, under their names.
+    def local_files(self, names: Sequence[str]) -> LocalFiles:
+        """Return files below one folder of this machine; remote files are downloaded to the cache.
 
         Raises:
-            FileNotFoundError: one of them is not there.
+            FileNotFoundError: one of them does not exist.
         """
 
     @abstractmethod
     def range(self, name: str, start: int, length: int) -> bytes:
-        """Return bytes of a file; fewer, where it ends.
+        """Return `length` bytes of a file from `start`; fewer at its end.
 
         Raises:
-            OSError: there is no such file, or it cannot be read.
+            OSError: the file does not exist or cannot be read.
         """
 
     @abstractmethod
     def seekable(self, name: str) -> Any:
-        """Open a file of which little is to be read, in any order.
+        """Open a file to read small pieces in any order.
 
         Raises:
-            FileNotFoundError: there is none of that name.
+            FileNotFoundError: there is no such file.
         """
 
     @contextmanager
-    def here(self, name: str) -> Iterator[Path]:
-        """Give the path of a file on this machine: its own, or that of a copy.
+    def local_path(self, name: str) -> Iterator[Path]:
+        """Give the path of a file on this machine; a remote file is downloaded to the cache.
 
         Raises:
-            FileNotFoundError: there is none of that name.
+            FileNotFoundError: there is no such file.
         """
-        with self.hold([name]) as copies:
+        with self.local_files([name]) as copies:
             yield copies.folder / name
 
 
@@ -204,21 +204,21 @@ class Folder(Place):
 
     @property
     def absolute(self) -> Folder:
-        """The folder under its absolute path; links stay."""
+        """The folder with its absolute path; symbolic links are not resolved."""
         return Folder(self.path.absolute())
 
     @property
     def resolved(self) -> Folder:
-        """The folder that a link leads to."""
+        """The folder with symbolic links resolved."""
         return Folder(self.path.resolve())
 
     def exists(self) -> bool:
-        """Tell whether it is a folder."""
+        """Tell whether the folder exists."""
         return self.path.is_dir()
 
-    def hold_matching(self, wanted: Callable[[str], bool]) -> Copies:
-        """Return the files where they are."""
-        return Copies(self.path)
+    def local_files_matching(self, wanted: Callable[[str], bool]) -> LocalFiles:
+        """Return the folder itself; nothing is copied."""
+        return LocalFiles(self.path)
 
     @contextmanager
     def filling(self) -> Iterator[Path]:
@@ -227,28 +227,28 @@ class Folder(Place):
         yield self.path
 
     def sweep(self) -> None:
-        """Remove what killed processes have half written."""
+        """Remove temporary files of killed processes."""
         for path in self.path.glob(".*.tmp"):
             if is_left_over(path):
                 path.unlink(missing_ok=True)
 
     def make(self) -> None:
-        """Make the folder and those above it.
+        """Create the folder and its parents.
 
         Raises:
             SpaceError: the disk is full.
-            UsageError: the folder cannot be made.
+            UsageError: the folder cannot be created.
         """
         make_folder(self.path)
 
     def sizes(self) -> dict[str, int]:
-        """Return name and length in bytes of every file right in it."""
+        """Return the size in bytes of each file directly in it, by name."""
         with space_checked(self.path):
             files = (entry for entry in os.scandir(self.path) if entry.is_file()) if self.path.is_dir() else ()
             return {entry.name: entry.stat().st_size for entry in sorted(files, key=lambda entry: entry.name)}
 
     def folders(self) -> list[str]:
-        """Return the names of the folders right in it, sorted."""
+        """Return the sorted names of the folders directly in it."""
         return sorted(path.name for path in self.path.iterdir() if path.is_dir()) if self.path.is_dir() else []
 
     def open(self, name: str) -> BinaryIO:
@@ -257,17 +257,17 @@ class Folder(Place):
 
     @contextmanager
     def writing(self, name: str) -> Iterator[BinaryIO]:
-        """Give a stream beside the file, then fsync and rename."""
+        """Write to a temporary file in the same folder, then fsync and rename it."""
         with atomic_file(self.path / name) as stream:
             yield stream
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
         (self.path / name).unlink(missing_ok=True)
 
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
-        """Give the folder of that name, which need not exist."""
+        """Give the subfolder of that name; it may not exist."""
         yield self.path / name
 
     @property
@@ -277,19 +277,19 @@ class Folder(Place):
 
     @property
     def parent(self) -> Folder:
-        """The folder that this one lies in."""
+        """The parent folder."""
         return Folder(self.path.parent)
 
     def has(self, name: str) -> bool:
-        """Tell whether there is a file of that name."""
+        """Tell whether a file exists."""
         return (self.path / name).exists()
 
-    def hold(self, names: Sequence[str]) -> Copies:
-        """Return the files where they are."""
-        return Copies(self.path)
+    def local_files(self, names: Sequence[str]) -> LocalFiles:
+        """Return the folder itself; nothing is copied."""
+        return LocalFiles(self.path)
 
     def range(self, name: str, start: int, length: int) -> bytes:
-        """Return bytes of a file; fewer, where it ends."""
+        """Return `length` bytes of a file from `start`; fewer at its end."""
         with (self.path / name).open("rb") as stream:
             stream.seek(start)
             return stream.read(length)

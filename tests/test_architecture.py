@@ -19,6 +19,7 @@ GROUND = [
     "errors",
     "bounds",
     "machines",
+    "query_config",
     "config",
     "events",
     "files",

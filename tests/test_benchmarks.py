@@ -1,4 +1,4 @@
-"""Every benchmark runs, at a size at which its figures mean nothing: what it imports and calls is still there."""
+"""Every benchmark runs at a tiny size, so that its imports and calls stay valid; its figures mean nothing."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ SMALL = {
     "train_step": "--batch-size 4 --size 64 --rounds 1 --pairs 8",
 }
 COMPARED = ("ratio", "x unzip", "times", "to ours", "of the first's", "| global |")
-"""What benchmarks say before a ratio, or, of RSICD, a recall."""
+"""Words that benchmarks print with a ratio or, for RSICD, with recall."""
 
 NEEDS = {"bucket_loader": "moto", "executors": "ray", "search": "usearch"}
 
 
-def test_every_benchmark_is_run():
+def test_every_benchmark_is_tested():
     there = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
-    assert there - set(SMALL) == {"agreement"}  # it installs what it compares with
+    assert there - set(SMALL) == {"agreement"}  # it installs clip-benchmark
 
 
 @pytest.fixture(scope="module")

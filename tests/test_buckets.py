@@ -78,7 +78,7 @@ def test_the_whole_way_from_a_release_in_a_bucket_to_hits(server, tmp_path, monk
     result = json.loads(out)
     assert (result["shards"], result["checkpoint"], result["seen"]) == (f"{shards}/test", f"{run}/best", "")
     out, err = done(*words)
-    assert "measured before" in err
+    assert "stored result" in err
     assert json.loads(out)["metrics"] == result["metrics"]
 
     done("embed", "--shards", shards, "--checkpoint", f"{run}/best", "--out", index, "--batch-size", "8", *ON_CPU)
@@ -98,7 +98,7 @@ def test_the_whole_way_from_a_release_in_a_bucket_to_hits(server, tmp_path, monk
     assert cached == []  # images are read by range
     copies = sorted(path.name for path in (tmp_path / "copies").iterdir())
     assert len(copies) == 11
-    with Bucket(f"{shards}/train", CacheConfig()).hold(["00000.tar"]) as tar:
+    with Bucket(f"{shards}/train", CacheConfig()).local_files(["00000.tar"]) as tar:
         whole = (tar.folder / "00000.tar").read_bytes()
     from_it = [k for k, hit in enumerate(hits) if hit["shard"] == "train/00000.tar"]
     for k in from_it:

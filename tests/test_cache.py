@@ -181,7 +181,7 @@ def test_copies_of_an_older_version_are_not_used_for_the_new_one(server, tmp_pat
     for data in (b"one", b"two"):
         with bucket.writing("a") as stream:
             stream.write(data)
-        with Bucket(bucket.url, bucket.cache).here("a") as path:
+        with Bucket(bucket.url, bucket.cache).local_path("a") as path:
             assert path.read_bytes() == data
 
 

@@ -1,4 +1,4 @@
-"""Settings: one place, helped, bounded."""
+"""Settings have help texts and bounds, and recipes set them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_every_setting_has_a_help_and_a_default_within_its_bounds(kind):
         assert field.metadata["help"].endswith((".", "?")), field.name
 
 
-def test_the_defaults_are_the_missions():
+def test_the_model_and_training_have_the_documented_defaults():
     model, training = ModelConfig(), TrainConfig()
     assert (model.backbone, model.image_size, model.embed_dim) == ("resnet50", 256, 512)
     assert model.caption_field == "title_multi_objects"
@@ -37,25 +37,25 @@ def test_the_defaults_are_the_missions():
         (TrainConfig, {"learning_rate": 0.0}, "--learning-rate 0.0 is out of range"),
         (TrainConfig, {"epochs": 0}, "--epochs 0 is out of range"),
         (TrainConfig, {"margin": float("nan")}, "--margin nan is out of range"),
-        (TrainConfig, {"objective": "none"}, "--objective 'none' is not a choice"),
-        (ExecutorConfig, {"executor": "slurm"}, "--executor 'slurm' is not a choice"),
+        (TrainConfig, {"objective": "none"}, "--objective 'none' is not a valid choice"),
+        (ExecutorConfig, {"executor": "slurm"}, "--executor 'slurm' is not a valid choice"),
         (ExecutorConfig, {"ray_address": "host:6379"}, "--ray-address needs --executor ray"),
         (TrainConfig, {"captions_per_picture": 2, "paired_captions": 3}, "--paired-captions 3 is more than"),
         (ModelConfig, {"embed_dim": 100}, "--embed-dim 100 is not a multiple of --heads 8"),
         (ModelConfig, {"center_box_frac": 1.5}, "--center-box-frac 1.5 is out of range"),
         (FetchConfig, {"limit": -1}, "--limit -1 is out of range"),
-        (FetchConfig, {"captions": "best"}, "--captions 'best' is not a choice"),
+        (FetchConfig, {"captions": "best"}, "--captions 'best' is not a valid choice"),
         (ShardConfig, {"max_bad": -0.1}, "--max-bad -0.1 is out of range"),
         (ShardConfig, {"shard_size": "many"}, "--shard-size 'many' is not of type int"),
     ],
 )
-def test_a_setting_out_of_bounds_is_named_with_its_value(kind, values, words):
+def test_an_invalid_setting_is_an_error_with_its_option_and_value(kind, values, words):
     with pytest.raises(UsageError) as caught:
         kind(**values)
     assert words in caught.value.message
 
 
-def test_no_command_gives_two_settings_one_name():
+def test_no_two_settings_of_a_command_have_the_same_name():
     for kinds in (
         ("ModelConfig", "TrainConfig", "ComputeConfig"),
         ("ShardConfig", "ExecutorConfig"),
@@ -67,13 +67,13 @@ def test_no_command_gives_two_settings_one_name():
         assert len(names) == len(set(names))
 
 
-def test_every_recipe_that_comes_along_can_be_read():
+def test_every_included_recipe_can_be_read():
     assert recipe_names() == ["rsicd-scratch", "rsicd-scratch-gpu"]
     for name in recipe_names():
         assert read_recipe(name)
 
 
-def test_a_recipe_of_ones_own_is_a_file(tmp_path):
+def test_a_recipe_can_be_a_file_of_the_user(tmp_path):
     (tmp_path / "own.toml").write_text('[model]\nbackbone = "resnet34"\n[training]\nepochs = 3\n')
     assert read_recipe(str(tmp_path / "own.toml")) == {"backbone": "resnet34", "epochs": 3}
 
@@ -90,7 +90,7 @@ def test_a_recipe_of_ones_own_is_a_file(tmp_path):
         ("[training", "cannot be read"),
     ],
 )
-def test_a_recipe_that_is_wrong_says_where(text, words, tmp_path):
+def test_an_invalid_recipe_is_an_error_that_names_the_setting(text, words, tmp_path):
     (tmp_path / "own.toml").write_text(text)
     with pytest.raises(UsageError) as caught:
         read_recipe(str(tmp_path / "own.toml"))

@@ -1,4 +1,4 @@
-"""The demo finds what it says, on images it was not trained on."""
+"""The demo finds runways in images that the model was not trained on."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def test_the_demo_ends_with_runways(tmp_path):
     script = ["sh", str(ROOT / "examples/demo.sh"), str(tmp_path / "demo")]
     done = subprocess.run(script, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    asked = [line for line in done.stdout.splitlines() if line.startswith("$ dove ")]
-    assert [line.split()[2] for line in asked] == ["fetch", "shard", "train", "eval", "embed", "query"]
+    commands = [line for line in done.stdout.splitlines() if line.startswith("$ dove ")]
+    assert [line.split()[2] for line in commands] == ["fetch", "shard", "train", "eval", "embed", "query"]
     image = Path(done.stdout.splitlines()[-1].removeprefix("The ten images: "))
     assert image.read_bytes().startswith(b"\x89PNG")
 

@@ -16,7 +16,7 @@ import torch
 
 from dove_core.config import EmbedConfig, EvalConfig, ExecutorConfig, RankConfig, ShardConfig
 from dove_core.data.sharding.shards import shard_captions
-from dove_core.data.sharding.verify import verify_shards
+from dove_core.data.sharding.verify_shards import verify_shards
 from dove_core.errors import DataError, UsageError
 from dove_core.evaluation.evaluate import evaluate
 from dove_core.events import Event, Saved
@@ -186,9 +186,9 @@ def test_processes_of_this_machine_need_no_ray(source, tmp_path):
     assert subprocess.run(command, cwd=ROOT).returncode == 0
 
 
-def test_without_ray_the_extra_is_named(source, tmp_path, monkeypatch):
+def test_without_ray_the_error_says_how_to_install_it(source, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match="needs a package that is not installed: ray") as caught:
         shard_captions(*source, tmp_path / "x", ShardConfig(), execution=ExecutorConfig("ray"))
-    assert caught.value.hint == "pip install 'dove[ray]'"
+    assert caught.value.hint == 'pip install "ray>=2.44"'
     assert not list(tmp_path.iterdir())

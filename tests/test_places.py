@@ -1,4 +1,4 @@
-"""Folders and buckets keep the same promises; shards go to a real S3 server of our own."""
+"""Folders and buckets behave in the same way; the bucket is on a real S3 server."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import pytest
 from dove_core.addresses import place_of
 from dove_core.buckets import Bucket
 from dove_core.data.manifest import read_manifest
-from dove_core.data.sharding.shards import Share, shard_release
-from dove_core.data.sharding.verify import verify_shards
+from dove_core.data.sharding.shards import shard_release
+from dove_core.data.sharding.verify_shards import verify_shards
 from dove_core.errors import UsageError
 from dove_core.events import Event, Saved, Started
 from dove_core.places import Folder, Place
+from dove_core.processes import Share
 from tests.data.releases import SMALL, contents, make_release
 from tests.s3_server import BUCKET, s3_environment, s3_serving
 
@@ -40,7 +41,7 @@ def put(place: Place, name: str, data: bytes) -> None:
         stream.write(data)
 
 
-def test_what_is_written_is_there_and_what_is_removed_is_gone(place):
+def test_written_files_exist_and_removed_files_do_not(place):
     place.make()
     assert place.sizes() == {}
     put(place, "b.txt", b"four")
@@ -78,14 +79,14 @@ def test_addresses_become_places(tmp_path):
 
 
 @pytest.mark.parametrize(("url", "words"), [("nonsense://x/y", "unknown protocol"), ("s3://nowhere/x", "cannot be")])
-def test_an_address_that_leads_nowhere_is_an_error_with_a_hint(bucket, url, words):
+def test_an_invalid_address_is_an_error_with_a_hint(bucket, url, words):
     with pytest.raises(UsageError, match=words) as caught, place_of(url).writing("a") as stream:
         stream.write(b"a")
     assert caught.value.hint
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_shards_in_a_bucket_are_those_of_a_folder(bucket, tmp_path, workers):
+def test_shards_in_a_bucket_equal_those_in_a_folder(bucket, tmp_path, workers):
     release = make_release(tmp_path / "release")
     shard_release(release, tmp_path / "local" / "sky", SMALL)
     out = f"{bucket}/{tmp_path.name}/sky"
@@ -100,7 +101,7 @@ def test_shards_in_a_bucket_are_those_of_a_folder(bucket, tmp_path, workers):
     assert verify_shards(out, config) == []
 
 
-def test_sharding_into_a_bucket_goes_on_where_it_stopped_and_in_parts(bucket, tmp_path):
+def test_sharding_into_a_bucket_resumes_and_can_be_shared(bucket, tmp_path):
     release = make_release(tmp_path / "release")
     out = f"{bucket}/{tmp_path.name}/sky"
     assert shard_release(release, out, SMALL, share=Share(0, 2)) == []

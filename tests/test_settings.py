@@ -1,11 +1,10 @@
-"""No dead knobs: every setting is changed once, and something changes."""
+"""Every setting has an effect: each is changed once, and the outcome must change."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,7 @@ from tests.http_server import serving
 from tests.made import SMALL, draw_shape, make_karpathy
 
 BASE = TrainConfig(weights="none", epochs=2, batch_size=12, learning_rate=1e-3, grad_clip=5.0)
-STEPS = dataclasses.replace(BASE, batch_size=6, max_steps=3)  # stops, and saves once, within the first epoch
+STEPS = dataclasses.replace(BASE, batch_size=6, max_steps=3)  # stops and saves once in the first epoch
 INFONCE = dataclasses.replace(STEPS, objective="infonce")
 
 TRAINING: dict[str, tuple[TrainConfig, Any]] = {
@@ -101,7 +100,7 @@ MODEL: dict[str, tuple[ModelConfig, Any]] = {
 
 @pytest.fixture(scope="module")
 def titled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards of a CSV with two caption fields: 24 train images."""
+    """Shards of a CSV with two caption fields, 24 training images."""
     folder = tmp_path_factory.mktemp("titled")
     (folder / "images").mkdir()
     rows = ["filepath,title,title_multi_objects"]
@@ -115,7 +114,7 @@ def titled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trace(shards: Path, run: Path, model: ModelConfig, training: TrainConfig) -> tuple[Any, ...]:
-    """Train, and return all that a user could see of it but times."""
+    """Train; return the weights' digest, the metrics without times, and the number of saves."""
     events: list[Any] = []
     train(shards, run, model, training, ALONE, validation=shards, report=events.append)
     weights = hashlib.sha256((run / "last" / "model.safetensors").read_bytes()).hexdigest()
@@ -127,7 +126,7 @@ def trace(shards: Path, run: Path, model: ModelConfig, training: TrainConfig) ->
 
 @pytest.fixture(scope="module")
 def traces(titled: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
-    """Traces of runs with unchanged settings, made when first asked for."""
+    """Traces of runs with unchanged settings, computed on first use."""
     made: dict[Any, Any] = {}
 
     def of(model: ModelConfig, training: TrainConfig) -> tuple[Any, ...]:
@@ -152,7 +151,7 @@ def test_every_training_setting_changes_something(name, titled, traces, tmp_path
 
 
 @pytest.mark.parametrize("name", SEVERAL_CAPTIONS)
-def test_every_setting_of_several_captions_changes_something(name, shapes, tmp_path):
+def test_every_setting_for_several_captions_changes_something(name, shapes, tmp_path):
     base = SEVERAL_CAPTIONS[name]
     changed = dataclasses.replace(base, **{name: 2})
     one, other = (trace(shapes / "train", tmp_path / str(k), SMALL, own) for k, own in enumerate((base, changed)))
@@ -167,7 +166,7 @@ def test_every_model_setting_changes_something(name, titled, traces, tmp_path):
     assert changed != traces(model, STEPS)
 
 
-def test_the_same_settings_give_the_same_run(titled, traces, tmp_path):
+def test_equal_settings_give_equal_runs(titled, traces, tmp_path):
     model = dataclasses.replace(SMALL, caption_field="title")
     assert trace(titled, tmp_path / "run", model, BASE) == traces(model, BASE)
 
@@ -182,9 +181,9 @@ SHARDING = {
 def test_every_sharding_setting_changes_something(name, tmp_path):
     captions, images = make_karpathy(tmp_path / "source", {"train": 20})
     (images / "train_3.jpg").unlink()
-    draw_shape("red", "cross").save(images / "train_5.jpg", "PNG")  # not a JPEG, whatever its name says
+    draw_shape("red", "cross").save(images / "train_5.jpg", "PNG")  # not a JPEG, despite its name
     damaged = bytearray((images / "train_7.jpg").read_bytes())
-    damaged[-40:-2] = bytes(38)  # its ends are whole
+    damaged[-40:-2] = bytes(38)  # both ends are intact
     (images / "train_7.jpg").write_bytes(damaged)
     base = ShardConfig(max_bad=0.2, workers=1)
     changed = dataclasses.replace(base, **{name: SHARDING[name]})
@@ -226,10 +225,6 @@ def test_every_fetching_setting_changes_something(name, tmp_path, monkeypatch):
     assert seen[0] != seen[1]
 
 
-def pid(records: Any, epoch: int) -> int:
-    return os.getpid()
-
-
 def test_every_compute_setting_changes_something(trained, shapes, monkeypatch):
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="--device cuda"):
@@ -242,7 +237,7 @@ def test_every_compute_setting_changes_something(trained, shapes, monkeypatch):
         assert (worker_count(-1, cpu), worker_count(-1, gpu)) == expected
         assert worker_count(3, cpu) == worker_count(3, gpu) == 3
     monkeypatch.undo()
-    with pytest.raises(UsageError, match="--decode gpu: training does not run on a GPU"):
+    with pytest.raises(UsageError, match="--decode gpu: training runs on the CPU"):
         decodes_on_gpu(torch.device("cpu"), "gpu")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     assert mixed_dtype(torch.device("cpu"), True) is torch.bfloat16
@@ -252,7 +247,7 @@ def test_every_compute_setting_changes_something(trained, shapes, monkeypatch):
         embedder = Embedder(load_encoder(trained / "best"), ComputeConfig(device="cpu", amp=amp, workers=0))
         found.append(embedder.describe_texts(["a red circle on grey ground"], exact=True).pooled.dtype)
     assert found == [torch.bfloat16, torch.float32]
-    # workers: tests/data/test_loader.py sees who reads
+    # workers: tests/data/test_loader.py
 
 
 def test_every_evaluation_setting_changes_something(trained, shapes):
@@ -269,7 +264,7 @@ def test_every_evaluation_setting_changes_something(trained, shapes):
     assert score_rows(embedder, split, EvalConfig(bootstrap=0), RankConfig())["global"].interval is None
     assert split.protocol("auto") == "captions-5"  # two captions an image
     unique = score_rows(embedder, split, EvalConfig(protocol="unique-text"), RankConfig())["global"]
-    assert unique.mean_recall > base["global"].mean_recall  # equal captions of others are hits
+    assert unique.mean_recall > base["global"].mean_recall  # equal captions of other images are hits
     assert list(unique.text_to_image) == [1, 5, 10, 100]
     prefixed = encode_split(embedder, Shards(shapes / "train"), batch_size=16, exact=True, prefix="a red image of ")
     assert not torch.allclose(prefixed.captions.embedding, split.captions.embedding)
@@ -290,7 +285,7 @@ def test_every_embedding_and_query_setting_changes_something(trained, shapes, tm
         steps.append(sum(isinstance(event, Advanced) for event in events))
     assert steps == [2, 4]
     assert embed(trained / "best", shapes / "val", tmp_path / "regions", EmbedConfig(regions=True), ALONE).regions
-    # gpus: tests/index/test_embed_runs.py sees who embeds
+    # gpus: tests/index/test_embed_runs.py
     searcher = Searcher.open(tmp_path / "4", ALONE)
     plain = searcher.ask("a red circle", QueryConfig(), RankConfig())
     assert len(plain) == 10
@@ -302,7 +297,7 @@ def test_every_embedding_and_query_setting_changes_something(trained, shapes, tm
     ("name", "value", "counts"),
     [("tile", 16, [6]), ("stride", 8, [3]), ("part_size", 1, [1, 1]), ("bands", "3,2,1", [2])],
 )
-def test_every_setting_of_tiles_changes_something(name, value, counts, trained, tmp_path):
+def test_every_tile_setting_changes_something(name, value, counts, trained, tmp_path):
     import numpy as np
     import rasterio
 
@@ -317,12 +312,12 @@ def test_every_setting_of_tiles_changes_something(name, value, counts, trained, 
     assert name == "part_size" or not np.array_equal(plain.vectors, changed.vectors)
 
 
-def test_no_setting_is_left_out_here():
+def test_every_setting_is_tested():
     tested = {
         TrainConfig: {*TRAINING, *SEVERAL_CAPTIONS, "max_broken"},  # max_broken, compile: tests/training/test_loop.py
         ModelConfig: set(MODEL),
         FetchConfig: set(FETCHING),
-        ShardConfig: {*SHARDING, "workers"},  # workers: tests/data/test_shard_runs.py sees who makes shards
+        ShardConfig: {*SHARDING, "workers"},  # workers: tests/data/test_shard_runs.py
         ComputeConfig: {"device", "amp", "decode", "compile", "workers"},
         EvalConfig: {
             "protocol",

@@ -1,4 +1,4 @@
-"""Hits as files: copies of their images, and a table of what is known of them."""
+"""Copies of the images of hits, and a table of their metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dove_core.search.query import Hit
 TABLE = "hits.csv"
 _COLUMNS = ("rank", "score", "key", "caption", "file", "lon", "lat", "time", "source")
 _LONGEST_KEY = 200
-_MARKS = {
+_FIRST_BYTES = {
     ".jpg": re.compile(rb"\xff\xd8\xff"),
     ".png": re.compile(rb"\x89PNG\r\n\x1a\n"),
     ".webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
@@ -30,16 +30,16 @@ _MARKS = {
 
 
 def copy_images(folder: Path, hits: Sequence[Hit], index: Searchable) -> list[Path]:
-    """Write the hits' images, byte for byte, into a folder as `001_KEY.jpg` and return their paths, best first.
+    """Copy the images of hits, byte for byte, into a folder as `001_KEY.jpg`; return the paths, best first.
 
-    The ending is that of the image's real format. `hits.csv` beside them tells rank, score, key, caption, file,
-    longitude and latitude in degrees, time and source. Files of the same bytes that are already there are kept; nothing
-    is written if one of the names holds something else.
+    The suffix is that of the image's format. `hits.csv` in the same folder has rank, score, key, caption, file,
+    longitude and latitude in degrees, time and source. A file that exists with the same content is kept. If one exists
+    with other content, nothing is written.
 
     Raises:
-        SearchIndexError: an image is not there any more.
+        SearchIndexError: an image is missing or was changed.
         SpaceError: the disk is full.
-        UsageError: a file of another content has one of the names, or the folder cannot be written.
+        UsageError: a file exists with other content, or the folder cannot be written.
     """
     make_folder(folder)
     paths, missing = [], []
@@ -47,27 +47,27 @@ def copy_images(folder: Path, hits: Sequence[Hit], index: Searchable) -> list[Pa
         image = index.image(hit.row)
         path = folder / _name(hit, image)
         paths.append(path)
-        if not _is_there(path, image):
+        if not _has_content(path, image):
             missing.append((path, hit))
     table = _table(hits, paths)
-    table_is_there = _is_there(folder / TABLE, table)
+    has_table = _has_content(folder / TABLE, table)
     for path, hit in missing:
         _write(path, index.image(hit.row))
-    if not table_is_there:
+    if not has_table:
         _write(folder / TABLE, table)
     return paths
 
 
 def _name(hit: Hit, image: bytes) -> str:
-    """Return `001_KEY.jpg`; a key from elsewhere may hold what no file's name should."""
+    """Return `001_KEY.jpg`; characters of the key that are not safe in a file name become `_`."""
     key = re.sub(r"[^A-Za-z0-9_.-]", "_", hit.row.key)[:_LONGEST_KEY]
-    return f"{hit.rank:03d}_{key}{_ending(image, hit.row)}"
+    return f"{hit.rank:03d}_{key}{_suffix(image, hit.row)}"
 
 
-def _ending(image: bytes, row: Row) -> str:
-    for ending, mark in _MARKS.items():
-        if mark.match(image):
-            return ending
+def _suffix(image: bytes, row: Row) -> str:
+    for suffix, first_bytes in _FIRST_BYTES.items():
+        if first_bytes.match(image):
+            return suffix
     raise not_there(row.shard, row.key)
 
 
@@ -84,19 +84,19 @@ def _table(hits: Sequence[Hit], paths: Sequence[Path]) -> bytes:
     return text.getvalue().encode()
 
 
-def _is_there(path: Path, data: bytes) -> bool:
-    """Tell whether a file holds these bytes already.
+def _has_content(path: Path, data: bytes) -> bool:
+    """Return whether a file exists and has these bytes.
 
     Raises:
-        UsageError: it holds others, or is no file.
+        UsageError: the path exists, and is a folder or has other bytes.
     """
     with space_checked(path):
         if not path.exists() and not path.is_symlink():
             return False
         if path.is_file() and path.read_bytes() == data:
             return True
-    hint = "it may be of an earlier query: name another folder, or move the file away"
-    raise UsageError(f"{path} is there already and holds something else", hint=hint)
+    hint = "it may belong to an earlier query; choose another folder, or move the file"
+    raise UsageError(f"{path} exists and has other content", hint=hint)
 
 
 def _write(path: Path, data: bytes) -> None:

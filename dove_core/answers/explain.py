@@ -1,12 +1,12 @@
-"""Why an image fits words: where ROAM's attention lies on it, for the whole query and for its weightiest words.
+"""Where the words of a query attend on the images of its hits: all words together, and those with most weight.
 
-IGA lets every word of a query attend to the regions of an image, and pools the words by weights. Drawn is the share
-of that attention that each region has, the mean over heads: where the model looked, not that it was right to.
+In ROAM each word of a query attends to the regions of an image, and the words are pooled by weights. The drawing shows
+the share of that attention that each region gets, as the mean over heads. It shows where the model looked; it does not
+show that the model is right.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from dove_core.answers.thumbnails import decode_image
 from dove_core.files import atomic_file
-from dove_core.index.images import not_there
 from dove_core.search.query import Hit, Searcher
 
 _SIDE, _GAP, _LINE, _FONT = 200, 12, 18, 13
@@ -25,11 +25,11 @@ _WORDS_SHOWN = 4
 
 @dataclass(frozen=True)
 class Explanation:
-    """One hit: `image` as the model saw it, cut to a square, and for its grid of g x g regions the attention.
+    """The attention on one hit's image, over a grid of g x g regions.
 
-    `words` are the query's, `weights (T,)` their shares of the pooled caption, which sum to one, `by_word (T, g, g)`
-    each word's attention and `whole (g, g)` that of all of them, each summing to one at most: a box around the middle,
-    if the model has one, is left out.
+    `image` is cropped to the square that is drawn. `words` are those of the query and `weights (T,)` their shares in
+    it, which sum to one. `by_word (T, g, g)` is each word's attention and `whole (g, g)` that of all words. Each map
+    sums to one at most: the region in the middle of the image, which a model may have in addition, is left out.
     """
 
     hit: Hit
@@ -41,24 +41,26 @@ class Explanation:
 
 
 def explain(searcher: Searcher, text: str, hits: Sequence[Hit]) -> list[Explanation]:
-    """Return where the words of a query lie on the images of its hits.
+    """Return where the words of a query attend on the images of its hits.
 
     Raises:
-        UsageError: the query has no words.
-        SearchIndexError: an image is not there any more.
+        UsageError: the query has no words, or the model has no attention over regions.
+        SearchIndexError: an image is missing or was changed.
     """
     if not hits:
         return []
     data = [searcher.index.image(hit.row) for hit in hits]
     found = searcher.attention(text, [(one, hit.row.key) for one, hit in zip(data, hits, strict=True)])
     return [
-        Explanation(hit, _square(one, hit), found.words, found.weights, by_word, whole)
+        Explanation(
+            hit, ImageOps.fit(decode_image(one, hit.row), (_SIDE, _SIDE)), found.words, found.weights, by_word, whole
+        )
         for hit, one, by_word, whole in zip(hits, data, found.by_word, found.whole, strict=True)
     ]
 
 
 def write_explanations(path: Path, title: str, found: Sequence[Explanation]) -> None:
-    """Draw a row for each hit: the image, the attention of all words, and of the weightiest, as a PNG.
+    """Write a PNG with a row for each hit: its image, the attention of all words, and of those with most weight.
 
     Raises:
         SpaceError: the disk is full.
@@ -84,26 +86,18 @@ def _panels(one: Explanation) -> list[tuple[Image.Image, str, str]]:
     hit = one.hit
     panels = [
         (one.image, f"{hit.rank}.  {hit.score:.3f}", hit.row.key[:30]),
-        (glowing(one.image, one.whole), "all words", ""),
+        (highlight(one.image, one.whole), "all words", ""),
     ]
-    weightiest = np.argsort(-one.weights, kind="stable")[:_WORDS_SHOWN].tolist()
-    shown = [(glowing(one.image, one.by_word[k]), one.words[k], f"weight {one.weights[k]:.0%}") for k in weightiest]
+    most = np.argsort(-one.weights, kind="stable")[:_WORDS_SHOWN].tolist()
+    shown = [(highlight(one.image, one.by_word[k]), one.words[k], f"weight {one.weights[k]:.0%}") for k in most]
     return panels + shown
 
 
-def glowing(image: Image.Image, attention: np.ndarray) -> Image.Image:
-    """Lay attention `(g, g)` over an image: the more, the brighter; the least of it leaves the image dark."""
+def highlight(image: Image.Image, attention: np.ndarray) -> Image.Image:
+    """Return an image that is bright where attention `(g, g)` is highest and dark where it is lowest."""
     spread = attention - attention.min()
     shares = np.uint8(255 * spread / max(float(spread.max()), 1e-12))
     mask = Image.fromarray(shares).resize(image.size, Image.Resampling.BICUBIC)
     dark = Image.blend(image, Image.new("RGB", image.size), 0.35)
     lit = Image.blend(image, Image.new("RGB", image.size, _GLOW), 0.6)
     return Image.composite(lit, dark, mask)
-
-
-def _square(data: bytes, hit: Hit) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return ImageOps.fit(image.convert("RGB"), (_SIDE, _SIDE))
-    except OSError as error:
-        raise not_there(hit.row.shard, hit.row.key) from error

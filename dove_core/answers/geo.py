@@ -1,4 +1,4 @@
-"""Hits as maps read them: footprints in GeoJSON and in GeoParquet."""
+"""Footprints of hits in GeoJSON and in GeoParquet."""
 
 from __future__ import annotations
 
@@ -31,32 +31,39 @@ _COLUMNS = {
 }
 
 
-def write_geojson(path: Path, hits: Sequence[Hit]) -> int:
-    """Write the footprints of hits as GeoJSON (RFC 7946) and return how many there are.
+def geojson_of(hits: Sequence[Hit]) -> dict[str, Any]:
+    """Return the footprints of hits as a GeoJSON feature collection (RFC 7946).
 
-    Each feature has rank, score, key, caption, time, source, gsd, tags (an object) and shard; null where nothing is
-    known. A footprint across the 180th meridian is cut there. Hits without a footprint are left out.
+    Each feature has rank, score, key, caption, time, source, gsd, tags (an object) and shard; what is not known is
+    null. A footprint across the 180th meridian is cut there. Hits without a footprint are left out.
+    """
+    found = [(hit, hit.row.box) for hit in hits if hit.row.box is not None]
+    features = [
+        {"type": "Feature", "bbox": box, "geometry": _geometry(box), "properties": properties_of(hit)}
+        for hit, box in found
+    ]
+    bounds = {"bbox": bounds_of([box for _, box in found])} if found else {}
+    return {"type": "FeatureCollection", **bounds, "features": features}
+
+
+def write_geojson(path: Path, hits: Sequence[Hit]) -> int:
+    """Write what `geojson_of` returns; return the number of features.
 
     Raises:
         SpaceError: the disk is full.
         UsageError: the file cannot be written.
     """
-    found = [(hit, hit.row.box) for hit in hits if hit.row.box is not None]
-    features = [
-        {"type": "Feature", "bbox": box, "geometry": _geometry(box), "properties": _properties(hit)}
-        for hit, box in found
-    ]
-    bounds = {"bbox": bounds_of([box for _, box in found])} if found else {}
+    collection = geojson_of(hits)
     with atomic_file(path) as stream:
-        stream.write(json_bytes({"type": "FeatureCollection", **bounds, "features": features}))
-    return len(features)
+        stream.write(json_bytes(collection))
+    return len(collection["features"])
 
 
 def write_geoparquet(path: Path, hits: Sequence[Hit]) -> int:
-    """Write the footprints of hits as GeoParquet 1.1 and return how many there are.
+    """Write the footprints of hits as GeoParquet 1.1; return the number of footprints.
 
-    The columns are `geometry` (WKB, longitude and latitude in OGC:CRS84) and those of `write_geojson`, where `tags` is
-    JSON text. A footprint across the 180th meridian is cut there. Hits without a footprint are left out.
+    The columns are `geometry` (WKB, longitude and latitude in OGC:CRS84) and the properties of `geojson_of`, with
+    `tags` as JSON text. A footprint across the 180th meridian is cut there. Hits without a footprint are left out.
 
     Raises:
         SpaceError: the disk is full.
@@ -64,7 +71,7 @@ def write_geoparquet(path: Path, hits: Sequence[Hit]) -> int:
     """
     found = [(hit, hit.row.box) for hit in hits if hit.row.box is not None]
     columns = {"geometry": pa.array([_wkb(box) for _, box in found], pa.binary())}
-    rows = [_properties(hit) for hit, _ in found]
+    rows = [properties_of(hit) for hit, _ in found]
     for row in rows:
         row["tags"] = json.dumps(row["tags"], ensure_ascii=False)
     for name, kind in _COLUMNS.items():
@@ -76,7 +83,7 @@ def write_geoparquet(path: Path, hits: Sequence[Hit]) -> int:
 
 
 def bounds_of(boxes: Sequence[Box]) -> Box:
-    """Return the smallest box around one or more; it lies across the 180th meridian where that makes it smaller."""
+    """Return the smallest box around one or more boxes; it crosses the 180th meridian if that makes it smaller."""
     spans = sorted((west, east + 360 if west > east else east) for west, _, east, _ in boxes)
     start, reach = spans[0][0], max(spans[0][1], max(east for _, east in spans) - 360)
     gaps = []
@@ -89,7 +96,8 @@ def bounds_of(boxes: Sequence[Box]) -> Box:
     return west, min(box[1] for box in boxes), east - 360 if east > 180 else east, max(box[3] for box in boxes)
 
 
-def _properties(hit: Hit) -> dict[str, Any]:
+def properties_of(hit: Hit) -> dict[str, Any]:
+    """Return the properties of a hit's feature."""
     row = hit.row
     known = {"caption": row.caption, "time": row.time, "source": row.source, "gsd": row.gsd}
     return {"rank": hit.rank, "score": hit.score, "key": row.key, **known, "tags": dict(row.tags), "shard": row.shard}
@@ -113,7 +121,7 @@ def _wkb(box: Box) -> bytes:
 
 
 def _rings(box: Box) -> list[list[tuple[float, float]]]:
-    """Return a closed ring, counterclockwise, for each side of the 180th meridian on which a box has any width."""
+    """Return a closed ring, counterclockwise, for each side of the 180th meridian on which a box has a width."""
     west, south, east, north = box
     spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
     return [
@@ -124,7 +132,7 @@ def _rings(box: Box) -> list[list[tuple[float, float]]]:
 
 
 def _geo_metadata(boxes: Sequence[Box]) -> dict[str, Any]:
-    """Return the `geo` metadata; without `crs` it means OGC:CRS84, which every reader knows."""
+    """Return the `geo` metadata; without `crs` it means OGC:CRS84."""
     kinds = sorted({str(_geometry(box)["type"]) for box in boxes})
     column = {"encoding": "WKB", "geometry_types": kinds, "orientation": "counterclockwise"}
     bounds = {"bbox": bounds_of(boxes)} if boxes else {}

@@ -1,4 +1,4 @@
-"""A map of hits, drawn by the page: which part of the globe it shows, and where on it everything lies."""
+"""The map of a page: the part of the globe that it shows, and the positions of hits, markers and grid lines on it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from dove_core.answers.geo import Box, bounds_of
 from dove_core.search.query import Hit
 
 NARROW, WIDE = 330, 1000
-"""The map's width in pixels on a telephone and on a desk: how near places may lie before they share one marker."""
+"""Widths of the map in pixels, on a phone and on a desktop, for which markers are laid out."""
 
 _APART = (30.0, 21.0)
+"""Least distance of two markers in pixels, across and down."""
+
 _MARGIN = 0.15
 _LEAST_MARGIN = 0.007
 _FLATTEST, _STEEPEST = 2.5, 1.9
@@ -28,7 +30,7 @@ _KM_A_DEGREE = 111.2
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the graticule: where it lies, in percent of the map from west or from north, and its label."""
+    """A line of the graticule: its position in percent of the map from west or from north, and its label."""
 
     at: float
     label: str
@@ -46,7 +48,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Spot:
-    """One hit on the map: its middle in percent from west and north, and its footprint."""
+    """One hit on the map: its centre in percent from west and north, and its footprint."""
 
     rank: int
     x: float
@@ -56,7 +58,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Marker:
-    """Hits that lie so near each other that one marker stands for them; the best is the first of `ranks`."""
+    """One marker for hits that are close together on the map; the first of `ranks` is the best."""
 
     x: float
     y: float
@@ -64,15 +66,15 @@ class Marker:
 
     @property
     def label(self) -> str:
-        """Return `3`, or `3 +2` when two more are with it."""
+        """Return `3`, or `3 +2` if the marker stands for two more hits."""
         return str(self.ranks[0]) + (f" +{len(self.ranks) - 1}" if len(self.ranks) > 1 else "")
 
 
 @dataclass(frozen=True)
 class View:
-    """The part of the globe that a map shows, in degrees; across the 180th meridian `east` is over 180.
+    """The part of the globe that a map shows, in degrees; `east` is over 180 if it crosses the 180th meridian.
 
-    `aspect` is its width by its height.
+    `aspect` is the map's width divided by its height.
     """
 
     west: float
@@ -83,21 +85,21 @@ class View:
 
     @property
     def shows_land(self) -> bool:
-        """Tell whether so much is shown that coarse coasts look right."""
+        """Return whether the map is wide enough for the simplified coastlines."""
         return self.east - self.west >= _LAND_FROM
 
     @property
     def is_world(self) -> bool:
-        """Tell whether all longitudes are shown."""
+        """Return whether the map shows all longitudes."""
         return self.east - self.west >= 360
 
     @property
     def width_km(self) -> float:
-        """Return how many kilometres there are from west to east at the middle's latitude."""
+        """Return the width in kilometres at the latitude of the centre."""
         return _KM_A_DEGREE * (self.north - self.south) * self.aspect
 
     def frames(self, box: Box) -> list[Frame]:
-        """Return where a box lies on the map: once, or at both ends of a map of the world."""
+        """Return the rectangles of a box: one, or two if it crosses the edge of a world map."""
         west, south, east, north = box
         east += 360 if west > east else 0
         return [
@@ -107,21 +109,21 @@ class View:
         ]
 
     def spot(self, hit: Hit) -> Spot:
-        """Return where a hit with a place lies on the map."""
+        """Return the position of a hit that has a place."""
         assert hit.row.place is not None
         longitude, latitude = hit.row.place
         x = self._x(self.west + (longitude - self.west) % 360)
         return Spot(hit.rank, x, self._y(latitude), self.frames(hit.row.box) if hit.row.box else [])
 
     def meridians(self) -> list[Line]:
-        """Return the graticule's lines of longitude."""
+        """Return the lines of longitude."""
         return [
             Line(self._x(at), _label((at + 180) % 360 - 180, "WE", digits))
             for at, digits in _multiples(self.west, self.east, _MOST_MERIDIANS)
         ]
 
     def parallels(self) -> list[Line]:
-        """Return the graticule's lines of latitude."""
+        """Return the lines of latitude."""
         return [
             Line(self._y(at), _label(at, "SN", digits))
             for at, digits in _multiples(self.south, self.north, _MOST_PARALLELS)
@@ -135,7 +137,7 @@ class View:
 
 
 def view_of(hits: Sequence[Hit]) -> View | None:
-    """Return the part of the globe around all hits that have a place, with some margin, or None if none has one."""
+    """Return the part of the globe around all hits that have a place, with a margin; None if no hit has one."""
     boxes = [hit.row.box or (*hit.row.place, *hit.row.place) for hit in hits if hit.row.place]
     if not boxes:
         return None
@@ -155,7 +157,7 @@ def view_of(hits: Sequence[Hit]) -> View | None:
 
 
 def _world(boxes: Sequence[Box], south: float, north: float) -> View:
-    """Return all longitudes, cut where no box is: at the 180th meridian, at Bering Strait, or in the Atlantic."""
+    """Return a view of all longitudes that begins where no box is: at 180, at 170 W, or in the Atlantic at 30 W."""
     south, north = max(-90.0, min(_WORLD_SOUTH, south - 5)), min(90.0, max(_WORLD_NORTH, north + 5))
     spans = [(west, east + (360 if west > east else 0) - west) for west, _, east, _ in boxes]
     free = [cut for cut in _CUTS if all((cut - west + _FREE) % 360 > width + 2 * _FREE for west, width in spans)]
@@ -164,7 +166,7 @@ def _world(boxes: Sequence[Box], south: float, north: float) -> View:
 
 
 def markers_of(spots: Sequence[Spot], view: View, width: int) -> list[Marker]:
-    """Return numbered markers that do not cover each other on a map `width` pixels wide; the best come first."""
+    """Return markers that do not cover each other on a map `width` pixels wide; markers of the best hits come first."""
     markers: list[Marker] = []
     for spot in spots:
         near = [(_distance(spot, marker, view, width), k) for k, marker in enumerate(markers)]
@@ -177,13 +179,13 @@ def markers_of(spots: Sequence[Spot], view: View, width: int) -> list[Marker]:
 
 
 def _distance(spot: Spot, marker: Marker, view: View, width: int) -> float:
-    """Return how far a spot is from a marker's middle; within 1 it would cover the marker, which is wider than high."""
+    """Return the distance of a spot from a marker's centre; below 1, their markers would cover each other."""
     x, y = width / 100 * (spot.x - marker.x), width / view.aspect / 100 * (spot.y - marker.y)
     return math.hypot(x / _APART[0], y / _APART[1])
 
 
 def _multiples(low: float, high: float, most: int) -> Iterator[tuple[float, int]]:
-    """Yield at most about `most` round numbers between two, and how many digits they have behind the point."""
+    """Yield about `most` round numbers or fewer between two, each with its number of decimals."""
     step = next((step for step in _STEPS if (high - low) / step <= most), 60.0)
     digits = max(0, -math.floor(math.log10(step)))
     for k in range(math.ceil(low / step), math.floor(high / step) + 1):

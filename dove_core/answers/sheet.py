@@ -1,17 +1,15 @@
-"""A contact sheet: the images of an answer in one PNG."""
+"""A contact sheet: the images of hits in one PNG."""
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from dove_core.answers.thumbnails import decode_image
 from dove_core.files import atomic_file
-from dove_core.index.images import not_there
-from dove_core.index.rows import Row
 from dove_core.index.searchable import Searchable
 from dove_core.search.query import Hit
 
@@ -19,18 +17,11 @@ _SIDE, _GAP, _TEXT_LINES, _FONT_SIZE = 240, 12, 4, 13
 _PAPER, _INK, _FAINT = "white", "#1a1a1a", "#666666"
 
 
-def _open(data: bytes, row: Row) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
-    except OSError as error:
-        raise not_there(row.shard, row.key) from error
-
-
 def write_sheet(path: Path, title: str, hits: Sequence[Hit], index: Searchable, *, columns: int = 5) -> None:
-    """Draw hits row by row, each with rank, score and caption under its image, as a PNG.
+    """Write a PNG of the hits in rows of `columns`: each image with rank, score, source and caption below it.
 
     Raises:
-        SearchIndexError: an image is not there any more.
+        SearchIndexError: an image is missing or was changed.
         SpaceError: the disk is full.
     """
     font, bold = ImageFont.load_default(_FONT_SIZE), ImageFont.load_default(_FONT_SIZE + 6)
@@ -44,7 +35,7 @@ def write_sheet(path: Path, title: str, hits: Sequence[Hit], index: Searchable, 
     draw.text((_GAP, _GAP), title, _INK, font=bold)
     for k, hit in enumerate(hits):
         x, y = _GAP + k % columns * (_SIDE + _GAP), top + k // columns * (_SIDE + text_height + _GAP)
-        image = _open(index.image(hit.row), hit.row)
+        image = decode_image(index.image(hit.row), hit.row)
         sheet.paste(ImageOps.fit(image, (_SIDE, _SIDE)), (x, y))
         draw.text((x, y + _SIDE + 3), f"{hit.rank}.  {hit.score:.3f}  {hit.row.source or ''}", _INK, font=font)
         words = textwrap.wrap(hit.row.caption or hit.row.key, 38)[: _TEXT_LINES - 1]

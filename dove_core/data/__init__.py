@@ -1,1 +1,17 @@
-"""From a dataset release to batches."""
+"""From a dataset release on a server to captions and images, to tar shards, to batches.
+
+Modules, bottom up:
+
+    sample      an image's captions and metadata, their cleaning, and their JSON in a tar
+    manifest    the files of a split's folder: names, done-markers, the manifest
+    reader      the samples of a split's shards, read by number
+    samples     images of any input, read by number
+    batch_plan  which samples make which batch
+    prefetch    shards in a bucket, downloaded before they are read
+    loader      batches, read and transformed by worker processes
+    zips        zip archives as columns
+    csv_tables  caption tables in CSV, read in batches
+    fetching    a release, downloaded whole or in part
+    sharding    captions and images, turned into tar shards
+    scenes      the built-in sample release, drawn
+"""

@@ -1,4 +1,4 @@
-"""Shards to batches, read and transformed ahead by worker processes, in the order of a plan."""
+"""Batches from shards, read and transformed in advance by worker processes, in the order of a plan."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from dove_core.data.ahead import reading_ahead
+from dove_core.data.batch_plan import BatchPlan
 from dove_core.data.manifest import read_manifest
-from dove_core.data.plan import Plan
+from dove_core.data.prefetch import prefetching
 from dove_core.errors import DataError, DoveError
+from dove_core.files import LocalPath
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 Item_co = TypeVar("Item_co", covariant=True)
 _GRACE = 20.0
-"""Seconds that a worker lives on after SIGTERM."""
+"""Seconds after SIGTERM until a worker ends."""
 
 
 class Readable(Protocol[Item_co]):
-    """Samples read by number, such as `Shards`."""
+    """Samples that are read by number, such as `Shards`."""
 
     def read(self, number: int) -> Item_co:
         """Read one sample."""
@@ -37,9 +38,9 @@ class _Failure(NamedTuple):
 
 
 class _Feed(IterableDataset[T | "_Failure"], Generic[Item, T]):
-    """Reads and transforms every n-th batch in worker n, so that the loader's round robin restores the plan's order."""
+    """Reads and transforms batch k in worker k mod n, so that the loader's round robin restores the plan's order."""
 
-    def __init__(self, samples: Readable[Item], plan: Plan, transform: Callable[[list[Item], int], T]) -> None:
+    def __init__(self, samples: Readable[Item], plan: BatchPlan, transform: Callable[[list[Item], int], T]) -> None:
         self.samples, self.plan, self.transform = samples, plan, transform
 
     def __iter__(self) -> Iterator[T | _Failure]:
@@ -59,9 +60,9 @@ def _as_is(batch: T) -> T:
 
 
 def _leave_signals(worker: int) -> None:
-    """Leave signals to the process that trains: it finishes its step, saves, and ends its workers.
+    """Leave signals to the training process, which finishes its step, saves, and ends its workers.
 
-    SIGTERM is also how Python ends workers that are left over at its exit, so it cannot be passed over for good.
+    Python also sends SIGTERM at its exit to workers that still run, so it must end a worker after a while.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_later)
@@ -75,17 +76,17 @@ def _end_later(number: int, frame: FrameType | None) -> None:
 
 def load(
     samples: Readable[Item],
-    plan: Plan,
+    plan: BatchPlan,
     transform: Callable[[list[Item], int], T],
     *,
     workers: int = 0,
     pin_memory: bool = False,
 ) -> Generator[T, None, None]:
-    """Yield `transform(samples, epoch)` for each batch of the plan, in order, made ahead in `workers` processes.
+    """Yield `transform(samples, epoch)` for each batch of the plan, in order, made in advance by `workers` processes.
 
     Raises:
         DataError: a shard is missing or damaged.
-        UsageError: shards lie in a bucket, and the cache is too small for those that are read at once.
+        UsageError: shards are in a bucket, and the cache is too small for those that are read at once.
         DownloadError: the bucket cannot be reached.
     """
     feed = _Feed(samples, plan, transform)
@@ -95,7 +96,7 @@ def load(
     )  # fmt: skip
     try:
         batches = iter(loader)  # workers are forked before threads begin
-        with reading_ahead(samples, plan) as taken:
+        with prefetching(samples, plan) as taken:
             for batch in batches:
                 if isinstance(batch, _Failure):
                     raise batch.error
@@ -108,9 +109,14 @@ def load(
         raise DataError(f"a process that reads images died: {error}", hint=hint) from error
 
 
-def open_webdataset(folder: Path) -> Any:
-    """Return a `webdataset.WebDataset` over a split, for loops of your own; samples hold `jpg` and `json`."""
-    import webdataset  # noqa: PLC0415  # two seconds of import that nobody else needs
+def open_webdataset(folder: LocalPath) -> Any:
+    """Return a `webdataset.WebDataset` over a split, for your own training loop; samples hold `jpg` and `json`.
 
-    names = [str(folder / shard.name) for shard in read_manifest(folder).shards]
+    >>> samples = list(dove.open_webdataset("shards/shapes/test"))
+    >>> len(samples), sorted(samples[0])[-2:]
+    (12, ['jpg', 'json'])
+    """
+    import webdataset  # noqa: PLC0415  # takes two seconds
+
+    names = [str(Path(folder) / shard.name) for shard in read_manifest(folder).shards]
     return webdataset.WebDataset(names, shardshuffle=False, nodesplitter=webdataset.split_by_node)

@@ -1,9 +1,10 @@
-"""The records beside shards: what became of each row, the done-marker of a shard, the manifest of a split."""
+"""The files of a split's folder: their names, the done-marker of a shard, the manifest of the split."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,24 +20,45 @@ DAMAGED_IMAGE = "damaged picture"
 NO_CAPTION = "no caption"
 DUPLICATE_KEY = "duplicate key"
 MERGED = "merged"
-"""A further row of the same image: its captions went to the first."""
+"""A further row of the same image, whose captions went to the first."""
 FAILED = (MISSING_IMAGE, DAMAGED_IMAGE)
-"""What may go better another time."""
+"""Statuses that another run may change."""
 
 STATUSES = (OK, MISSING_IMAGE, DAMAGED_IMAGE, NO_CAPTION, DUPLICATE_KEY, MERGED)
-"""What can become of an input row; only `ok` ones are in a tar."""
+"""The possible outcomes of an input row; only `ok` ones are in a tar."""
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 SIZES = "sizes.json"
+IN_PROGRESS = ".dove"
+"""Name of an empty file in a split's folder while its shards are made: the folder's files are dove's."""
+
+SHARD_FILE = re.compile(r"(\d{5,})\.(tar|parquet|done)")
+"""Names of the files of a shard."""
+
 _HINT = "run `dove shard` again: finished shards are kept"
+
+
+def tar_name(shard: int) -> str:
+    """Return the name of a shard's tar."""
+    return f"{shard:05d}.tar"
+
+
+def sidecar_name(shard: int) -> str:
+    """Return the name of a shard's sidecar."""
+    return f"{shard:05d}.parquet"
+
+
+def marker_name(shard: int) -> str:
+    """Return the name of a shard's done-marker."""
+    return f"{shard:05d}.done"
 
 
 @dataclass(frozen=True)
 class ShardMarker:
     """`00000.done`: a finished shard. `counts` is by status, `meta_problems` by reason, `examples` has one of each.
 
-    `fingerprint` covers all that decided its bytes, `rows_fingerprint` all but images and metadata.
+    `fingerprint` covers everything that decided its bytes, `rows_fingerprint` everything but images and metadata.
     """
 
     rows: int
@@ -52,9 +74,18 @@ class ShardMarker:
     rows_fingerprint: str
 
     def write(self, place: Place, name: str) -> None:
-        """Write the marker; it comes last, so that a shard with one is whole."""
+        """Write the marker; it is written last, so that a shard with one is whole."""
         with place.writing(name) as stream:
             stream.write(json_bytes(record_values(self, FORMAT)))
+
+
+def _read_values(place: Place, name: str) -> Any:
+    try:
+        return json.loads(place.read(name))
+    except FileNotFoundError:
+        raise DataError(f"{place.where(name)} does not exist", hint=_HINT) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{place.where(name)} cannot be read: {error}", hint=_HINT) from error
 
 
 def read_marker(place: Place, name: str) -> ShardMarker:
@@ -63,10 +94,7 @@ def read_marker(place: Place, name: str) -> ShardMarker:
     Raises:
         DataError: it is missing, damaged or of another format.
     """
-    try:
-        values = json.loads(place.read(name))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{place.where(name)} cannot be read: {error}", hint=_HINT) from error
+    values = _read_values(place, name)
     marker = parse_record(values, place.where(name), ShardMarker, FORMAT, DataError, hint=_HINT)
     counts = marker.counts
     if set(counts) != set(STATUSES) or sum(counts.values()) != marker.rows or counts[OK] != marker.samples:
@@ -86,7 +114,7 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class ShardManifest:
-    """What a split's folder holds. `rows` counts input rows, `counts` splits them by status, `samples` are in tars."""
+    """The contents of a split's folder: `rows` counts input rows, `counts` them by status, `samples` those in tars."""
 
     release: str
     split: str
@@ -112,32 +140,23 @@ def read_manifest(address: Address) -> ShardManifest:
 
     Raises:
         DataError: it is missing, damaged, of another format, has an unknown or missing key, or its sums do not agree.
+
+    >>> manifest = dove.read_manifest("shards/shapes/test")
+    >>> manifest.samples, manifest.caption_fields
+    (12, ('caption',))
     """
     place = place_of(address)
     path = place.where(MANIFEST)
-    try:
-        values = json.loads(place.read(MANIFEST))
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist", hint=_HINT) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read: {error}", hint=_HINT) from error
+    values = _read_values(place, MANIFEST)
     manifest = parse_record(values, path, ShardManifest, FORMAT, DataError, hint=_HINT)
-    shards = tuple(_entry(path, values) for values in _list(path, "shards", manifest.shards))
-    fields = tuple(map(str, _list(path, "caption_fields", manifest.caption_fields)))
-    for name in ("samples", "rows", "dropped_captions", "meta_problems"):
-        if type(getattr(manifest, name)) is not int:
-            raise DataError(f"{path}: {name} is not a whole number", hint=_HINT)
-    if not isinstance(manifest.counts, dict):
-        raise DataError(f"{path}: counts is not an object", hint=_HINT)
+    kinds = {"shards": (list, "a list"), "caption_fields": (list, "a list"), "counts": (dict, "an object")}
+    for name, (kind, what) in kinds.items():
+        if not isinstance(getattr(manifest, name), kind):
+            raise DataError(f"{path}: {name} is not {what}", hint=_HINT)
+    shards = tuple(_entry(path, values) for values in manifest.shards)
     if sum(shard.samples for shard in shards) != manifest.samples:
         raise DataError(f"{path}: the samples of its shards are not {manifest.samples} in all", hint=_HINT)
-    return dataclasses.replace(manifest, shards=shards, caption_fields=fields)
-
-
-def _list(path: str, name: str, value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise DataError(f"{path}: {name} is not a list", hint=_HINT)
-    return value
+    return dataclasses.replace(manifest, shards=shards, caption_fields=tuple(map(str, manifest.caption_fields)))
 
 
 def _entry(path: str, values: Any) -> ShardEntry:

@@ -1,4 +1,4 @@
-"""The samples of a split's shards, read by number: a sidecar knows where in its tar each image lies."""
+"""The samples of a split's shards, read by number: a sidecar has the position of each image in its tar."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from dove_core.addresses import Address, place_of
 from dove_core.data.manifest import MANIFEST, OK, ShardManifest, read_manifest
 from dove_core.data.sample import Sample
 from dove_core.errors import DataError
-from dove_core.places import Copies, Place
+from dove_core.places import LocalFiles, Place
 
 _BLOCK = 512
 _JSON_GUESS = 4096
 _OPEN_FILES = 32
 """Tars kept open at once: twice the window of a shuffle, far below any system's limit.
 
-Half as many are copies of a bucket's: those that the cache has removed need room until they are closed.
+Half as many are open from a bucket's cache: files that the cache has removed take space until they are closed.
 """
-_HINT = "run `dove shard` again to mend it"
+_HINT = "run `dove shard` again to repair it"
 
 
 @dataclass(frozen=True)
 class Record:
-    """One sample as it lies in its shard: the image's bytes, its place in the tar, and all else in `sample`."""
+    """One sample of a shard: the image's bytes, its position in the tar, captions and metadata in `sample`."""
 
     number: int
     shard: str
@@ -41,32 +41,40 @@ class Record:
     sample: Sample
 
     def without_image(self) -> Record:
-        """Return the record with empty bytes, for what needs the metadata only."""
+        """Return the record without the image's bytes."""
         return replace(self, image=b"")
 
 
 class Shards:
-    """The samples of one split, in shard order, read by number from 0."""
+    """The samples of one split, in shard order, read by number from 0.
+
+    >>> shards = dove.Shards("shards/shapes/test")
+    >>> len(shards)
+    12
+    >>> shards.read(0).sample.captions["caption"]
+    ('a purple square on grey ground', 'There is one square, and it is purple.')
+    """
 
     def __init__(self, address: Address) -> None:
-        """Open the folder of a split that `dove shard` wrote, here or in a bucket.
+        """Open a split's folder, on a disk or in a bucket.
 
         Raises:
-            DataError: there is no manifest, or sidecars do not fit it.
+            DataError: there is no manifest, or sidecars do not agree with it.
             UsageError, DownloadError: the bucket cannot be reached, or refuses.
         """
         self.folder = folder = place_of(address)
         if not folder.has(MANIFEST) and (splits := _splits_in(folder)):
-            message = f"{folder} is a release's folder, and one split is needed"
+            message = f"{folder} is the folder of a release: choose one split"
             raise DataError(message, hint=f"give one of {', '.join(str(folder / name) for name in splits)}")
         self.manifest: ShardManifest = read_manifest(folder)
-        self._beside: Copies | None = None
+        self._sidecars: LocalFiles | None = None
         self.names = [shard.name for shard in self.manifest.shards]
         self.counts = [shard.samples for shard in self.manifest.shards]
         self._starts = np.cumsum([0, *self.counts])
-        places = [self._places(name, count) for name, count in zip(self.names, self.counts, strict=True)]
-        self._offset = np.concatenate([offset for offset, _ in places]) if places else np.zeros(0, np.int64)
-        self._size = np.concatenate([size for _, size in places]) if places else np.zeros(0, np.int64)
+        positions = [self._positions(name, count) for name, count in zip(self.names, self.counts, strict=True)]
+        empty = np.zeros(0, np.int64)
+        self._offset = np.concatenate([empty, *(offset for offset, _ in positions)])
+        self._size = np.concatenate([empty, *(size for _, size in positions)])
         self._files: OrderedDict[int, int] = OrderedDict()
 
     def __len__(self) -> int:
@@ -74,12 +82,12 @@ class Shards:
         return len(self._offset)
 
     def bounds(self, shard: int) -> tuple[int, int]:
-        """Return the numbers of the first sample of a shard and of the one behind its last."""
+        """Return the number of the first sample of a shard, and that of its last plus 1."""
         return int(self._starts[shard]), int(self._starts[shard + 1])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave open files behind when travelling to another process."""
-        return {**self.__dict__, "_files": OrderedDict(), "_beside": None}
+        """Return the state without open files, to be sent to another process."""
+        return {**self.__dict__, "_files": OrderedDict(), "_sidecars": None}
 
     def __del__(self) -> None:
         """Close the tars."""
@@ -90,7 +98,7 @@ class Shards:
         """Read one sample.
 
         Raises:
-            DataError: the tar is missing, shorter than its sidecar says, or damaged at this place.
+            DataError: the tar is missing, shorter than in its sidecar, or damaged at this position.
         """
         shard = int(np.searchsorted(self._starts, number, side="right")) - 1
         offset, size = int(self._offset[number]), int(self._size[number])
@@ -110,12 +118,12 @@ class Shards:
         return Record(number, self.names[shard], offset, size, data[:size], Sample.from_json(json))
 
     def captions(self, field: str) -> Iterator[list[str]]:
-        """Yield the captions of every sample, from the sidecars, without touching a tar."""
+        """Yield the captions of every sample; only sidecars are read."""
         for captions in self.column("captions"):
             yield dict(captions).get(field, [])
 
     def column(self, name: str) -> Iterator[Any]:
-        """Yield one column of the sidecars for every sample, a shard in memory at a time."""
+        """Yield one column of the sidecars for every sample, one shard in memory at a time."""
         for shard in self.names:
             yield from self._sidecar(shard, [name])[name].to_pylist()
 
@@ -123,7 +131,7 @@ class Shards:
         """Return the same shards without the samples that have no caption in a field.
 
         Raises:
-            DataError: none is left.
+            DataError: no sample has one.
         """
         keep = np.fromiter((bool(captions) for captions in self.captions(field)), bool, len(self))
         if keep.all():
@@ -150,25 +158,25 @@ class Shards:
             return wanted
         if len(fields) == 1:
             return fields[0]
-        hint = f"it has {', '.join(fields)}; a model reads the one it was trained with (--caption-field)"
+        hint = f"choose one with --caption-field: {', '.join(fields)}; a model reads the field it was trained with"
         raise DataError(f"{self.folder} has no caption field {wanted!r}", hint=hint)
 
     @property
     def in_bucket(self) -> bool:
-        """Tell whether tars are brought here from elsewhere when they are read."""
+        """Tell whether tars are downloaded when they are read."""
         return self.folder.is_remote
 
     def bring(self, shard: int) -> None:
-        """Bring a shard here, if it lies in a bucket, so that reading will not wait for it.
+        """Download a shard into the cache, if it is in a bucket.
 
         Raises:
-            DataError, UsageError, DownloadError: it is not there, or cannot be reached.
+            DataError, UsageError, DownloadError: it is missing, or cannot be reached.
         """
         if self.in_bucket:
             os.close(self._open(self.names[shard]))
 
     def shards_of(self, numbers: np.ndarray) -> list[int]:
-        """Return the shards that some samples lie in, in the order of their first samples."""
+        """Return the shards of some samples, in the order of their first samples."""
         found = np.searchsorted(self._starts, numbers, side="right") - 1
         return list(dict.fromkeys(found.tolist()))
 
@@ -177,22 +185,22 @@ class Shards:
         return max((shard.bytes for shard in self.manifest.shards), default=0)
 
     def _sidecar(self, name: str, columns: list[str]) -> Any:
-        own = PurePath(name).with_suffix(".parquet").name
+        own = _sidecar_of(name)
         try:
-            if self._beside is None:
-                self._beside = self.folder.hold([PurePath(one).with_suffix(".parquet").name for one in self.names])
-            return pq.read_table(self._beside.folder / own, columns=columns, filters=[("status", "=", OK)])
+            if self._sidecars is None:
+                self._sidecars = self.folder.local_files([_sidecar_of(name) for name in self.names])
+            return pq.read_table(self._sidecars.folder / own, columns=columns, filters=[("status", "=", OK)])
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{self.folder.where(own)} cannot be read: {error}", hint=_HINT) from error
 
     def _open(self, name: str) -> int:
         try:
-            with self.folder.here(name) as path:
+            with self.folder.local_path(name) as path:
                 return os.open(path, os.O_RDONLY)
         except OSError as error:
             raise DataError(f"{self.folder.where(name)} cannot be opened: {error}", hint=_HINT) from error
 
-    def _places(self, name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def _positions(self, name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
         table = self._sidecar(name, ["offset", "size"])
         if len(table) != count:
             message = f"{self.folder.where(name)} has {len(table)} samples in its sidecar and {count} in the manifest"
@@ -212,11 +220,11 @@ class Shards:
 
     def _damaged(self, shard: int, number: int) -> DataError:
         where = f"{self.folder.where(self.names[shard])} at byte {int(self._offset[number])}"
-        return DataError(f"{where} does not hold the sample its sidecar promises", hint=_HINT)
+        return DataError(f"{where} does not hold the sample that its sidecar names", hint=_HINT)
 
 
 def split_folders(release: Place) -> list[Place]:
-    """Return `release` if it is a split's folder, or the splits in it if it is a release's.
+    """Return `release` itself if it is a split's folder, else the splits in it.
 
     Raises:
         DataError: there are no shards.
@@ -227,9 +235,13 @@ def split_folders(release: Place) -> list[Place]:
     found = _splits_in(release)
     if not found:
         raise DataError(
-            f"{release} holds no shards", hint="`dove shard` makes them; give a folder with a manifest.json"
+            f"{release} holds no shards", hint="make them with `dove shard`, or give a folder with a manifest.json"
         )
     return [release / name for name in found]
+
+
+def _sidecar_of(tar: str) -> str:
+    return PurePath(tar).with_suffix(".parquet").name
 
 
 def _splits_in(place: Place) -> list[str]:

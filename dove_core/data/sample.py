@@ -1,4 +1,4 @@
-"""One image with its captions and what is known of it, and the tar members it becomes."""
+"""A sample: the captions and metadata of one image, their cleaning, and their JSON in a tar."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METRES_PER_PIXEL = {
 """Ground sample distance of each source code in SkyScript's file names, in metres (US: 0.6 to 1)."""
 
 MAX_KEY = 95
-"""Longest key: with its ending it still fits into the 100 bytes that a plain tar header has for a name."""
+"""Longest key: with its ending it fits into the 100 bytes of a name in a plain tar header."""
 
 _STEM = re.compile(r"[awn]\d+_([A-Z][A-Z0-9])_\d\d")
 # Unicode's controls (Cc), line and paragraph separators (Zl, Zp), and lone surrogates, which no file can hold as UTF-8.
@@ -27,10 +27,13 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Sample:
-    """An image's captions and metadata; its bytes travel apart.
+    """An image's captions and metadata, without its bytes.
 
     `captions` maps a field's name to its cleaned captions, none empty. `box` is west, south, east, north in degrees.
-    `time` is ISO 8601 as far as it is known: `2019`, `2019-07`, `2019-07-03` or `2019-07-03T10:20`.
+    `time` is ISO 8601, as precise as it is known: `2019`, `2019-07`, `2019-07-03` or `2019-07-03T10:20`.
+
+    >>> dove.Sample("a1_CH_19", "images2/a1_CH_19.jpg", {"title": ("a lake",)}, time="2019-07").to_json()[:17]
+    b'{"key":"a1_CH_19"'
     """
 
     key: str
@@ -46,13 +49,8 @@ class Sample:
     def to_json(self) -> bytes:
         """Return the tar member `KEY.json`: equal samples give equal bytes."""
         values = {
-            "key": self.key,
-            "path": self.path,
-            "captions": {name: list(texts) for name, texts in sorted(self.captions.items())},
-            "box": self.box,
-            "time": self.time,
-            "source": self.source,
-            "gsd": self.gsd,
+            **vars(self),  # in the order of the fields
+            "captions": dict(sorted(self.captions.items())),
             "tags": dict(sorted(self.tags.items())),
             "surrounding_tags": [dict(sorted(tags.items())) for tags in self.surrounding_tags],
         }
@@ -60,7 +58,7 @@ class Sample:
 
     @classmethod
     def from_json(cls, data: bytes) -> Sample:
-        """Read a tar member `KEY.json`; pass over members that other tools added.
+        """Read a tar member `KEY.json`; ignore keys that other tools added.
 
         Raises:
             DataError: the JSON is damaged or lacks key or captions.
@@ -79,7 +77,7 @@ class Sample:
                 surrounding_tags=tuple(values.get("surrounding_tags", ())),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            hint = "shards are made by `dove shard`; make them again if this one is damaged"
+            hint = "if the shard is damaged, make it again with `dove shard`"
             raise DataError(f"a sample's JSON cannot be read: {error!r}", hint=hint) from error
 
 
@@ -95,10 +93,10 @@ def clean_captions(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def key_of(path: str) -> str:
-    """Return an image's key: its stem in `[A-Za-z0-9_-]`, so that no dot can split it from its ending.
+    """Return an image's key: its stem in `[A-Za-z0-9_-]`, so that the only dot is the one before the ending.
 
-    A stem with other letters than ASCII's, or one too long for a tar header, gets a few digits of its hash at the end:
-    `机场_1` and `港口_1` would be one key without them.
+    A stem with letters outside ASCII, or too long for a tar header, gets digits of its hash at the end: without them,
+    `机场_1` and `港口_1` would have the same key.
     """
     stem = path.replace("\\", "/").rsplit("/", 1)[-1]
     stem = stem.rsplit(".", 1)[0] if "." in stem else stem

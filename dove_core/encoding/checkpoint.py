@@ -1,4 +1,4 @@
-"""The files of a checkpoint of any family: brought here from a folder or a bucket, and their fingerprint."""
+"""The files of a checkpoint of any family, in a folder or a bucket, and their fingerprint."""
 
 from __future__ import annotations
 
@@ -8,43 +8,44 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dove_core.encoding.dove_text import CONFIG, FAMILY
-from dove_core.encoding.families import family_named, family_of
+from dove_core.encoding.families import HINT, family_named, family_of
 from dove_core.errors import CheckpointError
 from dove_core.files import fingerprint_of_files
 from dove_core.places import Place
 
-_HINT = "a checkpoint is a folder such as runs/NAME/best, made by `dove train`"
-
 
 def settled_place(place: Place) -> Place:
-    """Return a checkpoint's place, or the older one beside it if it is not whole: the configuration comes last."""
+    """Return the place of a checkpoint, or of its predecessor NAME.old if it is incomplete.
+
+    `model.json` is written last, so a checkpoint without it is incomplete.
+    """
     old = place.parent / f"{place.name}.old"
     return old if not place.has(CONFIG) and old.has(CONFIG) else place
 
 
 @contextmanager
 def checkpoint_here(place: Place) -> Iterator[Path]:
-    """Give a checkpoint's folder on this machine: its own, or one with copies of its files from a bucket.
+    """Give the folder of a checkpoint on this machine; files in a bucket are downloaded to the cache.
 
     Raises:
-        CheckpointError: there is none, or its family is not installed.
-        UsageError, DownloadError: the bucket cannot be reached, or refuses.
+        CheckpointError: the checkpoint is missing or damaged, or its family is not installed.
+        UsageError, DownloadError: the bucket cannot be read.
     """
     place = settled_place(place)
     try:
         content = json.loads(place.read(CONFIG))
         name = str(content.get("family", FAMILY)) if isinstance(content, dict) else FAMILY
-        copies = place.hold(family_named(name, Path(CONFIG)).files)
+        files = place.local_files(family_named(name, Path(CONFIG)).files)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{place} is not a checkpoint: it has no {CONFIG}", hint=_HINT) from error
+        raise CheckpointError(f"{place} is not a checkpoint: it has no {CONFIG}", hint=HINT) from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{place.where(CONFIG)} cannot be read: {error}", hint=_HINT) from error
-    with copies:
-        yield copies.folder
+        raise CheckpointError(f"{place.where(CONFIG)} cannot be read: {error}", hint=HINT) from error
+    with files:
+        yield files.folder
 
 
 def fingerprint_of(folder: Path) -> str:
-    """Return 16 hexadecimal digits that change when any file of the checkpoint does.
+    """Return 16 hexadecimal digits that change when a file of the checkpoint changes.
 
     Raises:
         OSError: a file is missing.

@@ -1,4 +1,4 @@
-"""Where to compute, and how precisely."""
+"""Devices, precision, and the number of processes that compute or read."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _CORES_FOR_A_GPU = 8
 
 
 def choose_device(name: str) -> torch.device:
-    """Turn `auto`, `cpu` or `cuda` into a device.
+    """Return the device for `auto`, `cpu` or `cuda`.
 
     Raises:
-        UsageError: cuda was asked for and there is none.
+        UsageError: the device is `cuda`, and there is no GPU.
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
@@ -33,79 +33,79 @@ def choose_device(name: str) -> torch.device:
 
 
 def mixed_dtype(device: torch.device, amp: bool) -> torch.dtype | None:
-    """Return the type of mixed precision that this device gains from, None for none.
+    """Return the type for mixed precision on this device; None if it would not be faster.
 
-    bf16 on GPUs that have it, fp16 on older ones. On a CPU only with bf16 instructions: emulated, bf16 trains ResNet-18
+    GPUs use bf16, or fp16 if they are older. CPUs use bf16 only with bf16 instructions: emulated bf16 trains ResNet-18
     many times slower than float32.
     """
     if not amp:
         return None
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    can = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return torch.bfloat16 if can.get("avx512_bf16") or can.get("amx_bf16") else None
+    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return torch.bfloat16 if has.get("avx512_bf16") or has.get("amx_bf16") else None
 
 
-def cores_at_hand() -> int:
-    """Return how many processor cores this process may count on: the machine's, shared among those that train here."""
+def usable_cores() -> int:
+    """Return the number of CPU cores for this process: those of the machine divided by its training processes."""
     return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def worker_count(workers: int, device: torch.device, processes: int = 1) -> int:
-    """Return how many processes read and decode: as asked for, or for -1 as many as a GPU can use and cores allow.
+    """Return the number of processes that read and decode images: `workers`, or for -1 a number that fits the cores.
 
-    On a CPU the model itself needs the cores, and two readers are more than enough for it. Several `processes` that
-    compute on this machine share its cores.
+    For a GPU it is up to 16. For a CPU it is up to 2, because the model needs the cores. `processes` that compute on
+    this machine share its cores.
     """
     if workers >= 0:
         return workers
-    cores = max(1, cores_at_hand() // processes)
+    cores = max(1, usable_cores() // processes)
     return min(2, cores) if device.type == "cpu" else max(1, min(_MOST_WORKERS, cores - 1))
 
 
-def hold_to_gpus(device: torch.device, count: int, *, asked: str = "") -> None:
-    """Hold a number of processes, a GPU each, to what this machine has; on a CPU any number will do.
+def check_gpu_count(device: torch.device, count: int, *, setting: str = "") -> None:
+    """Check that this machine has a GPU for each of `count` processes; on a CPU any number is valid.
 
-    Unless the device `asked` for was `auto`: whoever asks for GPUs then, and has none, is told.
+    With the `setting` --device auto and no GPU, more than one process is an error too.
 
     Raises:
         UsageError: there are fewer GPUs.
     """
-    if asked == "auto" and device.type == "cpu" and count > 1:
-        hint = "leave --gpus out, or use --device cpu for several CPU processes"
+    if setting == "auto" and device.type == "cpu" and count > 1:
+        hint = "remove --gpus, or use --device cpu for several CPU processes"
         raise UsageError(f"--gpus {count}: this machine has no GPU that torch can use", hint=hint)
-    found = torch.cuda.device_count()
-    if device.type == "cuda" and count > found:
-        raise UsageError(f"--gpus {count}: this machine has {found}", hint=f"use at most --gpus {found}")
+    available = torch.cuda.device_count()
+    if device.type == "cuda" and count > available:
+        raise UsageError(f"--gpus {count}: this machine has {available}", hint=f"use at most --gpus {available}")
 
 
-def hold_tasks(executor: Executor, compute: ComputeConfig, count: int) -> ComputeConfig:
-    """Return how `count` tasks that are at work at once compute.
+def settings_for_tasks(executor: Executor, compute: ComputeConfig, count: int) -> ComputeConfig:
+    """Return the settings with the device for `count` tasks that run at once.
 
     Raises:
-        UsageError: there are fewer GPUs, or none where one is asked for.
+        UsageError: there are fewer GPUs than tasks.
     """
     if not executor.is_remote:
-        hold_to_gpus(choose_device(compute.device), count, asked=compute.device)
+        check_gpu_count(choose_device(compute.device), count, setting=compute.device)
     return replace(compute, device=executor.device(compute.device))
 
 
-def in_task(compute: ComputeConfig, resources: Resources, number: int) -> ComputeConfig:
-    """Take a task's share of the machine it is on, unless it was given one; return how it computes there.
+def settings_in_task(compute: ComputeConfig, resources: Resources, number: int) -> ComputeConfig:
+    """Limit this task to its share of the machine, and return its settings.
 
     Args:
-        compute: as `hold_tasks` returns it.
-        resources: what it has.
-        number: which of the tasks that are at work at once it is.
+        compute: what `settings_for_tasks` returned.
+        resources: of the task; if it has CPUs reserved for it, it needs no limit.
+        number: of this task among those that run at once.
     """
     if not resources.cpus:
-        take_share(compute.device, number, resources.tasks)
+        limit_to_share(compute.device, number, resources.tasks)
     readers = worker_count(compute.workers, choose_device(compute.device), resources.tasks)
     return replace(compute, workers=readers)
 
 
-def take_share(device: str, number: int, processes: int) -> None:
-    """Make this process, one of several, compute on the GPU of its `number`, or on its share of the cores."""
+def limit_to_share(device: str, number: int, processes: int) -> None:
+    """Make this process, one of several, use the GPU `number`, or its share of the CPU cores."""
     if device != "cpu" and torch.cuda.is_available():
         torch.cuda.set_device(number)
     else:
@@ -113,15 +113,15 @@ def take_share(device: str, number: int, processes: int) -> None:
 
 
 def decodes_on_gpu(device: torch.device, decode: str) -> bool:
-    """Tell whether JPEGs are decoded on the device: `cpu`, `gpu`, or `auto`.
+    """Tell whether JPEGs are decoded on the GPU, for `decode` as `cpu`, `gpu` or `auto`.
 
-    `auto` asks the GPU where there are fewer cores than can feed it: it trains on about 3,000 images a second, and a
-    core decodes 430; with enough of them, decoding on the GPU would only take its time from training.
+    `auto` uses the GPU if there are fewer than 8 cores: a GPU trains on about 3,000 images a second, and a core decodes
+    430. With more cores, decoding on the GPU would slow down training.
 
     Raises:
-        UsageError: the GPU was asked for, and there is none or it cannot.
+        UsageError: `decode` is `gpu`, and there is no GPU or it cannot decode JPEGs.
     """
-    if decode == "cpu" or (decode == "auto" and cores_at_hand() >= _CORES_FOR_A_GPU):
+    if decode == "cpu" or (decode == "auto" and usable_cores() >= _CORES_FOR_A_GPU):
         return False
     if device.type == "cuda":
         tiny = torch.from_numpy(np.frombuffer(simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8)), np.uint8).copy())
@@ -131,14 +131,14 @@ def decodes_on_gpu(device: torch.device, decode: str) -> bool:
         except RuntimeError as error:
             if decode == "auto":
                 return False
-            hint = "torchvision needs nvJPEG for this; use --decode cpu"
+            hint = "torchvision needs nvJPEG; use --decode cpu"
             raise UsageError(f"--decode gpu: this GPU cannot decode JPEGs: {error}", hint=hint) from error
     if decode == "gpu":
-        raise UsageError("--decode gpu: training does not run on a GPU here", hint="use --decode cpu or auto")
+        raise UsageError("--decode gpu: training runs on the CPU", hint="use --decode cpu or auto")
     return False
 
 
 def mixed(device: torch.device, amp: bool) -> AbstractContextManager[object]:
-    """Return the autocast context of `mixed_dtype`, or one that does nothing."""
+    """Return an autocast context with the type of `mixed_dtype`, or one without effect."""
     dtype = mixed_dtype(device, amp)
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)

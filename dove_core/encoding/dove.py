@@ -1,4 +1,4 @@
-"""DOVE as a family of encoders: its checkpoint on disk, and the model behind the seam."""
+"""DOVE as an `Encoder`, and the files of its checkpoints."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _CAPTIONS_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A DOVE model with all it needs; `fingerprint` is 16 hexadecimal digits over the three files."""
+    """A DOVE model with its configuration and tokenizer; `fingerprint` is 16 hexadecimal digits over the files."""
 
     model: Dove
     config: ModelConfig
@@ -47,12 +47,12 @@ class Checkpoint:
 
 
 def build(config: ModelConfig, tokenizer: Tokenizer) -> Checkpoint:
-    """Make a new model for a vocabulary; it has no fingerprint until it is saved and read."""
+    """Make a new model for a vocabulary; it gets a fingerprint when it is saved and read."""
     return Checkpoint(Dove(config, len(tokenizer)), config, tokenizer)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the three files into an existing folder (use `dove_core.files.atomic_folder` around it)."""
+    """Write weights, configuration and vocabulary into an existing folder, best within `files.atomic_folder`."""
     weights = {name: value.detach().cpu().contiguous() for name, value in checkpoint.model.state_dict().items()}
     (folder / WEIGHTS).write_bytes(safetensors.torch.save(weights))  # save_file makes files only the owner can read
     write_json(folder / CONFIG, config_values(checkpoint.config))
@@ -60,14 +60,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(folder: Path, fingerprint: str = "") -> Checkpoint:
-    """Read a checkpoint from a folder of this machine, its model on the CPU in evaluation mode.
+    """Read a checkpoint from a folder of this machine; the model is on the CPU, in evaluation mode.
 
     Args:
-        folder: holds the three files.
-        fingerprint: that of the files, where it is known already.
+        folder: with the three files.
+        fingerprint: of the files, if it is known already.
 
     Raises:
-        CheckpointError: a file is missing, damaged, of another format, or does not fit the others.
+        CheckpointError: a file is missing, damaged, of another format, or does not match the others.
     """
     config = read_config(folder)
     checkpoint = build(config, Tokenizer(read_words(folder), config.max_tokens))
@@ -75,25 +75,25 @@ def read_checkpoint(folder: Path, fingerprint: str = "") -> Checkpoint:
         checkpoint.model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
     except (SafetensorError, OSError, RuntimeError) as error:
         message = f"{folder / WEIGHTS} cannot be read: {str(error).splitlines()[0]}"
-        hint = "the file is incomplete or of another model; copy or train it again"
+        hint = "the file is incomplete or from another model; copy or train the checkpoint again"
         raise CheckpointError(message, hint=hint) from error
     checkpoint.model.eval()
-    found = fingerprint or fingerprint_of_files(folder, FILES)
-    return Checkpoint(checkpoint.model, config, checkpoint.tokenizer, found)
+    fingerprint = fingerprint or fingerprint_of_files(folder, FILES)
+    return Checkpoint(checkpoint.model, config, checkpoint.tokenizer, fingerprint)
 
 
 class DoveEncoder:
-    """An `Encoder` with a `Reranker`: DOVE's global vectors, and ROAM's scores of pairs.
+    """An `Encoder` and `Reranker`: DOVE's global embeddings, and ROAM's scores of pairs.
 
     Raises:
-        ValueError: the model is in training mode, where it would give other vectors at every call.
+        ValueError: the model is in training mode, in which dropout changes the embeddings.
     """
 
     family = FAMILY
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         if checkpoint.model.training:
-            raise ValueError("put the model into evaluation mode before encoding")
+            raise ValueError("the model must be in evaluation mode: call model.eval()")
         self.checkpoint, self.model = checkpoint, checkpoint.model
         config = checkpoint.config
         self.dim, self.fingerprint, self.caption_field = config.embed_dim, checkpoint.fingerprint, config.caption_field
@@ -102,7 +102,7 @@ class DoveEncoder:
 
     @property
     def reranker(self) -> DoveEncoder:
-        """ROAM."""
+        """The encoder itself, with ROAM's scores."""
         return self
 
     def to(self, device: torch.device) -> None:
@@ -110,22 +110,23 @@ class DoveEncoder:
         self.model.to(device)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Return the global vectors `v_M (B, D)` float32, of length 1."""
+        """Return the global embeddings `v_M (B, D)` float32 of length 1."""
         return self.model.embed_images(pixels)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Return the global vectors `t_G (C, D)` float32, of length 1."""
-        return torch.cat([part.embedding for part in self._blocks(texts)])
+        """Return the global embeddings `t_G (C, D)` float32 of length 1."""
+        return torch.cat([block.embedding for block in self._blocks(texts)])
 
     def describe_images(self, pixels: Tensor) -> ImageFeatures:
-        """Return what ROAM needs of images `(B, 3, S, S)`."""
+        """Return the features of images `(B, 3, S, S)` for ROAM."""
         return self.model.encode_images(pixels)
 
     def describe_texts(self, texts: Sequence[str]) -> CaptionFeatures:
-        """Return what ROAM needs of texts, padded to the longest."""
-        parts = list(self._blocks(texts))
-        words = max(part.query.shape[2] for part in parts)
-        return CaptionFeatures(*(torch.cat(column) for column in zip(*(_padded(p, words) for p in parts), strict=True)))
+        """Return the features of texts for ROAM, padded to the longest text."""
+        blocks = list(self._blocks(texts))
+        words = max(block.query.shape[2] for block in blocks)
+        columns = zip(*(_padded(block, words) for block in blocks), strict=True)
+        return CaptionFeatures(*(torch.cat(column) for column in columns))
 
     def describe_regions(self, pixels: Tensor) -> RegionFeatures:
         """Return `v_M (B, D)`, the regions `V_R (B, R, D)` and `v_MR (B, D)`."""
@@ -137,16 +138,16 @@ class DoveEncoder:
         return self.model.score_pairs(images, texts)
 
     def save_text_side(self, folder: Path) -> None:
-        """Write the weights of the text side and of IGA, the configuration and the vocabulary."""
+        """Write the weights of the text encoder and of IGA, the configuration and the vocabulary."""
         state = self.model.state_dict()
         weights = {name: state[name].cpu().contiguous() for name in state if name.startswith(TEXT_WEIGHTS)}
         (folder / WEIGHTS).write_bytes(safetensors.torch.save(weights))
-        values = {"format": FORMAT, "words": self.checkpoint.tokenizer.words}
-        for name, content in ((CONFIG, config_values(self.checkpoint.config)), (VOCABULARY, values)):
+        vocabulary = {"format": FORMAT, "words": self.checkpoint.tokenizer.words}
+        for name, content in ((CONFIG, config_values(self.checkpoint.config)), (VOCABULARY, vocabulary)):
             (folder / name).write_text(json.dumps(content, ensure_ascii=False), "utf-8")
 
     def _blocks(self, texts: Sequence[str]) -> Iterator[CaptionFeatures]:
-        """Encode texts in blocks, each padded to its own longest."""
+        """Encode texts in blocks, each padded to its longest text."""
         tokens, lengths = padded([self.checkpoint.tokenizer.encode(text) for text in texts])
         device = next(self.model.parameters()).device
         for start in range(0, len(texts), _CAPTIONS_AT_ONCE):
@@ -155,7 +156,7 @@ class DoveEncoder:
             yield self.model.encode_captions(tokens[rows, :longest].to(device), lengths[rows])
 
 
-def _padded(part: CaptionFeatures, words: int) -> CaptionFeatures:
-    missing = words - part.query.shape[2]
-    query = torch.nn.functional.pad(part.query, (0, 0, 0, missing))
-    return part._replace(query=query, weight=torch.nn.functional.pad(part.weight, (0, missing)))
+def _padded(block: CaptionFeatures, words: int) -> CaptionFeatures:
+    missing = words - block.query.shape[2]
+    query = torch.nn.functional.pad(block.query, (0, 0, 0, missing))
+    return block._replace(query=query, weight=torch.nn.functional.pad(block.weight, (0, missing)))

@@ -1,9 +1,9 @@
 """The text side of DOVE, and ROAM over stored regions, in numpy.
 
-Importing torch takes longer than answering a query, so a query does without it. The arithmetic is that of `textual.py`
-and `attention.py`; a test compares both.
+Importing torch takes longer than answering a query, so a query does not import it. The arithmetic is the same as in
+`model/textual.py` and `model/attention.py`; a test compares both.
 
-Letters: T words, R regions, K images, D embedding width, h heads, d = D / h.
+Letters: T words, R regions, K images, D dimensions of an embedding, h heads, d = D / h.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ FORMAT = 1
 FAMILY = "dove"
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "model.json", "vocabulary.json"
 FILES = (WEIGHTS, CONFIG, VOCABULARY)
-"""A checkpoint, and the text side of one; the fingerprint covers the files in this order."""
+"""Files of a checkpoint and of a text side, in the order in which the fingerprint covers them."""
 
 TEXT_WEIGHTS = ("text.", "guidance.")
-"""Beginnings of the names of the weights that a text side has."""
+"""Prefixes of the names of the weights of a text side."""
 
 _HINT = "copy or train the checkpoint again; for an index, run `dove embed` again"
 _ERF = np.vectorize(math.erf, otypes=[np.float64])
@@ -39,7 +39,7 @@ _ERF = np.vectorize(math.erf, otypes=[np.float64])
 
 @dataclass(frozen=True)
 class CaptionParts:
-    """What a caption brings: `embedding (D,)` of length 1, `pooled (D,)`, IGA's `query (h, T, d)`, `weight (h, T)`."""
+    """An encoded caption: `embedding (D,)` of length 1, `pooled (D,)`, IGA's `query (h, T, d)` and `weight (h, T)`."""
 
     embedding: np.ndarray
     pooled: np.ndarray
@@ -48,7 +48,7 @@ class CaptionParts:
 
 
 def config_values(config: ModelConfig) -> dict[str, object]:
-    """Return what `model.json` holds."""
+    """Return the content of `model.json`."""
     values = record_values(config, FORMAT)
     return {"format": values.pop("format"), "family": FAMILY, **values}
 
@@ -57,7 +57,7 @@ def read_config(folder: Path) -> ModelConfig:
     """Read `model.json`.
 
     Raises:
-        CheckpointError: it is missing, damaged, of another format, or has a setting out of bounds.
+        CheckpointError: the file is missing, damaged, of another format, or has a setting out of bounds.
     """
     values = read_json(folder / CONFIG, CheckpointError, hint=_HINT)
     if isinstance(values, dict):
@@ -72,7 +72,7 @@ def read_words(folder: Path) -> list[str]:
     """Read `vocabulary.json`.
 
     Raises:
-        CheckpointError: it is missing, damaged, or of another format.
+        CheckpointError: the file is missing, damaged, or of another format.
     """
     path = folder / VOCABULARY
     content = read_json(path, CheckpointError, hint=_HINT)
@@ -83,14 +83,14 @@ def read_words(folder: Path) -> list[str]:
 
 
 class DoveText:
-    """A `TextSide` with a `TextReranker`: DOVE's words without torch."""
+    """A `TextSide` and `TextReranker`: DOVE's text encoder and ROAM without torch."""
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer, weights: Mapping[str, np.ndarray]) -> None:
         self.config, self.tokenizer, self._weights = config, tokenizer, weights
 
     @classmethod
     def open(cls, folder: Path) -> DoveText:
-        """Read the text side from a checkpoint's folder, or from what `DoveEncoder.save_text_side` wrote.
+        """Read the text side from a checkpoint, or from files of `DoveEncoder.save_text_side`.
 
         Raises:
             CheckpointError: a file is missing or damaged.
@@ -100,11 +100,11 @@ class DoveText:
 
     @property
     def reranker(self) -> DoveText:
-        """ROAM over stored regions."""
+        """The text side itself, with ROAM's scores over stored regions."""
         return self
 
     def digest(self) -> str:
-        """Return 16 hexadecimal digits that are equal for a checkpoint and for the copy of its text side."""
+        """Return 16 hexadecimal digits; equal for a checkpoint and a copy of its text side."""
         digest = hashlib.sha256(json.dumps([asdict(self.config), list(self.tokenizer.words)]).encode())
         for name in sorted(self._weights):
             values = np.ascontiguousarray(self._weights[name])
@@ -113,27 +113,27 @@ class DoveText:
         return digest.hexdigest()[:16]
 
     def unknown_words(self, text: str) -> list[str]:
-        """Return the words that the vocabulary lacks, in order, each once."""
+        """Return the distinct words that are not in the vocabulary, in order."""
         return self.tokenizer.unknown_words(text)
 
     def encode(self, text: str) -> np.ndarray:
         """Return the embedding `(D,)` of a text.
 
         Raises:
-            UsageError: the text has no words, or none that the model knows.
-            CheckpointError: the file of weights lacks one.
+            UsageError: the text has no words, or the model knows none of them.
+            CheckpointError: a weight is missing.
         """
         words = dict.fromkeys(split_words(text))
         if len(self.unknown_words(text)) == len(words):
             message = f"the model knows no word of {text!r}" if words else "the query has no words"
-            raise UsageError(message, hint=f"it has learned words such as: {', '.join(self.tokenizer.words[:20])}")
+            raise UsageError(message, hint=f"use words such as: {', '.join(self.tokenizer.words[:20])}")
         return self.describe(text).embedding
 
     def describe(self, text: str) -> CaptionParts:
-        """Encode one caption, known words or not.
+        """Encode a caption; its words may be unknown.
 
         Raises:
-            CheckpointError: the file of weights lacks one.
+            CheckpointError: a weight is missing.
         """
         try:
             words = self._words(np.array(self.tokenizer.encode(text)))
@@ -147,16 +147,16 @@ class DoveText:
         return CaptionParts(pooled / np.linalg.norm(pooled), pooled, query, weight)
 
     def attention(self, text: str, regions: np.ndarray) -> WordAttention:
-        """Return how each word attends to the regions `V_R (K, R, D)` of images, the mean over heads.
+        """Return the attention of each word to the regions `V_R (K, R, D)` of images, averaged over the heads.
 
-        A region in the middle of the image, if the model has one, is left out of the maps.
+        The maps do not include the region in the middle of the image, if the model has one.
 
         Raises:
             UsageError: the text has no words.
         """
         words = split_words(text)[: self.config.max_tokens]
         if not words:
-            raise UsageError("the query has no words", hint="ask with words")
+            raise UsageError("the query has no words", hint="give a query with at least one word")
         caption, grid = self.describe(text), self.config.region_grid
         key, _ = self._keys_and_values(regions)
         attention = _softmax(np.einsum("htd,krhd->khtr", caption.query, key, optimize=True))
@@ -171,7 +171,7 @@ class DoveText:
         Args:
             text: a caption.
             regions: `V_R (K, R, D)`.
-            fused: `v_MR (K, D)`, of length 1.
+            fused: `v_MR (K, D)` of length 1.
         """
         caption, (key, value) = self.describe(text), self._keys_and_values(regions)
         attention = _softmax(np.einsum("htd,krhd->khtr", caption.query, key, optimize=True))
@@ -190,15 +190,13 @@ class DoveText:
     def _words(self, numbers: np.ndarray) -> np.ndarray:
         """Return `T_G (T, D)`."""
         embedded = self._weights["text.embedding.weight"][numbers]
-        ahead = self._gru(embedded, "")
-        back = self._gru(embedded[::-1], "_reverse")[::-1]
-        ahead = self._gated("text.forward_attention", ahead)
-        back = self._gated("text.backward_attention", back)
-        crossed = self._norm("text.mlp.0", ahead * _softmax(back) + back * _softmax(ahead))
+        forward = self._gated("text.forward_attention", self._gru(embedded, ""))
+        backward = self._gated("text.backward_attention", self._gru(embedded[::-1], "_reverse")[::-1])
+        crossed = self._norm("text.mlp.0", forward * _softmax(backward) + backward * _softmax(forward))
         return self._linear("text.mlp.3", _gelu(self._linear("text.mlp.1", crossed)))
 
     def _gru(self, inputs: np.ndarray, direction: str) -> np.ndarray:
-        """Return the states `(T, D)` of one direction (Cho et al. 2014, as torch numbers the gates: r, z, n)."""
+        """Return the states `(T, D)` of one direction (Cho et al. 2014; order of the gates as in torch: r, z, n)."""
         of_input, of_state, input_bias, state_bias = (
             self._weights[f"text.gru.{name}_l0{direction}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
@@ -212,7 +210,7 @@ class DoveText:
         return np.stack(states)
 
     def _gated(self, name: str, x: np.ndarray) -> np.ndarray:
-        """Gated self-attention of `(T, D)`, as `GatedSelfAttention`."""
+        """Apply gated self-attention to `(T, D)`, as `GatedSelfAttention`."""
         query, key, value = (self._heads(part) for part in np.split(self._linear(f"{name}.project", x), 3, axis=-1))
         both = self._linear(f"{name}.gate_query", query) * self._linear(f"{name}.gate_key", key)
         query_gate, key_gate = np.split(_sigmoid(self._linear(f"{name}.gate", both)), 2, axis=-1)
@@ -221,7 +219,7 @@ class DoveText:
         return self._norm(f"{name}.norm", x + self._linear(f"{name}.out", mixed))
 
     def _heads(self, x: np.ndarray) -> np.ndarray:
-        """Turn `(T, D)` into `(h, T, d)`."""
+        """Split `(T, D)` into heads `(h, T, d)`."""
         return x.reshape(len(x), self.config.heads, -1).transpose(1, 0, 2)
 
     def _linear(self, name: str, x: np.ndarray) -> np.ndarray:

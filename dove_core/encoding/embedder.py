@@ -1,4 +1,4 @@
-"""The one path from images and texts to embeddings, for validation, eval, embed and query, and for every family."""
+"""From images and texts to embeddings: the same code for validation, eval, embed and query, and for every family."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from dove_core.config import ComputeConfig
+from dove_core.data.batch_plan import SequentialPlan
 from dove_core.data.loader import load
-from dove_core.data.plan import SequentialPlan
 from dove_core.data.reader import Record, Shards
 from dove_core.data.samples import Samples, Unusable
 from dove_core.data.sharding.image import check_header
@@ -24,15 +24,15 @@ from dove_core.errors import DataError, UsageError
 T = TypeVar("T")
 _EncodedSamples = tuple[list[Record], list[Unusable], Tensor | RegionFeatures | None]
 _PAIRS_AT_ONCE = 64
-"""Images whose pairs with all texts are scored at once."""
+"""Number of images whose pairs with all texts are scored at once."""
 
-UNDECODABLE = "no image that can be decoded"
+UNDECODABLE = "image cannot be decoded"
 
 
 class Embedded(NamedTuple):
-    """A batch: the samples that were embedded, their embeddings `(n, D)` float32, and the images left out.
+    """A batch: the embedded samples, their embeddings `vectors (n, D)` float32, and the skipped images.
 
-    Where they are wanted, `regions (n, R, D)` and `fused (n, D)` float32, as `write_regions` takes them.
+    `regions (n, R, D)` and `fused (n, D)` float32 are there if they were requested.
     """
 
     records: list[Record]
@@ -43,9 +43,14 @@ class Embedded(NamedTuple):
 
 
 class Embedder:
-    """An encoder on a device."""
+    """An encoder on a device.
 
-    def __init__(self, encoder: Encoder, compute: ComputeConfig) -> None:
+    >>> embedder = dove.Embedder(dove.load_encoder("runs/shapes/best"))
+    >>> embedder.embed_texts(["a red circle", "a blue square"]).shape
+    torch.Size([2, 32])
+    """
+
+    def __init__(self, encoder: Encoder, compute: ComputeConfig = ComputeConfig()) -> None:  # noqa: B008  # frozen
         self.encoder = encoder
         self.device = choose_device(compute.device)
         encoder.to(self.device)
@@ -54,28 +59,28 @@ class Embedder:
 
     @property
     def reranker(self) -> Reranker:
-        """What scores pairs exactly.
+        """The reranker of the model.
 
         Raises:
             UsageError: the model's family has none.
         """
         if self.encoder.reranker is None:
             message = f"a model of the family {self.encoder.family!r} has no exact scores of pairs"
-            raise UsageError(message, hint="leave out --rerank, --regions and --explain")
+            raise UsageError(message, hint="remove --rerank, --regions and --explain")
         return self.encoder.reranker
 
     def compile(self, batch_size: int) -> None:
-        """Compile the image side for batches of one size; smaller ones are filled up. Takes seconds to minutes.
+        """Compile the image encoder for one batch size; smaller batches are padded. It takes seconds to minutes.
 
         Raises:
-            UsageError: it cannot be compiled on this machine.
+            UsageError: the model cannot be compiled on this machine.
         """
         compiled = torch.compile(self.encoder.encode_images)
 
         def encode(pixels: Tensor) -> Tensor:
             count = len(pixels)
-            filled = torch.cat((pixels, pixels.new_zeros(batch_size - count, *pixels.shape[1:])))
-            embeddings: Tensor = compiled(filled.contiguous(memory_format=torch.channels_last))[:count]
+            padded = torch.cat((pixels, pixels.new_zeros(batch_size - count, *pixels.shape[1:])))
+            embeddings: Tensor = compiled(padded.contiguous(memory_format=torch.channels_last))[:count]
             return embeddings
 
         try:
@@ -83,7 +88,7 @@ class Embedder:
                 encode(self._normalised(self._blank()[None]))
         except UsageError:
             raise
-        except Exception as error:  # a compiler that is missing, or that fails, in many ways
+        except Exception as error:  # a missing or failing compiler raises many kinds
             reason = str(error).strip().splitlines()[0]
             hint = "install a C++ compiler, or use --compile off"
             raise UsageError(f"the model cannot be compiled here: {reason}", hint=hint) from error
@@ -93,7 +98,7 @@ class Embedder:
         """Return the embeddings `(B, D)` float32 of images given as (bytes, name).
 
         Raises:
-            DataError: bytes that are not an image; the message has the name.
+            DataError: an image is invalid; the message has its name.
         """
         with self._inference():
             return self._encode(self._pixels(images))
@@ -104,22 +109,26 @@ class Embedder:
             return self.encoder.encode_texts(texts)
 
     def describe_images(self, images: Sequence[tuple[bytes, str]]) -> Features:
-        """Return what `score_pairs` needs of images given as (bytes, name).
+        """Return the features of images, given as (bytes, name), for `score_pairs`.
 
         Raises:
-            DataError: bytes that are not an image; the message has the name.
+            DataError: an image is invalid; the message has its name.
             UsageError: the family has no reranker.
         """
         with self._inference():
             return self.reranker.describe_images(self._pixels(images))
 
     def describe_regions(self, images: Sequence[tuple[bytes, str]]) -> np.ndarray:
-        """Return the regions `(B, R, D)` float32 of images given as (bytes, name); errors as of `describe_images`."""
+        """Return the regions `(B, R, D)` float32 of images given as (bytes, name).
+
+        Raises:
+            DataError, UsageError: as `describe_images`.
+        """
         with self._inference():
             return _floats(self.reranker.describe_regions(self._pixels(images)).regions)
 
     def describe_texts(self, texts: Sequence[str], *, exact: bool) -> Features:
-        """Return the embeddings of texts, and what `score_pairs` needs of them if `exact`."""
+        """Return the features of texts: for `score_pairs` if `exact`, else only embeddings."""
         with self._inference():
             return self.reranker.describe_texts(texts) if exact else Embeddings(self.encoder.encode_texts(texts))
 
@@ -128,7 +137,7 @@ class Embedder:
     ) -> Iterator[tuple[list[Record], Features]]:
         """Encode the images `start` to `stop` of a split in order; loader processes read ahead.
 
-        Records come without their images' bytes. With `exact`, features are what `score_pairs` needs, else embeddings.
+        Records have no image bytes. With `exact`, the features are for `score_pairs`, else only embeddings.
 
         Raises:
             DataError: a shard is missing or damaged.
@@ -139,13 +148,13 @@ class Embedder:
         for records, pixels in load(shards, plan, fit, workers=workers, pin_memory=pins):
             with self._inference():
                 ready = self._normalised(pixels)
-                found = self.reranker.describe_images(ready) if exact else Embeddings(self._encode(ready))
-            yield records, found
+                features = self.reranker.describe_images(ready) if exact else Embeddings(self._encode(ready))
+            yield records, features
 
     def embed_samples(self, samples: Samples, *, batch_size: int, regions: bool = False) -> Iterator[Embedded]:
-        """Encode the images of one part of any input in order; loader processes read ahead.
+        """Encode the images of one part of a source in order; loader processes read ahead.
 
-        Records come without their images' bytes. While a batch is used, a GPU works on the next.
+        Records have no image bytes. While the caller uses a batch, a GPU computes the next.
 
         Raises:
             DataError: the samples are `strict`, and one is damaged.
@@ -154,8 +163,8 @@ class Embedder:
             if encoded is None:
                 yield Embedded(records, np.zeros((0, self.encoder.dim), np.float32), unusable)
             elif isinstance(encoded, RegionFeatures):
-                vectors, own, fused = map(_floats, encoded)
-                yield Embedded(records, vectors, unusable, own, fused)
+                vectors, of_regions, fused = map(_floats, encoded)
+                yield Embedded(records, vectors, unusable, of_regions, fused)
             else:
                 yield Embedded(records, _floats(encoded), unusable)
 
@@ -174,7 +183,7 @@ class Embedder:
     def score_pairs(
         self, images: Features, texts: Features, advanced: Callable[[int], None] = lambda pairs: None
     ) -> Tensor:
-        """Return the exact scores `(B, C)` float32 on the CPU; `advanced` receives the number of pairs of each block.
+        """Return the exact scores `(B, C)` float32 on the CPU; `advanced` is called with the number of pairs scored.
 
         Raises:
             UsageError: the family has no reranker.
@@ -182,8 +191,8 @@ class Embedder:
         rows = []
         with self._inference():
             for start in range(0, len(images.embedding), _PAIRS_AT_ONCE):
-                part = images.rows(slice(start, start + _PAIRS_AT_ONCE))
-                rows.append(self.reranker.score_pairs(part, texts).float().cpu())
+                block = images.rows(slice(start, start + _PAIRS_AT_ONCE))
+                rows.append(self.reranker.score_pairs(block, texts).float().cpu())
                 advanced(rows[-1].numel())
         return torch.cat(rows)
 
@@ -194,12 +203,12 @@ class Embedder:
         return self.encoder.preprocess.normalise(pixels.to(self.device, non_blocking=True))
 
     def _blank(self) -> Tensor:
-        """Return a black image as `preprocess` makes it."""
+        """Return a black image after `preprocess.fit`."""
         return self.encoder.preprocess.fit(b"P6 1 1 255\n\0\0\0", "a black pixel")
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
-        """No gradients, and mixed precision where the device gains from it."""
+        """Compute without gradients, and in mixed precision if the device is faster with it."""
         try:
             with torch.no_grad(), mixed(self.device, self._compute.amp):
                 yield
@@ -208,7 +217,7 @@ class Embedder:
 
 
 class _FitRecords:
-    """Decodes and resizes the images of a batch in the loader process that read them."""
+    """Decodes and resizes a batch of images in a loader process."""
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
@@ -219,7 +228,7 @@ class _FitRecords:
 
 
 class _FitSamples:
-    """Does the same with what can be decoded; the rest is left out, unless the samples are `strict`."""
+    """Decodes and resizes a batch of images; invalid ones are skipped, or an error if `strict`."""
 
     def __init__(self, preprocess: Preprocess, strict: bool) -> None:
         self.preprocess, self.strict = preprocess, strict
@@ -243,22 +252,22 @@ class _FitSamples:
             return self.preprocess.fit(record.image, name)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow warns of odd files
+                warnings.simplefilter("ignore")  # of Pillow about unusual files
                 check_header(record.image)
                 return self.preprocess.fit(record.image, name)
         except DataError as error:
             return Unusable(UNDECODABLE, error.message if name in error.message else f"{name}: {error.message}")
-        except Exception as error:  # Pillow raises exceptions of nearly every kind on damaged files
+        except Exception as error:  # on damaged files, Pillow raises many kinds of exceptions
             return Unusable(UNDECODABLE, f"{name}: {error!r}")
 
 
 def _one_behind(items: Iterator[T]) -> Iterator[T]:
-    """Yield each item when the next one has been made."""
-    held = list[T]()
+    """Yield each item after the next one has been computed."""
+    waiting = list[T]()
     for item in items:
-        yield from held
-        held = [item]
-    yield from held
+        yield from waiting
+        waiting = [item]
+    yield from waiting
 
 
 def _floats(x: Tensor) -> np.ndarray:

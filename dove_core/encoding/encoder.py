@@ -1,9 +1,9 @@
-"""The seam between a model and everything that uses one: `Encoder`, `Reranker`, `Preprocess`, `Family`.
+"""Protocols of a model: `Encoder`, `Reranker`, `Preprocess` and `Features`.
 
-Embedding, evaluation, search and validation know these protocols and no model's class. A family of models is a
-module behind them: DOVE in `dove.py`; others are found as entry points, see `families.py`.
+Embedding, evaluation, search and validation use these protocols, and no class of a model. `dove.py` implements them
+for DOVE; other families are installed as entry points, see `families.py`.
 
-Letters: B images, C texts, D embedding width, R regions, S side of the model's input in pixels.
+Letters: B images, C texts, D dimensions of an embedding, R regions, S side of the model's input in pixels.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from torch import Tensor
 
 
 class Preprocess(Protocol):
-    """How a family turns image files into its input. Loader processes call `fit`, so it can be pickled."""
+    """How a family turns image files into its input. It can be pickled, since loader processes call `fit`."""
 
     def fit(self, data: bytes, name: str) -> Tensor:
         """Decode an image file and resize it to `(3, S, S)` uint8.
 
         Raises:
-            DataError: the bytes are not an image; the message has `name`.
+            DataError: the bytes are not a valid image; the message has `name`.
         """
         ...
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Return `(B, 3, S, S)` float32 as the model takes them, on the device of the uint8 `pixels`."""
+        """Return the model's input `(B, 3, S, S)` float32 for uint8 `pixels`, on their device."""
         ...
 
 
 class Features(Protocol):
-    """What one side brings to a comparison: embeddings, and whatever else a reranker needs; rows come first.
+    """Embeddings of images or texts, and other tensors that a reranker needs; the first axis is the row.
 
-    A `NamedTuple` of tensors with these two methods fits.
+    A `NamedTuple` of tensors with `rows` implements it.
     """
 
     @property
     def embedding(self) -> Tensor:
-        """The embeddings `(N, D)` float32, of length 1."""
+        """The embeddings `(N, D)` float32 of length 1."""
         ...
 
     def rows(self, which: slice | Tensor | Sequence[int]) -> Self:
@@ -58,12 +58,12 @@ class Embeddings(NamedTuple):
     embedding: Tensor
 
     def rows(self, which: slice | Tensor | Sequence[int]) -> Embeddings:
-        """Return some rows."""
+        """Return the features of some rows."""
         return Embeddings(self.embedding[which])
 
 
 class RegionFeatures(NamedTuple):
-    """What an index can store of images for re-ranking: `regions (B, R, D)` and `fused (B, D)`, with `embedding`."""
+    """Features of images that an index can store for re-ranking: `regions (B, R, D)` and `fused (B, D)`."""
 
     embedding: Tensor
     regions: Tensor
@@ -71,44 +71,54 @@ class RegionFeatures(NamedTuple):
 
 
 class Reranker(Protocol):
-    """Exact scores of pairs, where a family has them: DOVE's ROAM."""
+    """Exact scores of pairs, if a family has them, such as DOVE's ROAM.
+
+    >>> dove.load_encoder("runs/shapes/best").reranker.regions
+    4
+    """
 
     @property
     def regions(self) -> int:
-        """Number R of an image's regions."""
+        """Number R of regions of an image."""
         ...
 
     def describe_images(self, pixels: Tensor) -> Features:
-        """Encode `(B, 3, S, S)` normalised floats to what `score_pairs` needs of the images."""
+        """Return the features of images `(B, 3, S, S)`, normalised, for `score_pairs`."""
         ...
 
     def describe_texts(self, texts: Sequence[str]) -> Features:
-        """Encode texts to what `score_pairs` needs of them."""
+        """Return the features of texts for `score_pairs`."""
         ...
 
     def describe_regions(self, pixels: Tensor) -> RegionFeatures:
-        """Encode `(B, 3, S, S)` normalised floats to what an index stores for re-ranking."""
+        """Return the features of images `(B, 3, S, S)`, normalised, that an index stores for re-ranking."""
         ...
 
     def score_pairs(self, images: Any, texts: Any) -> Tensor:
-        """Return the scores `(B, C)` of all pairs, given what the two methods above returned."""
+        """Return the scores `(B, C)` of all pairs, given features of `describe_images` and `describe_texts`."""
         ...
 
 
 class Encoder(Protocol):
-    """Images and texts into one space. Every family has one; embed, eval, query and verify know no other type.
+    """A model that maps images and texts to one space; every family has one.
 
     It is in evaluation mode, and its methods are called without gradients.
+
+    >>> encoder = dove.load_encoder("runs/shapes/best")
+    >>> encoder.family, encoder.dim
+    ('dove', 32)
+    >>> encoder.encode_texts(["a red circle", "a blue square"]).shape
+    torch.Size([2, 32])
     """
 
     @property
     def family(self) -> str:
-        """Name of the family, as in `model.json`."""
+        """Name of the family as in `model.json`."""
         ...
 
     @property
     def dim(self) -> int:
-        """Width D of an embedding."""
+        """Dimensions D of an embedding."""
         ...
 
     @property
@@ -118,12 +128,12 @@ class Encoder(Protocol):
 
     @property
     def caption_field(self) -> str:
-        """The caption field that it was trained on; empty if any will do."""
+        """The caption field that the model was trained on; empty if it has none."""
         ...
 
     @property
     def preprocess(self) -> Preprocess:
-        """How image files become its input."""
+        """How image files become the model's input."""
         ...
 
     @property
@@ -136,15 +146,15 @@ class Encoder(Protocol):
         ...
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Encode `(B, 3, S, S)` normalised floats to embeddings `(B, D)` float32, of length 1."""
+        """Return the embeddings `(B, D)` float32 of length 1 of images `(B, 3, S, S)`, normalised."""
         ...
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Encode texts to embeddings `(C, D)` float32, of length 1, on the encoder's device."""
+        """Return the embeddings `(C, D)` float32 of length 1 of texts, on the encoder's device."""
         ...
 
     def save_text_side(self, folder: Path) -> None:
-        """Write what a query needs into an existing folder, for `Family.load_text_side`."""
+        """Write the files that `Family.load_text_side` reads into an existing folder."""
         ...
 
 
@@ -156,7 +166,7 @@ def join(parts: Sequence[Features]) -> Features:
 
 
 def on_device(features: Features, device: torch.device) -> Features:
-    """Return features on a device, in float32: half precision is only computed with."""
+    """Return features on a device in float32, also those computed in half precision."""
     kind: Any = type(features)
     moved: Features = kind(*(x.to(device, torch.float32) if x.is_floating_point() else x for x in features))
     return moved

@@ -1,7 +1,7 @@
-"""The families of models: the name in a checkpoint's `model.json` to the code that loads it.
+"""Model families: from the name in a checkpoint's `model.json` to the code that loads it.
 
-DOVE comes with this package. Another package adds a family by an entry point of the group `dove.families`, named as in
-`model.json`, which gives an object with the attributes of `Family`:
+DOVE is part of this package. Another package adds a family with an entry point in the group `dove.families`. Its name
+is the one in `model.json`; its value is an object that implements `Family`:
 
     [project.entry-points."dove.families"]
     mine = "my_package:family"
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
     from dove_core.encoding.text_side import TextSide
 
 GROUP = "dove.families"
-_HINT = "a checkpoint is a folder such as runs/NAME/best, made by `dove train`"
+HINT = "a checkpoint is a folder such as runs/NAME/best, made by `dove train`"
 
 
 class Family(Protocol):
-    """Loads the checkpoints of one kind of model."""
+    """What loads the checkpoints of one kind of model."""
 
     @property
     def files(self) -> Sequence[str]:
-        """The files of a checkpoint, which its fingerprint covers in this order."""
+        """Names of the files of a checkpoint, in the order in which the fingerprint covers them."""
         ...
 
     def load(self, folder: Path, fingerprint: str) -> Encoder:
         """Load a checkpoint on the CPU.
 
         Raises:
-            CheckpointError: a file is missing, damaged, or does not fit the others.
+            CheckpointError: a file is missing, damaged, or does not match the others.
         """
         ...
 
     def load_text_side(self, folder: Path) -> TextSide:
-        """Load the text side from a checkpoint, or from what `Encoder.save_text_side` wrote, without torch.
+        """Load the text side, without torch, from a checkpoint or from files of `Encoder.save_text_side`.
 
         Raises:
             CheckpointError: a file is missing or damaged.
@@ -51,7 +51,7 @@ class Family(Protocol):
 
 
 class DoveFamily:
-    """DOVE: weights, configuration and vocabulary."""
+    """The family DOVE: a checkpoint has weights, configuration and vocabulary."""
 
     files = FILES
 
@@ -67,31 +67,31 @@ class DoveFamily:
 
 
 def family_of(folder: Path) -> Family:
-    """Return the family of the checkpoint, or of the text side, in a folder; one that does not say it is DOVE's.
+    """Return the family of the checkpoint or text side in a folder; without a name in `model.json` it is DOVE.
 
     Raises:
-        CheckpointError: there is no `model.json`, it is damaged, or its family is not installed.
+        CheckpointError: `model.json` is missing or damaged, or its family is not installed.
     """
-    content = read_json(folder / CONFIG, CheckpointError, hint=_HINT)
+    content = read_json(folder / CONFIG, CheckpointError, hint=HINT)
     if not isinstance(content, dict):
-        raise CheckpointError(f"{folder / CONFIG} does not hold an object", hint=_HINT)
+        raise CheckpointError(f"{folder / CONFIG} is not a JSON object", hint=HINT)
     return family_named(str(content.get("family", FAMILY)), folder / CONFIG)
 
 
 def family_named(name: str, file: Path) -> Family:
-    """Return a family by its name; `file` is where the name is from, for the error.
+    """Return a family by its name; `file` is the file with the name, for the message.
 
     Raises:
-        CheckpointError: it is not installed.
+        CheckpointError: the family is not installed.
     """
     if name == FAMILY:
         return DoveFamily()
-    from importlib.metadata import entry_points  # noqa: PLC0415  # a query with DOVE does without
+    from importlib.metadata import entry_points  # noqa: PLC0415  # not needed for DOVE
 
-    found = entry_points(group=GROUP)
-    if name not in found.names:
-        known = ", ".join(sorted({FAMILY, *found.names}))
+    installed = entry_points(group=GROUP)
+    if name not in installed.names:
+        names = ", ".join(sorted({FAMILY, *installed.names}))
         message = f"{file}: the model family {name!r} is not installed"
-        raise CheckpointError(message, hint=f"installed: {known}; install the package that brings it")
-    family: Family = found[name].load()
+        raise CheckpointError(message, hint=f"install the package that has it; installed: {names}")
+    family: Family = installed[name].load()
     return family

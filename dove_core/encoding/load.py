@@ -1,4 +1,4 @@
-"""An address to an encoder, or to the text side of one, whatever its family."""
+"""Loading of an encoder, or of its text side, of any family."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 
 def load_encoder(address: Address) -> Encoder:
-    """Load a checkpoint of any family, on the CPU, ready to encode.
+    """Load a checkpoint of any family on the CPU, in evaluation mode.
 
     Raises:
-        CheckpointError: a file is missing, damaged, of another format, or does not fit the others.
-        UsageError, DownloadError: the bucket cannot be reached, or refuses.
+        CheckpointError: a file is missing, damaged, of another format, or does not match the others.
+        UsageError, DownloadError: the bucket cannot be read.
+
+    >>> dove.load_encoder("runs/shapes/best").family
+    'dove'
     """
     with checkpoint_here(place_of(address)) as folder:
         try:
@@ -32,7 +35,7 @@ def load_encoder(address: Address) -> Encoder:
 
 
 def load_text_side(folder: Path) -> TextSide:
-    """Load the text side of a model, without torch, from a checkpoint or from an index's `words/`.
+    """Load the text side of a model, without torch, from a checkpoint or from `words/` of an index.
 
     Raises:
         CheckpointError: a file is missing or damaged, or the family is not installed.

@@ -1,4 +1,4 @@
-"""Image bytes to the pixels that a model sees."""
+"""From the bytes of an image to normalised pixels, with random crops and colours for training."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _LUMA = (0.299, 0.587, 0.114)
 _JPEG = b"\xff\xd8"
 
 
-class View(NamedTuple):
-    """How an image is seen: a crop, its sides as shares of the image's, then quarter turns, then a mirror."""
+class Crop(NamedTuple):
+    """A crop of an image, in shares of its sides; then `turns` by 90 degrees; then mirrored if set."""
 
     top: float
     left: float
@@ -35,15 +35,15 @@ class View(NamedTuple):
 
 
 def is_jpeg(data: bytes) -> bool:
-    """Tell whether bytes begin as a JPEG does."""
+    """Tell whether bytes begin with the signature of a JPEG."""
     return data.startswith(_JPEG)
 
 
 def image_size(data: bytes, name: str) -> tuple[int, int]:
-    """Return height and width of an image from its header.
+    """Return the height and width in the header of an image.
 
     Raises:
-        DataError: the bytes are no image.
+        DataError: the bytes are not a valid image.
     """
     try:
         if is_jpeg(data):
@@ -56,13 +56,13 @@ def image_size(data: bytes, name: str) -> tuple[int, int]:
 
 
 def decode(data: bytes, name: str, *, least: tuple[int, int] = (1 << 30, 1 << 30)) -> Tensor:
-    """Decode an image to `(3, H, W)` uint8 RGB: JPEGs by libjpeg-turbo, everything else that Pillow reads by Pillow.
+    """Decode an image to `(3, H, W)` uint8 RGB: JPEGs with libjpeg-turbo, other formats with Pillow.
 
-    A JPEG whose half, quarter or eighth still has `least` (height, width) pixels is decoded at that scale, which is
-    faster than making the whole smaller afterwards, and differs from that by less than its own losses.
+    A JPEG is decoded at a half, quarter or eighth of its size if that has at least `least` (height, width) pixels. That
+    is faster than resizing later, and the difference is smaller than the losses of JPEG.
 
     Raises:
-        DataError: the bytes are no image; `name` says whose they are.
+        DataError: the bytes are not a valid image; the message has `name`.
     """
     try:
         if is_jpeg(data):
@@ -76,56 +76,55 @@ def decode(data: bytes, name: str, *, least: tuple[int, int] = (1 << 30, 1 << 30
 
 
 def decode_jpegs(encoded: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Decode JPEGs, each `(n,)` uint8 on the CPU, on a device: on a GPU by nvJPEG.
+    """Decode JPEGs, each `(n,)` uint8 on the CPU, on a device; a GPU uses nvJPEG.
 
     Raises:
-        RuntimeError: one of them cannot be decoded there, or this torchvision has no decoder any more (0.29 calls it
-            deprecated).
+        RuntimeError: a JPEG cannot be decoded there, or this torchvision has no decoder (deprecated since 0.29).
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            from torchvision.io import ImageReadMode, decode_jpeg  # noqa: PLC0415  # may be gone one day
+            from torchvision.io import ImageReadMode, decode_jpeg  # noqa: PLC0415  # a later version may lack it
         except ImportError as error:
             raise RuntimeError(f"torchvision has no JPEG decoder: {error}") from error
-        if device.type == "cuda":  # torchvision's stream does not wait for this one, whose memory it is given
+        if device.type == "cuda":  # torchvision's stream does not wait for this one, which may still use the memory
             torch.cuda.current_stream(device).synchronize()
         decoded: list[Tensor] = decode_jpeg(list(encoded), mode=ImageReadMode.RGB, device=device)
     return decoded
 
 
 def fit(data: bytes, name: str, size: int) -> Tensor:
-    """Decode an image and bring it to `(3, size, size)` uint8: shorter side to `size`, middle kept.
+    """Decode an image, and resize its middle square to `(3, size, size)` uint8.
 
     Raises:
-        DataError: the bytes are no image.
+        DataError: the bytes are not a valid image.
     """
     height, width = image_size(data, name)
     side = min(height, width)
-    middle = View((height - side) / 2 / height, (width - side) / 2 / width, side / height, side / width)
-    return look(decode(data, name, least=least_pixels(middle, size)), middle, size)
+    middle = Crop((height - side) / 2 / height, (width - side) / 2 / width, side / height, side / width)
+    return apply_crop(decode(data, name, least=least_pixels(middle, size)), middle, size)
 
 
 @dataclass(frozen=True)
 class CenterSquare:
-    """DOVE's `Preprocess`: the middle square at `size` pixels, with ImageNet's mean and standard deviation."""
+    """The `Preprocess` of DOVE: the middle square, normalised with the mean and deviation of ImageNet."""
 
     size: int
 
     def fit(self, data: bytes, name: str) -> Tensor:
-        """Decode an image and resize it to `(3, size, size)` uint8."""
+        """Decode an image, and resize its middle square to `(3, size, size)` uint8."""
         return fit(data, name, self.size)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Return `(B, 3, size, size)` float32 around zero."""
+        """Return normalised pixels `(B, 3, size, size)` float32."""
         return normalise(pixels)
 
 
-def draw_view(height: int, width: int, random: np.random.Generator, *, crop_scale: float, turn: bool) -> View:
-    """Draw a random crop of an image and, with `turn`, one of the square's 8 symmetries.
+def draw_crop(height: int, width: int, random: np.random.Generator, *, crop_scale: float, turn: bool) -> Crop:
+    """Draw a random crop and, with `turn`, a random rotation by a multiple of 90 degrees and a random mirroring.
 
-    The crop keeps between `crop_scale` and all of the area, at an aspect between 4:5 and 5:4 where the image allows.
-    An aerial image has no upper side, so quarter turns and mirrors lose nothing.
+    The area of the crop is between `crop_scale` and 1 of the image, its aspect ratio between 4:5 and 5:4 if the image
+    allows. An aerial image has no up and down, so it stays natural when rotated and mirrored.
     """
     area = height * width * random.uniform(crop_scale, 1.0)
     aspect = np.exp(random.uniform(-1, 1) * np.log(1.25)) if crop_scale < 1 else width / height
@@ -133,45 +132,45 @@ def draw_view(height: int, width: int, random: np.random.Generator, *, crop_scal
     crop_width = max(1, min(width, round(np.sqrt(area * aspect))))
     top, left = random.integers(height - crop_height + 1), random.integers(width - crop_width + 1)
     turns, mirrored = (int(random.integers(4)), bool(random.integers(2))) if turn else (0, False)
-    return View(top / height, left / width, crop_height / height, crop_width / width, turns, mirrored)
+    return Crop(top / height, left / width, crop_height / height, crop_width / width, turns, mirrored)
 
 
-def least_pixels(view: View, size: int) -> tuple[int, int]:
-    """Return the height and width at which an image's crop still has `size` pixels either way."""
-    return int(np.ceil(size / view.height)), int(np.ceil(size / view.width))
+def least_pixels(crop: Crop, size: int) -> tuple[int, int]:
+    """Return the smallest height and width of an image whose crop has `size` pixels on each side."""
+    return int(np.ceil(size / crop.height)), int(np.ceil(size / crop.width))
 
 
-def look(image: Tensor, view: View, size: int) -> Tensor:
-    """Bring `(3, H, W)` uint8, on any device, to the `(3, size, size)` that a view shows."""
+def apply_crop(image: Tensor, crop: Crop, size: int) -> Tensor:
+    """Crop, resize, rotate and mirror `(3, H, W)` uint8 to `(3, size, size)`, on any device."""
     height, width = image.shape[-2:]
-    top, left = round(view.top * height), round(view.left * width)
-    part = image[:, top : top + max(1, round(view.height * height)), left : left + max(1, round(view.width * width))]
-    if part.shape[1:] != (size, size):
-        part = T.resize(part, [size, size], interpolation=T.InterpolationMode.BICUBIC, antialias=True)
-    part = torch.rot90(part, view.turns, (1, 2)) if view.turns else part
-    return part.flip(2) if view.mirrored else part
+    top, left = round(crop.top * height), round(crop.left * width)
+    pixels = image[:, top : top + max(1, round(crop.height * height)), left : left + max(1, round(crop.width * width))]
+    if pixels.shape[1:] != (size, size):
+        pixels = T.resize(pixels, [size, size], interpolation=T.InterpolationMode.BICUBIC, antialias=True)
+    pixels = torch.rot90(pixels, crop.turns, (1, 2)) if crop.turns else pixels
+    return pixels.flip(2) if crop.mirrored else pixels
 
 
 def _broken(name: str, error: Exception) -> DataError:
-    return DataError(f"{name} cannot be decoded: {error}", hint="it is damaged, or no image that Pillow can read")
+    return DataError(f"{name} cannot be decoded: {error}", hint="the file is damaged, or Pillow cannot read its format")
 
 
 def _by_channel(values: Sequence[float], device: torch.device) -> Tensor:
-    """Return `(3, 1, 1)` on a device, without waiting for what a GPU still has to do."""
+    """Return `(3, 1, 1)` on a device, without waiting for queued work of a GPU."""
     return torch.tensor(values).view(3, 1, 1).to(device, non_blocking=True)
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    """Bring `(B, 3, S, S)` uint8 to float32 around zero, with ImageNet's mean and deviation."""
+    """Return `(B, 3, S, S)` uint8 as float32, normalised with the mean and deviation of ImageNet."""
     mean, std = _by_channel(_MEAN, pixels.device), _by_channel(_STD, pixels.device)
-    return torch.addcmul(-mean / std, pixels, 1 / (255 * std))  # one way through a GPU's memory
+    return torch.addcmul(-mean / std, pixels, 1 / (255 * std))  # one pass over a GPU's memory
 
 
 def jitter(pixels: Tensor, strength: float) -> Tensor:
-    """Change saturation, contrast and brightness of each image by factors between 1 - `strength` and 1 + `strength`.
+    """Change saturation, contrast and brightness of each image by random factors between 1 - `strength` and 1 + it.
 
-    `(B, 3, S, S)` uint8 on any device to the same; chance is torch's own. The whole batch at once: an image alone
-    would cost a worker more than its decoding.
+    Takes and returns `(B, 3, S, S)` uint8 on any device; torch's generator draws the factors. The whole batch is
+    changed at once: one image after another would take longer than decoding them.
     """
     factors = 1 + strength * (2 * torch.rand(3, len(pixels), 1, 1, 1, device=pixels.device) - 1)
     saturation, contrast, brightness = factors

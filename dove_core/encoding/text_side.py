@@ -1,4 +1,4 @@
-"""What a query needs of a model: its text side, which an index keeps, usable without torch."""
+"""Protocols of the text side of a model: what a query needs, stored in an index and usable without torch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class WordAttention:
-    """Where the words of a query attend on K images, over a grid of g x g regions.
+    """Attention of the words of a query to K images, over a grid of g x g regions.
 
-    `weights (T,)` are the words' shares in the query, which sum to one. `by_word (K, T, g, g)` is each word's attention
-    and `whole (K, g, g)` that of all words, weighted; each map sums to one at most.
+    `weights (T,)` are the weights of the words, with sum 1. `by_word (K, T, g, g)` is the attention of each word, and
+    `whole (K, g, g)` the weighted mean over all words; the sum of a map is at most 1.
     """
 
     words: Sequence[str]
@@ -24,37 +24,37 @@ class WordAttention:
 
 
 class TextReranker(Protocol):
-    """Exact scores of a text with images whose regions an index has stored."""
+    """Exact scores of a text with images whose regions are stored in an index."""
 
     def score(self, text: str, regions: np.ndarray, fused: np.ndarray) -> np.ndarray:
-        """Return the scores `(K,)` of a text with images, from what `Reranker.describe_regions` gave for them."""
+        """Return the scores `(K,)` of a text with images, given `regions (K, R, D)` and `fused (K, D)` of them."""
         ...
 
     def attention(self, text: str, regions: np.ndarray) -> WordAttention:
-        """Return where each word of a text attends on images with these regions `(K, R, D)`."""
+        """Return the attention of each word of a text to images with these regions `(K, R, D)`."""
         ...
 
 
 class TextSide(Protocol):
-    """Turns queries into embeddings; loaded by `load.load_text_side` from what `Encoder.save_text_side` wrote."""
+    """What turns queries into embeddings; `load.load_text_side` loads it from files of `Encoder.save_text_side`."""
 
     @property
     def reranker(self) -> TextReranker | None:
-        """Scores of texts with stored regions; None if the family has none."""
+        """Exact scores of texts with stored regions; None if the family has none."""
         ...
 
     def encode(self, text: str) -> np.ndarray:
         """Return the embedding `(D,)` float32 of a text, of length 1.
 
         Raises:
-            UsageError: the text has no word that the model knows.
+            UsageError: the model knows no word of the text.
         """
         ...
 
     def unknown_words(self, text: str) -> Sequence[str]:
-        """Return the words of a text that the model does not know, each once; none for a model of subwords."""
+        """Return the distinct words of a text that the model does not know; empty for a model of subwords."""
         ...
 
     def digest(self) -> str:
-        """Return 16 hexadecimal digits that are equal for equal text sides, wherever they were loaded from."""
+        """Return 16 hexadecimal digits over configuration, words and weights; equal for equal text sides."""
         ...

@@ -1,6 +1,6 @@
-"""A split's images and captions to features and pair scores: in this process, or in several that share the images.
+"""Images and captions of a split to features and pair scores, in one process or in several that share the images.
 
-Shares are cut between batches, so that every batch, and with it every number, is the same however many processes work.
+Shares begin and end between batches, so batches and results do not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 from dove_core.config import ComputeConfig, EvalConfig
 from dove_core.data.reader import Shards
-from dove_core.encoding.compute import hold_tasks, hold_to_gpus, in_task
+from dove_core.encoding.compute import check_gpu_count, settings_for_tasks, settings_in_task
 from dove_core.encoding.embedder import Embedder
 from dove_core.encoding.encoder import Embeddings, Features, join, on_device
 from dove_core.encoding.load import load_encoder
@@ -27,7 +27,7 @@ from dove_core.places import Place
 from dove_core.processes import Resources
 
 _ROWS = 64
-"""Shares begin at multiples of this many batches' images too: pairs are scored in blocks of so many rows."""
+"""Pairs are scored in blocks of this many rows; shares begin at multiples of it too."""
 
 
 def encode_split(
@@ -40,13 +40,19 @@ def encode_split(
     exact: bool = False,
     report: Report = silent,
 ) -> EncodedSplit:
-    """Encode a split's images and distinct captions, each with `prefix` before it, once each.
+    """Encode the images and distinct captions of a split.
 
-    Captions are of `field`, or of the one that the model reads. With `exact` features are what exact scores of pairs
-    need, else embeddings alone.
+    Args:
+        embedder: the model.
+        shards: the split.
+        batch_size: images per batch.
+        prefix: text to put before each caption.
+        field: caption field; empty: the field that the model was trained on.
+        exact: return all features that exact scores of pairs need, not only embeddings.
+        report: receives progress events.
 
     Raises:
-        DataError: no sample has a caption in the model's field.
+        DataError: no sample has a caption in the field.
     """
     texts, distinct, owners = _texts(embedder, shards, field)
     report(Started("encoding", len(shards), "images"))
@@ -56,8 +62,8 @@ def encode_split(
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What every share has in common."""
+class _EncodingJob:
+    """What all shares have in common."""
 
     checkpoint: Place
     shards: Place
@@ -78,33 +84,37 @@ def encode_in_tasks(
     exact: bool,
     report: Report = silent,
 ) -> tuple[EncodedSplit, np.ndarray | None]:
-    """Do the same in `evaluation.gpus` tasks, a GPU each; return the exact scores of all pairs too if they are wanted.
+    """Encode a split in `evaluation.gpus` tasks, each on its own GPU.
+
+    Returns:
+        The features, and the exact scores of all pairs or None if `evaluation` does not ask for them.
 
     Raises:
-        DataError: no sample has a caption in the model's field, or a process died.
-        UsageError: there are fewer GPUs than processes.
+        DataError: no sample has a caption in the field, or a process died.
+        UsageError: there are fewer GPUs than tasks.
     """
     count = evaluation.gpus
     if executor.is_remote:
-        compute = hold_tasks(executor, compute, count)
+        compute = settings_for_tasks(executor, compute, count)
     else:
-        hold_to_gpus(embedder.device, count)
+        check_gpu_count(embedder.device, count)
     resources = executor.resources(compute.device, count)
     texts, distinct, owners = _texts(embedder, shards, evaluation.caption_field)
-    report(Started("encoding and scoring" if evaluation.pairwise else "encoding", len(shards), "images"))
-    job = _Job(checkpoint, shards.folder, evaluation, compute, resources, exact)
-    parts: dict[int, tuple[Features, np.ndarray | None]] = {}
-    lost = "out of memory? Try fewer --gpus, or a smaller --batch-size"
-    for (number, start, stop), part in executor.each(
+    stage = "encoding and scoring" if evaluation.pairwise else "encoding"
+    report(Started(stage, len(shards), "images"))
+    job = _EncodingJob(checkpoint, shards.folder, evaluation, compute, resources, exact)
+    done: dict[int, tuple[Features, np.ndarray | None]] = {}
+    lost = "if memory is short, lower --gpus or --batch-size"
+    for (number, start, stop), result in executor.each(
         partial(_do_share, job),
         shares_of(len(shards), evaluation.batch_size, count),
         count,
         lost=lost,
         resources=resources,
     ):
-        parts[number] = part
-        report(Advanced("encoding and scoring" if evaluation.pairwise else "encoding", stop - start))
-    ordered = [parts[number] for number in sorted(parts)]
+        done[number] = result
+        report(Advanced(stage, stop - start))
+    ordered = [done[number] for number in sorted(done)]
     images = on_device(join([features for features, _ in ordered]), embedder.device)
     pairs = [scores for _, scores in ordered if scores is not None]
     captions = embedder.describe_texts([evaluation.prefix + text for text in texts], exact=exact)
@@ -112,17 +122,17 @@ def encode_in_tasks(
 
 
 def shares_of(images: int, batch_size: int, count: int) -> list[tuple[int, int, int]]:
-    """Return number, first image and end of `count` shares or fewer, cut where batches and blocks of pairs end."""
+    """Return at most `count` shares as (number, first image, end), with ends where batches and blocks of pairs end."""
     unit = int(np.lcm(batch_size, _ROWS))
     units = -(-images // unit)
     cuts = [min(images, unit * (units * k // count)) for k in range(count + 1)]
     return [(k, a, b) for k, (a, b) in enumerate(pairwise(cuts)) if b > a]
 
 
-def _do_share(job: _Job, share: tuple[int, int, int]) -> tuple[Features, np.ndarray | None]:
-    """Encode the images of one share, and score them with all captions if pairs are wanted."""
+def _do_share(job: _EncodingJob, share: tuple[int, int, int]) -> tuple[Features, np.ndarray | None]:
+    """Encode the images of a share, and score them against all captions if `evaluation.pairwise`."""
     number, start, stop = share
-    compute = in_task(job.compute, job.resources, number)
+    compute = settings_in_task(job.compute, job.resources, number)
     embedder, shards = Embedder(load_encoder(job.checkpoint), compute), Shards(job.shards)
     images = _encode_images(embedder, shards, job.evaluation.batch_size, start, stop, job.exact, silent)
     scores = None
@@ -130,28 +140,28 @@ def _do_share(job: _Job, share: tuple[int, int, int]) -> tuple[Features, np.ndar
         texts, _, _ = _texts(embedder, shards, job.evaluation.caption_field)
         captions = embedder.describe_texts([job.evaluation.prefix + text for text in texts], exact=True)
         scores = embedder.score_pairs(images, captions).numpy()
-        images = Embeddings(images.embedding)  # what else there is has done its work
+        images = Embeddings(images.embedding)  # other features are not needed after scoring
     return on_device(images, torch.device("cpu")), scores
 
 
 def _encode_images(
     embedder: Embedder, shards: Shards, batch_size: int, start: int, stop: int, exact: bool, report: Report
 ) -> Features:
-    parts = []
+    batches = []
     for records, features in embedder.embed_shards(shards, batch_size=batch_size, exact=exact, start=start, stop=stop):
-        parts.append(features)
+        batches.append(features)
         report(Advanced("encoding", len(records)))
-    return join(parts)
+    return join(batches)
 
 
 def _texts(embedder: Embedder, shards: Shards, field: str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Return the distinct captions, for each caption its number among them, and for each the number of its image."""
+    """Return the distinct captions; for each caption, its number among them and the number of its image."""
     field = shards.choose_field(field or embedder.encoder.caption_field)
     of_each: Sequence[list[str]] = list(shards.captions(field))
     texts = [text for own in of_each for text in own]
     if not texts:
-        hint = f"the model reads the field {field!r}"
-        raise DataError(f"{shards.folder} has no captions to evaluate with", hint=hint)
+        hint = "choose another field with --caption-field"
+        raise DataError(f"{shards.folder} has no captions in the field {field!r}", hint=hint)
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     distinct = np.array([numbers[text] for text in texts])
     return list(numbers), distinct, np.repeat(np.arange(len(of_each)), [len(own) for own in of_each])

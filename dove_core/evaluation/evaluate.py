@@ -1,4 +1,4 @@
-"""A checkpoint and a split to retrieval scores, through the one embedding path."""
+"""Retrieval scores of a checkpoint on a split."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ from dove_core.places import Place
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one checkpoint on one split, with what is needed to understand them: `ranked` says who found whom."""
+    """Retrieval scores of a checkpoint on a split, with settings, provenance, ranks and features.
+
+    >>> result = dove.evaluate("runs/shapes/best", "shards/shapes/test")
+    >>> result.images, result.captions
+    (12, 24)
+    >>> list(result.rows)
+    ['global', 'reranked', 'pairwise']
+    """
 
     dataset: str
     split: str
@@ -42,7 +49,7 @@ class Evaluation:
     encoded: EncodedSplit
 
     def to_json(self) -> dict[str, Any]:
-        """Return the shape that CLIP_benchmark uses, with a block of metrics for each row."""
+        """Return the JSON of CLIP_benchmark, with a block of metrics for each row."""
         return {
             "dataset": self.dataset,
             "split": self.split,
@@ -72,12 +79,26 @@ def evaluate(
     command: str = "",
     report: Report = silent,
 ) -> Evaluation:
-    """Score a checkpoint on a split; `execution` says who encodes it, `command` what asked for it, for the record.
+    """Measure the retrieval scores of a checkpoint on a split.
+
+    Args:
+        checkpoint: folder of the checkpoint, local or in a bucket.
+        shards: folder of the split's shards.
+        evaluation: what to measure.
+        ranking: how to rank by pair scores.
+        compute: device and precision.
+        execution: where the images are encoded.
+        command: the user's command, for the record.
+        report: receives progress events.
 
     Raises:
-        UsageError: a setting is out of bounds.
-        CheckpointError: the checkpoint is missing or damaged, or gives vectors that are not finite.
-        DataError: the shards are missing or damaged, or hold no captions of the model's field.
+        UsageError: a setting does not fit the machine.
+        CheckpointError: the checkpoint is missing or damaged, or returns vectors that are not finite.
+        DataError: the shards are missing or damaged, or have no captions in the model's field.
+
+    >>> result = dove.evaluate("runs/shapes/best", "shards/shapes/test", dove.EvalConfig(rerank=5))
+    >>> 0 < result.rows["pairwise"].mean_recall <= 100
+    True
     """
     here = compute if execution.executor == "local" or compute.device == "cpu" else replace(compute, device="auto")
     model, split = place_of(checkpoint), Shards(shards)

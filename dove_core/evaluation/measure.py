@@ -1,8 +1,8 @@
-"""Everything that `dove eval` does with a checkpoint: on shards, on files in other forms, on a suite; each once."""
+"""Measurements of `dove eval`: on shards, on images in other forms, or on a suite of sets."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,25 @@ from dove_core.config import ComputeConfig, EvalConfig, ExecutorConfig, RankConf
 from dove_core.data.reader import Shards
 from dove_core.errors import UsageError
 from dove_core.evaluation.evaluate import Evaluation, evaluate
-from dove_core.evaluation.material import Material, sharded
-from dove_core.evaluation.recorded import once
+from dove_core.evaluation.material import ShardedInput, sharded
+from dove_core.evaluation.recorded import measure_once
 from dove_core.evaluation.report import Section, section_of
 from dove_core.evaluation.suite import find_sets, settings_for
 from dove_core.evaluation.zero_shot import ZeroShot, classify_split
 from dove_core.events import Report, silent
 from dove_core.executors import executing
+from dove_core.files import LocalPath
 from dove_core.places import Place
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """A checkpoint and how to measure it; `command` says what asked for it, for the record.
+    """A checkpoint and the settings to measure it with; `command` is the user's command, for the record.
 
-    `force` measures what was measured before; so does `with_section`, which a page needs.
+    `force` and `with_section` measure even if the run folder has the result; `with_section` also makes a page section.
+
+    >>> dove.EvaluationRequest("runs/shapes/best", dove.EvalConfig(rerank=5)).evaluation.rerank
+    5
     """
 
     checkpoint: Address
@@ -41,18 +45,28 @@ class EvaluationRequest:
 
 @dataclass(frozen=True)
 class EvaluationInput:
-    """What to measure on: shards, or images with or without captions (and which split of them), or a suite."""
+    """The data: shards, or images (with captions and a split, if they have these), or a folder of a suite's sets.
+
+    >>> dove.EvaluationInput(images="images", captions="dataset_shapes.json", split="test").split
+    'test'
+    """
 
     shards: Address | None = None
-    images: Path | None = None
-    captions: Path | None = None
+    images: LocalPath | None = None
+    captions: LocalPath | None = None
     split: str = ""
-    suite: Path | None = None
+    suite: LocalPath | None = None
 
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """A result as JSON, whether the run folder had it already, and what a page shows of it, if that was wanted."""
+    """A result as JSON; `was_known` if it is from the run folder; a section of a page, if requested.
+
+    >>> request = dove.EvaluationRequest("runs/shapes/best")
+    >>> (record,) = dove.measure(request, dove.EvaluationInput(shards="shards/shapes/test"))
+    >>> record.result["task"]
+    'retrieval'
+    """
 
     result: dict[str, Any]
     was_known: bool
@@ -60,40 +74,45 @@ class EvaluationRecord:
 
 
 def measure(request: EvaluationRequest, data: EvaluationInput, *, report: Report = silent) -> list[EvaluationRecord]:
-    """Measure on any input: one result, or one for each set of a suite.
+    """Measure on any input; return one result, or one for each set of a suite.
 
     Raises:
-        UsageError: a setting is out of bounds, or the input is empty.
-        DoveError: as the functions below say.
+        UsageError: the input is empty.
+        DoveError: as documented at the functions below.
+
+    >>> data = dove.EvaluationInput(images="images", captions="dataset_shapes.json", split="test")
+    >>> (record,) = dove.measure(dove.EvaluationRequest("runs/shapes/best"), data)
+    >>> list(record.result["metrics"])
+    ['global', 'reranked', 'pairwise']
     """
     if data.suite:
-        return measure_suite(request, data.suite, report=report)
+        return measure_suite(request, Path(data.suite), report=report)
     if data.images:
-        return [measure_images(request, data.images, data.captions, split=data.split, report=report)]
+        captions = None if data.captions is None else Path(data.captions)
+        return [measure_images(request, Path(data.images), captions, split=data.split, report=report)]
     if data.shards:
         return [measure_shards(request, data.shards, report=report)]
-    raise UsageError("there is nothing to measure on", hint="give shards, images or a suite")
+    raise UsageError("the evaluation input is empty", hint="give shards, images or a suite")
 
 
 def measure_shards(request: EvaluationRequest, shards: Address, *, report: Report = silent) -> EvaluationRecord:
-    """Measure retrieval on a split, or classification where a field of labels is chosen.
+    """Measure retrieval on a split, or classification if `zero_shot.label_field` is set.
 
     Raises:
-        CheckpointError: the checkpoint is missing or damaged, or gives vectors that are not finite.
+        CheckpointError: the checkpoint is missing or damaged, or returns vectors that are not finite.
         DataError: the shards are missing or damaged, or lack captions or labels.
     """
     sections: list[Section] = []
     checkpoint, split = place_of(request.checkpoint), place_of(shards)
 
-    def measure_again() -> dict[str, Any]:
+    def measure_now() -> dict[str, Any]:
         measured = _measure(request, split, report)
         if request.with_section:
             sections.append(section_of(measured, Shards(split)))
         return measured.to_json()
 
-    settings = _settings(request)
     force = request.force or request.with_section
-    result, was_known = once(checkpoint, split, settings, measure_again, force=force)
+    result, was_known = measure_once(checkpoint, split, _settings(request), measure_now, force=force)
     if was_known:
         result |= {"command": request.command, "checkpoint": str(checkpoint), "shards": str(split)}
     return EvaluationRecord(result, was_known, sections[0] if sections else None)
@@ -102,40 +121,41 @@ def measure_shards(request: EvaluationRequest, shards: Address, *, report: Repor
 def measure_images(
     request: EvaluationRequest, images: Path, captions: Path | None = None, *, split: str = "", report: Report = silent
 ) -> EvaluationRecord:
-    """Measure on images with captions, labels, or folders named like classes; `material.sharded` says the forms.
+    """Measure on images with captions or labels, or in folders named after classes; see `material` for the forms.
 
     Raises:
         DoveError: as in `sharded` and `measure_shards`.
     """
     label = request.zero_shot.label_field
     names = Path(request.zero_shot.class_names) if request.zero_shot.class_names else None
-    with sharded(images, captions, split=split, label_field=label, class_names=names, report=report) as material:
-        measured = measure_shards(_fitted(request, material), material.shards, report=report)
-    result = {**measured.result, "shards": str(images)}  # what was made of it is gone
+    with sharded(images, captions, split=split, label_field=label, class_names=names, report=report) as found:
+        measured = measure_shards(_fitted(request, found), found.shards, report=report)
+    result = {**measured.result, "shards": str(images)}  # the temporary shards are deleted
     section = measured.section and replace(measured.section, result=result)
     return replace(measured, result=result, section=section)
 
 
 def measure_suite(request: EvaluationRequest, folder: Path, *, report: Report = silent) -> list[EvaluationRecord]:
-    """Measure SkyScript's benchmark sets in a folder, one after another, each as SkyScript does.
+    """Measure the SkyScript benchmark sets in a folder, each with SkyScript's settings.
 
     Raises:
         DoveError: as in `find_sets` and `measure_images`.
     """
-    found = []
-    with executing(request.execution):  # one cluster for all
+    measured = []
+    with executing(request.execution):  # one cluster for all sets
         for name, place in find_sets(folder).items():
             evaluation, zero_shot = settings_for(name, request.evaluation, request.zero_shot)
             own = replace(request, evaluation=evaluation, zero_shot=zero_shot)
-            measured = measure_images(own, place, report=report)
-            measured.result["dataset"] = name  # whatever a link leads to
-            found.append(measured)
-    return found
+            record = measure_images(own, place, report=report)
+            record.result["dataset"] = name  # not the name of a link's target
+            measured.append(record)
+    return measured
 
 
-def _fitted(request: EvaluationRequest, material: Material) -> EvaluationRequest:
-    names = request.zero_shot.class_names or material.class_names
-    labels = replace(request.zero_shot, label_field=material.label_field, class_names=names)
+def _fitted(request: EvaluationRequest, data: ShardedInput) -> EvaluationRequest:
+    """Return the request with the label field and the class names of the data."""
+    names = request.zero_shot.class_names or data.class_names
+    labels = replace(request.zero_shot, label_field=data.label_field, class_names=names)
     return replace(request, zero_shot=labels)
 
 
@@ -152,14 +172,9 @@ def _measure(request: EvaluationRequest, shards: Place, report: Report) -> Evalu
     )  # fmt: skip
 
 
-def _settings(request: EvaluationRequest) -> list[Any]:
+def _settings(request: EvaluationRequest) -> dict[str, Any]:
+    """Return all settings that the measurement reads, by name."""
+    common = asdict(request.ranking) | asdict(request.compute)
     if request.zero_shot.label_field:
-        return [request.zero_shot, Pairs(request.evaluation.pairwise), request.ranking, request.compute]
-    return [request.evaluation, request.ranking, request.compute]
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """The one setting of retrieval that classification shares."""
-
-    pairwise: bool
+        return asdict(request.zero_shot) | {"pairwise": request.evaluation.pairwise} | common
+    return asdict(request.evaluation) | common

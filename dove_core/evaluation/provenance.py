@@ -1,4 +1,4 @@
-"""Where an evaluation comes from: what a reader needs to believe it, and to make it again."""
+"""Provenance of an evaluation: what is needed to check and to repeat it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from dove_core.encoding.checkpoint import settled_place
 from dove_core.errors import DataError, DownloadError, UsageError
 from dove_core.places import Place
 
-_PACKAGES = ("dove", "torch", "torchvision", "numpy")
+_DISTRIBUTIONS = {"dove": "dove-eo", "torch": "torch", "torchvision": "torchvision", "numpy": "numpy"}
+"""Name in a result -> name under which pip installs it."""
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that numbers depend on."""
+    """Return the versions of Python and of the packages that results depend on."""
     found = {"python": platform.python_version()}
-    for name in _PACKAGES:
+    for name, distribution in _DISTRIBUTIONS.items():
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
+            found[name] = version(distribution)
     return found
 
 
 def provenance_of(checkpoint: Place, shards: Shards, command: str) -> dict[str, Any]:
-    """Return what goes into a result beside its numbers."""
+    """Return the facts that a result has besides its metrics."""
     return {
-        "seen": what_it_saw(checkpoint, shards),
+        "seen": seen_in_training(checkpoint, shards),
         "data": shards.manifest.fingerprint,
         "checkpoint": str(checkpoint),
         "shards": str(shards.folder),
@@ -38,11 +39,11 @@ def provenance_of(checkpoint: Place, shards: Shards, command: str) -> dict[str, 
     }
 
 
-def what_it_saw(checkpoint: Place, shards: Shards) -> str:
-    """Return how a checkpoint knows a split: `trained on`, `chosen on`, an empty text if not at all.
+def seen_in_training(checkpoint: Place, shards: Shards) -> str:
+    """Return how the training of a checkpoint used the images of a split.
 
-    `unknown` if it lies in no run folder, which alone could tell. Images are known again by key and size, whatever
-    shards or split they lie in.
+    `trained on`; `chosen on` if they chose the best epoch; empty if not at all; `unknown` if the checkpoint is not in a
+    run folder. Images are compared by key and size, so they are found in other shards and splits too.
     """
     place = settled_place(checkpoint).resolved
     try:
@@ -58,7 +59,7 @@ def what_it_saw(checkpoint: Place, shards: Shards) -> str:
 
 
 def _shares_images(folder: Place, shards: Shards) -> bool:
-    """Tell whether more than one in a hundred of a split's images lie in the shards in a folder, too."""
+    """Return whether more than 1 % of the images of a split are also in the shards of a folder."""
     try:
         other = Shards(folder)
     except (DataError, UsageError, DownloadError):

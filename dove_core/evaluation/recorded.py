@@ -1,11 +1,10 @@
-"""Results that a run folder remembers, so that nothing is measured twice."""
+"""Results kept in the run folder, so that nothing is measured twice."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,42 +12,42 @@ from typing import Any
 from dove_core.data.reader import Shards
 from dove_core.encoding.checkpoint import checkpoint_here, fingerprint_of
 from dove_core.errors import CheckpointError, DownloadError, SpaceError, UsageError
-from dove_core.evaluation.provenance import versions, what_it_saw
+from dove_core.evaluation.provenance import seen_in_training, versions
 from dove_core.files import json_bytes
 from dove_core.places import Place
 
 FOLDER = "evaluations"
-"""Folder of results, in the run's folder."""
+"""Folder of the results in a run folder."""
 
 _WITHOUT_EFFECT = ("batch_size", "workers", "gpus", "compile", "decode")
-"""Settings that no number depends on."""
+"""Settings that do not change a result."""
 
 
-def once(
+def measure_once(
     checkpoint: Place,
     shards: Place,
-    settings: Sequence[Any],
+    settings: Mapping[str, Any],
     measure: Callable[[], dict[str, Any]],
     *,
     force: bool,
 ) -> tuple[dict[str, Any], bool]:
-    """Return the result of `measure`, or the one that the checkpoint's run folder has of the same measurement.
+    """Return the result that the run folder has of the same measurement, or call `measure` and keep its result.
 
-    The same means: equal weights, shards, settings and versions of packages. Results are kept only for a checkpoint
-    that lies in a run folder, here or in a bucket, that can be written.
+    Measurements are the same if weights, shards, settings and package versions are equal. Results are kept only in a
+    run folder, local or in a bucket, that can be written.
 
     Returns:
-        The result, and whether it was known before.
+        The result, and whether it is from the run folder.
 
     Raises:
-        DataError: there are no shards.
+        DataError: the shards are missing.
     """
     run = checkpoint.resolved.parent
     if not run.has("settings.json") or not (key := _key(checkpoint, shards, settings)):
         return measure(), False
     folder, name = run / FOLDER, f"{key}.json"
     if not force:
-        with suppress(OSError, ValueError, RecursionError):  # there is none, or a damaged one: measured again
+        with suppress(OSError, ValueError, RecursionError):  # missing or damaged: measure
             return json.loads(folder.read(name)), True
     result = measure()
     with suppress(OSError, SpaceError, UsageError, DownloadError), folder.writing(name) as stream:
@@ -56,14 +55,9 @@ def once(
     return result, False
 
 
-def _key(checkpoint: Place, shards: Place, settings: Sequence[Any]) -> str:
-    """Return a digest of all that the result depends on; nothing where the checkpoint cannot be read."""
-    chosen = {
-        name: value
-        for config in settings
-        for name, value in dataclasses.asdict(config).items()
-        if name not in _WITHOUT_EFFECT
-    }
+def _key(checkpoint: Place, shards: Place, settings: Mapping[str, Any]) -> str:
+    """Return a digest of all that the result depends on; empty if the checkpoint cannot be read."""
+    chosen = {name: value for name, value in settings.items() if name not in _WITHOUT_EFFECT}
     if chosen.get("class_names"):
         with suppress(OSError):
             chosen["class_names"] = Path(chosen["class_names"]).read_text("utf-8", "replace")
@@ -73,6 +67,6 @@ def _key(checkpoint: Place, shards: Place, settings: Sequence[Any]) -> str:
     except (OSError, CheckpointError):
         return ""
     split = Shards(shards)
-    data, seen = split.manifest.fingerprint, what_it_saw(checkpoint, split)
+    data, seen = split.manifest.fingerprint, seen_in_training(checkpoint, split)
     facts = {"model": model, "data": data, "seen": seen, "settings": chosen, "versions": versions()}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

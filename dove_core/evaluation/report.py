@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page that needs nothing else: tables, curves, queries with their images, confusions."""
+"""An evaluation as a self-contained HTML page: tables, curves, queries with their images, confusions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dove_core.errors import DataError
 from dove_core.evaluation.evaluate import Evaluation
 from dove_core.evaluation.rows import RankedRow
 from dove_core.evaluation.zero_shot import ZeroShot
-from dove_core.files import atomic_file
+from dove_core.files import LocalPath, atomic_file
 
 _SHOWN = 8
 _SIDE = 192
@@ -27,7 +27,7 @@ _CURVE = 100
 
 @dataclass(frozen=True)
 class Section:
-    """One measurement, ready to be drawn: its JSON and what the page shows besides."""
+    """What the page shows of one measurement: its JSON, curves, queries and confusions."""
 
     result: Mapping[str, Any]
     curves: Mapping[str, Mapping[str, Sequence[float]]]
@@ -37,25 +37,29 @@ class Section:
 
     @property
     def recalls(self) -> list[str]:
-        """Return the names of recall at each K, both ways."""
+        """Names of recall at each K, in both directions."""
         return [name for name in next(iter(self.result["metrics"].values())) if "_recall@" in name]
 
 
-def write_report(path: Path, sections: Sequence[Section]) -> None:
-    """Write one page with a section for each measurement.
+def write_report(path: LocalPath, sections: Sequence[Section]) -> None:
+    """Write a page with a section for each measurement.
 
     Raises:
         SpaceError: the disk is full.
+
+    >>> request = dove.EvaluationRequest("runs/shapes/best", with_section=True)
+    >>> (record,) = dove.measure(request, dove.EvaluationInput(shards="shards/shapes/test"))
+    >>> dove.write_report("report.html", [record.section])
     """
     environment = Environment(loader=PackageLoader("dove_core.evaluation", "."), autoescape=True, trim_blocks=True)
     environment.filters["polyline"] = _polyline
     page = environment.get_template("report.html.j2").render(sections=sections, width=_CURVE)
-    with atomic_file(path) as stream:
+    with atomic_file(Path(path)) as stream:
         stream.write(page.encode())
 
 
 def section_of(measured: Evaluation | ZeroShot, shards: Shards) -> Section:
-    """Return what the page shows of a measurement on some shards.
+    """Return the section of a measurement; its images are read from the shards.
 
     Raises:
         DataError: a shard is damaged.
@@ -72,16 +76,16 @@ def _retrieval(measured: Evaluation, shards: Shards) -> Section:
 
 
 def _curves(row: RankedRow) -> dict[str, list[float]]:
-    """Return recall in percent at 1, 2, ... for both ways."""
+    """Return recall at 1, 2, ..., 100 in percent, in both directions."""
     found = {}
-    for way, ranks in (("image_to_text", row.ranks.image_ranks), ("text_to_image", row.ranks.text_ranks)):
+    for direction, ranks in (("image_to_text", row.ranks.image_ranks), ("text_to_image", row.ranks.text_ranks)):
         counts = np.bincount(np.minimum(ranks, _CURVE + 1), minlength=_CURVE + 2)[1 : _CURVE + 1]
-        found[way] = (100 * counts.cumsum() / max(1, len(ranks))).tolist()
+        found[direction] = (100 * counts.cumsum() / max(1, len(ranks))).tolist()
     return found
 
 
 def _best_and_worst(ranks: np.ndarray, places: np.ndarray) -> list[int]:
-    """Return those of some places that have the lowest and the highest ranks; equal ones are spread over the split."""
+    """Return the places with the lowest and the highest ranks; equal ranks are drawn from the whole split."""
     spread = np.random.default_rng(0).permutation(places)
     order = spread[np.argsort(ranks[spread], kind="stable")]
     half = min(_SHOWN, -(-len(order) // 2))
@@ -90,16 +94,16 @@ def _best_and_worst(ranks: np.ndarray, places: np.ndarray) -> list[int]:
 
 def _text_queries(measured: Evaluation, row: RankedRow, shards: Shards) -> list[dict[str, Any]]:
     split = measured.encoded
-    columns, belonging = split.texts(split.protocol(measured.protocol))
+    columns, positives = split.texts(split.protocol(measured.protocol))
     found = []
-    _, alone = np.unique(columns[row.ranks.texts], return_index=True)  # equal texts are shown once
+    _, alone = np.unique(columns[row.ranks.texts], return_index=True)  # show equal texts once
     for place in _best_and_worst(row.ranks.text_ranks, alone):
         text = int(row.ranks.texts[place])
-        own = int(belonging.images[belonging.texts == text][0])
+        own = int(positives.images[positives.texts == text][0])
         first = int(row.first_image[columns[text]])
         found.append(
             {
-                "text": split.words[columns[text]],
+                "text": split.caption_texts[columns[text]],
                 "rank": int(row.ranks.text_ranks[place]),
                 "own": _image(shards, own),
                 "first": _image(shards, first) if first != own else None,
@@ -113,8 +117,8 @@ def _image_queries(measured: Evaluation, row: RankedRow, shards: Shards) -> list
     found = []
     for place in _best_and_worst(row.ranks.image_ranks, np.arange(len(row.ranks.images))):
         number = int(row.ranks.images[place])
-        own = dict.fromkeys(split.words[k] for k in split.distinct[split.owners == number])
-        first = split.words[int(row.first_caption[number])]
+        own = dict.fromkeys(split.caption_texts[k] for k in split.distinct[split.owners == number])
+        first = split.caption_texts[int(row.first_caption[number])]
         found.append(
             {
                 "image": _image(shards, number),
@@ -133,15 +137,15 @@ def _classification(measured: ZeroShot, shards: Shards) -> Section:
     np.fill_diagonal(others, 0)
     wrong = []
     for flat in np.argsort(-others, axis=None, kind="stable")[: 2 * _SHOWN]:
-        true, taken = np.unravel_index(flat, others.shape)
-        if not others[true, taken]:
+        true, predicted = np.unravel_index(flat, others.shape)
+        if not others[true, predicted]:
             break
-        examples = measured.numbers[(measured.labels == true) & (scores.taken_for == taken)]
+        examples = measured.numbers[(measured.labels == true) & (scores.predicted == predicted)]
         wrong.append(
             {
                 "is": measured.classes[int(true)],
-                "taken_for": measured.classes[int(taken)],
-                "count": int(others[true, taken]),
+                "predicted": measured.classes[int(predicted)],
+                "count": int(others[true, predicted]),
                 "image": _image(shards, int(examples[0])),
             }
         )
@@ -149,7 +153,7 @@ def _classification(measured: ZeroShot, shards: Shards) -> Section:
 
 
 def _image(shards: Shards, number: int) -> str:
-    """Return a small image as an address that holds it."""
+    """Return a small copy of an image as a data URL."""
     record = shards.read(number)
     try:
         with Image.open(io.BytesIO(record.image)) as image:
@@ -165,6 +169,6 @@ def _image(shards: Shards, number: int) -> str:
 
 
 def _polyline(values: Sequence[float]) -> str:
-    """Return the points of a curve in a box of 100 by 100, its first value at x = 1, on a logarithmic axis."""
+    """Return the points of a curve in a box of 100 by 100 with a logarithmic x axis from 1."""
     scale = 100 / np.log(len(values))
     return " ".join(f"{scale * np.log(k):.2f},{100 - value:.2f}" for k, value in enumerate(values, 1))

@@ -1,7 +1,7 @@
-"""The rows of a retrieval table: one encoded split, ranked in three ways.
+"""The rows of a retrieval table: an encoded split, ranked in three ways.
 
-`global` ranks by the global vectors alone; `reranked` lets ROAM rank the best K of each query again; `pairwise` ranks
-by ROAM's scores of all pairs.
+`global` ranks by the cosine of embeddings. `reranked` re-ranks the best K of each query by pair scores. `pairwise`
+ranks by the scores of all pairs. The last two need a model with a reranker.
 """
 
 from __future__ import annotations
@@ -17,48 +17,49 @@ from dove_core.config import EvalConfig, RankConfig
 from dove_core.encoding.embedder import Embedder
 from dove_core.encoding.encoder import Features
 from dove_core.errors import CheckpointError
-from dove_core.evaluation.retrieval import RECALL_AT, Belonging, Protocol, Ranks, RetrievalScores, rank, score
+from dove_core.evaluation.retrieval import RECALL_AT, Positives, Ranks, RetrievalProtocol, RetrievalScores, rank, score
 from dove_core.events import Advanced, Report, Started, silent
 
 _BLOCK = 1 << 23
-"""Scores of a block of rows: 32 MiB, a third of what ranking a block takes."""
+"""Scores in a block of rows: 32 MiB, a third of the memory for ranking a block."""
 
 TIE = 1e-6
-"""Cosines this close are equal: ten times what a batch's other images change in the last bits of float32."""
+"""Cosines with a smaller difference tie: ten times the float32 rounding that depends on the rest of the batch."""
 
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """Features of a split: of every image, and of every distinct caption once.
+    """Features of the images and of the distinct captions of a split.
 
-    Caption j is the distinct caption `distinct[j]`, in words `words[distinct[j]]`, and belongs to image `owners[j]`.
+    Caption j is the distinct caption number `distinct[j]`, reads `caption_texts[distinct[j]]` and belongs to the image
+    number `owners[j]`.
     """
 
     images: Features
     captions: Features
     distinct: np.ndarray
     owners: np.ndarray
-    words: Sequence[str]
+    caption_texts: Sequence[str]
 
-    def protocol(self, wanted: str) -> Protocol:
-        """Return the protocol that is wanted; `auto` is `captions-5` where images have several captions."""
+    def protocol(self, wanted: str) -> RetrievalProtocol:
+        """Return the protocol to use; `auto` is `captions-5` if images have two captions or more on average."""
         if wanted == "auto":
             return "captions-5" if len(self.owners) >= 2 * len(np.unique(self.owners)) else "unique-text"
         return "captions-5" if wanted == "captions-5" else "unique-text"
 
-    def texts(self, protocol: Protocol) -> tuple[np.ndarray, Belonging]:
-        """Return the distinct caption that each text is, and which texts are whose."""
+    def texts(self, protocol: RetrievalProtocol) -> tuple[np.ndarray, Positives]:
+        """Return the distinct caption number of each text, and the positive pairs."""
         if protocol == "captions-5":
-            return self.distinct, Belonging.of(self.owners, np.arange(len(self.owners)))
-        return np.arange(len(self.captions.embedding)), Belonging.of(self.owners, self.distinct)
+            return self.distinct, Positives.of(self.owners, np.arange(len(self.owners)))
+        return np.arange(len(self.captions.embedding)), Positives.of(self.owners, self.distinct)
 
 
 @dataclass(frozen=True)
 class RankedRow:
-    """How one row ranks: everybody's rank, and who comes first.
+    """Ranks and best hits of one row.
 
-    `first_caption (N,)` is the distinct caption that an image finds first, `first_image (U,)` the image that a
-    distinct caption finds first.
+    `first_caption (N,)` is the best distinct caption of each image, `first_image (U,)` the best image of each distinct
+    caption.
     """
 
     ranks: Ranks
@@ -69,20 +70,20 @@ class RankedRow:
 def score_rows(
     embedder: Embedder, split: EncodedSplit, evaluation: EvalConfig, ranking: RankConfig, *, report: Report = silent
 ) -> dict[str, RetrievalScores]:
-    """Return the scores of what `rank_rows` returns.
+    """Rank and score all rows.
 
     Raises:
-        CheckpointError: the model gives vectors that are not finite.
+        CheckpointError: the model returns vectors that are not finite.
     """
     return scores_of(rank_rows(embedder, split, evaluation, ranking, report=report), split, evaluation)
 
 
 def scores_of(rows: Mapping[str, RankedRow], split: EncodedSplit, evaluation: EvalConfig) -> dict[str, RetrievalScores]:
-    """Return recall and the rest of each row."""
+    """Return the retrieval scores of each row."""
     protocol = split.protocol(evaluation.protocol)
-    _, belonging = split.texts(protocol)
+    _, positives = split.texts(protocol)
     at, samples = RECALL_AT[protocol], evaluation.bootstrap
-    return {name: score(row.ranks, row.ranks, belonging, at, samples=samples) for name, row in rows.items()}
+    return {name: score(row.ranks, row.ranks, positives, at, samples=samples) for name, row in rows.items()}
 
 
 def rank_rows(
@@ -94,16 +95,15 @@ def rank_rows(
     exact: np.ndarray | None = None,
     report: Report = silent,
 ) -> dict[str, RankedRow]:
-    """Return the rows `global` and, if the model has exact scores and unless switched off, `reranked`, `pairwise`.
+    """Return the row `global`, and the rows `reranked` and `pairwise` if the model and the settings have them.
 
-    `exact` is ROAM's scores of all pairs `(N, U)` where they are known already; it may be changed.
+    `exact` has the scores of all pairs `(N, U)`, if already computed; the array may be modified.
 
     Raises:
-        CheckpointError: the model gives vectors that are not finite.
+        CheckpointError: the model returns vectors that are not finite.
     """
-    columns, belonging = split.texts(split.protocol(evaluation.protocol))
-    shape = (len(split.images.embedding), len(columns))
-    whole = rank(lambda: _expanded(_global_blocks(split), columns), shape, belonging, tie=TIE)
+    columns, positives = split.texts(split.protocol(evaluation.protocol))
+    whole = _rank_globally(split, columns, positives)
     best = _best(split, max(1, evaluation.rerank))
     found = {"global": RankedRow(whole, best[0][:, 0], best[1][:, 0])}
     if embedder.encoder.reranker is None:
@@ -115,43 +115,48 @@ def rank_rows(
         first = [
             np.take_along_axis(b, s.argmax(axis=1)[:, None], axis=1)[:, 0] for b, s in zip(best, scores, strict=True)
         ]
-        found["reranked"] = RankedRow(_reranked(whole, belonging, columns, best, scores), *first)
+        found["reranked"] = RankedRow(_reranked(whole, positives, columns, best, scores), *first)
     if exact is not None:
         matrix = exact
-        pairs = rank(lambda: _expanded([(0, matrix)], columns), shape, belonging, tie=TIE)
+        shape = (len(matrix), len(columns))
+        pairs = rank(lambda: _expanded([(0, matrix)], columns), shape, positives, tie=TIE)
         found["pairwise"] = RankedRow(pairs, matrix.argmax(axis=1), matrix.argmax(axis=0))
     return found
 
 
 def score_global_row(split: EncodedSplit) -> RetrievalScores:
-    """Return the row `global` alone, which validation selects by.
+    """Return the scores of the row `global`, by which validation chooses the best epoch.
 
     Raises:
-        CheckpointError: the model gives vectors that are not finite.
+        CheckpointError: the model returns vectors that are not finite.
     """
     protocol = split.protocol("auto")
-    columns, belonging = split.texts(protocol)
+    columns, positives = split.texts(protocol)
+    ranks = _rank_globally(split, columns, positives)
+    return score(ranks, ranks, positives, RECALL_AT[protocol])
+
+
+def _rank_globally(split: EncodedSplit, columns: np.ndarray, positives: Positives) -> Ranks:
     shape = (len(split.images.embedding), len(columns))
-    ranks = rank(lambda: _expanded(_global_blocks(split), columns), shape, belonging, tie=TIE)
-    return score(ranks, ranks, belonging, RECALL_AT[protocol])
+    return rank(lambda: _expanded(_global_blocks(split), columns), shape, positives, tie=TIE)
 
 
 def _global_blocks(split: EncodedSplit) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the cosines of a block of images and all distinct captions, float32."""
+    """Yield the cosines of blocks of images with all distinct captions, float32."""
     step = max(1, _BLOCK // max(1, len(split.captions.embedding)))
     for start in range(0, len(split.images.embedding), step):
-        part = split.images.rows(slice(start, start + step))
-        scores = (part.embedding @ split.captions.embedding.T).float().cpu()
+        images = split.images.rows(slice(start, start + step))
+        scores = (images.embedding @ split.captions.embedding.T).float().cpu()
         if not torch.stack(torch.aminmax(scores)).isfinite().all():  # NaN propagates to both
-            hint = "its training diverged; train again"
-            raise CheckpointError("the model gives vectors that are not finite", hint=hint)
+            hint = "its training diverged; train again, for example with a lower --learning-rate"
+            raise CheckpointError("the model returns vectors that are not finite", hint=hint)
         yield start, scores.numpy()
 
 
 def _expanded(
     blocks: Iterator[tuple[int, np.ndarray]] | list[tuple[int, np.ndarray]], columns: np.ndarray
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Give every text its column."""
+    """Expand the columns from distinct captions to texts."""
     if np.array_equal(columns, np.arange(columns.max() + 1)):
         yield from blocks
         return
@@ -164,7 +169,7 @@ def _expanded(
 def _ranking_pairs(
     embedder: Embedder, split: EncodedSplit, ranking: RankConfig, exact: np.ndarray | None, report: Report
 ) -> np.ndarray:
-    """Return what ranks each pair of an image and a distinct caption, float32."""
+    """Return the scores to rank all pairs of images and distinct captions by, float32."""
     if exact is None:
         report(Started("scoring pairs", len(split.images.embedding) * len(split.captions.embedding), "pairs"))
         scored = embedder.score_pairs(split.images, split.captions, lambda n: report(Advanced("scoring pairs", n)))
@@ -177,7 +182,7 @@ def _ranking_pairs(
 
 
 def _best(split: EncodedSplit, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the globally best distinct captions of each image `(N, K)`, and images of each caption `(U, K)`."""
+    """Return the K best distinct captions of each image `(N, K)` and images of each caption `(U, K)`, by cosine."""
     captions, scores, images = [], torch.zeros(0, len(split.captions.embedding)), torch.zeros(0, 0, dtype=torch.int64)
     for start, block in _global_blocks(split):
         whole = torch.from_numpy(block)
@@ -198,7 +203,7 @@ def _scores_of_best(
     ranking: RankConfig,
     exact: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what ranks the best of each query again, in the shapes of `captions (N, K)` and `image_numbers (U, K)`."""
+    """Return the scores to re-rank `captions (N, K)` of each image and `image_numbers (U, K)` of each caption by."""
     if exact is not None:
         return np.take_along_axis(exact, captions, axis=1), np.take_along_axis(exact.T, image_numbers, axis=1)
 
@@ -219,23 +224,23 @@ def _scores_of_best(
 
 def _reranked(
     whole: Ranks,
-    belonging: Belonging,
+    positives: Positives,
     columns: np.ndarray,
     best: tuple[np.ndarray, np.ndarray],
     scores: tuple[np.ndarray, np.ndarray],
 ) -> Ranks:
-    """Return ranks where the best of each query are in a new order, and the others follow in the old one."""
-    texts = np.bincount(columns)  # of each distinct caption
+    """Return the ranks after re-ranking the K best of each query; all others keep their order."""
+    texts = np.bincount(columns)  # number of texts of each distinct caption
     image_ranks, text_ranks = whole.image_ranks.copy(), whole.text_ranks.copy()
-    starts = np.searchsorted(belonging.images, whole.images)
-    stops = np.searchsorted(belonging.images, whole.images, side="right")
+    starts = np.searchsorted(positives.images, whole.images)
+    stops = np.searchsorted(positives.images, whole.images, side="right")
     for k, (i, start, stop) in enumerate(zip(whole.images, starts, stops, strict=True)):
-        own = np.bincount(columns[belonging.texts[start:stop]], minlength=len(texts))[best[0][i]]
+        own = np.bincount(columns[positives.texts[start:stop]], minlength=len(texts))[best[0][i]]
         if own.any():
             high = scores[0][i] >= scores[0][i][own > 0].max() - TIE
             image_ranks[k] = 1 + (texts[best[0][i]] - own)[high].sum()
-    order = np.argsort(belonging.texts, kind="stable")
-    owners, bounds = belonging.images[order], np.searchsorted(belonging.texts[order], [*whole.texts, len(columns)])
+    order = np.argsort(positives.texts, kind="stable")
+    owners, bounds = positives.images[order], np.searchsorted(positives.texts[order], [*whole.texts, len(columns)])
     for k, j in enumerate(whole.texts):
         candidates, found = best[1][columns[j]], scores[1][columns[j]]
         mine = np.isin(candidates, owners[bounds[k] : bounds[k + 1]])

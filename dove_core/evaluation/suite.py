@@ -1,6 +1,6 @@
-"""SkyScript's benchmark sets, as `dove fetch benchmarks` brings them: which there are, and how each is measured.
+"""SkyScript's benchmark sets, downloaded by `dove fetch benchmarks`, and the settings to measure each with.
 
-Prompts, prefix and the seven sets of the average are those of SkyScript's own evaluation (arXiv 2312.12856).
+Prompts, caption prefix and the seven sets of the average are those of SkyScript's evaluation (arXiv 2312.12856).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PROMPTS = ("a satellite photo of {c}.", "a satellite image of {c}")
 
 @dataclass(frozen=True)
 class BenchmarkSet:
-    """One zip: `kind` is `scene` (classification), `attribute` (fine-grained classification) or `retrieval`."""
+    """A zip; `kind` is `scene` (classification), `attribute` (fine-grained classification) or `retrieval`."""
 
     kind: str
     templates: tuple[str, ...] = _PROMPTS
@@ -40,16 +40,16 @@ SETS: Mapping[str, BenchmarkSet] = MappingProxyType(
         **{name: BenchmarkSet("retrieval") for name in ("RSICD", "RSITMD", "ucmcaptions")},
     }
 )
-"""Every set by the stem of its zip, in the order of SkyScript's tables."""
+"""All sets by the stem of their zips, in the order of SkyScript's tables."""
 
 CAPTION_PREFIX = "a satellite image. "
 
 
 def find_sets(folder: Path) -> dict[str, Path]:
-    """Return the zips, or unpacked folders, of benchmark sets in a folder or its `benchmark/`, by their stem.
+    """Return the zips or unpacked folders of benchmark sets in a folder or its `benchmark/`, by name.
 
     Raises:
-        DataError: there is none.
+        DataError: none is found.
     """
     found = {}
     for name in SETS:
@@ -57,30 +57,30 @@ def find_sets(folder: Path) -> dict[str, Path]:
         if there := next((path for path in places if path.exists()), None):
             found[name] = there
     if not found:
-        hint = "`dove fetch benchmarks` brings them to data/benchmarks"
-        raise DataError(f"{folder} holds none of {', '.join(SETS)}", hint=hint)
+        hint = "download them to data/benchmarks with `dove fetch benchmarks`"
+        raise DataError(f"{folder} has none of {', '.join(SETS)}", hint=hint)
     return found
 
 
 def settings_for(name: str, evaluation: EvalConfig, zero_shot: ZeroShotConfig) -> tuple[EvalConfig, ZeroShotConfig]:
-    """Return how SkyScript measures a set; what was chosen otherwise than by default stays chosen."""
-    evaluation_default, words_default = EvalConfig(), ZeroShotConfig()
+    """Return SkyScript's settings for a set; settings that differ from their default are kept."""
+    evaluation_default, zero_shot_default = EvalConfig(), ZeroShotConfig()
     if evaluation.protocol == evaluation_default.protocol:
         evaluation = replace(evaluation, protocol="unique-text")
     if evaluation.prefix == evaluation_default.prefix and evaluation.protocol == "unique-text":
         evaluation = replace(evaluation, prefix=CAPTION_PREFIX)
-    if zero_shot.templates == words_default.templates:
+    if zero_shot.templates == zero_shot_default.templates:
         zero_shot = replace(zero_shot, templates="|".join(SETS[name].templates))
     return evaluation, zero_shot
 
 
 def missing(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return which of the seven sets of the average were not measured."""
+    """Return which of the seven sets of the average are not in the results."""
     return [name for name in _OUT_OF_DOMAIN if name not in {result["dataset"] for result in results}]
 
 
 def average(results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return the mean accuracy over the seven out-of-domain scene sets by row, None unless all seven are there."""
+    """Return the mean accuracy over the seven out-of-domain scene sets, by row; None unless all seven are measured."""
     if missing(results):
         return None
     chosen = [result for result in results if result["dataset"] in _OUT_OF_DOMAIN]

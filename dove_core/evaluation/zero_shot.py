@@ -1,4 +1,4 @@
-"""A checkpoint on images with labels: which class's description fits best, without training on any."""
+"""Zero-shot classification: the class whose prompts fit an image best, without training on the classes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ from dove_core.events import Advanced, Report, Started, silent
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """Scores of one checkpoint on one split's labels; rows are `global` and `pairwise`.
+    """Classification scores of a checkpoint on a split; the rows are `global` and `pairwise`.
 
-    Image `numbers[k]` of the split has the class `labels[k]`.
+    Image number `numbers[k]` of the split has the class number `labels[k]`.
+
+    >>> labels = dove.ZeroShotConfig(label_field="label")
+    >>> dove.classify_split("runs/shapes/best", "shards/labels/test", labels).images
+    24
     """
 
     dataset: str
@@ -42,7 +46,7 @@ class ZeroShot:
     labels: np.ndarray
 
     def to_json(self) -> dict[str, Any]:
-        """Return the shape that CLIP_benchmark uses, with a block of metrics for each row."""
+        """Return the JSON of CLIP_benchmark, with a block of metrics for each row."""
         return {
             "dataset": self.dataset,
             "split": self.split,
@@ -71,15 +75,20 @@ def classify_split(
     command: str = "",
     report: Report = silent,
 ) -> ZeroShot:
-    """Classify a split's images by the words for their classes; `pairwise` by ROAM, too.
+    """Classify the labelled images of a split by prompts for their classes.
 
-    `global` compares an image's vector with the mean vector of a class's prompts; `pairwise` takes the mean of ROAM's
-    scores with the prompts, alone or added to the former (`rank_by`).
+    The row `global` compares the embedding of an image with the mean embedding of a class's prompts. The row `pairwise`
+    averages the pair scores of an image with the prompts; with `rank_by` "sum" the global score is added. It needs
+    `pairwise` and a model with a reranker.
 
     Raises:
-        UsageError: a setting is out of bounds.
+        UsageError: a template has no place for the class.
         CheckpointError: the checkpoint is missing or damaged.
         DataError: the shards are missing or damaged, or have no labels in the field.
+
+    >>> labels = dove.ZeroShotConfig(label_field="label", templates="a {c} on grey ground")
+    >>> dove.classify_split("runs/shapes/best", "shards/labels/test", labels).classes
+    ('circle', 'cross', 'square', 'stripe')
     """
     templates, listed = templates_of(zero_shot), _listed_classes(zero_shot)
     model, split = place_of(checkpoint), Shards(shards)
@@ -115,24 +124,24 @@ def classify_split(
 
 
 def templates_of(zero_shot: ZeroShotConfig) -> tuple[str, ...]:
-    """Return the templates, each with a place for the class.
+    """Return the templates, split at `|`.
 
     Raises:
-        UsageError: one has none.
+        UsageError: a template has no `{c}`.
     """
     templates = tuple(zero_shot.templates.split("|"))
-    if not all("{c}" in template for template in templates):
-        raise UsageError(f"--templates {zero_shot.templates!r}: one has no {{c}}", hint="{c} stands for the class")
+    if wrong := [template for template in templates if "{c}" not in template]:
+        raise UsageError(f"--templates: {wrong[0]!r} has no {{c}}", hint="write {c} where the class name goes")
     return templates
 
 
 def read_class_names(file: Path) -> list[str]:
-    """Return the names of classes in a file, one a line, in its order.
+    """Return the class names in a file, one a line.
 
     Raises:
-        DataError: the file is missing, is no text, or names less than two classes or one twice.
+        DataError: the file is missing or not a text, has fewer than two names, or has a name twice.
     """
-    hint = "it is to hold the name of a class in each line"
+    hint = "write at least two class names, one in each line"
     try:
         lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -140,7 +149,7 @@ def read_class_names(file: Path) -> list[str]:
     names = [line for line in lines if line]
     if len(names) < 2 or len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        message = f"{file} names {', '.join(twice)} twice" if twice else f"{file} names {len(names)} classes"
+        message = f"{file} has {', '.join(twice)} twice" if twice else f"{file} has {len(names)} classes"
         raise DataError(message, hint=hint)
     return names
 
@@ -150,35 +159,36 @@ def _listed_classes(zero_shot: ZeroShotConfig) -> list[str]:
 
 
 def _numbered(names: list[str], classes: list[str], zero_shot: ZeroShotConfig) -> np.ndarray:
-    """Return each image's class as a number."""
+    """Return the class number of each image."""
     numbers = {name: number for number, name in enumerate(classes)}
     if unknown := sorted(set(names) - set(numbers)):
-        message = f"{len(unknown)} labels are no class of {zero_shot.class_names}, such as {unknown[0]!r}"
-        raise DataError(message, hint=f"its first class is {classes[0]!r}; labels are to be spelled like its lines")
+        message = f"{len(unknown)} labels are not in {zero_shot.class_names}, such as {unknown[0]!r}"
+        raise DataError(message, hint=f"write labels as in its lines; the first line is {classes[0]!r}")
     return np.array([numbers[name] for name in names])
 
 
 def _encode(
     embedder: Embedder, shards: Shards, field: str, batch_size: int, exact: bool, report: Report
 ) -> tuple[Features, list[str], np.ndarray]:
-    """Encode the images that have a label; return their features, their classes' names and their numbers."""
+    """Encode the images that have a label; return their features, class names and image numbers."""
     report(Started("encoding", len(shards), "images"))
-    parts: list[Features] = []
+    batches: list[Features] = []
     names: list[str] = []
     numbers: list[int] = []
     for records, features in embedder.embed_shards(shards, batch_size=batch_size, exact=exact):
         labels = [record.sample.captions.get(field, ()) for record in records]
         for record, own in zip(records, labels, strict=True):
             if len(set(own)) > 1:
-                message = f"{record.sample.path} has the labels {', '.join(sorted(set(own)))}"
-                raise DataError(message, hint="an image is to have one class")
+                message = f"{record.sample.path} has several labels: {', '.join(sorted(set(own)))}"
+                raise DataError(message, hint="give each image one label")
         kept = [k for k, own in enumerate(labels) if own]
-        parts.append(features.rows(kept))
+        batches.append(features.rows(kept))
         names += [labels[k][0] for k in kept]
         numbers += [records[k].number for k in kept]
         report(Advanced("encoding", len(records)))
     if not names:
         fields = ", ".join(shards.manifest.caption_fields)
         message = f"{shards.folder} has no labels in the field {field!r}"
-        raise DataError(message, hint=f"it has {fields}; a CSV `filepath,label` becomes shards by `dove shard`")
-    return join(parts), names, np.array(numbers)
+        hint = f"fields with captions: {fields}; `dove shard` makes shards of a CSV with the columns filepath,label"
+        raise DataError(message, hint=hint)
+    return join(batches), names, np.array(numbers)

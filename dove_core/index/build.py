@@ -1,4 +1,4 @@
-"""Makes an index from embedding parts: vectors, rows, codes, the text side of the model, and last the manifest."""
+"""Making of an index from its embedding parts: vectors, rows, codes, text side, and at last the manifest."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from dove_core.places import Place
 
 
 def build_index(out: Place, encoder: Encoder, counts: list[int], *, checkpoint: Place, shards: Place) -> None:
-    """Make an index from its parts on this machine, and put it where they lie; the manifest comes last.
+    """Make an index from its parts in the same folder or bucket; the manifest is written last.
 
     Args:
         out: folder of the parts and of the index.
         encoder: the model that made the parts.
-        counts: rows of each part.
-        checkpoint: where the model lies.
-        shards: what was embedded.
+        counts: number of rows of each part.
+        checkpoint: folder of the model.
+        shards: folder of the embedded images.
 
     Raises:
-        SearchIndexError: a part is missing, damaged, or has other rows than `counts` says.
+        SearchIndexError: a part is missing, damaged, or does not match `counts`.
         SpaceError: the disk is full.
-        UsageError, DownloadError: the bucket cannot be reached, or refuses.
+        UsageError, DownloadError: the bucket cannot be read or written.
     """
     out.remove(MANIFEST)
     with out.filling() as folder:
@@ -41,7 +41,7 @@ def build_index(out: Place, encoder: Encoder, counts: list[int], *, checkpoint: 
         with atomic_folder(folder / WORDS) as words:
             encoder.save_text_side(words)
     if not has_codes:
-        out.remove(CODES)  # of a larger index that was there before
+        out.remove(CODES)  # of an earlier, larger index
     paths = (path_between(out, other) for other in (checkpoint, shards))
     manifest = IndexManifest(encoder.fingerprint, encoder.dim, counts, *paths)
     with out.writing(MANIFEST) as stream:
@@ -49,27 +49,29 @@ def build_index(out: Place, encoder: Encoder, counts: list[int], *, checkpoint: 
 
 
 def _write_from_parts(folder: Path, place: Place, counts: list[int], dim: int) -> bool:
-    """Write vectors, rows and codes into a folder; the parts lie in a place. Tell whether there are codes."""
+    """Write vectors, rows and codes into a folder, from the parts in a place; tell whether there are codes."""
     with atomic_file(folder / VECTORS) as stream:
         header = {"descr": "<f2", "fortran_order": False, "shape": (sum(counts), dim)}
         np.lib.format.write_array_header_1_0(stream, header)
         for part, count in enumerate(counts):
-            with place.here(part_name(part)) as path:
+            with place.local_path(part_name(part)) as path:
                 vectors = read_vectors(path)
             if vectors.shape != (count, dim):
-                message = f"{place.where(part_name(part))} holds {vectors.shape} vectors, not {(count, dim)}"
+                message = (
+                    f"{place.where(part_name(part))} has vectors of shape {vectors.shape}, expected {(count, dim)}"
+                )
                 raise SearchIndexError(message, hint="remove it and run `dove embed` again")
             stream.write(np.ascontiguousarray(vectors).tobytes())
 
     def rows() -> Iterator[Any]:
         for part in range(len(counts)):
-            with place.here(part_name(part)) as path:
+            with place.local_path(part_name(part)) as path:
                 yield read_part(path, PART_COLUMNS)
 
     write_rows(folder / ROWS, rows())
     if sum(counts) <= FEW:
         return False
-    from dove_core.index.codes import build_codes  # noqa: PLC0415  # faiss is imported where it is used
+    from dove_core.index.codes import build_codes  # noqa: PLC0415  # faiss
 
     build_codes(folder / CODES, np.load(folder / VECTORS, mmap_mode="r"))
     return True

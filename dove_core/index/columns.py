@@ -1,6 +1,6 @@
-"""Writing what is known of every row of an index: the columns of `rows.arrow`, from embedding parts.
+"""Writing of `rows.arrow`, the metadata of all rows, from embedding parts.
 
-Apart from reading them, since a query must not wait for what only writing needs.
+The imports of this module are slow, and reading (`rows.py`) does not need them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dove_core.index.rows import BOX, PART_COLUMNS, SCHEMA, seconds_of
 
 
 def write_rows(path: Path, parts: Iterable[Any]) -> int:
-    """Write the rows of parts, read as tables with `PART_COLUMNS`, a part in memory at a time; return how many.
+    """Write the rows of parts, given as tables with `PART_COLUMNS`, one part after another; return their number.
 
     Raises:
         SpaceError: the disk is full.
@@ -31,7 +31,7 @@ def write_rows(path: Path, parts: Iterable[Any]) -> int:
 
 
 def part_columns(part: Any) -> dict[str, Any]:
-    """Return the columns of the file of rows, as Arrow arrays, of a part read as a table with `PART_COLUMNS`."""
+    """Return the columns of `rows.arrow` as Arrow arrays, for a part given as a table with `PART_COLUMNS`."""
     box = part["bbox"].combine_chunks()
     columns = {name: part[name] for name in PART_COLUMNS if name != "bbox"}
     columns |= {name: pc.struct_field(box, name) for name in BOX}

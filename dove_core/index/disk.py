@@ -1,8 +1,8 @@
-"""An index: what is made from the parts so that a query is answered at once.
+"""An index on disk: files made from the embedding parts, so that a query is fast.
 
-`rows.arrow` holds what is known of every row, `vectors.npy` the vectors, `codes.faiss` their coarse codes where there
-are many, `words/` the text side of the model. All are mapped from disk. The parts are the truth: everything here can be
-made from them again, and is refused under another model.
+`rows.arrow` has the metadata of every row, `vectors.npy` the vectors, `codes.faiss` their coarse codes if there are
+many, and `words/` the text side of the model. Files are mapped, not read. All of them can be made again from the parts
+by the same model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dove_core.errors import SearchIndexError
 from dove_core.files import read_record
 from dove_core.index.images import read_image, read_images
 from dove_core.index.nearest import FEW, nearest, nearest_many
-from dove_core.index.regions import Regions, has_regions
+from dove_core.index.regions import StoredRegions, has_regions
 from dove_core.index.rows import Row, RowTable
 from dove_core.places import Place
 
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 FORMAT = 2
 MANIFEST, VECTORS, CODES, ROWS, WORDS = "index.json", "vectors.npy", "codes.faiss", "rows.arrow", "words"
 MADE = (MANIFEST, VECTORS, CODES, ROWS)
-"""Files made from the parts."""
+"""Files that are made from the parts."""
 
 _HINT = "an index is a folder such as index/NAME, made by `dove embed`"
-_AGAIN = "run `dove embed` again to make it from the parts"
+_AGAIN = "run `dove embed` again to rebuild it from the parts"
 
 
 @dataclass(frozen=True)
 class IndexManifest:
-    """What an index is: whose vectors, of which shards. Paths are relative to the index's folder.
+    """The content of `index.json`: the model, the number of rows of each part, and the paths of model and shards.
 
-    What does not lie in the same bucket, or on the same machine, has its full path or address instead.
+    Paths are relative to the index; those in another bucket or on another machine are absolute.
     """
 
     fingerprint: str
@@ -55,29 +55,31 @@ class IndexManifest:
 
 
 class SearchIndex:
-    """An opened index; rows are numbered through all parts."""
+    """An opened index; rows are numbered over all parts."""
 
     def __init__(self, address: Address, *, shards: Address | None = None) -> None:
-        """Open an index; one in a bucket comes here first, unless it is here already.
+        """Open an index; one in a bucket is downloaded to the cache.
 
-        `shards` is where what was embedded lies, if it was moved.
+        Args:
+            address: of the index.
+            shards: folder of the embedded images, if they were moved.
 
         Raises:
-            SearchIndexError: there is none, or its files do not fit together.
-            UsageError, DownloadError: the bucket cannot be reached, or refuses.
+            SearchIndexError: the index is missing, damaged, or its files do not match each other.
+            UsageError, DownloadError: the bucket cannot be read.
         """
         self.place, self._shards = place_of(address), None if shards is None else place_of(shards)
         if not self.place.has(MANIFEST):
             raise SearchIndexError(f"{self.place.where(MANIFEST)} does not exist", hint=_HINT)
-        self._copies = self.place.hold_matching(_needed)
-        self.folder = folder = self._copies.folder
+        self._files = self.place.local_files_matching(_needed)
+        self.folder = folder = self._files.folder
         self.manifest = read_record(folder / MANIFEST, IndexManifest, FORMAT, SearchIndexError, hint=_HINT)
         try:
             self.vectors: np.ndarray = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise SearchIndexError(f"{folder / VECTORS} cannot be read: {error}", hint=_AGAIN) from error
         if self.vectors.shape != (sum(self.manifest.counts), self.manifest.dim):
-            message = f"{folder / VECTORS} has shape {self.vectors.shape}, unlike {MANIFEST}"
+            message = f"{folder / VECTORS} has shape {self.vectors.shape}, which differs from {MANIFEST}"
             raise SearchIndexError(message, hint=_AGAIN)
 
     def __len__(self) -> int:
@@ -86,7 +88,7 @@ class SearchIndex:
 
     @property
     def name(self) -> str:
-        """Return where it lies, as messages call it."""
+        """Return the path or address, for messages."""
         return str(self.place)
 
     @property
@@ -101,27 +103,27 @@ class SearchIndex:
 
     @property
     def shards(self) -> Place:
-        """Return the folder below which the rows' shards lie."""
+        """Return the folder of the embedded images, which file names in rows are relative to."""
         return self._shards or follow_path(self.place, self.manifest.shards)
 
     def part(self, name: str) -> AbstractContextManager[Path]:
-        """Give the file of an embedding part on this machine.
+        """Give the path of an embedding part on this machine.
 
         Raises:
-            FileNotFoundError: the bucket has none of that name.
+            FileNotFoundError: the part does not exist in the bucket.
         """
-        return self.place.here(name)
+        return self.place.local_path(name)
 
     @cached_property
     def table(self) -> RowTable:
-        """What is known of the rows.
+        """The metadata of the rows.
 
         Raises:
-            SearchIndexError: the file is missing, damaged, or has other rows than there are vectors.
+            SearchIndexError: the file is missing, damaged, or its number of rows is wrong.
         """
         table = RowTable(self.folder / ROWS)
         if len(table) != len(self):
-            raise SearchIndexError(f"{self.folder / ROWS} has {len(table)} rows, not {len(self)}", hint=_AGAIN)
+            raise SearchIndexError(f"{self.folder / ROWS} has {len(table)} rows, expected {len(self)}", hint=_AGAIN)
         return table
 
     @cached_property
@@ -134,16 +136,16 @@ class SearchIndex:
         return load_text_side(self.folder / WORDS)
 
     @cached_property
-    def regions(self) -> Regions | None:
-        """The images' regions, None if they were not kept."""
+    def regions(self) -> StoredRegions | None:
+        """Regions of the images; None if they were not stored."""
         counts = self.manifest.counts
-        return Regions(self.folder, counts) if has_regions(self.folder, len(counts)) else None
+        return StoredRegions(self.folder, counts) if has_regions(self.folder, len(counts)) else None
 
     def kept(self, filters: FilterConfig) -> np.ndarray | None:
-        """Return `(N,)` bool, the rows that pass every filter; None where there is no filter.
+        """Return `(N,)` bool, the rows that pass every filter; None without filters.
 
         Raises:
-            UsageError: a filter cannot be understood.
+            UsageError: a filter is invalid.
         """
         if filters == FilterConfig():
             return None
@@ -154,16 +156,16 @@ class SearchIndex:
     def search(
         self, vector: np.ndarray, top: int, *, keep: np.ndarray | None = None, exact: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the numbers and cosines of the `top` rows nearest to a vector `(D,)`, best first, equal ones by row.
+        """Return the `top` rows nearest to a vector `(D,)` and their cosines, best first; equal ones by row.
 
-        Vectors are stored as float16 and compared in float32. Large indexes are searched by their codes first, which
-        finds the same rows but for a few in a thousand; `exact` compares with every vector.
+        Vectors are stored as float16 and compared in float32. Large indexes are searched by codes first, which misses a
+        few rows in a thousand; `exact` compares with every vector.
 
         Args:
             vector: of length 1.
-            top: how many.
-            keep: `(N,)` bool, which rows may be found; None for all.
-            exact: see above.
+            top: number of rows.
+            keep: `(N,)` bool, the rows that may be returned; None for all.
+            exact: do not use the codes.
         """
         by_codes = None if exact or len(self) <= FEW else lambda: self.codes
         return nearest(self.vectors, np.asarray(vector, np.float32), top, by_codes, keep)
@@ -171,20 +173,20 @@ class SearchIndex:
     def search_many(
         self, vectors: np.ndarray, top: int, *, keep: np.ndarray | None = None, exact: bool = False
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return for each of several vectors `(Q, D)` what `search` does, in less time than one by one."""
+        """Return the result of `search` for each of several vectors `(Q, D)`; faster than one by one."""
         by_codes = None if exact or len(self) <= FEW else lambda: self.codes
         return nearest_many(self.vectors, np.asarray(vectors, np.float32), top, by_codes, keep)
 
     def rows(self, numbers: Sequence[int]) -> list[Row]:
-        """Return what is known of some rows.
+        """Return the metadata of some rows.
 
         Raises:
-            SearchIndexError: the file of rows is missing or damaged.
+            SearchIndexError: `rows.arrow` is missing or damaged.
         """
         return self.table.rows(numbers)
 
     def find(self, keys: Sequence[str]) -> dict[str, int]:
-        """Return the first row of each key that is there."""
+        """Return the first row of each key that exists."""
         return self.table.find(keys)
 
     def vectors_of(self, numbers: Sequence[int]) -> np.ndarray:
@@ -193,32 +195,32 @@ class SearchIndex:
         return vectors
 
     def image(self, row: Row) -> bytes:
-        """Read a row's image straight from its tar, wherever that lies.
+        """Read the image of a row from the file that was embedded.
 
         Raises:
-            SearchIndexError: the tar is not there any more, or shorter than before.
+            SearchIndexError: the file is missing, or shorter than when it was embedded.
         """
         return read_image(self.shards, row.shard, row.offset, row.size)
 
     def images(self, rows: Sequence[Row]) -> list[bytes]:
-        """Read the images of some rows; those in a bucket several at once. Errors as of `image`."""
+        """Read the images of some rows, several at once from a bucket; errors as `image`."""
         return read_images(self.shards, rows)
 
     @cached_property
     def codes(self) -> Codes:
-        """The coarse codes, which an index of few rows has none of.
+        """The coarse codes; an index with few rows has none.
 
         Raises:
-            SearchIndexError: the file is missing, damaged, or has other rows than there are vectors.
+            SearchIndexError: the file is missing, damaged, or its number of rows is wrong.
         """
         from dove_core.index.codes import Codes
 
         codes = Codes(self.folder / CODES)
         if len(codes) != len(self):
-            raise SearchIndexError(f"{self.folder / CODES} has {len(codes)} rows, not {len(self)}", hint=_AGAIN)
+            raise SearchIndexError(f"{self.folder / CODES} has {len(codes)} rows, expected {len(self)}", hint=_AGAIN)
         return codes
 
 
 def _needed(name: str) -> bool:
-    """Tell whether a query may need a file of an index: any but the parts."""
+    """Tell whether a query may need a file of an index; it does not need the parts."""
     return name in MADE or name.startswith((f"{WORDS}/", "regions-"))

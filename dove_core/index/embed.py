@@ -1,4 +1,4 @@
-"""embed(): shards, tars, images or scenes to embedding parts, each finished or absent, then the index."""
+"""From images to an index: embedding parts are made first, then the index from all of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dove_core.addresses import Address, path_of, place_of
 from dove_core.config import ComputeConfig, EmbedConfig, ExecutorConfig
-from dove_core.encoding.compute import hold_tasks
+from dove_core.encoding.compute import settings_for_tasks
 from dove_core.encoding.load import load_encoder
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Noted, Report, Saved, Skipped, Started, silent
@@ -16,7 +16,7 @@ from dove_core.index.build import build_index
 from dove_core.index.disk import MADE, SearchIndex
 from dove_core.index.export import export_clip_retrieval
 from dove_core.index.nearest import FEW
-from dove_core.index.part_plan import PartPlan, left_out
+from dove_core.index.part_plan import PartPlan, skipped_in
 from dove_core.index.parts import PartFacts, PartMark
 from dove_core.index.tasks import TASK, Job, embed_parts
 from dove_core.places import Place
@@ -37,29 +37,33 @@ def embed(
     execution: ExecutorConfig = LOCAL,
     report: Report = silent,
 ) -> SearchIndex | None:
-    """Embed every image and make the index. What an earlier, broken-off call finished is kept.
+    """Embed all images and make the index; parts finished by an earlier, interrupted call are kept.
 
     Args:
         checkpoint: folder of the model.
-        source: shards (a split, or a release with all its splits), tars, a folder of images, or GeoTIFF scenes.
-            Shards may lie in a bucket.
-        out: folder of the index, here or in a bucket.
-        embedding: how scenes are cut, how many images at once, how many processes.
-        compute: where, and how precisely.
-        share: which parts this call makes, where several machines share the work.
-        overwrite: replace the parts of another model instead of refusing.
-        execution: who embeds.
+        source: shards (a split, or a release with all its splits), tar files, a folder of images, or GeoTIFF scenes.
+            Shards may be in a bucket.
+        out: folder of the index; it may be in a bucket.
+        embedding: tile and batch size, number of processes, and the like.
+        compute: device and precision.
+        share: the parts that this call makes, if several machines share the work.
+        overwrite: replace parts of another model.
+        execution: local processes, or Ray.
         report: receives progress.
 
     Returns:
-        The index, or None if parts are missing that are others' to make.
+        The index; None if parts of other shares are missing.
 
     Raises:
-        UsageError: a setting is out of bounds or does not go with the source, or there are too few GPUs.
+        UsageError: a setting is invalid for this source, or there are too few GPUs.
         CheckpointError: the checkpoint is missing or damaged.
-        DataError: images are missing, shards damaged, no image is usable, or with `share.none` parts are missing.
-        SearchIndexError: `out` holds the index of another model.
+        DataError: images are missing, shards are damaged, no image is usable, or parts are missing with `share.none`.
+        SearchIndexError: `out` has an index of another model.
         SpaceError: the disk is full; finished parts are kept.
+
+    >>> index = dove.embed("runs/shapes/best", "shards/shapes/test", "index/test")
+    >>> dove.open_index("index/test")
+    <index index/test: 12 images>
     """
     target = place_of(out)
     if embedding.layout == "clip-retrieval":
@@ -67,7 +71,7 @@ def embed(
     sources = [source] if isinstance(source, str | os.PathLike | Place) else source
     places = [place_of(one) for one in sources]
     with executing(execution) as executor:
-        compute = hold_tasks(executor, compute, embedding.gpus)
+        compute = settings_for_tasks(executor, compute, embedding.gpus)
         return _embed(place_of(checkpoint), places, target, embedding, compute, share, overwrite, executor, report)
 
 
@@ -85,7 +89,7 @@ def _embed(
     encoder = load_encoder(checkpoint)
     if embedding.regions and encoder.reranker is None:
         message = f"--regions: a model of the family {encoder.family!r} has no regions to store"
-        raise UsageError(message, hint="leave it out")
+        raise UsageError(message, hint="remove --regions")
     opened = open_source(places, embedding, encoder.caption_field, report)
     inputs = opened.inputs()
     plan = PartPlan(out, [PartMark(encoder.fingerprint, one.name, one.digest) for one in inputs], embedding.regions)
@@ -102,17 +106,17 @@ def _embed(
         embed_parts(Job(checkpoint, opened, plan, embedding, compute, images), encoder, to_do, executor, report)
         out.sweep()  # of workers that were killed
     facts = plan.all()
-    _say_what_was_left_out(facts, own, report)
+    _report_skipped(facts, own, report)
     try:
         rows = [one.rows for one in plan.whole(facts)]
     except DataError as error:
         if share.none or share.count == 1:
             raise
-        report(Noted(f"{error.message}; the last task to finish, or dove embed --finish, makes the index"))
+        report(Noted(f"{error.message}; the last task, or `dove embed --finish`, makes the index"))
         return None
     if not sum(rows):
         raise _nothing_usable(places, facts)
-    report(Noted(_need(sum(rows), encoder.dim)))
+    report(Noted(_space_needed(sum(rows), encoder.dim)))
     build_index(out, encoder, rows, checkpoint=checkpoint, shards=opened.root)
     if embedding.layout == "clip-retrieval":
         export_clip_retrieval(path_of(out, needed_by="--layout clip-retrieval: --out"), len(rows))
@@ -120,10 +124,10 @@ def _embed(
     return SearchIndex(out)
 
 
-def _need(rows: int, dim: int) -> str:
-    """Say what making an index will take, before it begins."""
+def _space_needed(rows: int, dim: int) -> str:
+    """Return a message with the disk space and memory needed to make an index."""
     disk, memory = rows * (2 * dim + dim // 8 + 8 + 200), rows * (dim // 8 + 8) * (rows > FEW) + 400 * dim * 1000
-    return f"making the index of {rows} rows: about {disk / 1e9:.2f} GB of disk, {memory / 1e9:.2f} GB of memory"
+    return f"making an index of {rows} rows needs about {disk / 1e9:.2f} GB of disk, {memory / 1e9:.2f} GB of memory"
 
 
 def _started(inputs: Sequence[Input], kept: Sequence[PartFacts]) -> Started:
@@ -132,15 +136,15 @@ def _started(inputs: Sequence[Input], kept: Sequence[PartFacts]) -> Started:
     return Started(TASK, None if None in counts else sum(count or 0 for count in counts), "images", done=done)
 
 
-def _say_what_was_left_out(facts: Sequence[PartFacts | None], own: Sequence[int], report: Report) -> None:
-    """Report of all parts if all are there, of this task's otherwise."""
-    said = facts if all(facts) else [facts[number] for number in own]
-    for reason, (count, example) in left_out(one for one in said if one).items():
+def _report_skipped(facts: Sequence[PartFacts | None], own: Sequence[int], report: Report) -> None:
+    """Report the skipped images of all parts if all are finished, else those of this share."""
+    chosen = facts if all(facts) else [facts[number] for number in own]
+    for reason, (count, example) in skipped_in(one for one in chosen if one).items():
         report(Skipped(TASK, reason, count, example))
 
 
 def _nothing_usable(places: Sequence[Place], facts: Sequence[PartFacts | None]) -> DataError:
-    reasons = left_out(one for one in facts if one).items()
-    why = "; ".join(f"{count} {reason}, such as {name}" for reason, (count, name) in reasons)
-    message = f"{places[0]} holds no usable image" + (f": {why}" if why else "")
-    return DataError(message, hint="are these images? GeoTIFF scenes are cut with --tile 256")
+    reasons = skipped_in(one for one in facts if one).items()
+    why = "; ".join(f"{reason} ({count}), such as {name}" for reason, (count, name) in reasons)
+    message = f"{places[0]} has no usable images" + (f": {why}" if why else "")
+    return DataError(message, hint="give a folder of images, or cut GeoTIFFs with --tile 256")

@@ -1,4 +1,4 @@
-"""An index in the layout of clip-retrieval, for tools that read it: one pair of files for each part."""
+"""An index in the layout of clip-retrieval: a file of vectors and one of metadata for each part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COLUMNS = ["key", "caption", "time", "source", "gsd", "tags", "shard", "offset"
 
 
 def export_clip_retrieval(folder: Path, parts: int) -> None:
-    """Write `img_emb/img_emb_0000.npy` (N, D) float16 and `metadata/metadata_0000.parquet` for every part of an index.
+    """Write `img_emb/img_emb_0000.npy` (N, D) float16 and `metadata/metadata_0000.parquet` for each part of an index.
 
     Raises:
         SearchIndexError: a part is missing or damaged.
@@ -28,6 +28,6 @@ def export_clip_retrieval(folder: Path, parts: int) -> None:
         with atomic_file(vectors / f"img_emb_{part:04d}.npy") as stream:
             np.lib.format.write_array(stream, np.ascontiguousarray(read_vectors(path)), allow_pickle=False)
         table = read_part(path, _COLUMNS).replace_schema_metadata(None)
-        table = table.append_column("image_path", table["shard"])  # the name that its own reader expects
+        table = table.append_column("image_path", table["shard"])  # the column name in clip-retrieval
         with atomic_file(metadata / f"metadata_{part:04d}.parquet") as stream:
             pq.write_table(table, stream, compression="zstd")

@@ -1,4 +1,4 @@
-"""Which rows a query may find: by place, time, source, resolution and tags. Every row is held to them."""
+"""Filters of rows by place, time, source, resolution and tags; every row is checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from dove_core.config import FilterConfig
 from dove_core.errors import UsageError
-from dove_core.index.rows import UNKNOWN_SECOND, RowTable, span_of, truths
+from dove_core.index.rows import UNKNOWN_SECOND, RowTable, as_bools, span_of
 
 _EARTH = 6_371_008.8
 """Mean radius in metres (IUGG)."""
@@ -24,12 +24,12 @@ _ENDLESS = ("..", "")
 
 
 def kept_rows(table: RowTable, filters: FilterConfig) -> np.ndarray | None:
-    """Return `(N,)` bool, the rows that pass every filter; None where there is no filter.
+    """Return `(N,)` bool, the rows that pass every filter; None without filters.
 
-    A row of which nothing is known in some respect does not pass a filter in that respect.
+    A row without a value, for example without a time, does not pass a filter of that value.
 
     Raises:
-        UsageError: a filter cannot be understood.
+        UsageError: a filter is invalid.
     """
     masks = [
         mask(table, value)
@@ -45,7 +45,7 @@ def kept_rows(table: RowTable, filters: FilterConfig) -> np.ndarray | None:
         circle = parse_circle(filters.near, filters.within)
         masks.append(circle.holds(*(table.numbers(name) for name in ("xmin", "ymin", "xmax", "ymax"))))
     if filters.max_gsd:
-        masks.append(table.numbers("gsd") <= filters.max_gsd)  # NaN never is
+        masks.append(table.numbers("gsd") <= filters.max_gsd)  # false for NaN
     if not masks:
         return None
     kept: np.ndarray = np.logical_and.reduce(masks)
@@ -53,15 +53,15 @@ def kept_rows(table: RowTable, filters: FilterConfig) -> np.ndarray | None:
 
 
 def parse_box(text: str) -> tuple[float, float, float, float]:
-    """Return west, south, east, north of `W,S,E,N` in degrees; west > east crosses the antimeridian.
+    """Return west, south, east and north of `W,S,E,N` in degrees; west > east crosses the antimeridian.
 
     Raises:
-        UsageError: it is no such box.
+        UsageError: the text is not a valid box.
     """
-    hint = "west,south,east,north in degrees, such as 5.9,45.8,10.5,47.8; west > east crosses the antimeridian"
+    hint = "give west,south,east,north in degrees, such as --bbox 5.9,45.8,10.5,47.8"
     west, south, east, north = _numbers("--bbox", text, 4, hint)
     if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
-        raise UsageError(f"--bbox {text}: it is not on the globe, or south is above north", hint=hint)
+        raise UsageError(f"--bbox {text} is out of range, or its south is greater than its north", hint=hint)
     return west, south, east, north
 
 
@@ -69,73 +69,72 @@ def parse_interval(text: str) -> tuple[int | None, int | None]:
     """Return the first and last second of a STAC interval: `2018-01-01/2020-12-31`, `../2019`, `2019-07`.
 
     Raises:
-        UsageError: it is no such interval.
+        UsageError: the text is not a valid interval.
     """
-    hint = "such as 2018-01-01/2020-12-31, ../2019, 2019-07/.. or 2020"
+    hint = "give an interval such as 2018-01-01/2020-12-31, ../2019, 2019-07/.. or 2020"
     ends = text.strip().split("/")
     if len(ends) > 2 or all(end in _ENDLESS for end in ends):
-        raise UsageError(f"--datetime {text!r} is no interval", hint=hint)
+        raise UsageError(f"--datetime {text!r} is not a valid interval", hint=hint)
     spans = [_span(end, text, hint) for end in ends]
     first, last = spans[0][0], spans[-1][1]
     if first is not None and last is not None and first > last:
-        raise UsageError(f"--datetime {text}: it ends before it begins", hint=hint)
+        raise UsageError(f"--datetime {text} ends before it begins", hint=hint)
     return first, last
 
 
 def parse_distance(text: str) -> float:
-    """Return metres of `25km`, `500m`, `3mi`, `2nmi`.
+    """Return the metres of a distance such as `25km`, `500m`, `3mi` or `2nmi`.
 
     Raises:
-        UsageError: it is no such distance.
+        UsageError: the text is not a valid distance.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(m|km|mi|nmi)\s*", text)
     if not match or not float(match[1]):
-        raise UsageError(f"--within {text!r} is no distance", hint="such as 25km, 500m, 3mi or 2nmi")
+        raise UsageError(f"--within {text!r} is not a valid distance", hint="use 25km, 500m, 3mi or 2nmi, for example")
     return float(match[1]) * _UNITS[match[2]]
 
 
 def _in_box(table: RowTable, text: str) -> np.ndarray:
-    """Return which footprints meet a box."""
+    """Return which footprints intersect a box."""
     west, south, east, north = parse_box(text)
     xmin, ymin, xmax, ymax = (table.numbers(name) for name in ("xmin", "ymin", "xmax", "ymax"))
     meets = np.zeros(len(table), bool)
-    # Both may cross the antimeridian: each is one or two plain intervals.
+    # Both may cross the antimeridian. The box is split into one or two intervals that do not.
     for left, right in ((west, east),) if west <= east else ((west, 180.0), (-180.0, east)):
         plain = (xmin <= right) & (xmax >= left)
         crossing = (xmin <= right) | (xmax >= left)
         meets |= np.where(xmin <= xmax, plain, crossing)
-    with np.errstate(invalid="ignore"):
-        found: np.ndarray = meets & (ymin <= north) & (ymax >= south) & ~np.isnan(xmin)
-    return found
+    inside: np.ndarray = meets & (ymin <= north) & (ymax >= south) & ~np.isnan(xmin)
+    return inside
 
 
 @dataclass(frozen=True)
 class Circle:
-    """The points within `metres` of a point on the sphere, in degrees."""
+    """The points within `metres` of a point on the sphere; latitude and longitude are in degrees."""
 
     latitude: float
     longitude: float
     metres: float
 
     def holds(self, xmin: np.ndarray, ymin: np.ndarray, xmax: np.ndarray, ymax: np.ndarray) -> np.ndarray:
-        """Return which footprints `(N,)` have their middle in the circle (haversine); none where a corner is NaN."""
+        """Return which footprints `(N,)` have their centre in the circle (haversine); false if a corner is NaN."""
         across = np.where(xmin > xmax, 360.0, 0.0)
-        there = np.radians((ymin + ymax) / 2), np.radians((xmin + xmax + across) / 2)
-        here = math.radians(self.latitude), math.radians(self.longitude)
-        half = (
-            np.sin((there[0] - here[0]) / 2) ** 2
-            + math.cos(here[0]) * np.cos(there[0]) * np.sin((there[1] - here[1]) / 2) ** 2
+        latitudes, longitudes = np.radians((ymin + ymax) / 2), np.radians((xmin + xmax + across) / 2)
+        latitude, longitude = math.radians(self.latitude), math.radians(self.longitude)
+        haversine = (
+            np.sin((latitudes - latitude) / 2) ** 2
+            + math.cos(latitude) * np.cos(latitudes) * np.sin((longitudes - longitude) / 2) ** 2
         )
-        metres = 2 * _EARTH * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
-        held: np.ndarray = metres <= self.metres
-        return held
+        metres = 2 * _EARTH * np.arcsin(np.sqrt(np.clip(haversine, 0, 1)))
+        inside: np.ndarray = metres <= self.metres
+        return inside
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """Return west, south, east, north of a box, a little too large, that all of the circle lies in."""
+        """Return west, south, east and north of a slightly larger box that contains the circle."""
         angle = self.metres / _EARTH * (1 + 1e-6) + 1e-7
         south, north = self.latitude - math.degrees(angle), self.latitude + math.degrees(angle)
-        if south <= -90 or north >= 90:  # a pole is in it
+        if south <= -90 or north >= 90:  # the circle contains a pole
             return -180.0, south, 180.0, north
         across = math.degrees(math.asin(math.sin(angle) / math.cos(math.radians(self.latitude)))) + 1e-6
         west, east = self.longitude - across, self.longitude + across
@@ -146,53 +145,55 @@ def parse_circle(near: str, within: str) -> Circle:
     """Return the circle of `LAT,LON` and a distance.
 
     Raises:
-        UsageError: one of them is missing, or cannot be understood.
+        UsageError: one of them is missing or invalid.
     """
-    hint = "--near LAT,LON --within 25km: latitude first, in degrees"
+    hint = "give both in degrees, latitude first: --near LAT,LON --within 25km"
     if not (near and within):
-        raise UsageError("--near and --within belong together", hint=hint)
+        raise UsageError("--near and --within need each other", hint=hint)
     latitude, longitude = _numbers("--near", near, 2, hint)
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
-        raise UsageError(f"--near {near}: it is not on the globe", hint=hint)
+        raise UsageError(f"--near {near} is out of range", hint=hint)
     return Circle(latitude, longitude, parse_distance(within))
 
 
 def parse_sources(text: str) -> list[str]:
-    """Return the names of `CH,US`.
+    """Return the names in a list such as `CH,US`.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the list is empty.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise UsageError(f"--source {text!r} names none", hint="such as CH,US")
+        raise UsageError(f"--source {text!r} has no source code", hint="use --source CH,US, for example")
     return names
 
 
 def parse_tags(text: str) -> list[tuple[str, str | None]]:
-    """Return keys and values of `highway=motorway,bridge`; a key alone has None and takes any value.
+    """Return the keys and values of `highway=motorway,bridge`; a key without a value has None.
 
     Raises:
         UsageError: a key is missing.
     """
-    found = []
+    tags = []
     for tag in filter(None, (part.strip() for part in text.split(","))):
         key, equals, value = tag.partition("=")
         if not key:
-            raise UsageError(f"--tag {text!r}: {tag!r} has no key", hint="such as highway=motorway, or highway")
-        found.append((key, value if equals else None))
-    return found
+            raise UsageError(f"--tag {text!r}: {tag!r} has no key", hint="use highway=motorway or highway, for example")
+        tags.append((key, value if equals else None))
+    return tags
 
 
-def no_such_source(text: str, there: Iterable[str]) -> UsageError:
-    """Return the error for a source that no image has, naming those that are there."""
-    names = sorted(filter(None, there))
-    hint = f"it has {', '.join(names[:20])}" if names else "none of its images says its source"
-    return UsageError(f"--source {text}: the index has no image of it", hint=hint)
+def no_such_source(text: str, existing: Iterable[str]) -> UsageError:
+    """Return the error for a source that no image has; its hint lists the existing ones."""
+    names = sorted(filter(None, existing))
+    hint = (
+        f"it has images from {', '.join(names[:20])}" if names else "remove --source: its images have no source codes"
+    )
+    return UsageError(f"--source {text}: the index has no image from it", hint=hint)
 
 
 def _at_time(table: RowTable, text: str) -> np.ndarray:
-    """Return which images were, or as far as is known may have been, taken in an interval."""
+    """Return which images were taken in an interval, or may have been if their time is not precise."""
     first, last = parse_interval(text)
     starts, stops = table.numbers("first_second"), table.numbers("last_second")
     found: np.ndarray = starts != UNKNOWN_SECOND
@@ -205,19 +206,19 @@ def _at_time(table: RowTable, text: str) -> np.ndarray:
 
 def _of_source(table: RowTable, text: str) -> np.ndarray:
     pattern = f"^(?:{'|'.join(map(re.escape, parse_sources(text)))})$"
-    found = truths(pc.match_substring_regex(table.column("source"), pattern))
+    found = as_bools(pc.match_substring_regex(table.column("source"), pattern))
     if not found.any():
         raise no_such_source(text, pc.unique(table.column("source")).to_pylist())
     return found
 
 
 def _with_tags(table: RowTable, text: str) -> np.ndarray:
-    """Return which images have every tag of `highway=motorway,bridge` (a key alone takes any value)."""
+    """Return which images have every tag of `highway=motorway,bridge`; a key matches with any value."""
     found = np.ones(len(table), bool)
     for key, value in parse_tags(text):
-        # Tags are stored as JSON, whose spelling of a string is one only; what is before it tells where a key begins.
+        # Tags are stored as JSON, in which a string has only one form. A key is preceded by "{" or ", ".
         tag = f"{_quoted(key)}: " + (_quoted(value) if value is not None else '"')
-        first, later = (truths(pc.match_substring(table.column("tags"), before + tag)) for before in ("{", ", "))
+        first, later = (as_bools(pc.match_substring(table.column("tags"), before + tag)) for before in ("{", ", "))
         found &= first | later
     return found
 
@@ -244,9 +245,9 @@ def _span(end: str, text: str, hint: str) -> tuple[int | None, int | None]:
         try:
             moment = datetime.fromisoformat(plain).astimezone(UTC).replace(tzinfo=None)
         except ValueError:
-            raise UsageError(f"--datetime {text!r}: {end!r} is no time", hint=hint) from None
+            raise UsageError(f"--datetime {text!r}: {end!r} is not a valid time", hint=hint) from None
         plain = moment.isoformat(timespec="seconds")
     span = span_of(plain)
     if span is None:
-        raise UsageError(f"--datetime {text!r}: {end!r} is no time", hint=hint)
+        raise UsageError(f"--datetime {text!r}: {end!r} is not a valid time", hint=hint)
     return span

@@ -1,4 +1,4 @@
-"""A hit's image, read straight from where it lies."""
+"""Reading of an image from the file that was embedded."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dove_core.index.rows import Row
 from dove_core.places import Place
 
 _AT_ONCE = 16
-_HINT = "images are read from what was embedded: bring it back, or run `dove embed` again"
+_HINT = "give the folder with the embedded images with --shards, or run `dove embed` again"
 
 
 def read_image(root: Place, shard: str, offset: int, size: int) -> bytes:
-    """Read the bytes of an image: from `offset` on in a file below `root`, or as a PNG a tile of a GeoTIFF there.
+    """Return the bytes of an image in a file below `root`, or of a tile of a GeoTIFF as a PNG.
 
     Args:
-        root: the folder that was embedded; where it is in a bucket, the image alone comes here.
-        shard: the path of a tar or image, or, with a size of 0, the address of a tile.
-        offset: where in the file the image begins.
-        size: its length in bytes.
+        root: the folder that was embedded; from a bucket only the bytes of the image are read.
+        shard: path of a tar or image; with a size of 0, the address of a tile.
+        offset: of the image in the file.
+        size: of the image in bytes.
 
     Raises:
-        SearchIndexError: the file is not there any more, or is another than before.
-        UsageError: a tile is wanted, and rasterio is not installed.
+        SearchIndexError: the file is missing, or has changed since it was embedded.
+        UsageError: rasterio is not installed, and the image is a tile.
     """
     if size == 0:
         return _read_tile(root, shard)
@@ -37,11 +37,11 @@ def read_image(root: Place, shard: str, offset: int, size: int) -> bytes:
 
 
 def read_images(root: Place, rows: Sequence[Row]) -> list[bytes]:
-    """Read the images of some rows; those in a bucket several at once.
+    """Read the images of some rows, several at once from a bucket.
 
     Raises:
         SearchIndexError, UsageError: as `read_image`.
-        DownloadError: the bucket cannot be reached.
+        DownloadError: the bucket cannot be read.
     """
 
     def read(row: Row) -> bytes:
@@ -49,26 +49,27 @@ def read_images(root: Place, rows: Sequence[Row]) -> list[bytes]:
 
     if not root.is_remote:
         return [read(row) for row in rows]
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # folders do without
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # only for buckets
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(read, rows))
 
 
 def _read_tile(root: Place, address: str) -> bytes:
-    from dove_core.sources.geotiff import read_window, tile_of  # noqa: PLC0415  # other queries do without
+    from dove_core.sources.geotiff import parse_tile, read_window  # noqa: PLC0415  # only for tiles
 
-    found = tile_of(address)
-    if found is None:
-        raise SearchIndexError(f"{address} is no tile's address", hint="run `dove embed` again")
+    parsed = parse_tile(address)
+    if parsed is None:
+        raise SearchIndexError(f"{address} is not a valid address of a tile", hint="run `dove embed` again")
+    name, tile = parsed
     try:
-        with root.here(found[0]) as path:
-            return read_window(path, found[1])
+        with root.local_path(name) as path:
+            return read_window(path, tile)
     except DataError as error:
         raise SearchIndexError(error.message, hint=_HINT) from error
 
 
 def not_there(shard: str, key: str) -> SearchIndexError:
-    """Return the error for bytes that are no image any more."""
+    """Return the error for bytes that are not an image any more."""
     message = f"{shard} does not hold the image {key} any more"
-    return SearchIndexError(message, hint="the shards were made again? Run `dove embed` again")
+    return SearchIndexError(message, hint="run `dove embed` again if the shards were made again")

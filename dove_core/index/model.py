@@ -1,4 +1,4 @@
-"""The model that made an index, loaded and checked against it."""
+"""Loading of the model that made an index."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dove_core.places import Place
 
 
 def encoder_of(index: Searchable, checkpoint: Place | None = None) -> Encoder:
-    """Load the model that made an index, on the CPU.
+    """Load the model that made an index on the CPU, and check its fingerprint.
 
     Args:
         index: the index.
-        checkpoint: where the model is now, if it was moved.
+        checkpoint: folder of the model, if it was moved.
 
     Raises:
-        SearchIndexError: the checkpoint is another model than the one that made the index.
-        CheckpointError: it is missing or damaged.
+        SearchIndexError: the checkpoint is not the model that made the index.
+        CheckpointError: the checkpoint is missing or damaged.
     """
     place = checkpoint or index.checkpoint
     encoder, wanted = load_encoder(place), index.fingerprint
     if encoder.fingerprint != wanted:
         message = f"{index.name} was made by the model {wanted}; {place} is {encoder.fingerprint}"
-        hint = "embed again with this model (`dove embed --overwrite`), or give the earlier one with --checkpoint"
+        hint = "give the model of the index with --checkpoint, or embed again with `dove embed --overwrite`"
         raise SearchIndexError(message, hint=hint)
     return encoder

@@ -1,9 +1,9 @@
-"""The rows nearest to a query: by codes first where there are many, exactly where there are few or it is wanted.
+"""The rows nearest to a query: preselected by codes if there are many rows, and compared exactly.
 
-Codes only estimate a cosine. How far they can be trusted is seen in every query: the estimates of the candidates differ
-from their exact cosines by some spread. Candidates are taken until the last estimate lies below the worst exact cosine
-found by several spreads, so that hardly any row behind it can belong to the answer. How many that takes is foretold
-from the first ones; where it is too many (queries far from all data), everything is compared at once.
+Codes only estimate cosines. For each query, the standard deviation of the errors is measured on the candidates, whose
+exact cosines are computed. More candidates are taken until the last estimate is `SURE` standard deviations below the
+worst exact cosine of the answer: then hardly any other row belongs to the answer. The number of candidates is
+extrapolated from the first ones. If it is too large (queries far from all data), all rows are compared.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from dove_core.index.codes import Codes
 
 FIRST = 512
-"""Candidates at first."""
+"""Smallest number of candidates."""
 
 _GROWTH, _STEPS, _SHARE = 4, 3, 32
-"""About so many times the candidates bring one spread more (measured); so often more are taken, up to such a share."""
+"""Factor of candidates for one more standard deviation (measured); number of attempts; largest share of rows, 1/32."""
 
 SURE = 3.0
-"""Spreads between the last candidate's estimate and the worst of the answer: measured in docs/results.md."""
+"""Standard deviations between the last estimate and the worst cosine of the answer: see docs/results.md."""
 
 FEW = 1 << 15
-"""So many rows are compared exactly at once: that takes no longer than scanning codes."""
+"""Up to this many rows are compared exactly, which is as fast as scanning codes."""
 
 _DENSE = 2
-"""Where a filter leaves less than this share of the rows, reading those is no slower than scanning all codes."""
+"""If a filter keeps at most 1 of this many rows, comparing them is as fast as scanning all codes."""
 
 _BLOCK = 1 << 8
-"""Rows turned into float32 at once: they stay in a core's cache."""
+"""Rows converted to float32 at once, which stay in a core's cache."""
 
 TIES = 64
-"""Rows more than wanted, so that of those that equal the last the first are known."""
+"""Additional rows, so that rows with equal scores at the end are returned in order of their numbers."""
 
 
 def nearest(
@@ -45,14 +45,14 @@ def nearest(
     codes: Callable[[], Codes] | None,
     keep: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and cosines of the `count` vectors nearest to a query, best first; equal ones by row.
+    """Return the rows of the `count` vectors nearest to a query and their cosines, best first; equal ones by row.
 
     Args:
         vectors: `(N, D)` float16, which may be mapped from a file.
-        query: `(D,)` float32, of length 1.
-        count: how many; fewer come back where there are fewer.
-        codes: opens the codes; None compares everything exactly.
-        keep: `(N,)` bool, which rows may be found; None for all.
+        query: `(D,)` float32 of length 1.
+        count: number of rows; fewer are returned if there are fewer.
+        codes: opens the codes; None compares all rows exactly.
+        keep: `(N,)` bool, the rows that may be returned; None for all.
     """
     kept = len(vectors) if keep is None else int(keep.sum())
     count = min(count, kept)
@@ -75,39 +75,39 @@ def nearest_many(
     codes: Callable[[], Codes] | None,
     keep: np.ndarray | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return for each of several queries `(Q, D)` what `nearest` does: all are scanned for at once."""
+    """Return the result of `nearest` for each of several queries `(Q, D)`; vectors are read once for all of them."""
     kept = len(vectors) if keep is None else int(keep.sum())
     if kept > FEW and (codes is None or kept <= len(vectors) // _DENSE):
         return _scanned(vectors, queries, min(count, kept), keep)
     if codes is None or keep is not None or kept <= FEW:
         return [nearest(vectors, query, count, codes, keep) for query in queries]
     candidates = zip(*codes().nearest(queries, _candidates(count)), strict=True)
-    found, unsure = [], []
-    for place, (query, (rows, estimates)) in enumerate(zip(queries, candidates, strict=True)):
+    answers, unsure = [], []
+    for number, (query, (rows, estimates)) in enumerate(zip(queries, candidates, strict=True)):
         answer, margin = _compared(vectors, query, count, rows, estimates, float(estimates[-1]))
-        found.append(answer)
+        answers.append(answer)
         if margin < SURE:
-            unsure.append(place)
+            unsure.append(number)
     if unsure:
-        for place, answer in zip(unsure, _scanned(vectors, queries[unsure], count, None), strict=True):
-            found[place] = answer
-    return found
+        for number, answer in zip(unsure, _scanned(vectors, queries[unsure], count, None), strict=True):
+            answers[number] = answer
+    return answers
 
 
 def exactly(vectors: np.ndarray, rows: np.ndarray, query: np.ndarray) -> np.ndarray:
     """Return the cosines `(R,)` float32 of some rows, in ascending order, with a query `(D,)`."""
     scores = np.empty(len(rows), np.float32)
     for start in range(0, len(rows), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        scores[part] = vectors[rows[part]].astype(np.float32) @ query
+        block = slice(start, start + _BLOCK)
+        scores[block] = vectors[rows[block]].astype(np.float32) @ query
     return scores
 
 
 def best(rows: np.ndarray, scores: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the `count` best rows and their scores, equal ones (to a millionth) by row."""
+    """Return the `count` best rows and their scores; scores equal to a millionth are sorted by row."""
     exact, scores = scores, np.rint(scores.astype(np.float64) * 1e6)  # equal vectors differ in their last bits
     near = np.argpartition(-scores, count - 1)[:count] if count < len(scores) else np.arange(len(scores))
-    if count < len(scores):  # of those that equal the last, the first rows
+    if count < len(scores):  # all rows with the last score
         near = np.flatnonzero(scores >= scores[near].min())
     order = near[np.lexsort((rows[near], -scores[near]))][:count]
     return rows[order], exact[order]
@@ -116,8 +116,8 @@ def best(rows: np.ndarray, scores: np.ndarray, count: int) -> tuple[np.ndarray, 
 def _scanned(
     vectors: np.ndarray, queries: np.ndarray, count: int, keep: np.ndarray | None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the answer of each query `(Q, D)`, everything compared exactly."""
-    from dove_core.index.codes import scan  # faiss is imported where it is used
+    """Return the answer of each query `(Q, D)` after comparing all rows exactly."""
+    from dove_core.index.codes import scan  # faiss
 
     ordered = [np.sort(rows) for rows in scan(vectors, queries, count + TIES, keep)]
     return [best(rows, exactly(vectors, rows, query), count) for rows, query in zip(ordered, queries, strict=True)]
@@ -126,19 +126,19 @@ def _scanned(
 def _by_codes(
     vectors: np.ndarray, query: np.ndarray, count: int, codes: Codes, keep: np.ndarray | None, kept: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the answer, or None where the codes cannot tell it with few candidates."""
+    """Return the answer from codes; None if they would need too many candidates."""
     wanted, most = _candidates(count) * len(vectors) // kept, len(vectors) // _SHARE
     for _ in range(_STEPS):
         if wanted > most:
             return None
-        rows, estimates = (part[0] for part in codes.nearest(query[None], wanted))
+        rows, estimates = (found[0] for found in codes.nearest(query[None], wanted))
         last = float(estimates[-1])
         if keep is not None:
             allowed = keep[rows]
             rows, estimates = rows[allowed], estimates[allowed]
-        found, margin = _compared(vectors, query, count, rows, estimates, last)
+        answer, margin = _compared(vectors, query, count, rows, estimates, last)
         if margin >= SURE:
-            return found
+            return answer
         wanted = int(min(1.5 * wanted * _GROWTH ** min(SURE - margin, 9.0), 2 * most))
     return None
 
@@ -150,8 +150,8 @@ def _candidates(count: int) -> int:
 def _compared(
     vectors: np.ndarray, query: np.ndarray, count: int, rows: np.ndarray, estimates: np.ndarray, last: float
 ) -> tuple[tuple[np.ndarray, np.ndarray], float]:
-    """Return the best of some candidates, and by how many spreads the last estimate lies below the worst of them."""
-    order = np.argsort(rows)  # files are read in one direction
+    """Return the best candidates, and how many standard deviations the last estimate is below the worst of them."""
+    order = np.argsort(rows)  # reads the file in order
     rows, estimates = rows[order], estimates[order]
     scores = exactly(vectors, rows, query)
     found = best(rows, scores, min(count, len(rows)))

@@ -1,4 +1,4 @@
-"""Which parts of an index to be are finished, which are of no use, and what they left out."""
+"""The parts that an index needs: which are finished, which are outdated, and what they skipped."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ _PART = re.compile(r"part-(\d+)\.parquet")
 
 @dataclass(frozen=True)
 class PartPlan:
-    """The parts that a folder is to hold, by their marks; with `regions`, each with a file of regions beside it."""
+    """The parts that `out` needs, given by their marks; with `regions`, each part has a file of regions too."""
 
     out: Place
     marks: Sequence[PartMark]
     regions: bool
 
-    def finished(self, number: int, found: PartFacts | None, there: Container[str]) -> PartFacts | None:
-        """Return what a part says of itself if it is the planned one, and whole; `there` are the files in `out`."""
-        if found is None or not 0 <= number < len(self.marks) or found.mark != self.marks[number]:
+    def finished(self, number: int, facts: PartFacts | None, files: Container[str]) -> PartFacts | None:
+        """Return the facts of a part if it is the planned one and complete, else None; `files` are those in `out`."""
+        if facts is None or not 0 <= number < len(self.marks) or facts.mark != self.marks[number]:
             return None
-        return found if not self.regions or regions_name(number) in there else None
+        return facts if not self.regions or regions_name(number) in files else None
 
     def keep(self, own: Sequence[int], *, overwrite: bool) -> dict[int, PartFacts]:
-        """Return the parts that are finished; remove those of `own` that are of no use, and those of a larger plan.
+        """Return the finished parts; remove outdated parts of `own`, and parts beyond the plan.
 
-        Others' parts are theirs to remove: they may be making them anew just now.
+        Outdated parts of other shares stay: another process may be replacing them.
 
         Raises:
-            SearchIndexError: a part is damaged, or another model's, and `overwrite` is not set.
+            SearchIndexError: a part is damaged or from another model, and `overwrite` is not set.
         """
-        kept, mine, there = dict[int, PartFacts](), set(own), self.out.sizes()
-        names = {int(match[1]): name for name in there if (match := _PART.fullmatch(name))}
-        for number, found in self._facts(names, damaged_too=overwrite).items():
-            if facts := self.finished(number, found, there):
+        kept, mine, files = dict[int, PartFacts](), set(own), self.out.sizes()
+        names = {int(match[1]): name for name in files if (match := _PART.fullmatch(name))}
+        for number, found in self._facts(names, skip_damaged=overwrite).items():
+            if facts := self.finished(number, found, files):
                 kept[number] = facts
                 continue
             if found and not overwrite:
@@ -52,32 +52,32 @@ class PartPlan:
         return kept
 
     def all(self) -> list[PartFacts | None]:
-        """Return what each part says of itself, None for those that are not finished."""
-        there, numbers = self.out.sizes(), range(len(self.marks))
-        found = self._facts({number: part_name(number) for number in numbers if part_name(number) in there})
-        return [self.finished(number, found.get(number), there) for number in numbers]
+        """Return the facts of each part, None for those that are not finished."""
+        files, numbers = self.out.sizes(), range(len(self.marks))
+        found = self._facts({number: part_name(number) for number in numbers if part_name(number) in files})
+        return [self.finished(number, found.get(number), files) for number in numbers]
 
     def whole(self, facts: Sequence[PartFacts | None]) -> list[PartFacts]:
         """Return the facts of all parts.
 
         Raises:
-            DataError: some are not finished; the message names them.
+            DataError: parts are not finished; the message names them.
         """
         missing = [part_name(number) for number, one in enumerate(facts) if one is None]
         if missing:
             names = ", ".join(missing[:5]) + (" and more" if len(missing) > 5 else "")
-            message = f"{self.out}: {len(missing)} of {len(facts)} parts are not there yet: {names}"
-            raise DataError(message, hint="run the tasks that make them, or `dove embed` for all that is missing")
+            message = f"{self.out}: {len(missing)} of {len(facts)} parts are missing: {names}"
+            raise DataError(message, hint="run the tasks that make them, or `dove embed` for all missing parts")
         return [one for one in facts if one]
 
-    def _facts(self, names: Mapping[int, str], *, damaged_too: bool = False) -> dict[int, PartFacts | None]:
-        """Return what some parts say of themselves; several are read at once, since a bucket takes its time."""
+    def _facts(self, names: Mapping[int, str], *, skip_damaged: bool = False) -> dict[int, PartFacts | None]:
+        """Return the facts of some parts, None for missing ones; several are read at once, since buckets are slow."""
 
         def read(name: str) -> PartFacts | None:
             try:
                 return read_facts(self.out, name)
             except SearchIndexError:
-                if not damaged_too:
+                if not skip_damaged:
                     raise
                 return None
 
@@ -88,11 +88,11 @@ class PartPlan:
         theirs, ours = found.mark, self.marks[0] if self.marks else None
         if theirs and ours and theirs.fingerprint != ours.fingerprint:
             message = f"{self.out} was made by the model {theirs.fingerprint}, not by {ours.fingerprint}"
-            raise SearchIndexError(message, hint="name another folder with --out, or make it anew with --overwrite")
+            raise SearchIndexError(message, hint="choose another folder with --out, or replace it with --overwrite")
 
 
-def left_out(facts: Iterable[PartFacts]) -> Mapping[str, tuple[int, str]]:
-    """Add up what parts left out, by reason: how many, and the first example."""
+def skipped_in(facts: Iterable[PartFacts]) -> Mapping[str, tuple[int, str]]:
+    """Return what parts skipped, by reason: the number, and the first example."""
     total: dict[str, tuple[int, str]] = {}
     for one in facts:
         for reason, (count, example) in one.skipped.items():

@@ -1,4 +1,4 @@
-"""Embedding parts: one GeoParquet file for each shard, tar, or group of images, finished or absent."""
+"""Embedding parts: one GeoParquet file for each shard, tar or group of images, complete or absent."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _GEO = {
 
 @dataclass(frozen=True)
 class PartMark:
-    """What a part was made from: the model, and an input by its name and a digest of what it was.
+    """What a part was made from: the fingerprint of the model, and the name and digest of the input.
 
-    The digest of one of our shards is its SHA-256; of other inputs one over names, sizes and times of change.
+    The digest of a shard is its SHA-256; that of other inputs covers names, sizes and modification times.
     """
 
     fingerprint: str
@@ -47,7 +47,7 @@ class PartMark:
 
 @dataclass(frozen=True)
 class PartFacts:
-    """What a finished part says of itself: its mark, its rows, and what was left out, by reason: count and example."""
+    """Metadata of a part: its mark, number of rows, and skipped images by reason, with number and example."""
 
     mark: PartMark | None
     rows: int
@@ -69,16 +69,16 @@ def write_part(
     mark: PartMark,
     skipped: Mapping[str, tuple[int, str]] = MappingProxyType({}),
 ) -> None:
-    """Write one row for each record: its vector `(N, D)` as float16, and what is known of it.
+    """Write a part with one row for each record: its vector as float16, and its metadata.
 
     Args:
         place: folder of the index.
-        number: that of the part.
-        records: the samples of one part, in order; their `shard` is the path of their file below the root.
-        vectors: their embeddings.
-        field: which captions are kept; the first one of each sample.
+        number: of the part.
+        records: the samples of the part, in order; their `shard` is the path of their file below the root.
+        vectors: their embeddings `(N, D)`.
+        field: caption field; the first caption of each sample is stored.
         mark: what the part was made from.
-        skipped: what was left out, by reason: how many, and an example.
+        skipped: images by reason, with number and example.
     """
     samples = [record.sample for record in records]
     flat = pa.array(vectors.astype(np.float16).reshape(-1))
@@ -103,12 +103,12 @@ def write_part(
 
 
 def read_facts(place: Place, name: str) -> PartFacts | None:
-    """Return what a part says of itself, or None if there is no such part.
+    """Return the metadata of a part; None if it does not exist.
 
-    Its mark is None if it is in the form of another version.
+    The mark is None if the part was made by another version.
 
     Raises:
-        SearchIndexError: the file is damaged or not a part.
+        SearchIndexError: the file is damaged or not an embedding part.
     """
     try:
         with place.seekable(name) as stream:
@@ -135,7 +135,9 @@ def read_part(path: Path, columns: list[str]) -> Any:
     try:
         return pq.read_table(path, columns=columns)
     except (OSError, ValueError, KeyError) as error:
-        raise SearchIndexError(f"{path} cannot be read: {error}", hint="run `dove embed` again to mend it") from error
+        raise SearchIndexError(
+            f"{path} cannot be read: {error}", hint="remove it and run `dove embed` again"
+        ) from error
 
 
 def read_vectors(path: Path) -> np.ndarray:
@@ -146,7 +148,7 @@ def read_vectors(path: Path) -> np.ndarray:
 
 
 def _point(box: tuple[float, float, float, float] | None) -> bytes | None:
-    """Return the middle of a box as a little-endian WKB point; a box across the antimeridian has west > east."""
+    """Return the centre of a box as a little-endian WKB point; a box across the antimeridian has west > east."""
     if box is None:
         return None
     west, south, east, north = box

@@ -1,7 +1,7 @@
-"""Regions of an index's images, kept so that re-ranking reads no image and needs no torch.
+"""Regions of the images of an index, stored so that re-ranking reads no images and needs no torch.
 
-A record of an image: `fused (D,)` as float16, and its regions `(R, D)` as bytes with one scale each. At 36 regions of
-512 that is 19.5 kB an image.
+The record of an image has `fused (D,)` as float16, and its regions `(R, D)` as bytes with a scale for each region. With
+36 regions of 512 dimensions it has 19.5 kB.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def write_regions(place: Place, part: int, regions: np.ndarray, fused: np.ndarra
         place: folder of the index.
         part: number of the part.
         regions: `V_R (N, R, D)`.
-        fused: `v_MR (N, D)`, of length 1.
+        fused: `v_MR (N, D)` of length 1.
 
     Raises:
         SpaceError: the disk is full.
     """
-    count, places, dim = regions.shape
-    records = np.zeros(count, record_type(places, dim))
+    count, regions_each, dim = regions.shape
+    records = np.zeros(count, record_type(regions_each, dim))
     scale = np.abs(regions).max(axis=2, initial=1e-12) / 127
     records["fused"], records["scale"] = fused, scale
     records["regions"] = np.clip(np.rint(regions / scale[..., None]), -127, 127)
@@ -43,16 +43,16 @@ def write_regions(place: Place, part: int, regions: np.ndarray, fused: np.ndarra
         np.lib.format.write_array(stream, records, allow_pickle=False)
 
 
-class Regions:
-    """The records of all parts; rows are numbered through them."""
+class StoredRegions:
+    """The records of all parts; rows are numbered over all parts."""
 
     def __init__(self, folder: Path, counts: Sequence[int]) -> None:
-        """Map the files of parts with so many rows each."""
+        """Open the files in a folder, for parts with `counts` rows; files are mapped when they are needed."""
         self._folder, self._starts = folder, np.cumsum([0, *counts])
         self._parts: dict[int, np.ndarray] = {}
 
     def read(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return regions `(K, R, D)` and fused vectors `(K, D)` of some rows, float32.
+        """Return the regions `(K, R, D)` and fused vectors `(K, D)` of some rows as float32.
 
         Raises:
             SearchIndexError: a file is missing or damaged.
@@ -70,16 +70,16 @@ class Regions:
             except (OSError, ValueError) as error:
                 raise SearchIndexError(f"{path} cannot be read: {error}", hint=_HINT) from error
             if self._parts[part].shape != (count,) or self._parts[part].dtype.names != ("fused", "scale", "regions"):
-                raise SearchIndexError(f"{path} does not hold the regions of {count} images", hint=_HINT)
+                raise SearchIndexError(f"{path} does not have regions of {count} images", hint=_HINT)
         record: np.void = self._parts[part][number - self._starts[part]]
         return record
 
 
 def has_regions(folder: Path, parts: int) -> bool:
-    """Tell whether an index's parts all have their regions."""
+    """Tell whether all parts of an index have regions."""
     return all((folder / regions_name(part)).exists() for part in range(parts))
 
 
-def record_type(places: int, dim: int) -> np.dtype[np.void]:
-    """Return the type of a record of so many regions of so many dimensions."""
-    return np.dtype([("fused", "<f2", dim), ("scale", "<f2", places), ("regions", "i1", (places, dim))])
+def record_type(regions: int, dim: int) -> np.dtype[np.void]:
+    """Return the type of a record with `regions` regions of `dim` dimensions."""
+    return np.dtype([("fused", "<f2", dim), ("scale", "<f2", regions), ("regions", "i1", (regions, dim))])

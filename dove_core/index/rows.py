@@ -1,7 +1,7 @@
-"""What is known of every row of an index, in one Arrow file that is mapped, not read.
+"""The metadata of every row of an index, in one Arrow file that is mapped, not read.
 
-It is made from the parts, which stay the truth: columns to filter by, and all that a hit shows. Columns to filter by
-have no nulls, and are read from their buffers: pyarrow's own ways to numpy import pandas, which takes half a second.
+It is made from the embedding parts. It has the columns for filters and for hits. Columns for filters have no nulls and
+are read from their Arrow buffers, because pyarrow's conversion to numpy imports pandas, which takes half a second.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from dove_core.errors import SearchIndexError
 
-_HINT = "run `dove embed` again to make it from the parts"
+_HINT = "run `dove embed` again to rebuild it from the parts"
 BOX = ("xmin", "ymin", "xmax", "ymax")
 PART_COLUMNS = ["key", "caption", "bbox", "time", "source", "gsd", "tags", "shard", "offset", "size"]
 SCHEMA = pa.schema(
@@ -38,17 +38,21 @@ SCHEMA = pa.schema(
     ]
 )
 UNKNOWN_SECOND = -(2**63)
-"""Stands for a time that is not known."""
+"""Value of an unknown time."""
 
 _UNITS = {4: "Y", 7: "M", 10: "D", 13: "h", 16: "m", 19: "s"}
-"""How precise an ISO 8601 time of so many characters is."""
+"""Precision of an ISO 8601 time by its number of characters."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """An image of the index: what is known of it, and where it lies.
+    """An image of an index: its metadata, and its position in a file.
 
-    `box` is west, south, east, north in degrees; west > east where it crosses the antimeridian. `gsd`: metres a pixel.
+    `box` is west, south, east, north in degrees; west > east if it crosses the antimeridian. `gsd` is in metres.
+
+    >>> row = dove.open_index("index/shapes").rows([0])[0]
+    >>> row.caption, row.place
+    ('a purple square on grey ground', None)
     """
 
     key: str
@@ -64,7 +68,7 @@ class Row:
 
     @property
     def place(self) -> tuple[float, float] | None:
-        """Return longitude and latitude of the footprint's middle."""
+        """Return the longitude and latitude of the centre of the footprint."""
         if self.box is None:
             return None
         west, south, east, north = self.box
@@ -73,13 +77,13 @@ class Row:
 
 
 class RowTable:
-    """The opened file; rows are numbered through all parts."""
+    """The opened file; rows are numbered over all parts."""
 
     def __init__(self, path: Path) -> None:
-        """Map what `columns.write_rows` wrote.
+        """Map a file of `columns.write_rows`.
 
         Raises:
-            SearchIndexError: it is missing or damaged.
+            SearchIndexError: the file is missing or damaged.
         """
         try:
             self._table: Any = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
@@ -93,11 +97,11 @@ class RowTable:
         return len(self._table)
 
     def column(self, name: str) -> Any:
-        """Return a column as an Arrow array in chunks."""
+        """Return a column as a chunked Arrow array."""
         return self._table[name]
 
     def numbers(self, name: str) -> np.ndarray:
-        """Return a column of numbers; NaN, or `UNKNOWN_SECOND`, where one is not known."""
+        """Return a column of numbers; unknown values are NaN or `UNKNOWN_SECOND`."""
         kind = np.float64 if self._table.schema.field(name).type == pa.float64() else np.int64
         chunks = [
             np.frombuffer(chunk.buffers()[1], kind)[chunk.offset : chunk.offset + len(chunk)]
@@ -110,16 +114,12 @@ class RowTable:
         return [_row(self._table.slice(int(number), 1).to_pylist()[0]) for number in numbers]
 
     def find(self, keys: Sequence[str]) -> dict[str, int]:
-        """Return the first row of each key that is there."""
-        column, found = self._table["key"], dict[str, int]()
-        for key in keys:
-            place = column.index(key).as_py()
-            if place >= 0:
-                found[key] = int(place)
-        return found
+        """Return the first row of each key that exists."""
+        numbers = {key: int(self._table["key"].index(key).as_py()) for key in keys}
+        return {key: number for key, number in numbers.items() if number >= 0}
 
 
-def truths(mask: Any) -> np.ndarray:
+def as_bools(mask: Any) -> np.ndarray:
     """Return an Arrow array of booleans without nulls as `(N,)` bool."""
     chunks = [
         np.unpackbits(np.frombuffer(chunk.buffers()[1], np.uint8), bitorder="little")[chunk.offset :][: len(chunk)]
@@ -129,19 +129,19 @@ def truths(mask: Any) -> np.ndarray:
 
 
 def seconds_of(times: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and last second, counted from 1970 in UTC, that ISO 8601 times as far as known may mean.
+    """Return the first and last second since 1970 in UTC of ISO 8601 times, which may be imprecise.
 
-    `2019` may mean any second of that year. What is no such time gives `UNKNOWN_SECOND`.
+    For example, `2019` has the first and last second of that year. Invalid times have `UNKNOWN_SECOND`.
     """
     spans = np.full((len(times), 2), UNKNOWN_SECOND, np.int64)
-    for place, text in enumerate(times):
+    for number, text in enumerate(times):
         if text and (span := span_of(text)):
-            spans[place] = span
+            spans[number] = span
     return spans[:, 0], spans[:, 1]
 
 
 def span_of(text: str) -> tuple[int, int] | None:
-    """Return first and last second of one time, None if it is none."""
+    """Return the first and last second of one ISO 8601 time; None if it is invalid."""
     unit = _UNITS.get(len(text))
     if unit is None:
         return None

@@ -1,6 +1,6 @@
-"""Making embedding parts: in this process, or in tasks that share them, a GPU each.
+"""Making of embedding parts: in this process, or in several tasks with a GPU each.
 
-A part's batches are cut where the part begins and ends, so its bytes are the same whoever makes it.
+Batches begin and end with a part, so its bytes do not depend on the process that makes it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from functools import lru_cache, partial
 import numpy as np
 
 from dove_core.config import ComputeConfig, EmbedConfig
-from dove_core.data.ahead import Ahead
-from dove_core.encoding.compute import in_task
+from dove_core.data.prefetch import Prefetcher
+from dove_core.encoding.compute import settings_in_task
 from dove_core.encoding.embedder import Embedded, Embedder
 from dove_core.encoding.encoder import Encoder
 from dove_core.encoding.load import load_encoder
@@ -29,16 +29,17 @@ from dove_core.sources.source import Source
 
 TASK = "embedding"
 MANY = 10_000
-"""Images of a source from which on compiling the model, a minute, is won back."""
+"""Number of images for which compiling the model (about a minute) saves time."""
+
 _AHEAD = 2
-"""Parts whose shards are brought from a bucket before they are read."""
+"""Number of parts whose shards are downloaded from a bucket in advance."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all parts have in common; `checkpoint` is the model's folder, `images` how many the source has, if known.
+    """The settings of all parts; `images` is the number of images of the source, 0 if it is not known.
 
-    The whole source decides whether the model is compiled, so that all parts are made alike.
+    It decides whether the model is compiled, so that all parts are made in the same way.
     """
 
     checkpoint: Place
@@ -50,15 +51,15 @@ class Job:
 
 
 def embed_parts(job: Job, encoder: Encoder, parts: Sequence[int], executor: Executor, report: Report) -> None:
-    """Make some parts, in `job.embedding.gpus` tasks at once.
+    """Make some parts, in up to `job.embedding.gpus` tasks at once.
 
     Raises:
         DataError: a shard is damaged, or a process died.
-        CheckpointError: the checkpoint was replaced meanwhile.
+        CheckpointError: the checkpoint was replaced in the meantime.
         SpaceError: the disk is full.
     """
     if not parts:
-        return  # a model is not made ready for nothing
+        return  # do not prepare the model
     count = min(job.embedding.gpus, len(parts))
     if count <= 1 and not executor.is_remote:
         embedder, reason = _ready(encoder, job.compute, job.embedding.batch_size, job.images)
@@ -69,7 +70,7 @@ def embed_parts(job: Job, encoder: Encoder, parts: Sequence[int], executor: Exec
     resources = executor.resources(job.compute.device, count)
     pieces = executor.pieces(len(parts), count, resources)
     numbered = [(k, list(parts[k::pieces])) for k in range(pieces)]
-    lost = "out of memory? Try fewer --gpus, or a smaller --batch-size: finished parts are kept"
+    lost = "if memory ran out, use fewer --gpus or a smaller --batch-size; finished parts are kept"
     for _ in executor.each(
         partial(embed_share, job, resources), numbered, count, lost=lost, report=report, resources=resources
     ):
@@ -77,11 +78,11 @@ def embed_parts(job: Job, encoder: Encoder, parts: Sequence[int], executor: Exec
 
 
 def embed_share(job: Job, resources: Resources, piece: tuple[int, list[int]], *, report: Report) -> None:
-    """Make the parts of one task; those that a killed worker finished are kept.
+    """Make the parts of one task; parts finished by a killed worker are kept.
 
     Raises:
         DataError: a shard is damaged.
-        CheckpointError: the checkpoint was replaced meanwhile.
+        CheckpointError: the checkpoint was replaced in the meantime.
         SpaceError: the disk is full.
     """
     number, parts = piece
@@ -95,13 +96,15 @@ def embed_share(job: Job, resources: Resources, piece: tuple[int, list[int]], *,
 
 
 def _embed_all(job: Job, embedder: Embedder, parts: Sequence[int], report: Report) -> None:
-    """Make some parts, one after another; what the next one reads is brought here meanwhile, if it is elsewhere."""
-    ahead = Ahead([[part] for part in parts], job.source.bring, count=_AHEAD) if job.source.root.is_remote else None
+    """Make some parts, one after another; shards in a bucket are downloaded in advance."""
+    ahead = (
+        Prefetcher([[part] for part in parts], job.source.bring, count=_AHEAD) if job.source.root.is_remote else None
+    )
     place = job.plan.out
     try:
         for part in parts:
             found = read_facts(place, part_name(part))
-            if found and (facts := job.plan.finished(part, found, place.sizes())):  # by a worker that was killed later
+            if found and (facts := job.plan.finished(part, found, place.sizes())):  # by a killed worker
                 report(Advanced(TASK, facts.rows + sum(count for count, _ in facts.skipped.values())))
             else:
                 _embed_part(job, embedder, part, report)
@@ -122,29 +125,29 @@ def _embedder(
     resources: Resources,
     number: int,
 ) -> tuple[Embedder, str]:
-    """Return what `_ready` does for this process, which may do several tasks."""
-    compute = in_task(compute, resources, number)
+    """Return the result of `_ready`, once for all tasks of this process."""
+    compute = settings_in_task(compute, resources, number)
     encoder = load_encoder(checkpoint)
     if encoder.fingerprint != fingerprint:
-        message = f"{checkpoint} was replaced while it was embedding"
-        raise CheckpointError(message, hint="run the same command again, with a checkpoint that stays as it is")
+        message = f"{checkpoint} was replaced during embedding"
+        raise CheckpointError(message, hint="run the same command again, and do not change the checkpoint")
     return _ready(encoder, compute, batch_size, images)
 
 
 def _ready(encoder: Encoder, compute: ComputeConfig, batch_size: int, images: int) -> tuple[Embedder, str]:
-    """Return the model ready to embed, compiled where that is wanted or worth its while, or why it could not be.
+    """Return the model, compiled if requested or useful, and a message if compiling failed.
 
     Raises:
-        UsageError: it is to be compiled, and cannot be here.
+        UsageError: compiling was requested and failed.
     """
-    embedder, wanted = Embedder(encoder, compute), compute.compile
-    if wanted == "on" or (wanted == "auto" and images >= MANY):
+    embedder = Embedder(encoder, compute)
+    if compute.compile == "on" or (compute.compile == "auto" and images >= MANY):
         try:
             embedder.compile(batch_size)
         except UsageError as error:
-            if wanted == "on":
+            if compute.compile == "on":
                 raise
-            return embedder, f"{error.message}; embedding goes on without, and takes longer"
+            return embedder, f"{error.message}; it runs without, which is slower"
     return embedder, ""
 
 

@@ -1,4 +1,4 @@
-"""Does an index tell the truth? A sample of its rows held to the parts, and their images embedded again."""
+"""Comparison of an index with its parts and images: a sample of rows is checked and embedded again."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from dove_core.index.parts import part_name, read_part, read_vectors
 from dove_core.index.rows import Row
 
 ALIKE = 0.99
-"""Least cosine of a vector and its image embedded again: halves and mixed precision stay far above it."""
+"""Smallest cosine between a vector and its image embedded again; rounding errors stay far above it."""
 
 _TASK = "verifying"
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A row that is not what it says, and in what."""
+class RowFault:
+    """A row that differs from its part or image, with the reason."""
 
     row: int
     key: str
@@ -34,32 +34,35 @@ class Fault:
 def verify_index(
     address: Address,
     compute: ComputeConfig = ComputeConfig(),  # noqa: B008  # frozen
-    config: VerifyConfig = VerifyConfig(),  # noqa: B008
+    verification: VerifyConfig = VerifyConfig(),  # noqa: B008
     *,
     checkpoint: Address | None = None,
     report: Report = silent,
-) -> tuple[int, list[Fault]]:
-    """Return how many rows of an index were looked at, and what is wrong with them.
+) -> tuple[int, list[RowFault]]:
+    """Return the number of rows that were verified, and the faults found.
 
     Args:
         address: of the index.
-        compute: where, and how precisely.
-        config: how many rows, drawn at random, and the seed of the draw.
-        checkpoint: the model that made it, where it was moved.
+        compute: device and precision.
+        verification: number of rows, drawn at random, and the seed.
+        checkpoint: folder of the model that made the index, if it was moved.
         report: receives progress.
 
     Raises:
-        SearchIndexError: the index is damaged as a whole, or of another model than the checkpoint.
+        SearchIndexError: the index is damaged, or the checkpoint is another model.
         CheckpointError: the checkpoint is missing or damaged.
+
+    >>> dove.verify_index("index/shapes")
+    (64, [])
     """
     index = SearchIndex(address)
     embedder = Embedder(encoder_of(index, None if checkpoint is None else place_of(checkpoint)), compute)
-    size = min(config.sample, len(index))
-    chosen = np.sort(np.random.default_rng(config.seed).choice(len(index), size, replace=False))
+    size = min(verification.sample, len(index))
+    chosen = np.sort(np.random.default_rng(verification.seed).choice(len(index), size, replace=False))
     report(Started(_TASK, len(chosen), "rows"))
     starts = np.cumsum([0, *index.manifest.counts])
     parts = np.searchsorted(starts, chosen, side="right") - 1
-    faults: list[Fault] = []
+    faults: list[RowFault] = []
     for part in np.unique(parts):
         numbers = chosen[parts == part]
         faults += _faults_of_part(index, embedder, int(part), numbers, int(starts[part]))
@@ -67,25 +70,28 @@ def verify_index(
     return len(chosen), faults
 
 
-def _faults_of_part(index: SearchIndex, embedder: Embedder, part: int, numbers: np.ndarray, start: int) -> list[Fault]:
+def _faults_of_part(
+    index: SearchIndex, embedder: Embedder, part: int, numbers: np.ndarray, start: int
+) -> list[RowFault]:
     with index.part(part_name(part)) as path:
         stored, vectors = read_part(path, ["key", "shard", "offset"]), read_vectors(path)
     faults = []
     for number, row in zip(numbers.tolist(), index.rows(numbers.tolist()), strict=True):
-        own = stored.slice(number - start, 1).to_pylist()[0]
-        if (row.key, row.shard, row.offset) != (own["key"], own["shard"], own["offset"]):
-            faults.append(Fault(number, row.key, f"the part has {own['key']} here"))
+        in_part = stored.slice(number - start, 1).to_pylist()[0]
+        if (row.key, row.shard, row.offset) != (in_part["key"], in_part["shard"], in_part["offset"]):
+            faults.append(RowFault(number, row.key, f"the part has {in_part['key']} in this row"))
         elif not np.array_equal(index.vectors[number], vectors[number - start]):
-            faults.append(Fault(number, row.key, "its vector is not the part's"))
-        elif reason := _unlike_its_image(index, embedder, row, vectors[number - start]):
-            faults.append(Fault(number, row.key, reason))
+            faults.append(RowFault(number, row.key, "its vector differs from the part"))
+        elif reason := _compare_with_image(index, embedder, row, vectors[number - start]):
+            faults.append(RowFault(number, row.key, reason))
     return faults
 
 
-def _unlike_its_image(index: SearchIndex, embedder: Embedder, row: Row, vector: np.ndarray) -> str:
+def _compare_with_image(index: SearchIndex, embedder: Embedder, row: Row, vector: np.ndarray) -> str:
+    """Return what is wrong with a vector, empty if it is close to that of its image."""
     try:
-        found = embedder.embed_images([(index.image(row), row.key)])
+        embedded = embedder.embed_images([(index.image(row), row.key)])
     except (SearchIndexError, DataError) as error:
         return error.message
-    cosine = float(found[0].float().cpu().numpy() @ vector.astype(np.float32))
-    return "" if cosine >= ALIKE else f"its image embedded again has a cosine of {cosine:.3f}"
+    cosine = float(embedded[0].float().cpu().numpy() @ vector.astype(np.float32))
+    return "" if cosine >= ALIKE else f"its vector has a cosine of {cosine:.3f} with its image embedded again"

@@ -1,7 +1,7 @@
-"""Attention of DOVE: gated self-attention, and ROAM with its two parts, IFA and IGA.
+"""Attention of DOVE: gated self-attention (GSA), and the two parts of ROAM, IFA and IGA.
 
 Letters: B images, C captions, M scales, R regions, T words, D embedding width, h heads, d = D / h.
-Source: arXiv 2310.08276; the paper's code is not public, so the forms below are our reading of it.
+Source: arXiv 2310.08276. The paper's code is not public; the formulas below are our reading of the paper.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from torch import Tensor, nn
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """Turn `(N, L, D)` into `(N, h, L, d)`."""
+    """Reshape `(N, L, D)` to `(N, h, L, d)`."""
     return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def attend_to(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Return `softmax(Q K^T / sqrt(d)) V` of `(N, h, L, d)`; `mask` is True where an element may be seen.
+    """Return `softmax(Q K^T / sqrt(d)) V` of `(N, h, L, d)`; `mask` is True at elements to attend to.
 
-    torch's fused form goes back up to 14 times slower in half precision on a CPU than these three steps do. On newer
-    GPUs it makes a new plan for each shape of a masked batch, and captions come in a new one at nearly every step.
+    The backward pass of torch's fused attention is up to 14 times slower than the three steps below in half precision
+    on a CPU. With a mask on newer GPUs it builds a new plan for every shape, and the shape of a caption batch is new at
+    nearly every step.
     """
     on_cpu = query.device.type == "cpu"
     if (on_cpu and query.dtype == torch.float32) or (not on_cpu and mask is None):
@@ -33,10 +34,10 @@ def attend_to(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) ->
 
 
 class GatedSelfAttention(nn.Module):
-    """Self-attention whose queries and keys pass a gate that they make together.
+    """Self-attention with gates on queries and keys, computed from their product.
 
-    `G = (Q W_a) * (K W_b)`, `[M_q | M_k] = sigmoid(G W_g)`, `A = softmax((Q * M_q)(K * M_k)^T / sqrt(d))`; output is
-    `norm(x + A V W_o)`.
+    `G = (Q W_a) * (K W_b)`, `[M_q | M_k] = sigmoid(G W_g)`, `A = softmax((Q * M_q)(K * M_k)^T / sqrt(d))`; the output
+    is `norm(x + A V W_o)`.
     """
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
@@ -62,7 +63,7 @@ class GatedSelfAttention(nn.Module):
 
 
 class IntraModalFusion(nn.Module):
-    """IFA: regions and scales of one image attend to each other. Sees no caption."""
+    """IFA: regions and scales of an image attend to each other. Captions are not used."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -77,11 +78,11 @@ class IntraModalFusion(nn.Module):
 
 
 class InterModalGuidance(nn.Module):
-    """IGA: the words of a caption attend to the regions of the image it is scored against.
+    """IGA: the words of a caption attend to the regions of the image that the caption is scored against.
 
-    `A_ij = MHA(q = T_G^j, k = v = V_R^i)` is pooled over words with weights that do not depend on the image, before
-    values, output projection and norm. So a pair costs one softmax and a few small products; keys and values are made
-    once an image, queries once a caption.
+    `A_ij = MHA(q = T_G^j, k = v = V_R^i)`. The attention map is pooled over words, with weights that do not depend on
+    the image, before values, output projection and norm. So a pair needs one softmax and a few small products; keys
+    and values are computed once per image, queries once per caption.
     """
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
@@ -100,26 +101,26 @@ class InterModalGuidance(nn.Module):
         return split_heads(key, self.heads), split_heads(value, self.heads)
 
     def prepare_words(self, words: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `T_G (C, T, D)` and its mask to queries `(C, h, T, d)` and word weights `(C, h, T)` that sum to one."""
+        """Map `T_G (C, T, D)` and its mask to queries `(C, h, T, d)` and word weights `(C, h, T)` with sum 1."""
         query = split_heads(self.query(words), self.heads)
         logits = self.word_weight(words).float().masked_fill(~mask[..., None], float("-inf"))
         return query * query.shape[-1] ** -0.5, logits.softmax(dim=1).transpose(1, 2)
 
     def forward(self, key: Tensor, value: Tensor, query: Tensor, weight: Tensor, pooled: Tensor) -> Tensor:
-        """Guide every caption by every image: `t_RG (B, C, D)`, not normalised.
+        """Return `t_RG (B, C, D)`, each caption guided by each image, not normalised.
 
         Args:
-            key: `(B, h, R, d)`, as `value`.
+            key: `(B, h, R, d)`.
             value: `(B, h, R, d)`.
             query: `(C, h, T, d)`.
-            weight: `(C, h, T)`, zero on padding.
-            pooled: `(C, D)`, the caption's own vector `pool(T_G)`.
+            weight: `(C, h, T)`, zero at padding.
+            pooled: `(C, D)`, the pooled words `pool(T_G)`.
         """
         (b, h, r, d), (c, _, t, _) = key.shape, query.shape
         flat_query = query.transpose(0, 1).reshape(h, c * t, d)
         flat_key = key.permute(1, 3, 0, 2).reshape(h, d, b * r)
         scores = (flat_query @ flat_key).view(h, c, t, b, r)
-        attention = scores.softmax(dim=-1, dtype=scores.dtype)  # told its type, since autocast on a GPU takes float32
+        attention = scores.softmax(dim=-1, dtype=scores.dtype)  # GPU autocast would use float32
         words = weight.to(attention.dtype).transpose(0, 1).reshape(h * c, 1, t)
         over_regions = (words @ attention.view(h * c, t, b * r)).view(h, c, b, r)
         guided = torch.einsum("hcbr,bhrd->bchd", over_regions, value).flatten(2)

@@ -1,4 +1,4 @@
-"""Dove: images and captions to embeddings, and pairs of them to scores.
+"""The whole model: embeddings of images and captions, and scores of their pairs.
 
 Letters: B images, C captions, R regions, T words, D embedding width, h heads, d = D / h.
 """
@@ -20,19 +20,19 @@ from dove_core.model.textual import TextEncoder
 from dove_core.model.visual import MultiScale, Pooling, Regions
 
 _BLOCK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 25}
-"""Elements of the attention map (pairs x heads x words x regions) computed at once: 8 MiB in half precision on a CPU,
-64 MiB on a GPU."""
+"""Elements of the attention map (pairs x heads x words x regions) in a tile: 8 MiB in half precision on a CPU, 64 MiB
+on a GPU."""
 
 _KEEP_ELEMENTS = {"cpu": 1 << 27, "cuda": 1 << 30}
-"""Elements kept for the way back, 2 bytes each in half precision; above this, tiles are computed again, at a third more
-time."""
+"""Elements kept for the backward pass, 2 bytes each in half precision. A larger matrix is computed again there, which
+takes a third more time."""
 
 _GROUPS = 8
-"""So many groups of captions of like length, where tiles are large enough for a choice."""
+"""Least number of groups of captions of similar length, where the tile size allows it."""
 
 
 class ImageFeatures(NamedTuple):
-    """What an image brings to any caption: `embedding (B, D)` and `fused (B, D)` of length 1, IGA's `key`, `value`."""
+    """The image side of all scores: `embedding (B, D)` and `fused (B, D)` of length 1, `key` and `value` of IGA."""
 
     embedding: Tensor
     fused: Tensor
@@ -43,15 +43,11 @@ class ImageFeatures(NamedTuple):
         """Return the features of some images."""
         return ImageFeatures(*(part[which] for part in self))
 
-    def lean(self) -> ImageFeatures:
-        """Return what the global score needs; the memory of keys and values can go."""
-        return self._replace(key=self.key[:, :, :0].clone(), value=self.value[:, :, :0].clone())
-
 
 class CaptionFeatures(NamedTuple):
-    """What a caption brings to any image: `embedding (C, D)` of length 1, `query`, `weight`, `pooled (C, D)`.
+    """The caption side of all scores: `embedding (C, D)` of length 1; `query`, `weight` and `pooled (C, D)` of IGA.
 
-    Its words' number, `lengths (C,)`, stays on the CPU.
+    `lengths (C,)`, the number of words, stays on the CPU.
     """
 
     embedding: Tensor
@@ -61,19 +57,15 @@ class CaptionFeatures(NamedTuple):
     lengths: Tensor
 
     def rows(self, which: slice | Tensor | Sequence[int]) -> CaptionFeatures:
-        """Return the features of some captions; a GPU need not be waited for if `which` is on the CPU."""
+        """Return the features of some captions; does not wait for the GPU if `which` is on the CPU."""
         there = which.to(self.pooled.device, non_blocking=True) if isinstance(which, Tensor) else which
         lengths = self.lengths[which.cpu() if isinstance(which, Tensor) else which]
         embedding, query, weight, pooled = (part[there] for part in self[:4])
         return CaptionFeatures(embedding, query, weight, pooled, lengths)
 
-    def lean(self) -> CaptionFeatures:
-        """Return what the global score needs; the memory of queries and weights can go."""
-        return self._replace(query=self.query[:, :, :0].clone(), weight=self.weight[:, :, :0].clone())
-
 
 class Dove(nn.Module):
-    """The model of arXiv 2310.08276 as our docs/decisions.md reads it."""
+    """The model of arXiv 2310.08276; docs/decisions.md says where we had to interpret the paper."""
 
     def __init__(self, config: ModelConfig, words: int) -> None:
         super().__init__()
@@ -91,16 +83,16 @@ class Dove(nn.Module):
         self.guidance = InterModalGuidance(dim, heads, dropout)
 
     def embed_images(self, pixels: Tensor) -> Tensor:
-        """Return the global vectors `v_M (B, D)`, of length 1, of `(B, 3, S, S)` normalised floats."""
+        """Encode `(B, 3, S, S)` normalised floats to global vectors `v_M (B, D)` of length 1."""
         means, _ = self.pooling(self.trunk(pixels))
         return _unit(self.multiscale(means)[1])
 
     def encode_images(self, pixels: Tensor) -> ImageFeatures:
-        """Encode `(B, 3, S, S)` normalised floats; no caption is involved."""
+        """Encode `(B, 3, S, S)` normalised floats, independent of any caption."""
         return self.encode_regions(pixels)[0]
 
     def encode_regions(self, pixels: Tensor) -> tuple[ImageFeatures, Tensor]:
-        """Do the same, and return the regions `V_R (B, R, D)` that keys and values are made of, too."""
+        """Encode images, and also return the regions `V_R (B, R, D)` from which keys and values are computed."""
         means, boxes = self.pooling(self.trunk(pixels))
         scales, global_vector = self.multiscale(means)
         regions = self.regions(boxes)
@@ -109,20 +101,16 @@ class Dove(nn.Module):
         return ImageFeatures(_unit(global_vector), _unit(fused), key, value), regions
 
     def encode_captions(self, tokens: Tensor, lengths: Tensor) -> CaptionFeatures:
-        """Encode tokens `(C, T)` of `lengths (C,)`; no image is involved."""
+        """Encode tokens `(C, T)` with `lengths (C,)`, independent of any image."""
         words, pooled, mask = self.text(tokens, lengths)
         return CaptionFeatures(_unit(pooled), *self.guidance.prepare_words(words, mask), pooled, lengths.cpu())
-
-    def score_global(self, images: ImageFeatures, captions: CaptionFeatures) -> Tensor:
-        """Return `G (B, C)`: the cosine of `v_M` and `t_G`. Can be indexed, since no pair is needed."""
-        return images.embedding @ captions.embedding.T
 
     def score_pairs(self, images: ImageFeatures, captions: CaptionFeatures, *, block: int | None = None) -> Tensor:
         """Return `S (B, C)`: the cosine of `v_MR^i` and of caption j guided by image i.
 
-        Computed in tiles of at most `block` elements of the attention map, so memory stays bounded at any B x C; with
-        gradients, tiles of a large matrix are computed again on the way back instead of being kept. Captions of like
-        length share a tile, so that padding costs next to nothing.
+        The matrix is computed in tiles of at most `block` elements of the attention map, so that memory is bounded for
+        any B and C. With gradients, a large matrix is computed again in the backward pass instead of kept. A tile holds
+        captions of similar length, so that little time is spent on padding.
         """
         elements = block or _BLOCK_ELEMENTS[images.key.device.type]
         order = captions.lengths.argsort(stable=True)
@@ -148,14 +136,14 @@ class Dove(nn.Module):
         self, fused: Tensor, key: Tensor, value: Tensor, query: Tensor, weight: Tensor, pooled: Tensor
     ) -> Tensor:
         guided: Tensor = self.guidance(key, value, query, weight, pooled).float()
-        product = (fused[:, None] * guided).sum(dim=-1)  # float32 under autocast too, unlike a product of matrices
+        product = (fused[:, None] * guided).sum(dim=-1)  # float32 also under autocast, unlike a matrix product
         length: Tensor = torch.linalg.vector_norm(guided, dim=-1)
         return product / length.clamp(min=1e-12)
 
     def forward(
         self, pixels: Tensor, tokens: Tensor, lengths: Tensor, paired: int | None = None
     ) -> tuple[ImageFeatures, CaptionFeatures, Tensor]:
-        """Return both sides' features and the scores of all pairs, or of those with the first `paired` captions."""
+        """Return the features of both sides, and the scores of all pairs with the first `paired` captions."""
         images, captions = self.encode_images(pixels), self.encode_captions(tokens, lengths)
         return images, captions, self.score_pairs(images, captions.rows(slice(paired)))
 
@@ -165,7 +153,7 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def _tiles(images: ImageFeatures, lengths: Sequence[int], elements: int) -> Iterator[tuple[slice, slice]]:
-    """Yield rows and columns of tiles of at most `elements`, one pair at least; `lengths` ascend."""
+    """Yield the rows and columns of tiles of at most `elements`, at least one pair; `lengths` must ascend."""
     b, heads, regions, _ = images.key.shape
     mean = max(1.0, sum(lengths) / max(1, len(lengths)))
     pairs = max(1, int(elements / (heads * regions * mean)))

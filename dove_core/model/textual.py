@@ -1,4 +1,4 @@
-"""The text side: word embedding, bidirectional GRU, and DTGA, the digging of both directions by gated attention."""
+"""The text encoder: word embedding, bidirectional GRU, and DTGA (gated attention over both directions)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dove_core.model.tokenizer import PADDING, UNKNOWN
 
 
 class TextEncoder(nn.Module):
-    """Words to `T_G (C, T, D)` and `t_G (C, D)`.
+    """Tokens to `T_G (C, T, D)` and `t_G (C, D)`.
 
-    With `H~` = gated self-attention over one direction's states: `T_fb = H~_f * softmax(H~_b)`,
-    `T_bf = H~_b * softmax(H~_f)`, `T_G = MLP(norm(T_fb + T_bf))`. The softmax runs over the D channels, so both
-    products are small; the norm before the MLP brings them back to one scale.
+    `H~` is gated self-attention over the states of one direction: `T_fb = H~_f * softmax(H~_b)`,
+    `T_bf = H~_b * softmax(H~_f)`, `T_G = MLP(norm(T_fb + T_bf))`. The softmax is over the D channels, so both products
+    are small; the norm before the MLP rescales them.
     """
 
     def __init__(self, words: int, word_dim: int, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.embedding = nn.Embedding(words, word_dim, padding_idx=PADDING)
-        nn.init.zeros_(self.embedding.weight[UNKNOWN].detach())  # where every word is learned, it never is
+        nn.init.zeros_(self.embedding.weight[UNKNOWN].detach())  # never trained if the vocabulary has all words
         self.gru = nn.GRU(word_dim, dim, batch_first=True, bidirectional=True)
         self.forward_attention = GatedSelfAttention(dim, heads, dropout)
         self.backward_attention = GatedSelfAttention(dim, heads, dropout)
@@ -31,7 +31,7 @@ class TextEncoder(nn.Module):
     def forward(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map tokens `(C, T)` and lengths `(C,)` to `T_G (C, T, D)`, `t_G (C, D)` and the mask `(C, T)`.
 
-        Lengths may stay on the CPU, where packing wants them; then nothing waits for a GPU.
+        Keep `lengths` on the CPU, where packing needs them; then nothing waits for a GPU.
         """
         device, total = tokens.device, tokens.shape[1]
         counts = lengths.to(device, non_blocking=True)[:, None]
@@ -40,7 +40,7 @@ class TextEncoder(nn.Module):
         order = here.argsort(descending=True, stable=True)
         embedded = self.dropout(self.embedding(tokens[order.to(device, non_blocking=True)]))
         packed = pack_padded_sequence(embedded, here[order], batch_first=True)
-        with torch.autocast("cuda", enabled=False):  # which would take float16 here, for bfloat16 too: see decisions
+        with torch.autocast("cuda", enabled=False):  # it would run the GRU in float16: see docs/decisions.md
             states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=total)
         states = states.index_select(0, order.argsort().to(device, non_blocking=True))
         ahead, back = states.chunk(2, dim=-1)

@@ -1,4 +1,4 @@
-"""The image side: scales (MSV encoder) and regions (RoI encoder) on one trunk."""
+"""The image encoder: scales (MSV) and regions (RoI) from the maps of one trunk."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from torchvision.ops import roi_align
 from dove_core.model.backbone import STRIDES
 
 _REGION_STRIDE = 16
-"""Regions are read at the resolution of ResNet's stage 4: one cell for 16 x 16 pixels."""
+"""Regions are sampled at the resolution of stage 4 of the ResNet: one cell for 16 x 16 pixels."""
 
 
 class Pooling(nn.Module):
-    """Reads the map of each stage once: the mean of its cells, and from stage 3 on what RoIAlign takes from boxes.
+    """Pools the map of each stage by one matrix product: to its mean and, from stage 3 on, to regions (RoIAlign).
 
-    One product of matrices a stage, whose gradient is channels-last as the trunk's own is: one that is not makes the
-    trunk's way back much slower on a CPU. Cells are summed at about the square root of their share in the mean: whole
-    sums are too large for float16, whole shares too small; a power of two, it is exact in any precision.
+    The gradient of a matrix product is channels-last, as the trunk's own gradient; another layout makes the trunk's
+    backward pass much slower on a CPU. For the mean of n cells, they are summed with a weight of about the square root
+    of 1 / n: the plain sum is too large for float16, and 1 / n is too small. The weight is a power of two, exact in any
+    precision.
     """
 
     def __init__(self, *, size: int, grid: int, center_frac: float | None) -> None:
@@ -34,7 +35,7 @@ class Pooling(nn.Module):
             self.register_buffer(f"weights_{stride}", weights, persistent=False)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Map the trunk's maps to means `(B, width)` of all stages, and regions `(B, R, width)` of stages 3 to 5."""
+        """Map the trunk's maps to the means `(B, width)` of all stages and regions `(B, R, width)` of stages 3 to 5."""
         means, regions = list[Tensor](), list[Tensor]()
         for m, stride in zip(maps, STRIDES, strict=True):
             cells, side = m.flatten(2).transpose(1, 2), m.shape[-1]
@@ -45,12 +46,12 @@ class Pooling(nn.Module):
 
 
 def _share(side: int) -> float:
-    """Return a power of two near 1 / side: from that to twice that."""
+    """Return the power of two between 1 / side and 2 / side."""
     return 0.5 ** (side.bit_length() - 1)
 
 
 class MultiScale(nn.Module):
-    """MSV: each stage's mean is projected; a learned gate weighs the scales."""
+    """MSV encoder: projects the mean of each stage; a learned gate weights the scales."""
 
     def __init__(self, widths: Sequence[int], dim: int) -> None:
         super().__init__()
@@ -66,7 +67,7 @@ class MultiScale(nn.Module):
 
 
 def region_boxes(size: int, grid: int, *, center_frac: float | None) -> Tensor:
-    """Return boxes `(R, 4)` as x1, y1, x2, y2 in pixels: grid cells row by row, then the centre box if asked for."""
+    """Return boxes `(R, 4)` as x1, y1, x2, y2 in pixels: grid cells row by row, then the centre box unless None."""
     edges = torch.linspace(0, size, grid + 1)
     y, x = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
     x, y = x.flatten(), y.flatten()
@@ -78,10 +79,10 @@ def region_boxes(size: int, grid: int, *, center_frac: float | None) -> Tensor:
 
 
 def region_weights(boxes: Tensor, size: int, stride: int) -> Tensor:
-    """Return "bring a stage's map to one resolution, then RoIAlign" as a matrix `(R, n * n)`, n the map's side.
+    """Return "resample a stage's map to one resolution, then RoIAlign" as a matrix `(R, n * n)`; n is the map's side.
 
-    The boxes are the same for every image and both operations are linear in the map: applied once to the unit maps
-    they give the matrix that does the same in one product, on any device, in bf16, with a deterministic gradient.
+    The boxes are the same for every image, and both operations are linear in the map. Applied to all unit maps they
+    give a matrix that does the same in one product, on any device, in bf16, with a deterministic gradient.
     """
     n, cells = -(-size // stride), -(-size // _REGION_STRIDE)
     columns = []
@@ -98,9 +99,9 @@ def region_weights(boxes: Tensor, size: int, stride: int) -> Tensor:
 
 
 class Regions(nn.Module):
-    """RoI encoder: stages 3 to 5 in boxes, projected and summed.
+    """RoI encoder: projects the regions of stages 3 to 5 and sums them.
 
-    Pooling comes first and the projection after it: both are linear, and there are fewer regions than cells.
+    Maps are pooled before they are projected: both operations are linear, and there are fewer regions than cells.
     """
 
     def __init__(self, widths: Sequence[int], dim: int) -> None:

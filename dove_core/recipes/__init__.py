@@ -1,7 +1,7 @@
-"""Recipes: settings of a model and its training that were found good for a data set, as TOML files.
+"""Recipes: TOML files with settings of a model and its training that work well for a data set.
 
-A recipe has two tables, `[model]` and `[training]`, with the fields of `ModelConfig` and `TrainConfig`; what it leaves
-out keeps its default. Those beside this file are known by their names; any other is given as a path.
+A recipe has two tables, `[model]` and `[training]`, with the fields of `ModelConfig` and `TrainConfig`; all others keep
+their defaults. The recipes in this folder are given by name, any other by its path.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ def read_recipe(name: str) -> dict[str, Any]:
         name: one of `recipe_names()`, or the path of a TOML file.
 
     Raises:
-        UsageError: there is no such recipe, or it has a table, a setting or a value that does not exist.
+        UsageError: there is no such recipe, or it has an unknown table or setting, or an invalid value.
     """
     path = Path(name) if name.endswith(".toml") else _HOME / f"{name}.toml"
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        hint = f"known are {', '.join(recipe_names())}; or give the path of a .toml file"
+        hint = f"choose one of {', '.join(recipe_names())}, or give the path of a .toml file"
         raise UsageError(f"--recipe {name}: there is no such recipe", hint=hint) from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"--recipe {name} cannot be read: {error}", hint="it is to be a TOML file") from error
+        raise UsageError(f"--recipe {name} cannot be read: {error}", hint="expected a TOML file") from error
     settings: dict[str, Any] = {}
     for table, values in content.items():
         kind = _TABLES.get(table)
         if kind is None or not isinstance(values, dict):
-            raise UsageError(f"--recipe {name} has {table!r}", hint="it has two tables, [model] and [training]")
+            raise UsageError(f"--recipe {name} has {table!r}", hint="expected two tables, [model] and [training]")
         known = {field.name: field for field in dataclasses.fields(kind)}
         if unknown := [key for key in values if key not in known]:
-            hint = f"[{table}] has {', '.join(known)}"
+            hint = f"the settings of [{table}] are {', '.join(known)}"
             raise UsageError(f"--recipe {name}: there is no setting {unknown[0]!r} in [{table}]", hint=hint)
         _check(name, kind, values)
         settings |= values

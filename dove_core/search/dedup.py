@@ -1,4 +1,4 @@
-"""Which of several hits show the same: nearly equal vectors, or footprints that overlap."""
+"""Duplicates among hits: nearly equal embeddings, or overlapping footprints."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ import numpy as np
 from dove_core.index.rows import Row
 
 ALIKE = 0.98
-"""Cosine from which two images count as nearly equal."""
+"""Least cosine of two images that count as nearly equal."""
 
 OVERLAP = 0.5
-"""Share of the smaller footprint from which two images count as of the same place."""
+"""Least share of the smaller footprint that the other covers, for two images of one place."""
 
 
 def distinct(rows: Sequence[Row], vectors: np.ndarray, count: int) -> list[int]:
-    """Return the places of the first `count` rows of which none shows what an earlier one shows.
+    """Return the positions of the first `count` rows that do not duplicate a row chosen before.
 
     Args:
-        rows: hits, best first.
-        vectors: `(N, D)`, theirs, of length 1.
-        count: how many are wanted.
+        rows: the rows, best first.
+        vectors: `(N, D)`, their embeddings of length 1.
+        count: number of rows to choose.
     """
     vectors = vectors.astype(np.float32)
     chosen: list[int] = []
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         if len(chosen) == count:
             break
-        is_alike = bool(chosen) and float((vectors[chosen] @ vectors[place]).max()) >= ALIKE
+        is_alike = bool(chosen) and float((vectors[chosen] @ vectors[position]).max()) >= ALIKE
         if not is_alike and not any(overlap(row, rows[other]) >= OVERLAP for other in chosen):
-            chosen.append(place)
+            chosen.append(position)
     return chosen
 
 
 def overlap(one: Row, other: Row) -> float:
-    """Return the share of the smaller of two footprints, in degrees, that lies in the other."""
+    """Return the share of the smaller of two footprints that the other covers, measured in degrees."""
     if one.box is None or other.box is None:
         return 0.0
     (west, south, east, north), (left, bottom, right, top) = one.box, other.box

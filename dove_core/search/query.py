@@ -1,4 +1,4 @@
-"""Words, images, or examples to the images of an index that fit best."""
+"""The images of an index that fit a question best: by embeddings, then re-ranked by exact scores of pairs."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from dove_core.index.rows import Row
 from dove_core.index.searchable import Searchable
 from dove_core.places import Place
 from dove_core.search.dedup import distinct
+from dove_core.search.question import Question
 
 if TYPE_CHECKING:
     from dove_core.encoding.embedder import Embedder
@@ -26,35 +27,27 @@ if TYPE_CHECKING:
 
 _IMAGES_AT_ONCE = 64
 _TEXTS_AT_ONCE = 256
-_SPARE = 5
-"""Times as many rows as wanted are looked at where some will be left out as doubles."""
-
-_NO_FILTER = FilterConfig()
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is looked for: words, an image as (bytes, name), keys of images that are like it or unlike it.
-
-    The vectors of all that is given are added, those of `unlike` taken off by half.
-    """
-
-    text: str = ""
-    image: tuple[bytes, str] | None = None
-    like: Sequence[str] = ()
-    unlike: Sequence[str] = ()
+_DEDUP_FACTOR = 5
+"""Candidates for each hit, if duplicates are left out."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One answer; `score` is what it was ranked by."""
+    """One image that was found: its rank from 1, the score it was ranked by, and its row of the index.
+
+    >>> hit = dove.open_index("index/shapes").search("a red circle")[0]
+    >>> hit.rank
+    1
+    >>> list(hit.to_json())
+    ['rank', 'key', 'score', 'caption', 'shard']
+    """
 
     rank: int
     score: float
     row: Row
 
     def to_json(self) -> dict[str, Any]:
-        """Return rank, key, score, caption and shard, and whatever else is known of the image."""
+        """Return rank, key, score, caption and shard, and of the image's metadata what is known."""
         row = self.row
         found = {"rank": self.rank, "key": row.key, "score": self.score, "caption": row.caption, "shard": row.shard}
         known = {
@@ -65,9 +58,21 @@ class Hit:
 
 
 class Searcher:
-    """An index, ready for queries. The model that made it is loaded when a query needs its image side."""
+    """An opened index that answers questions. The model's image side is loaded when a question first needs it.
 
-    def __init__(self, index: Searchable, compute: ComputeConfig, checkpoint: Place | None = None) -> None:
+    `open_index` returns an index with keyword arguments instead of settings objects, for use in notebooks.
+
+    >>> searcher = dove.Searcher.open("index/shapes")
+    >>> [hit.rank for hit in searcher.ask("a red circle", dove.QueryConfig(top=3))]
+    [1, 2, 3]
+    """
+
+    def __init__(
+        self,
+        index: Searchable,
+        compute: ComputeConfig = ComputeConfig(),  # noqa: B008  # frozen
+        checkpoint: Place | None = None,
+    ) -> None:
         self.index, self._compute, self._checkpoint = index, compute, checkpoint
 
     @classmethod
@@ -83,15 +88,16 @@ class Searcher:
 
         Args:
             index: its folder, or the address of a collection in Milvus: `http://HOST:19530/NAME`, `FILE.db/NAME`.
-            compute: where, and how precisely.
-            checkpoint: the model that made it, where it was moved. Of a collection its words alone will do, if no
-                question needs images: the folder `words/` of the index that was pushed.
-            shards: what was embedded, where it was moved.
+            compute: device and precision.
+            checkpoint: the model that made the index, if it was moved. For a collection whose questions need no image,
+                the folder `words/` of the index that was pushed is enough.
+            shards: the folder that was embedded, if it was moved.
 
         Raises:
-            SearchIndexError: there is no such index, it cannot be reached, or another model made it.
-            CheckpointError: the checkpoint given is missing or damaged.
-            UsageError: the address cannot be read, or pymilvus is not installed.
+            SearchIndexError: the index is missing or damaged, the server does not answer, or the checkpoint is not the
+                model that made the index.
+            CheckpointError: the checkpoint is missing or damaged.
+            UsageError: the address is not valid, or pymilvus is not installed.
         """
         if is_address(str(index)):
             from dove_core.index.milvus.remote import RemoteIndex
@@ -100,16 +106,16 @@ class Searcher:
         model = None if checkpoint is None else place_of(checkpoint)
         searcher = cls(SearchIndex(index, shards=shards), compute, model)
         if checkpoint is not None:
-            searcher.embedder  # noqa: B018  # is it the right one?
+            searcher.embedder  # noqa: B018  # checks that it is the model that made the index
         return searcher
 
     @cached_property
     def embedder(self) -> Embedder:
-        """The whole model.
+        """The whole model that made the index, on its device.
 
         Raises:
-            SearchIndexError: the checkpoint is another than the one that made the index.
-            CheckpointError: it is missing or damaged.
+            SearchIndexError: the checkpoint is not the model that made the index.
+            CheckpointError: the checkpoint is missing or damaged.
         """
         from dove_core.encoding.embedder import Embedder
         from dove_core.index.model import encoder_of
@@ -119,76 +125,72 @@ class Searcher:
     def ask(
         self,
         text: str,
-        query: QueryConfig,
-        rank: RankConfig,
-        filters: FilterConfig = _NO_FILTER,
+        query: QueryConfig = QueryConfig(),  # noqa: B008  # frozen
+        ranking: RankConfig = RankConfig(),  # noqa: B008
+        filters: FilterConfig = FilterConfig(),  # noqa: B008
         *,
         report: Report = silent,
     ) -> list[Hit]:
-        """Return the images that fit a text, best first; as `answer`."""
-        return self.answer(Question(text), query, rank, filters, report=report)
-
-    def ask_image(self, image: bytes, name: str, query: QueryConfig, filters: FilterConfig = _NO_FILTER) -> list[Hit]:
-        """Return the images nearest to an image, best first; as `answer`."""
-        return self.answer(Question(image=(image, name)), query, RankConfig(), filters)
+        """Return the images that fit a text, best first; errors as of `answer`."""
+        return self.answer(Question(text), query, ranking, filters, report=report)
 
     def answer(
         self,
         question: Question,
-        query: QueryConfig,
-        rank: RankConfig,
-        filters: FilterConfig = _NO_FILTER,
+        query: QueryConfig = QueryConfig(),  # noqa: B008  # frozen
+        ranking: RankConfig = RankConfig(),  # noqa: B008
+        filters: FilterConfig = FilterConfig(),  # noqa: B008
         *,
         report: Report = silent,
     ) -> list[Hit]:
-        """Return the images that fit a question, best first; with `query.rerank`, ROAM ranks the best again.
+        """Return the images that fit a question, best first.
+
+        Args:
+            question: what to look for.
+            query: how many images to return, and how to find them.
+            ranking: the score by which `query.rerank` images are ranked again.
+            filters: which images may be found.
+            report: receives notes about unknown words.
 
         Raises:
-            UsageError: the question has no word that the model knows, names keys that are not there, or cannot be
-                re-ranked; a filter cannot be understood.
+            UsageError: the question has no word that the model knows, or a key that the index does not have; the
+                images cannot be re-ranked; or a filter is not valid.
             DataError: the image cannot be decoded.
-            SearchIndexError: re-ranking needs images that are not there any more.
+            SearchIndexError: re-ranking needs images that are missing or were changed.
         """
         if query.rerank and not question.text:
-            raise UsageError("--rerank ranks by the words of a query, and this one has none", hint="leave it out")
-        keep = self._kept(query, rank, filters)
-        vector = self._vector(question, report)
-        numbers, scores = self.index.search(vector, _wanted(query), keep=keep, exact=query.exact)
-        return self._finished(question.text, numbers, scores, query, rank)
+            message = f"--rerank {query.rerank}: the query has no words to rank images by"
+            raise UsageError(message, hint="leave out --rerank, or ask with words")
+        keep = self.index.kept(filters)
+        vector = self._encode_question(question, report)
+        numbers, scores = self.index.search(vector, _candidates(query), keep=keep, exact=query.exact)
+        return self._hits_of(question.text, numbers, scores, query, ranking)
 
     def answer_all(
         self,
         texts: Sequence[str],
-        query: QueryConfig,
-        rank: RankConfig,
-        filters: FilterConfig = _NO_FILTER,
+        query: QueryConfig = QueryConfig(),  # noqa: B008  # frozen
+        ranking: RankConfig = RankConfig(),  # noqa: B008
+        filters: FilterConfig = FilterConfig(),  # noqa: B008
         *,
         report: Report = silent,
     ) -> Iterator[tuple[str, list[Hit]]]:
-        """Yield each text with its answer, as `answer`; codes are scanned once for many of them.
+        """Yield each text with its hits, as of `answer`; a large index is scanned once for many texts.
 
-        A text without a word that the model knows has no answer, which is reported, and the others go on.
+        A text without a word that the model knows has no hits; it is reported, and the other texts are answered.
         """
-        keep = self._kept(query, rank, filters)
+        keep = self.index.kept(filters)
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             block = texts[start : start + _TEXTS_AT_ONCE]
-            vectors = {place: self._known(text, report) for place, text in enumerate(block)}
-            known = {place: vector for place, vector in vectors.items() if vector is not None}
+            encoded = {number: self._encode_known(text, report) for number, text in enumerate(block)}
+            known = {number: vector for number, vector in encoded.items() if vector is not None}
             answers = dict[int, tuple[np.ndarray, np.ndarray]]()
             if known:
                 stacked = np.stack(list(known.values()))
-                found = self.index.search_many(stacked, _wanted(query), keep=keep, exact=query.exact)
+                found = self.index.search_many(stacked, _candidates(query), keep=keep, exact=query.exact)
                 answers = dict(zip(known, found, strict=True))
-            for place, text in enumerate(block):
-                yield text, self._finished(text, *answers[place], query, rank) if place in answers else []
-
-    def _known(self, text: str, report: Report) -> np.ndarray | None:
-        """Return the direction of a text, or None, which is reported, if no word of it is known."""
-        try:
-            return self._vector(Question(text), report)
-        except UsageError as error:
-            report(Noted(error.message))
-            return None
+            for number, text in enumerate(block):
+                yield text, self._hits_of(text, *answers[number], query, ranking) if number in answers else []
 
     def attention(self, text: str, images: Sequence[tuple[bytes, str]]) -> WordAttention:
         """Return where the words of a text attend on images given as (bytes, name).
@@ -199,60 +201,75 @@ class Searcher:
         """
         return self._text_reranker().attention(text, self.embedder.describe_regions(images))
 
-    def _kept(self, query: QueryConfig, rank: RankConfig, filters: FilterConfig) -> Any:
-        """Hold the settings to their bounds; return which rows pass the filters, as the index says it; None for all."""
-        return self.index.kept(filters)
-
-    def _vector(self, question: Question, report: Report) -> np.ndarray:
-        """Return the direction `(D,)` of a question."""
+    def _encode_question(self, question: Question, report: Report) -> np.ndarray:
+        """Return the search direction `(D,)` of a question."""
         parts = []
         if question.text:
-            parts.append(self._encode(question.text, report))
+            parts.append(self._encode_text(question.text, report))
         elif not (question.image or question.like):
-            raise UsageError("the query has no words", hint="ask with words, an image, or images that are like it")
+            raise UsageError("the query has no words", hint="ask with words, an image, or keys of similar images")
         if question.image:
             parts.append(self.embedder.embed_images([question.image])[0].float().cpu().numpy())
         if question.like:
-            parts.append(self._mean_of(question.like, "--like"))
+            parts.append(self._mean_embedding(question.like, "--like"))
         if question.unlike:
-            parts.append(-0.5 * self._mean_of(question.unlike, "--unlike"))
+            parts.append(-0.5 * self._mean_embedding(question.unlike, "--unlike"))
         total = np.sum(parts, axis=0)
         direction: np.ndarray = (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
         return direction
 
-    def _mean_of(self, keys: Sequence[str], option: str) -> np.ndarray:
-        places = self.index.find(keys)
-        if missing := [key for key in keys if key not in places]:
-            example = self.index.rows([0])[0].key if len(self.index) else "none"
-            raise UsageError(
-                f"{option}: the index has no image {', '.join(missing)}", hint=f"keys are such as {example}"
-            )
-        mean = self.index.vectors_of(sorted(places.values())).astype(np.float32).mean(axis=0)
+    def _encode_text(self, text: str, report: Report) -> np.ndarray:
+        """Return the embedding `(D,)` of a text; report words that the model does not know."""
+        embedding = self.index.words.encode(text)
+        if unknown := self.index.words.unknown_words(text):
+            report(Noted(f"words that the model has not learned: {', '.join(unknown)}"))
+        return embedding
+
+    def _encode_known(self, text: str, report: Report) -> np.ndarray | None:
+        """Return the embedding of a text; if the model knows no word of it, report that and return None."""
+        try:
+            return self._encode_question(Question(text), report)
+        except UsageError as error:
+            report(Noted(error.message))
+            return None
+
+    def _mean_embedding(self, keys: Sequence[str], option: str) -> np.ndarray:
+        rows = self.index.find(keys)
+        if missing := [key for key in keys if key not in rows]:
+            hint = f"a key of this index is {self.index.rows([0])[0].key}" if len(self.index) else "the index is empty"
+            raise UsageError(f"{option}: the index has no image {', '.join(missing)}", hint=hint)
+        mean = self.index.vectors_of(sorted(rows.values())).astype(np.float32).mean(axis=0)
         found: np.ndarray = mean / np.linalg.norm(mean)
         return found
 
-    def _finished(
-        self, text: str, numbers: np.ndarray, scores: np.ndarray, query: QueryConfig, rank: RankConfig
+    def _hits_of(
+        self, text: str, numbers: np.ndarray, scores: np.ndarray, query: QueryConfig, ranking: RankConfig
     ) -> list[Hit]:
-        """Re-rank what was found, if that is wanted, and keep what is wanted of it."""
+        """Re-rank candidate rows and drop duplicates as the settings say; return the best as hits."""
         if query.rerank and len(numbers):
-            numbers, scores = self._reranked(text, numbers, scores, query.rerank, rank)
+            numbers, scores = self._rerank(text, numbers, scores, query.rerank, ranking)
         enough = scores >= query.min_score
-        return self._hits(numbers[enough], scores[enough], query)
+        numbers, scores = numbers[enough], scores[enough]
+        rows = self.index.rows(numbers.tolist())
+        chosen = list(range(len(rows)))[: query.top]
+        if query.dedup:
+            chosen = distinct(rows, self.index.vectors_of(numbers.tolist()), query.top)
+        return [Hit(rank, float(scores[place]), rows[place]) for rank, place in enumerate(chosen, start=1)]
 
-    def _reranked(
-        self, text: str, numbers: np.ndarray, scores: np.ndarray, count: int, rank: RankConfig
+    def _rerank(
+        self, text: str, numbers: np.ndarray, scores: np.ndarray, count: int, ranking: RankConfig
     ) -> tuple[np.ndarray, np.ndarray]:
-        pairs = self._score(text, numbers[:count])
-        again = pairs + scores[:count] if rank.rank_by == "sum" else pairs
+        """Order the first `count` rows by the exact scores of pairs; leave the other rows behind them."""
+        pairs = self._score_pairs(text, numbers[:count])
+        again = pairs + scores[:count] if ranking.rank_by == "sum" else pairs
         order = np.argsort(-again, kind="stable")
         return (
             np.concatenate([numbers[:count][order], numbers[count:]]),
             np.concatenate([again[order], scores[count:]]),
         )
 
-    def _score(self, text: str, numbers: np.ndarray) -> np.ndarray:
-        """Return ROAM's scores of a text and some rows: from their stored regions, or their images read again."""
+    def _score_pairs(self, text: str, numbers: np.ndarray) -> np.ndarray:
+        """Return the exact scores of a text and some rows, from their stored regions or from their images."""
         stored = self.index.regions
         if stored is not None:
             return self._text_reranker().score(text, *stored.read(numbers))
@@ -263,30 +280,17 @@ class Searcher:
         pairs = [self.embedder.score_pairs(self.embedder.describe_images(block), texts)[:, 0] for block in blocks]
         return np.concatenate([part.numpy() for part in pairs])
 
-    def _hits(self, numbers: np.ndarray, scores: np.ndarray, query: QueryConfig) -> list[Hit]:
-        rows = self.index.rows(numbers.tolist())
-        places = distinct(rows, self.index.vectors_of(numbers.tolist()), query.top) if query.dedup else range(len(rows))
-        chosen = list(places)[: query.top]
-        return [Hit(rank, float(scores[place]), rows[place]) for rank, place in enumerate(chosen, start=1)]
-
     def _text_reranker(self) -> TextReranker:
-        """Return what scores a text with stored regions.
+        """Return the part of the text side that scores a text with stored regions.
 
         Raises:
-            UsageError: the model's family has no such scores.
+            UsageError: the model's family has none.
         """
         if self.index.words.reranker is None:
             raise UsageError(f"the model of {self.index.name} cannot re-rank", hint="leave out --rerank and --explain")
         return self.index.words.reranker
 
-    def _encode(self, text: str, report: Report) -> np.ndarray:
-        """Return the embedding `(D,)` of a text; report words that the model does not know."""
-        embedding = self.index.words.encode(text)
-        if unknown := self.index.words.unknown_words(text):
-            report(Noted(f"words that the model has not learned: {', '.join(unknown)}"))
-        return embedding
 
-
-def _wanted(query: QueryConfig) -> int:
-    """Return how many rows to look for."""
-    return max(query.top, query.rerank) * (_SPARE if query.dedup else 1)
+def _candidates(query: QueryConfig) -> int:
+    """Return the number of rows to find, of which the hits are chosen."""
+    return max(query.top, query.rerank) * (_DEDUP_FACTOR if query.dedup else 1)

@@ -1,4 +1,4 @@
-"""A folder of images as an input of `dove embed`, with all that lies below it."""
+"""A folder of images as an input of `dove embed`, subfolders included."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ UNREADABLE = "unreadable file"
 
 
 class ImageFolder(Source):
-    """The images below a folder, sorted by path; a part is so many of them."""
+    """The images below a folder, sorted by path; a part has `part_size` of them."""
 
     def __init__(self, root: Path, part_size: int, field: str) -> None:
-        """Find the images: files with an image's ending, but none that are hidden.
+        """List the files with the ending of an image, except hidden ones.
 
         Raises:
             DataError: the folder cannot be read.
@@ -30,7 +30,7 @@ class ImageFolder(Source):
         )
 
     def inputs(self) -> Sequence[Input]:
-        """Return what each part is made of: names, sizes and times of change."""
+        """Return the input of each part; its digest covers names, sizes and modification times."""
         groups = [self._group(part) for part in range(-(-len(self._files) // self._size))]
         return [Input(group[0][0], digest_of(*group), len(group)) for group in groups]
 
@@ -39,7 +39,7 @@ class ImageFolder(Source):
         return FolderSamples(self._folder, [name for name, _, _ in self._group(part)])
 
     def field(self, part: int) -> str:
-        """Return the model's caption field; a folder has no captions."""
+        """Return the caption field of the model; a folder has no captions."""
         return self._field
 
     def _group(self, part: int) -> list[tuple[str, int, int]]:
@@ -47,7 +47,7 @@ class ImageFolder(Source):
 
 
 class FolderSamples:
-    """Some images of a folder."""
+    """The images of one part."""
 
     strict = False
 
@@ -59,7 +59,7 @@ class FolderSamples:
         return len(self._names)
 
     def read(self, number: int) -> Record | Unusable:
-        """Read an image; its key is its path."""
+        """Read an image; its key is its path below the folder."""
         name = self._names[number]
         try:
             with (self._root / name).open("rb") as stream:

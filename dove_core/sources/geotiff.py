@@ -1,4 +1,4 @@
-"""GeoTIFF scenes through rasterio: what they are, where a window of them lies, and how it looks in colours."""
+"""GeoTIFF scenes, read with rasterio: their bands, and the footprint and colours of a tile."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from dove_core.errors import DataError, UsageError
 from dove_core.sources.source import time_in
 
 CACHE_BYTES = 128 * 2**20
-"""What GDAL may keep of the blocks it read, in each process: a row of tiles shares blocks with the next."""
+"""Size of GDAL's block cache in each process; neighbouring rows of tiles share blocks."""
 
 _LONGEST = 1024
-"""Longer side of the decimated read that percentiles come from, in pixels."""
+"""Longer side, in pixels, of the reduced image from which percentiles are computed."""
 
 _STRIP = 64
 _PERCENTILES = (2, 98)
@@ -31,15 +31,15 @@ _ADDRESS = re.compile(
     r"(?s)(?P<scene>.+)#window=(?P<window>\d+,\d+,\d+,\d+)&bands=(?P<bands>\d+(?:,\d+)*)(?:&stretch=(?P<stretch>[^&]+))?"
 )
 _UNIT_SLACK = 0.05
-_HINT = "expected a whole GeoTIFF; `gdalinfo` says what is wrong with it"
+_HINT = "expected a complete GeoTIFF; check it with `gdalinfo`"
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A window of a scene in pixels, and how its values become colours: all that is needed to see it again.
+    """A window of a scene in pixels, and the conversion of its values to colours.
 
-    `bands` are one or three numbers from 1. `stretch` holds the values that become black and white; None leaves 8 bits
-    as they are.
+    `bands` are one or three band numbers from 1. `stretch` has the values that become black and white; None for 8-bit
+    values, which stay unchanged.
     """
 
     x: int
@@ -50,7 +50,7 @@ class Tile:
     stretch: tuple[float, float] | None = None
 
     def address(self, scene: str) -> str:
-        """Return what `tile_of` takes apart: `scene.tif#window=0,0,256,256&bands=1,2,3&stretch=12.0,2800.0`."""
+        """Return the address for `parse_tile`: `scene.tif#window=0,0,256,256&bands=1,2,3&stretch=12.0,2800.0`."""
         window = f"{self.x},{self.y},{self.width},{self.height}"
         stretch = f"&stretch={self.stretch[0]!r},{self.stretch[1]!r}" if self.stretch else ""
         return f"{scene}#window={window}&bands={','.join(map(str, self.bands))}{stretch}"
@@ -58,9 +58,9 @@ class Tile:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is known of a scene: its size in pixels, which bands are looked at, and its time.
+    """Properties of a scene: its size in pixels, the bands to read, and its time.
 
-    `placed` tells whether it says where it lies; `block_bytes` is what the file makes one read at least.
+    `placed` tells whether it has a usable position; `block_bytes` is the size of the smallest piece that can be read.
     """
 
     width: int
@@ -71,8 +71,8 @@ class Scene:
     block_bytes: int
 
 
-def tile_of(address: str) -> tuple[str, Tile] | None:
-    """Return a scene's name and the tile of it that an address names, or None if it is no such address."""
+def parse_tile(address: str) -> tuple[str, Tile] | None:
+    """Return the name of the scene and the tile of an address; None if the text is not the address of a tile."""
     match = _ADDRESS.fullmatch(address)
     if match is None:
         return None
@@ -83,18 +83,18 @@ def tile_of(address: str) -> tuple[str, Tile] | None:
 
 
 def open_scene(path: Path) -> Any:
-    """Open a scene as a rasterio dataset, to be read within `gdal()`.
+    """Open a scene as a rasterio dataset; read it within `gdal()`.
 
     Raises:
         UsageError: rasterio is not installed.
-        DataError: the file is missing, damaged, or no raster.
+        DataError: the file is missing, damaged, or not a raster.
     """
     try:
-        import rasterio  # noqa: PLC0415  # an extra that only scenes need
+        import rasterio  # noqa: PLC0415  # an optional package
         from rasterio.errors import NotGeoreferencedWarning, RasterioError  # noqa: PLC0415
     except ImportError as error:
-        message = f"{path} is read through rasterio, which is not installed"
-        raise UsageError(message, hint="pip install 'dove[geo]'") from error
+        message = f"{path} needs the package rasterio"
+        raise UsageError(message, hint="pip install rasterio") from error
     try:
         with gdal(), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -104,19 +104,19 @@ def open_scene(path: Path) -> Any:
 
 
 def gdal() -> Any:
-    """Return a context for reading, in which what GDAL keeps is bounded and what it complains of becomes errors."""
+    """Return a context for reading with a bounded cache, in which GDAL's errors are raised."""
     import rasterio  # noqa: PLC0415
 
     return rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """Open a scene for as long as the context lasts.
+def dataset_of(path: Path) -> Iterator[Any]:
+    """Give a scene as an open rasterio dataset.
 
     Raises:
         UsageError: rasterio is not installed.
-        DataError: the file is missing, damaged, or no raster.
+        DataError: the file is missing, damaged, or not a raster.
     """
     dataset = open_scene(path)
     from rasterio.errors import RasterioError  # noqa: PLC0415
@@ -128,25 +128,25 @@ def opened(path: Path) -> Iterator[Any]:
         raise DataError(f"{path} cannot be read: {error}", hint=_HINT) from error
 
 
-def look_at(path: Path, wanted: tuple[int, ...] = ()) -> Scene:
-    """Find out what a scene is.
+def describe_scene(path: Path, wanted: tuple[int, ...] = ()) -> Scene:
+    """Return the properties of a scene.
 
     Args:
         path: a GeoTIFF.
-        wanted: numbers of one or three bands; none: those that the file calls red, green and blue, else the first three
-            that are no alpha band, else the first.
+        wanted: numbers of one or three bands; empty: those with the colours red, green and blue, else the first three
+            except alpha bands, else the first.
 
     Raises:
-        UsageError: a band is wanted that is not there.
+        UsageError: a wanted band does not exist.
         DataError: the file is damaged, or its values are complex numbers.
     """
-    with opened(path) as dataset:
+    with dataset_of(path) as dataset:
         if any("complex" in kind for kind in dataset.dtypes):
-            raise DataError(f"{path} holds complex numbers", hint="make an intensity image of it first")
+            raise DataError(f"{path} has complex numbers", hint="convert it to an intensity image first")
         bands = wanted or _colour_bands(dataset)
         if max(bands) > dataset.count:
             message = f"--bands {','.join(map(str, bands))}: {path} has {dataset.count} band(s)"
-            raise UsageError(message, hint="bands are counted from 1")
+            raise UsageError(message, hint=f"give numbers from 1 to {dataset.count}")
         rows, columns = dataset.block_shapes[0]
         block = rows * columns * sum(np.dtype(dataset.dtypes[band - 1]).itemsize for band in bands)
         time = time_in(dataset.tags().get("TIFFTAG_DATETIME"))
@@ -154,15 +154,15 @@ def look_at(path: Path, wanted: tuple[int, ...] = ()) -> Scene:
 
 
 def stretch_of(path: Path, scene: Scene) -> tuple[float, float] | None:
-    """Return the 2nd and 98th percentile of a scene's values, of all its bands together; None if they are 8 bits.
+    """Return the 2nd and 98th percentile of a scene's values over all its bands; None for 8-bit values.
 
-    They come from a read at most 1,024 pixels long, out of the file's overviews if it has any; nothing counts that is
-    marked as no data, zero in every band, or unreadable.
+    They are computed from a reduced image of at most 1,024 pixels, read from overviews if there are any. Pixels without
+    data, with zeros in all bands, and in unreadable blocks are left out.
 
     Raises:
-        DataError: the scene is not there any more.
+        DataError: the scene is missing or damaged.
     """
-    with opened(path) as dataset:
+    with dataset_of(path) as dataset:
         if all(dataset.dtypes[band - 1] == "uint8" for band in scene.bands):
             return None
         values = [np.zeros(0), *_decimated(dataset, scene)]
@@ -171,7 +171,7 @@ def stretch_of(path: Path, scene: Scene) -> tuple[float, float] | None:
 
 
 def _decimated(dataset: Any, scene: Scene) -> Iterator[np.ndarray]:
-    """Yield the values with data of a smaller image of the scene, a strip of it at a time."""
+    """Yield the valid values of a reduced image of the scene, one strip at a time."""
     shrink = max(1.0, max(scene.width, scene.height) / _LONGEST)
     width, height = max(1, round(scene.width / shrink)), max(1, round(scene.height / shrink))
     for start in range(0, height, _STRIP):
@@ -181,16 +181,16 @@ def _decimated(dataset: Any, scene: Scene) -> Iterator[np.ndarray]:
         try:
             values = dataset.read(scene.bands, **how).astype(np.float64)
             valid = _valid(dataset, values, **{**how, "out_shape": how["out_shape"][1:]}) & values.any(axis=0)
-        except OSError:  # what rasterio raises for a damaged block
+        except OSError:  # raised by rasterio for a damaged block
             continue
         if valid.any():
             yield values[:, valid].ravel()
 
 
 def read_tile(dataset: Any, tile: Tile) -> np.ndarray | None:
-    """Read a tile as `(height, width, 3)` uint8, black where there is no data; None if there is nothing in it.
+    """Read a tile as `(height, width, 3)` uint8, with black pixels where there is no data; None if it is empty.
 
-    Nothing is: every pixel is marked as no data, or zero in every band.
+    A tile is empty if every pixel has no data, or zeros in all bands.
     """
     window = ((tile.y, tile.y + tile.height), (tile.x, tile.x + tile.width))
     values = dataset.read(tile.bands, window=window)
@@ -210,23 +210,23 @@ def read_window(path: Path, tile: Tile) -> bytes:
 
     Raises:
         UsageError: rasterio is not installed.
-        DataError: the scene is missing or damaged, or holds nothing there.
+        DataError: the scene is missing or damaged, or the tile is empty.
     """
-    with opened(path) as dataset:
+    with dataset_of(path) as dataset:
         if tile.x + tile.width > dataset.width or tile.y + tile.height > dataset.height:
-            raise DataError(f"{path} is smaller than it was", hint=_HINT)
+            raise DataError(f"{path} is smaller than when it was embedded", hint="run `dove embed` again")
         pixels = read_tile(dataset, tile)
     if pixels is None:
-        raise DataError(f"{path} holds nothing any more where the tile was", hint=_HINT)
+        raise DataError(f"{path} has no data in this tile any more", hint="run `dove embed` again")
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
 
 
 def footprint(dataset: Any, tile: Tile) -> tuple[float, float, float, float]:
-    """Return west, south, east and north of a tile in WGS84 degrees: the box around its outline.
+    """Return west, south, east and north in WGS84 degrees of the bounding box of a tile.
 
-    West is greater than east across the 180th meridian.
+    West > east if it crosses the antimeridian.
     """
     from rasterio.warp import transform_bounds  # noqa: PLC0415
 
@@ -238,10 +238,10 @@ def footprint(dataset: Any, tile: Tile) -> tuple[float, float, float, float]:
 
 
 def metres_per_pixel(dataset: Any, tile: Tile) -> float:
-    """Return the side of a square with the area that a pixel of a tile has on the ground.
+    """Return the ground sample distance of a tile: the square root of the area of a pixel on the ground.
 
-    A projected scene's own unit counts, unless it is off by more than a twentieth there: Web Mercator's metres are half
-    a metre long at 60 degrees. Elsewhere the tile's corners, in degrees, are measured at their latitude.
+    It is the pixel size in the units of the CRS, unless that differs by more than 5 % from the size measured between
+    the tile's corners on the ellipsoid. For example, a metre of Web Mercator is half a metre at 60 degrees.
     """
     from rasterio.warp import transform  # noqa: PLC0415
 
@@ -258,8 +258,8 @@ def metres_per_pixel(dataset: Any, tile: Tile) -> float:
     if not dataset.crs.is_projected:
         return measured
     a, b, _, d, e, *_ = dataset.transform
-    own: float = math.sqrt(abs(a * e - b * d)) * dataset.crs.linear_units_factor[1]
-    return own if abs(measured - own) <= _UNIT_SLACK * own else measured
+    in_units: float = math.sqrt(abs(a * e - b * d)) * dataset.crs.linear_units_factor[1]
+    return in_units if abs(measured - in_units) <= _UNIT_SLACK * in_units else measured
 
 
 def _corners(dataset: Any, tile: Tile) -> list[tuple[float, float]]:
@@ -270,20 +270,20 @@ def _corners(dataset: Any, tile: Tile) -> list[tuple[float, float]]:
 
 
 def _wrapped(longitude: float) -> float:
-    """Bring a longitude between -180 and 180."""
+    """Return a longitude between -180 and 180."""
     return longitude if -180 <= longitude <= 180 else (longitude + 180) % 360 - 180
 
 
 def _colour_bands(dataset: Any) -> tuple[int, ...]:
-    called = {kind.name: band for band, kind in enumerate(dataset.colorinterp, start=1)}
-    if {"red", "green", "blue"} <= called.keys():
-        return called["red"], called["green"], called["blue"]
-    coloured = [band for band, kind in enumerate(dataset.colorinterp, start=1) if kind.name != "alpha"] or [1]
-    return tuple(coloured[:3]) if len(coloured) >= 3 else (coloured[0],)
+    colours = {kind.name: band for band, kind in enumerate(dataset.colorinterp, start=1)}
+    if {"red", "green", "blue"} <= colours.keys():
+        return colours["red"], colours["green"], colours["blue"]
+    visible = [band for band, kind in enumerate(dataset.colorinterp, start=1) if kind.name != "alpha"] or [1]
+    return tuple(visible[:3]) if len(visible) >= 3 else (visible[0],)
 
 
 def _in_colours(dataset: Any, bands: tuple[int, ...], values: np.ndarray) -> np.ndarray:
-    """Return `(3, H, W)`: three bands as they are, one as grey, or through its palette if it has one."""
+    """Return `(3, H, W)`: three bands unchanged, one band with its palette, or else as grey."""
     if len(bands) == 3:
         return values
     if dataset.colorinterp[bands[0] - 1].name == "palette" and values.dtype == np.uint8:
@@ -295,7 +295,7 @@ def _in_colours(dataset: Any, bands: tuple[int, ...], values: np.ndarray) -> np.
 
 
 def _valid(dataset: Any, values: np.ndarray, **how: Any) -> np.ndarray:
-    """Return which pixels hold data, `(H, W)`: by alpha band, mask or no-data value, and numbers only."""
+    """Return which pixels `(H, W)` are finite and have data by alpha band, mask and no-data value."""
     valid: np.ndarray = np.isfinite(values).all(axis=0)
     if any("all_valid" not in {flag.name for flag in flags} for flags in dataset.mask_flag_enums):
         valid &= dataset.dataset_mask(**how) > 0
@@ -303,11 +303,11 @@ def _valid(dataset: Any, values: np.ndarray, **how: Any) -> np.ndarray:
 
 
 def _is_placed(dataset: Any) -> bool:
-    """Tell whether a scene says where it lies, by a system that can be brought to degrees."""
+    """Tell whether a scene has a CRS and a transform that can be converted to degrees."""
     if dataset.crs is None or dataset.transform.is_identity:
         return False
     try:
         box = footprint(dataset, Tile(0, 0, dataset.width, dataset.height, (1,)))
-    except Exception:  # PROJ's errors have no kind in common: a system of a building site, or one it does not know
+    except Exception:  # PROJ's errors have no common base class, for example for a local or unknown CRS
         return False
     return all(map(math.isfinite, box))

@@ -1,4 +1,4 @@
-"""Our own shards as an input of `dove embed`, here or in a bucket."""
+"""Shards of `dove shard` as an input of `dove embed`, in a folder or a bucket."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from dove_core.sources.source import Input, Source
 
 
 class ReleaseShards(Source):
-    """Splits that `dove shard` made; a part is a shard."""
+    """Splits of `dove shard`; a part is a shard."""
 
     def __init__(self, folder: Place, field: str) -> None:
-        """Open a split, or a release with all its splits, here or in a bucket.
+        """Open a split, or a release with all its splits, in a folder or a bucket.
 
         Raises:
-            DataError: shards are missing or damaged, or have several caption fields and not the wanted one.
+            DataError: shards are missing or damaged, or have several caption fields but not `field`.
         """
         self.root = folder
         self._splits = [Shards(split) for split in split_folders(folder)]
@@ -25,7 +25,7 @@ class ReleaseShards(Source):
         self._parts = [(k, shard) for k, split in enumerate(self._splits) for shard in range(len(split.counts))]
 
     def inputs(self) -> Sequence[Input]:
-        """Return name, SHA-256 and number of images of each tar."""
+        """Return name, SHA-256 and number of images of each shard."""
         return [Input(self._name(part), *self._facts(part)) for part in range(len(self._parts))]
 
     def open(self, part: int) -> ShardSamples:
@@ -34,18 +34,18 @@ class ReleaseShards(Source):
         return ShardSamples(self._splits[split], shard, self._name(part))
 
     def bring(self, part: int) -> None:
-        """Bring here the shard of a part, if it lies in a bucket."""
+        """Download the shard of a part from a bucket."""
         split, shard = self._parts[part]
         self._splits[split].bring(shard)
 
     def field(self, part: int) -> str:
-        """Return the model's caption field, or the only one that the split has."""
+        """Return the caption field of the model, or the only one of the split."""
         return self._fields[self._parts[part][0]]
 
     def _name(self, part: int) -> str:
-        split, shard = self._parts[part]
-        own = self._splits[split]
-        return own.names[shard] if own.folder == self.root else f"{own.folder.name}/{own.names[shard]}"
+        number, shard = self._parts[part]
+        split = self._splits[number]
+        return split.names[shard] if split.folder == self.root else f"{split.folder.name}/{split.names[shard]}"
 
     def _facts(self, part: int) -> tuple[str, int]:
         split, shard = self._parts[part]
@@ -54,7 +54,7 @@ class ReleaseShards(Source):
 
 
 class ShardSamples:
-    """The samples of one of our shards: whole, or an error."""
+    """The samples of one shard; a damaged one is an error."""
 
     strict = True
 
@@ -70,6 +70,6 @@ class ShardSamples:
         """Read a sample.
 
         Raises:
-            DataError: the tar is missing or damaged.
+            DataError: the shard is missing or damaged.
         """
         return replace(self._split.read(self._start + number), shard=self._name)

@@ -1,4 +1,4 @@
-"""What every input of `dove embed` looks like: parts, whose images are read by number."""
+"""The protocol of an input of `dove embed`: parts, whose images are read by number."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from dove_core.data.sharding.meta import time_of
 from dove_core.places import Place
 
 MAX_BYTES = 256 * 2**20
-"""Largest image of a foreign input that is read."""
+"""Largest size of an image file in tars and folders."""
 
-TOO_LARGE = f"more than {MAX_BYTES // 2**20} MiB"
+TOO_LARGE = f"larger than {MAX_BYTES // 2**20} MiB"
 
 _TIME = re.compile(r"(\d{4})(?:[-:](\d\d)(?:[-:](\d\d)(?:[T ](\d\d):(\d\d)(?::\d\d.*)?)?)?)?\s*")
 
 
 @dataclass(frozen=True)
 class Input:
-    """What one part is made of: its name below the root, a digest of all that decides its images, and their number.
+    """The input of one part: its name below the root, a digest of everything its images depend on, and their number.
 
-    The number is None where only reading the whole input would tell.
+    The number is None if it is only known after reading the input.
     """
 
     name: str
@@ -33,13 +33,13 @@ class Input:
 
 
 class Source(Protocol):
-    """An input of `dove embed`. Equal inputs have equal parts. It can be pickled."""
+    """An input of `dove embed`; equal inputs have equal parts. It can be pickled."""
 
     root: Place
-    """Rows name their images' files below it."""
+    """The place that file names in rows are relative to."""
 
     def inputs(self) -> Sequence[Input]:
-        """Return what each part is made of."""
+        """Return the input of each part."""
         ...
 
     def open(self, part: int) -> Samples:
@@ -47,20 +47,20 @@ class Source(Protocol):
         ...
 
     def field(self, part: int) -> str:
-        """Return the caption field whose first caption a part's rows keep."""
+        """Return the caption field of a part; its rows have the first caption of each image."""
         ...
 
     def bring(self, part: int) -> None:
-        """Bring the files of a part here, so that reading does not wait for them; called where `root.is_remote`."""
-        return  # inputs of this machine are where they are read
+        """Download the files of a part before they are read; called only if `root.is_remote`."""
+        return  # files of this machine need no download
 
 
 def digest_of(*facts: object) -> str:
-    """Return a SHA-256 over facts such as names, sizes and times of change, as 64 hexadecimal digits."""
+    """Return the SHA-256 of facts such as names, sizes and modification times, as 64 hexadecimal digits."""
     return hashlib.sha256(repr(facts).encode("utf-8", "replace")).hexdigest()
 
 
 def time_in(text: object) -> str | None:
-    """Return a time in a text, such as `2019:07:03 10:20:30`, as `Sample` has it, or None if it is none."""
+    """Return a time such as `2019:07:03 10:20:30` in the form of `Sample.time`; None if the text is not a time."""
     match = _TIME.fullmatch(text) if isinstance(text, str) else None
     return time_of([int(number) for number in match.groups() if number]) if match else None

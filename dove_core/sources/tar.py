@@ -1,7 +1,7 @@
-"""Tars of anybody's as an input of `dove embed`: images with captions and metadata, in the manner of webdataset.
+"""Tar files as an input of `dove embed`: images with captions and metadata, as in webdataset.
 
-Neighbours whose names are equal up to the first dot belong together, as `KEY.jpg`, `KEY.json` and `KEY.txt`. Nothing is
-unpacked: a tar is looked through once for where its members lie.
+Neighbouring members whose names are equal up to the first dot are one sample, such as `KEY.jpg`, `KEY.json` and
+`KEY.txt`. Nothing is extracted: the headers are read once, then images are read at their offsets.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from dove_core.sources.source import MAX_BYTES, TOO_LARGE, Input, Source, digest
 from dove_core.sources.tar_headers import members
 
 ENDINGS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "jp2")
-NO_IMAGE, FURTHER, CUT = "no image in the sample", "a further image of a sample", "damaged tar"
-PACKED = "packed tar: unpack it first, images are read from where they lie in it"
+NO_IMAGE, SECOND_IMAGE, DAMAGED = "no image in the sample", "second image in a sample", "damaged tar"
+COMPRESSED = "compressed tar; decompress it first"
 _MAX_TEXT = 2**20
-_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
-"""How gzip, bzip2, xz and Zstandard begin."""
+_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
+"""First bytes of gzip, bzip2, xz and Zstandard files."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """Where some bytes lie in the tar."""
+    """Position of some bytes in the tar."""
 
     offset: int
     size: int
@@ -41,7 +41,7 @@ class _Span:
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A sample: its key, its image, and its JSON and text if there are any."""
+    """A sample: its key and the positions of its image, JSON and text; None if there is none."""
 
     key: str
     image: _Span
@@ -50,10 +50,10 @@ class _Member:
 
 
 class Tars(Source):
-    """Several tars, each of them a part."""
+    """Tar files; each is a part."""
 
     def __init__(self, root: Path, files: Sequence[Path], field: str) -> None:
-        """Take the tars below `root`; captions are kept under the name of the model's `field`.
+        """Take tar files below `root`; captions get the name `field`, which is the caption field of the model.
 
         Raises:
             DataError: a tar is missing.
@@ -64,25 +64,27 @@ class Tars(Source):
             try:
                 facts = path.stat()
             except OSError as error:
-                raise DataError(f"{path} cannot be read: {error.strerror}", hint="give a tar that is there") from error
+                raise DataError(
+                    f"{path} cannot be read: {error.strerror}", hint="check the path and its permissions"
+                ) from error
             name = path.relative_to(root).as_posix()
             self._inputs.append(Input(name, digest_of(name, facts.st_size, facts.st_mtime_ns), None))
 
     def inputs(self) -> Sequence[Input]:
-        """Return the tars; only reading one tells how many images it has."""
+        """Return the tar files; the number of images in one is not known before it is read."""
         return self._inputs
 
     def open(self, part: int) -> TarSamples:
-        """Look through a tar."""
+        """Read the headers of a tar."""
         return TarSamples(self._folder, self._inputs[part].name, self._field)
 
     def field(self, part: int) -> str:
-        """Return the model's caption field: what a tar calls it is lost."""
+        """Return the caption field of the model, since a tar may use any name."""
         return self._field
 
 
 class TarSamples:
-    """The samples of one tar, in its order."""
+    """The samples of one tar, in the order of the tar."""
 
     strict = False
 
@@ -96,7 +98,7 @@ class TarSamples:
         return len(self._members)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the open file behind when travelling to another process."""
+        """Return the state without the open file, for another process."""
         return {**self.__dict__, "_file": None}
 
     def __del__(self) -> None:
@@ -105,7 +107,7 @@ class TarSamples:
             os.close(file)
 
     def read(self, number: int) -> Record | Unusable:
-        """Read an image with what its JSON and text say of it."""
+        """Read an image with its caption and metadata."""
         member = self._members[number]
         if isinstance(member, Unusable):
             return member
@@ -113,18 +115,18 @@ class TarSamples:
             return Unusable(TOO_LARGE, f"{self._name}: {member.key}")
         try:
             data = self._pread(member.image)
-            values, text = self._known(member)
+            values, text = self._metadata(member)
         except OSError as error:
-            return Unusable(CUT, f"{self._path}: {error}")
+            return Unusable(DAMAGED, f"{self._path}: {error}")
         sample = sample_of(member.key, values, text, self._field)
         return Record(number, self._name, member.image.offset, member.image.size, data, sample)
 
-    def _known(self, member: _Member) -> tuple[dict[str, Any], str]:
-        """Return what a sample's JSON and text hold; nothing for those that are damaged or very long."""
+    def _metadata(self, member: _Member) -> tuple[dict[str, Any], str]:
+        """Return the content of the sample's JSON and text; empty if damaged or longer than 1 MiB."""
         spans = [span if span and span.size <= _MAX_TEXT else _Span(0, 0) for span in (member.json, member.text)]
-        packed, text = (self._pread(span) for span in spans)
+        encoded, text = (self._pread(span) for span in spans)
         try:
-            values = json.loads(packed) if packed else {}
+            values = json.loads(encoded) if encoded else {}
         except (ValueError, RecursionError):
             values = {}
         return values if isinstance(values, dict) else {}, text.decode("utf-8", "replace")
@@ -136,23 +138,23 @@ class TarSamples:
 
 
 def sample_of(key: str, values: dict[str, Any], text: str, field: str) -> Sample:
-    """Return what is known of an image, from a JSON as `dove shard` or img2dataset writes it, and a text.
+    """Return the metadata of an image, given the JSON that `dove shard` or img2dataset writes, and a text.
 
-    Its caption is the first of `captions[field]`, of any other `captions`, `caption`, and the text, in this order.
-    What has another form than it should is passed over.
+    The caption is the first one of `captions[field]`, other `captions`, `caption` and the text, in this order. Values
+    of another type than expected are ignored.
     """
     caption = next(filter(None, map(clean_caption, _captions(values, field))), None) or clean_caption(text)
     source, gsd = source_of(PurePosixPath(key).name)
-    own_source, own_gsd, tags = values.get("source"), values.get("gsd"), values.get("tags")
-    if isinstance(own_gsd, int | float) and own_gsd is not True and 0 < own_gsd < 1e6:
-        gsd = float(own_gsd)
+    known_source, known_gsd, tags = values.get("source"), values.get("gsd"), values.get("tags")
+    if isinstance(known_gsd, int | float) and known_gsd is not True and 0 < known_gsd < 1e6:
+        gsd = float(known_gsd)
     return Sample(
         key,
         str(values.get("path", key)),
         {field: (caption,)} if caption else {},
         box=box_of(values.get("box")),
         time=time_in(values.get("time")),
-        source=_plain(own_source) if isinstance(own_source, str) else source,
+        source=_plain(known_source) if isinstance(known_source, str) else source,
         gsd=gsd,
         tags={_plain(k): _plain(v) for k, v in tags.items() if isinstance(v, str)} if isinstance(tags, dict) else {},
     )
@@ -168,15 +170,15 @@ def _captions(values: dict[str, Any], field: str) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Return a text that can be written as UTF-8: JSON can hold halves of characters."""
+    """Return a text that is valid UTF-8, since JSON can have lone surrogates."""
     return text.encode("utf-8", "replace").decode()
 
 
 def _members(path: Path) -> Iterator[_Member | Unusable]:
-    """Yield the samples of a tar, and what of it is no sample."""
+    """Yield the samples of a tar, and the members that cannot be used."""
     for key, group in groupby(_files(path), key=lambda file: None if isinstance(file, Unusable) else file[0]):
         spans: dict[str, _Span] = {}
-        further: list[Unusable] = []
+        skipped: list[Unusable] = []
         for file in group:
             if isinstance(file, Unusable):
                 yield file
@@ -184,17 +186,17 @@ def _members(path: Path) -> Iterator[_Member | Unusable]:
             ending, span = file[1:]
             kind = "image" if ending in ENDINGS else ending
             if kind == "image" and kind in spans:
-                further.append(Unusable(FURTHER, f"{path.name}: {key}.{ending}"))
+                skipped.append(Unusable(SECOND_IMAGE, f"{path.name}: {key}.{ending}"))
             spans.setdefault(kind, span)
         if "image" in spans and key is not None:
             yield _Member(key, spans["image"], spans.get("json"), spans.get("txt"))
         elif spans:
             yield Unusable(NO_IMAGE, f"{path.name}: {key}")
-        yield from further
+        yield from skipped
 
 
 def _files(path: Path) -> Iterator[tuple[str, str, _Span] | Unusable]:
-    """Yield key, ending and place of each file in a tar; at last, if it is damaged or packed, that it is."""
+    """Yield key, ending and position of each file in a tar; at the end, a damaged or compressed tar as unusable."""
     try:
         with path.open("rb") as stream:
             count = 0
@@ -202,18 +204,18 @@ def _files(path: Path) -> Iterator[tuple[str, str, _Span] | Unusable]:
                 count += 1
                 folder, _, name = member.name.rpartition("/")
                 stem, _, ending = name.partition(".")
-                if stem:  # hidden files have none
+                if stem:  # empty for hidden files
                     key = f"{folder}/{stem}" if folder else stem
                     yield key, ending.rpartition(".")[2].lower(), _Span(member.offset, member.size)
             if not count:
-                yield Unusable(CUT, f"{path}: nothing is in it")
+                yield Unusable(DAMAGED, f"{path}: it is empty")
     except (DataError, OSError) as error:
-        yield Unusable(PACKED if _is_packed(path) else CUT, f"{path}: {error}")
+        yield Unusable(COMPRESSED if _is_compressed(path) else DAMAGED, f"{path}: {error}")
 
 
-def _is_packed(path: Path) -> bool:
+def _is_compressed(path: Path) -> bool:
     try:
         with path.open("rb") as stream:
-            return stream.read(6).startswith(_PACKED)
+            return stream.read(6).startswith(_MAGIC)
     except OSError:
         return False

@@ -1,7 +1,7 @@
-"""Where the files in a tar lie, from its headers alone.
+"""Positions of the files in a tar, from its headers.
 
-`tarfile` says the same at five times the cost (2.4 instead of 0.45 s for 10,000 samples of three members as webdataset
-writes them, with two headers each: its times are fractions of a second, which a plain header cannot hold).
+This is five times faster than `tarfile`: 0.45 instead of 2.4 s for 10,000 webdataset samples of three members, which
+have two headers each.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from dove_core.errors import DataError
 
 _BLOCK = 512
 _REGULAR, _EMPTY = (b"0", b"\0", b"7"), (b"1", b"2", b"3", b"4", b"5", b"6")
-"""Kinds of members: files; links, devices and folders, behind whose headers nothing lies, whatever size they say."""
+"""Types of members: files; and links, devices and folders, which have no data, whatever size their header has."""
 
 _EXTENDED = {b"x": "", b"L": "path", b"K": "linkpath"}
-"""Kinds of headers that say more of the next member, and what GNU's say."""
+"""Types of extended headers of the next member, with the name of the value for GNU's."""
 
 _LONGEST_HEADER = 2**20
-"""Most bytes of an extended header: names, not contents."""
+"""Largest size of an extended header in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A regular file in a tar: its name, and where its bytes lie."""
+    """A regular file in a tar: its name, and the offset and size of its data."""
 
     name: str
     offset: int
@@ -33,17 +33,17 @@ class Member:
 
 
 def members(file: int) -> Iterator[Member]:
-    """Yield the regular files of a tar in order; ustar, PAX and GNU headers.
+    """Yield the regular files of a tar in order; ustar, PAX and GNU headers are supported.
 
     Args:
         file: descriptor of the tar; its position is not used.
 
     Raises:
-        DataError: the tar is cut off or damaged, or is none; what lies before the damage was yielded.
-        OSError: it cannot be read.
+        DataError: the file is truncated, damaged, or not a tar; members before the damage have been yielded.
+        OSError: the file cannot be read.
     """
     offset, end = 0, os.fstat(file).st_size
-    known: dict[str, bytes] = {}  # what extended headers say of the next member
+    known: dict[str, bytes] = {}  # values of extended headers for the next member
     while offset < end or known:
         header = os.pread(file, _BLOCK, offset)
         if not header.strip(b"\0") and not known:
@@ -52,10 +52,10 @@ def members(file: int) -> Iterator[Member]:
         if kind in _EXTENDED:
             data = os.pread(file, min(size, _LONGEST_HEADER), offset + _BLOCK)
             if len(data) < size:
-                raise DataError(f"cut off in the extended header at byte {offset}, or that is too long")
+                raise DataError(f"the extended header at byte {offset} is truncated or too long")
             known |= _pax(data, offset) if kind == b"x" else {_EXTENDED[kind]: data.split(b"\0", 1)[0]}
         elif kind == b"S":
-            raise DataError(f"a sparse file at byte {offset}, in a form that is not read")
+            raise DataError(f"the sparse file at byte {offset} is not supported")
         elif kind != b"g":
             size = _whole(known["size"], 10, offset) if "size" in known else size
             name = (known.get("path") or _name(header)).decode("utf-8", "replace")
@@ -64,21 +64,21 @@ def members(file: int) -> Iterator[Member]:
             if kind in _EMPTY or (kind == b"\0" and name.endswith("/")):
                 size = 0
             elif offset + _BLOCK + size > end:
-                raise DataError(f"cut off in {name}")
+                raise DataError(f"{name} is truncated")
             elif kind in _REGULAR and not is_sparse:
                 yield Member(name, offset + _BLOCK, size)
         offset += _BLOCK + -(-size // _BLOCK) * _BLOCK
 
 
 def _checked(header: bytes, offset: int) -> int:
-    """Return the size in a header whose sum is right."""
+    """Return the size in a header after checking its checksum."""
     if len(header) < _BLOCK:
-        raise DataError(f"cut off in the header at byte {offset}")
+        raise DataError(f"the header at byte {offset} is truncated")
     total = sum(header) - sum(header[148:156]) + 8 * ord(" ")
     if total != _whole(header[148:156], 8, offset):
-        raise DataError(f"no member's header at byte {offset}")
+        raise DataError(f"no valid header at byte {offset}")
     field = header[124:136]
-    if field[0] == 0x80:  # GNU's form of sizes from 8 GiB on
+    if field[0] == 0x80:  # GNU's encoding of sizes from 8 GiB
         return int.from_bytes(field[1:], "big")
     return _whole(field, 8, offset)
 
@@ -89,7 +89,7 @@ def _whole(text: bytes, base: int, offset: int) -> int:
     except ValueError:
         number = -1
     if number < 0:
-        raise DataError(f"no member's header at byte {offset}")
+        raise DataError(f"no valid header at byte {offset}")
     return number
 
 
@@ -101,15 +101,15 @@ def _name(header: bytes) -> bytes:
 
 
 def _pax(data: bytes, offset: int) -> dict[str, bytes]:
-    """Take the records `LENGTH KEY=VALUE\\n` of an extended header apart."""
-    found: dict[str, bytes] = {}
+    """Parse the records `LENGTH KEY=VALUE\\n` of an extended header."""
+    values: dict[str, bytes] = {}
     at = 0
     while at < len(data) and data[at] != 0:
         blank = data.find(b" ", at, at + 20)
         length = _whole(data[at:blank], 10, offset) if blank > at else 0
         key, equals, value = data[blank + 1 : at + length - 1].partition(b"=")
         if length < 5 or at + length > len(data) or not equals:
-            raise DataError(f"a damaged extended header at byte {offset}")
-        found[key.decode("utf-8", "replace")] = value
+            raise DataError(f"the extended header at byte {offset} is damaged")
+        values[key.decode("utf-8", "replace")] = value
         at += length
-    return found
+    return values

@@ -1,4 +1,4 @@
-"""GeoTIFF scenes as an input of `dove embed`: tiles, read block by block, each with its footprint."""
+"""GeoTIFF scenes, cut into tiles, as an input of `dove embed`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from dove_core.sources.geotiff import (
     CACHE_BYTES,
     Scene,
     Tile,
+    describe_scene,
     footprint,
     gdal,
-    look_at,
     metres_per_pixel,
     open_scene,
     read_tile,
@@ -30,12 +30,12 @@ from dove_core.sources.geotiff import (
 from dove_core.sources.source import Input, Source, digest_of
 
 ENDINGS = (".tif", ".tiff")
-EMPTY, DAMAGED = "nothing in the tile", "damaged scene"
+EMPTY, DAMAGED = "empty tile", "damaged scene"
 
 
 @dataclass(frozen=True)
 class _File:
-    """A scene with its name below the root, its digest, and where its columns and rows of tiles begin."""
+    """A scene: its name below the root, its digest, and the first pixels of its columns and rows of tiles."""
 
     name: str
     digest: str
@@ -45,24 +45,24 @@ class _File:
 
 
 class Scenes(Source):
-    """Several scenes; a part is so many tiles of one of them, row by row."""
+    """Several scenes; a part has `part_size` tiles of one scene, row by row."""
 
     def __init__(self, root: Path, files: Sequence[Path], settings: EmbedConfig, field: str, report: Report) -> None:
-        """Look at every scene; those that cannot be read are reported and left out.
+        """Read the properties of every scene; those that cannot be read are skipped.
 
         Args:
-            root: folder above all files.
+            root: a folder that contains all files.
             files: the GeoTIFFs, in the order of the parts.
-            settings: tile, stride and bands.
-            field: the model's caption field; tiles have no captions.
-            report: hears what is left out, and which scenes do not say where they lie.
+            settings: tile size, stride, bands and part size.
+            field: the caption field of the model; tiles have no captions.
+            report: receives skipped scenes, and notes on scenes without a position.
 
         Raises:
-            UsageError: rasterio is not installed, or a band is wanted that is not there.
-            DataError: none of the scenes can be read.
+            UsageError: rasterio is not installed, or a wanted band does not exist.
+            DataError: no scene can be read.
         """
         self.root, self._folder, self._settings, self._field = Folder(root), root, settings, field
-        self._files = _readable(root, files, settings, report)
+        self._files = _readable_scenes(root, files, settings, report)
         self._parts = [
             (number, start)
             for number, file in enumerate(self._files)
@@ -71,14 +71,14 @@ class Scenes(Source):
         self._stretches: dict[int, tuple[float, float] | None] = {}
 
     def inputs(self) -> Sequence[Input]:
-        """Return what each part is made of."""
+        """Return the input of each part."""
         return [self._input(number, start) for number, start in self._parts]
 
     def open(self, part: int) -> SceneSamples:
-        """Open the tiles of a part. What becomes black and white is found out once for each scene.
+        """Return the tiles of a part; the stretch of values is computed once for each scene.
 
         Raises:
-            DataError: the scene cannot be read any more.
+            DataError: the scene cannot be read.
         """
         number, start = self._parts[part]
         file = self._files[number]
@@ -89,7 +89,7 @@ class Scenes(Source):
         return SceneSamples(self._folder, file.name, file.scene, tiles)
 
     def field(self, part: int) -> str:
-        """Return the model's caption field."""
+        """Return the caption field of the model; tiles have no captions."""
         return self._field
 
     def _input(self, number: int, start: int) -> Input:
@@ -105,7 +105,7 @@ class Scenes(Source):
 
 
 class SceneSamples:
-    """Some tiles of one scene. Each process opens the scene for itself."""
+    """The tiles of one part; each process opens the scene itself."""
 
     strict = False
 
@@ -118,16 +118,16 @@ class SceneSamples:
         return len(self._tiles)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the open scene behind when travelling to another process."""
+        """Return the state without the open scene, for another process."""
         return {**self.__dict__, "_opened": None}
 
     def __del__(self) -> None:
         """Close the scene."""
-        if held := self.__dict__.get("_opened"):
-            held[1].close()
+        if opened := self.__dict__.get("_opened"):
+            opened[1].close()
 
     def read(self, number: int) -> Record | Unusable:
-        """Read a tile, as the bytes of a PPM, which cost no packing."""
+        """Read a tile as an uncompressed PPM, which needs little time to encode."""
         tile = self._tiles[number]
         address = tile.address(self._name)
         try:
@@ -138,7 +138,7 @@ class SceneSamples:
                 gsd = metres_per_pixel(dataset, tile) if self._scene.placed else None
         except DataError as error:
             return Unusable(DAMAGED, error.message)
-        except OSError as error:  # what rasterio raises for a damaged block
+        except OSError as error:  # raised by rasterio for a damaged block
             return Unusable(DAMAGED, f"{address}: {error}")
         if pixels is None:
             return Unusable(EMPTY, address)
@@ -148,57 +148,59 @@ class SceneSamples:
         return Record(number, address, 0, 0, data, sample)
 
     def _dataset(self) -> Any:
-        """Return the scene, opened by this process: one that was opened before a fork shares its place in the file."""
+        """Return the scene, opened in this process: after a fork, processes would share one file position."""
         if self._opened is None or self._opened[0] != os.getpid():
             self._opened = os.getpid(), open_scene(self._path)
         return self._opened[1]
 
 
-def starts(length: int, tile: int, stride: int) -> tuple[int, ...]:
-    """Return where tiles begin along a side of `length` pixels: every `stride`, and the last one at the very end.
+def tile_starts(length: int, tile: int, stride: int) -> tuple[int, ...]:
+    """Return the first pixel of each tile along a side of `length` pixels.
 
-    Every pixel lies in a tile. A side shorter than a tile has one, as long as the side.
+    Tiles begin every `stride` pixels; the last one ends at the end of the side, so every pixel is in a tile. A side
+    shorter than a tile has one tile, as long as the side.
     """
     if length <= tile:
         return (0,)
-    found = list(range(0, length - tile + 1, stride))
-    return (*found, length - tile) if found[-1] < length - tile else tuple(found)
+    regular = range(0, length - tile + 1, stride)
+    return (*regular, length - tile) if regular[-1] < length - tile else tuple(regular)
 
 
-def _readable(root: Path, files: Sequence[Path], settings: EmbedConfig, report: Report) -> list[_File]:
-    found: list[_File] = []
-    broken: list[DataError] = []
+def _readable_scenes(root: Path, files: Sequence[Path], settings: EmbedConfig, report: Report) -> list[_File]:
+    readable: list[_File] = []
+    errors: list[DataError] = []
     stride = settings.stride or settings.tile
     for path in files:
         name = path.relative_to(root).as_posix()
         try:
-            facts = path.stat()
-            scene = look_at(path, settings.band_numbers)
+            status = path.stat()
+            scene = describe_scene(path, settings.band_numbers)
         except OSError as error:
-            broken.append(DataError(f"{path} cannot be read: {error.strerror}", hint="are its rights right?"))
+            errors.append(DataError(f"{path} cannot be read: {error.strerror}", hint="check its permissions"))
             continue
         except DataError as error:
-            broken.append(error)
+            errors.append(error)
             continue
-        digest = digest_of(name, facts.st_size, facts.st_mtime_ns, settings.tile, stride, scene.bands)
-        sides = (starts(length, settings.tile, stride) for length in (scene.width, scene.height))
-        found.append(_File(name, digest, scene, *sides))
-    if broken and not found:
-        raise broken[0]
-    if broken:
-        report(Skipped("embedding", DAMAGED, len(broken), broken[0].message))
-    _say_what_is_odd(found, report)
-    return found
+        digest = digest_of(name, status.st_size, status.st_mtime_ns, settings.tile, stride, scene.bands)
+        sides = (tile_starts(length, settings.tile, stride) for length in (scene.width, scene.height))
+        readable.append(_File(name, digest, scene, *sides))
+    if errors and not readable:
+        raise errors[0]
+    if errors:
+        report(Skipped("embedding", DAMAGED, len(errors), errors[0].message))
+    _note_problems(readable, report)
+    return readable
 
 
-def _say_what_is_odd(files: Sequence[_File], report: Report) -> None:
-    if nowhere := [file.name for file in files if not file.scene.placed]:
-        more = f" and {len(nowhere) - 1} more" if len(nowhere) > 1 else ""
-        report(Noted(f"{nowhere[0]}{more}: no coordinate system that leads to degrees, so tiles have no footprint"))
+def _note_problems(files: Sequence[_File], report: Report) -> None:
+    """Report scenes without a position, and scenes with large blocks."""
+    if unplaced := [file.name for file in files if not file.scene.placed]:
+        more = f" and {len(unplaced) - 1} more" if len(unplaced) > 1 else ""
+        report(Noted(f"{unplaced[0]}{more}: no CRS that can be converted to degrees, so tiles have no footprint"))
     for file in files:
         if file.scene.block_bytes > CACHE_BYTES:
             size = file.scene.block_bytes // 2**20
             report(Noted(
-                f"{file.name} comes in blocks of {size} MiB, which each process has to hold; "
-                "`gdal_translate -co TILED=YES` makes a copy with small ones"
+                f"{file.name} has blocks of {size} MiB, and each process needs memory for some; "
+                "`gdal_translate -co TILED=YES` makes a copy with small blocks"
             ))  # fmt: skip

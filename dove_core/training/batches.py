@@ -12,14 +12,14 @@ from torch import Tensor
 
 from dove_core.data.reader import Record
 from dove_core.encoding.preprocess import (
-    View,
+    Crop,
+    apply_crop,
     decode,
     decode_jpegs,
-    draw_view,
+    draw_crop,
     image_size,
     is_jpeg,
     least_pixels,
-    look,
 )
 from dove_core.errors import DataError
 from dove_core.model.tokenizer import Tokenizer
@@ -35,7 +35,7 @@ class EncodedImage(NamedTuple):
     row: int
     start: int
     stop: int
-    view: View
+    view: Crop
     name: str
 
 
@@ -82,7 +82,7 @@ class Batch(NamedTuple):
             raise broken[0]
         for v, image in zip(self.views, images, strict=True):
             if image is not None:
-                self.pixels[v.row] = look(image, v.view, size)
+                self.pixels[v.row] = apply_crop(image, v.view, size)
         if not bad:
             return self._replace(encoded=None, views=())
         source = torch.arange(len(self.pixels))
@@ -151,14 +151,14 @@ class MakeBatch:
             name, data = f"{record.shard}: {record.sample.path}", record.image
             try:
                 height, width = image_size(data, name)
-                view = draw_view(height, width, random, crop_scale=self.crop_scale, turn=self.turn)
+                view = draw_crop(height, width, random, crop_scale=self.crop_scale, turn=self.turn)
                 shrunk = max(view.height * height, view.width * width) / self.size
                 if self.leave_jpegs and is_jpeg(data) and shrunk <= _MOST_SHRUNK:
                     views.append(EncodedImage(len(texts), len(encoded), len(encoded) + len(data), view, name))
                     encoded += data
                 else:
                     image = decode(data, name, least=least_pixels(view, self.size))
-                    pixels[len(texts)] = look(image, view, self.size)
+                    pixels[len(texts)] = apply_crop(image, view, self.size)
             except DataError as error:
                 broken.append(error)
                 continue

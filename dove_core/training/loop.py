@@ -21,6 +21,7 @@ from dove_core.events import Noted, Report, Skipped, silent
 from dove_core.files import settled_folder
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.places import Place
+from dove_core.training.initial_weights import load_initial_weights
 from dove_core.training.journal import COMMANDS, note_command
 from dove_core.training.launch import joins_others, launch
 from dove_core.training.run import SETTINGS, RunSettings, refuse_existing_run, start_run_folder
@@ -80,6 +81,12 @@ def train(
         DownloadError: ImageNet weights cannot be downloaded.
         TrainingError: the run exists, there are too few samples, the loss is not finite, processes died too often.
         SpaceError: the disk is full.
+
+    >>> model = dove.ModelConfig(backbone="resnet18", image_size=32, embed_dim=32, heads=4)
+    >>> training = dove.TrainConfig(weights="none", epochs=1, batch_size=16)
+    >>> result = dove.train("shards/shapes/train", "runs/tiny", model, training, validation="shards/shapes/val")
+    >>> result.steps
+    3
     """
     split, storage = place_of(shards, cache), RunStorage(place_of(run, cache), cache)
     chosen = None if validation is None else _absolute(validation)
@@ -120,6 +127,9 @@ def resume(
         CheckpointError: the run has no checkpoint.
         DataError: the shards are not those of the run.
         TrainingError: the run is finished. And everything that `train` raises.
+
+    >>> dove.resume("runs/stopped", changes={"max_steps": 2}).steps
+    2
     """
     storage = RunStorage(place_of(run, cache), cache)
     storage.download()
@@ -233,5 +243,5 @@ def _new_model(shards: Shards, field: str, settings: RunSettings) -> Checkpoint:
     if not tokenizer.words:
         raise TrainingError(f"no word of {shards.folder} occurs {count} times", hint="lower --min-word-count")
     checkpoint = build(settings.model, tokenizer)
-    checkpoint.model.trunk.load(settings.training.weights)
+    load_initial_weights(checkpoint.model.trunk, settings.training.weights)
     return checkpoint

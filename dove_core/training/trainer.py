@@ -14,8 +14,8 @@ from torch import Tensor
 
 from dove_core.addresses import place_of
 from dove_core.config import ComputeConfig
+from dove_core.data.batch_plan import Step, TrainingPlan
 from dove_core.data.loader import load
-from dove_core.data.plan import Step, TrainingPlan
 from dove_core.data.reader import Shards
 from dove_core.encoding.compute import decodes_on_gpu, mixed, mixed_dtype, worker_count
 from dove_core.encoding.dove import Checkpoint
@@ -43,7 +43,13 @@ _TASK = "training"
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Result of a training: `history` has one entry for each epoch, as `metrics.jsonl` does."""
+    """Result of a training: `history` has one entry for each epoch, as `metrics.jsonl` does.
+
+    >>> model = dove.ModelConfig(backbone="resnet18", image_size=32, embed_dim=32, heads=4)
+    >>> training = dove.TrainConfig(weights="none", batch_size=16, max_steps=1)
+    >>> dove.train("shards/shapes/train", "runs/one_step", model, training).steps
+    1
+    """
 
     run: Place
     steps: int

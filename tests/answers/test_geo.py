@@ -31,7 +31,7 @@ PROPERTIES = ["rank", "score", "key", "caption", "time", "source", "gsd", "tags"
 
 
 def place_index(folder, boxes, formats=("JPEG",)):
-    """Make an index of drawn images that lie in these boxes; every second one has all that can be known."""
+    """Make an index of drawn images that lie in these boxes; every second one has complete metadata."""
     (folder / "shards").mkdir(parents=True)
     records, offset = [], 0
     with (folder / "shards" / "00000.tar").open("wb") as shard:
@@ -71,7 +71,7 @@ def hits(tmp_path):
     ("write", "read", "name"),
     [(write_geojson, geopandas.read_file, "x.geojson"), (write_geoparquet, geopandas.read_parquet, "x.parquet")],
 )
-def test_geopandas_reads_every_footprint_with_all_that_is_known_of_it(hits, tmp_path, write, read, name):
+def test_geopandas_reads_every_footprint_with_its_metadata(hits, tmp_path, write, read, name):
     assert write(tmp_path / "new" / name, hits) == 3
     frame = read(tmp_path / "new" / name)
     assert sorted(frame.columns) == sorted([*PROPERTIES, "geometry"])
@@ -92,7 +92,7 @@ def test_geopandas_reads_every_footprint_with_all_that_is_known_of_it(hits, tmp_
     assert unknown[["time", "source", "gsd"]].isna().all()
 
 
-def test_geojson_is_as_the_standard_has_it(hits, tmp_path):
+def test_geojson_follows_the_standard(hits, tmp_path):
     write_geojson(tmp_path / "x.geojson", hits)
     page = json.loads((tmp_path / "x.geojson").read_text())
     assert page["type"] == "FeatureCollection"
@@ -109,7 +109,7 @@ def test_geojson_is_as_the_standard_has_it(hits, tmp_path):
             assert all(-180 <= longitude <= 180 for longitude, _ in ring)
 
 
-def test_geoparquet_metadata_say_what_the_column_holds(hits, tmp_path):
+def test_geoparquet_metadata_describe_the_column(hits, tmp_path):
     write_geoparquet(tmp_path / "x.parquet", hits)
     geo = json.loads(pq.read_schema(tmp_path / "x.parquet").metadata[b"geo"])
     assert (geo["version"], geo["primary_column"]) == ("1.1.0", "geometry")
@@ -137,7 +137,7 @@ def test_a_footprint_that_only_touches_the_antimeridian_is_one_polygon(tmp_path,
     assert shape.area == pytest.approx(0.01)
 
 
-def test_bounds_are_the_narrowest_around_the_globe():
+def test_bounds_are_the_narrowest_box_on_the_globe():
     rng = np.random.default_rng(1)
     for _ in range(200):
         west = rng.uniform(-180, 180, size=rng.integers(1, 6))
@@ -153,7 +153,7 @@ def test_bounds_are_the_narrowest_around_the_globe():
             assert found == (-180, 0, 180, 1)
 
 
-def test_a_place_that_cannot_be_written_is_named(hits, tmp_path):
+def test_a_path_that_cannot_be_written_is_named(hits, tmp_path):
     (tmp_path / "file").write_text("")
     for write in (write_geojson, write_geoparquet):
         with pytest.raises(UsageError, match="cannot be written"):

@@ -1,4 +1,4 @@
-"""The page of an answer: complete by itself, true to the hits, and alive in a real browser."""
+"""The HTML page of hits: self-contained, complete, and interactive in a real browser."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ def paris(tmp_path):
     return place_index(tmp_path / "paris", [PARIS, NEAR_PARIS, None, PARIS])
 
 
-def test_a_page_shows_what_is_known_of_every_hit_and_loads_nothing(paris, tmp_path):
+def test_a_page_shows_the_metadata_of_every_hit_and_loads_no_other_file(paris, tmp_path):
     write_page(tmp_path / "page.html", "harbours <script>", all_of(paris), paris)
     text = (tmp_path / "page.html").read_text()
     page = Page(text)
     assert "<h1>harbours &lt;script&gt;</h1>" in text
-    assert "4 of the 4 images in the index paris, best first; the places of 3 are known." in page.text
+    assert "4 of the 4 images in the index paris, best first; the locations of 3 are known." in page.text
     for hit in all_of(paris):
         card = page.text[page.text.index(f"{hit.score:.3f}") :]
         assert hit.row.caption in card
         assert hit.row.key in card
-    for known in ("2020-07-03 10:20", "S2, 10 m a pixel", "48.8600° N, 2.3500° E", "<b>é"):
+    for known in ("2020-07-03 10:20", "S2, 10 m per pixel", "48.8600° N, 2.3500° E", "<b>é"):
         assert known in page.text
     sources = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
     assert len(sources) == 4
@@ -78,7 +78,7 @@ def test_a_page_shows_what_is_known_of_every_hit_and_loads_nothing(paris, tmp_pa
     assert "default-src 'none'" in text
 
 
-def test_every_link_within_the_page_leads_somewhere(paris, tmp_path):
+def test_every_link_within_the_page_has_a_target(paris, tmp_path):
     write_page(tmp_path / "page.html", "x", all_of(paris), paris)
     page = Page((tmp_path / "page.html").read_text())
     names = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
@@ -91,14 +91,14 @@ def test_without_any_place_there_is_no_map(tmp_path):
     index = place_index(tmp_path / "nowhere", [None, None])
     write_page(tmp_path / "page.html", "x", all_of(index), index)
     text = (tmp_path / "page.html").read_text()
-    assert "best first; no place is known." in text
+    assert "best first; no location is known." in text
     assert "<svg" not in text
     assert "openstreetmap" not in text
     write_page(tmp_path / "page.html", "x", [], index)
     assert "Nothing was found among the 2 images in the index nowhere." in (tmp_path / "page.html").read_text()
 
 
-def test_large_images_become_small(tmp_path):
+def test_large_images_are_reduced(tmp_path):
     index = place_index(tmp_path / "large", [None])
     data = io.BytesIO()
     Image.effect_noise((1200, 600), 90).convert("RGB").save(data, "PNG")
@@ -109,7 +109,7 @@ def test_large_images_become_small(tmp_path):
     assert Image.open(io.BytesIO(base64.b64decode(found[1]))).size == (400, 200)
 
 
-def test_images_that_are_not_there_any_more_are_named(paris, tmp_path):
+def test_changed_images_are_named(paris, tmp_path):
     tar = paris.shards.path / "00000.tar"
     tar.write_bytes(bytes(tar.stat().st_size))
     with pytest.raises(SearchIndexError, match="does not hold the image a0"):
@@ -129,7 +129,7 @@ def test_images_that_are_not_there_any_more_are_named(paris, tmp_path):
         ([(-180.0, -90.0, 180.0, 90.0)], 360, 360),
     ],
 )
-def test_the_map_shows_all_places_and_not_much_more(tmp_path, boxes, least, most):
+def test_the_map_shows_all_footprints_with_a_small_margin(tmp_path, boxes, least, most):
     hits = all_of(place_index(tmp_path / "index", boxes))
     view = view_of(hits)
     assert least <= view.east - view.west <= most
@@ -162,7 +162,7 @@ def test_the_graticule_is_labelled_across_the_antimeridian(tmp_path):
     ("more", "west"),
     [(None, -180), (TAVEUNI, -170), ((-175.5, -21.5, -175.0, -21.0), -30), ((-180.0, -80.0, 180.0, -79.0), -180)],
 )
-def test_the_world_is_cut_where_no_place_is(tmp_path, more, west):
+def test_a_world_map_is_cut_where_no_footprint_is(tmp_path, more, west):
     boxes = [PARIS, SANTIAGO, (151.0, -34.0, 151.1, -33.9), *([more] if more else [])]
     view = view_of(all_of(place_index(tmp_path / "index", boxes)))
     assert (view.west, view.east) == (west, west + 360)
@@ -171,7 +171,7 @@ def test_the_world_is_cut_where_no_place_is(tmp_path, more, west):
         assert 1.5 < frame.x < 98.5
 
 
-def test_a_footprint_across_the_antimeridian_lies_at_both_ends_of_the_world(tmp_path):
+def test_a_footprint_across_the_antimeridian_is_drawn_at_both_edges_of_a_world_map(tmp_path):
     view = view_of(all_of(place_index(tmp_path / "index", [(-180.0, -90.0, 180.0, 90.0), TAVEUNI])))
     assert view.is_world
     left, right = view.frames(TAVEUNI)
@@ -180,7 +180,7 @@ def test_a_footprint_across_the_antimeridian_lies_at_both_ends_of_the_world(tmp_
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
-def test_markers_stand_for_every_hit_once_and_do_not_cover_each_other(tmp_path, width):
+def test_every_hit_has_one_marker_and_markers_do_not_cover_each_other(tmp_path, width):
     rng = np.random.default_rng(2)
     corners = rng.uniform(0, 0.3, size=(60, 2))
     hits = all_of(place_index(tmp_path / "index", [(10 + x, 50 + y, 10.01 + x, 50.01 + y) for x, y in corners]))
@@ -195,7 +195,7 @@ def test_markers_stand_for_every_hit_once_and_do_not_cover_each_other(tmp_path, 
     assert view.spot(hits[0]).x == markers[0].x
 
 
-def test_markers_say_how_many_they_stand_for(paris):
+def test_markers_have_the_number_of_their_hits(paris):
     hits = all_of(paris)
     view = view_of(hits)
     markers = markers_of([view.spot(hit) for hit in hits if hit.row.place], view, WIDE)
@@ -203,7 +203,7 @@ def test_markers_say_how_many_they_stand_for(paris):
 
 
 @in_a_browser
-def test_a_marker_and_the_cards_of_its_images_light_up_together(paris, tmp_path):
+def test_a_marker_and_the_cards_of_its_images_are_highlighted_together(paris, tmp_path):
     write_page(tmp_path / "page.html", "x", all_of(paris), paris)
     lit = "[...document.querySelectorAll('.card.lit')].map(card => card.id)"
     enter, leave = (f"dispatchEvent(new PointerEvent('pointer{way}'))" for way in ("enter", "leave"))
@@ -222,7 +222,7 @@ def test_a_marker_and_the_cards_of_its_images_light_up_together(paris, tmp_path)
 
 @in_a_browser
 @pytest.mark.parametrize("width", [1200, 500])
-def test_a_browser_shows_all_within_the_window_and_loads_nothing(tmp_path, width):
+def test_a_browser_shows_everything_within_the_window_and_loads_no_other_file(tmp_path, width):
     index = place_index(tmp_path / "world", [PARIS, SUVA, TAVEUNI, SANTIAGO, None])
     long = [dataclasses.replace(hit, row=dataclasses.replace(hit.row, key="k" * 95)) for hit in all_of(index)]
     write_page(tmp_path / "page.html", "x" * 90, long, index)
@@ -242,7 +242,7 @@ def test_a_browser_shows_all_within_the_window_and_loads_nothing(tmp_path, width
     found, said = browse(tmp_path / "page.html", script=script, width=width)
     assert found["over"] <= 0
     assert found["loaded"] == 0
-    assert found["pictures"] == 5
+    assert found["images"] == 5
     assert found["dots"] == [True] * 4
     assert found["shown"] == (["wide"] if width == 1200 else ["narrow"])
     assert found["shape"] == pytest.approx(view_of(long).aspect, rel=0.02)

@@ -1,4 +1,4 @@
-"""The commands as a user runs them: right input, wrong input, exit codes, what goes where."""
+"""The commands as a user runs them: valid input, invalid input, exit codes, output."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from dove_cli.main import app
 from dove_core import errors
 from dove_core.events import Advanced, Measured, Noted, Saved, Skipped, Started
 from tests.made import make_karpathy
+
+IN_A_RUN = "runs/shapes/settings.json"
 
 SMALL_OPTIONS = [
     "--backbone", "resnet18", "--image-size", "32", "--embed-dim", "32", "--heads", "4", "--word-dim", "16",
@@ -97,13 +99,13 @@ def test_eval_json_is_one_object_with_three_rows(at_home):
         assert figures["mean_recall_low"] <= figures["mean_recall"] <= figures["mean_recall_high"]
 
 
-def test_eval_says_in_large_letters_what_the_checkpoint_knows_and_compares(at_home, tmp_path):
+def test_eval_warns_of_images_that_the_checkpoint_was_trained_or_chosen_on_and_compares_results(at_home, tmp_path):
     words = ("eval", "--device", "cpu", "--workers", "0", "--json", "--no-pairwise", "--shards")
-    for split, said in (("train", "WAS TRAINED ON THESE IMAGES"), ("val", "WAS CHOSEN ON THESE"), ("test", "")):
+    for split, warning in (("train", "WAS TRAINED ON THESE IMAGES"), ("val", "WAS CHOSEN ON THESE"), ("test", "")):
         code, out, err = dove(*words, f"shards/shapes/{split}")
         assert code == 0, err
-        assert said in err
-        assert ("ATTENTION" in err) == bool(said)
+        assert warning in err
+        assert ("ATTENTION" in err) == bool(warning)
         (tmp_path / f"{split}.json").write_text(out)
     code, out, err = dove("eval", "--compare", str(tmp_path / "val.json"), str(tmp_path / "train.json"))
     assert code == 0, err
@@ -117,7 +119,7 @@ def test_eval_says_in_large_letters_what_the_checkpoint_knows_and_compares(at_ho
     assert "hint" in err
 
 
-def test_query_json_is_one_object_a_hit(at_home):
+def test_query_json_is_one_object_for_each_hit(at_home):
     code, out, err = dove("query", "a green square", "--top", "4", "--rerank", "6", "--json", "--device", "cpu")
     assert code == 0, err
     hits = [json.loads(line) for line in out.splitlines()]
@@ -128,20 +130,20 @@ def test_query_json_is_one_object_a_hit(at_home):
     assert scores == sorted(scores, reverse=True)
 
 
-def test_an_image_can_ask(at_home, shapes):
+def test_an_image_can_be_the_query(at_home, shapes):
     image = shapes.parents[1] / "source" / "images" / "test_3.jpg"
     code, out, err = dove("query", "--image", str(image), "--top", "1", "--json", "--device", "cpu")
     assert code == 0, err
     assert json.loads(out)["score"] > 0.98
 
 
-def test_a_sheet_that_cannot_be_written_is_named(at_home):
+def test_the_error_names_a_sheet_that_cannot_be_written(at_home):
     code, _, err = dove("query", "red", "--sheet", "runs/shapes/settings.json/a.png", "--device", "cpu")
     assert code == 2
     assert "cannot be written" in err
 
 
-def test_embed_and_shard_and_train_give_data_with_json(empty):
+def test_embed_and_shard_and_train_print_json(empty):
     captions, images = make_karpathy(empty / "source", {"train": 8})
     _, out, _ = dove("shard", "--captions", str(captions), "--images", str(images), "--name", "s", "--json")
     assert json.loads(out)["samples"] == 8
@@ -158,21 +160,28 @@ def test_embed_and_shard_and_train_give_data_with_json(empty):
 @pytest.mark.parametrize(
     ("words", "code", "message", "hint"),
     [
-        (["query"], 2, "ask with words or with --image", "airport runway"),
+        (["query"], 2, "the query is missing", "airport runway"),
         (["query", "x", "--image", "y"], 2, "--image y cannot be read", "JPEG"),
-        (["query", "x", "--queries", "y"], 2, "--queries brings its own questions", "leave"),
+        (["query", "x", "--queries", "y"], 2, "--queries cannot be combined with another query", "alone"),
+        (["query", "--queries", "runs"], 2, "--queries runs cannot be read: Is a directory", "one query on each line"),
+        (["query", "red", "--sheet", "runs"], 2, "--sheet runs is a folder", "--sheet runs/"),
+        (["query", "--image", "x.jpg", "--explain", "a.png"], 2, "--explain needs a query in words", "--explain"),
+        (["query", "red", "--copy-to", IN_A_RUN], 2, f"--copy-to {IN_A_RUN} is not a folder", "--copy-to images"),
         (["query", "red", "--bbox", "1,2"], 2, "--bbox '1,2' is not 4 numbers", "5.9,45.8"),
         (["eval", "--images", "none.zip"], 4, "none.zip does not exist", "--images PLACE"),
         (["eval", "--images", "x", "--suite", "y"], 2, "--images and --suite are both given", "one of them"),
-        (["eval", "--captions", "x.json"], 2, "--captions needs the images", "--images"),
-        (["eval", "--compare", "a", "b", "--suite", "y"], 2, "--compare measures nothing", "leave out"),
+        (["eval", "--captions", "x.json"], 2, "--captions needs --images", "--images"),
+        (["eval", "--split", "val"], 2, "--split needs --images", "--shards shards/NAME/val"),
+        (["eval", "--compare", "a", "b", "--suite", "y"], 2, "evaluates nothing", "--compare alone"),
+        (["eval", "--compare", "a", "b", "--checkpoint", "y"], 2, "evaluates nothing", "--compare alone"),
+        (["eval", "--report", "runs"], 2, "--report runs is not a file", "--report page.html"),
         (["query", "--image", "none.jpg"], 2, "--image none.jpg cannot be read", "JPEG"),
         (["query", "red", "--top", "0"], 2, "--top 0 is out of range", "at least 1"),
         (["query", "red", "--cache-size", "0"], 2, "--cache-size 0.0 is out of range", "more than 0"),
-        (["query", "zeppelin"], 2, "no word of 'zeppelin' is known", "it learned words such as"),
+        (["query", "zeppelin"], 2, "the model knows no word of 'zeppelin'", "it has learned words such as"),
         (["query", "red", "--index", "other"], 6, "index/other/index.json does not exist", "dove embed"),
-        (["query", "red", "--checkpoint", "none"], 5, "none is not a folder", "dove train"),
-        (["eval", "--checkpoint", "runs/none/best"], 5, "runs/none/best is not a folder", "runs/NAME/best"),
+        (["query", "red", "--checkpoint", "none"], 5, "none is not a checkpoint", "dove train"),
+        (["eval", "--checkpoint", "runs/none/best"], 5, "runs/none/best is not a checkpoint", "runs/NAME/best"),
         (["eval", "--shards", "shards/none"], 4, "shards/none/manifest.json", "dove shard"),
         (["eval", "--rerank", "-1"], 2, "--rerank -1 is out of range", "at least 0"),
         (["embed", "--shards", "nowhere"], 4, "nowhere holds no shards", "manifest.json"),
@@ -182,15 +191,20 @@ def test_embed_and_shard_and_train_give_data_with_json(empty):
         (
             ["train", "--resume", "--shards", "shards/shapes/val", "--epochs", "3"],
             4,
-            "made anew since",
-            "another --run",
+            "differs from the shards that this run was started with",
+            "start a new one with --run",
         ),
         (["train", "--run", "new", "--validation", "none", "--device", "cpu"], 4, "none/manifest.json", "dove shard"),
-        (["train", "--run", "new", "--shards", "shards/shapes"], 4, "is a release's folder", "shards/shapes/train"),
-        (["eval", "--shards", "shards/shapes"], 4, "is a release's folder, and one split", "shards/shapes/val"),
+        (
+            ["train", "--run", "new", "--shards", "shards/shapes"],
+            4,
+            "is the folder of a release",
+            "shards/shapes/train",
+        ),
+        (["eval", "--shards", "shards/shapes"], 4, "is the folder of a release", "shards/shapes/val"),
         (["embed", "--out", "./runs/shapes/settings.json"], 2, "settings.json cannot be written", "another place"),
         (["fetch", "sample", "--out", "runs/shapes/settings.json"], 2, "cannot be written", "another place"),
-        (["fetch", "sample", "--mirror", "x"], 2, "the sample is drawn here", "--mirror"),
+        (["fetch", "sample", "--mirror", "x"], 2, "the sample release is drawn", "takes --out only"),
         (["train", "--run", "new", "--gpus", "2", "--device", "auto"], 2, "--gpus 2: this machine has", "cpu"),
         (
             ["train", "--run", "new", "--weights", "w.pth", "--device", "cpu"],
@@ -199,15 +213,15 @@ def test_embed_and_shard_and_train_give_data_with_json(empty):
             "file",
         ),
         (["train", "--run", "new", "--embed-dim", "100"], 2, "--embed-dim 100 is not a multiple", "512"),
-        (["shard"], 2, "this needs a release, and none", "dove fetch"),
+        (["shard"], 2, "a fetched release is needed, and none was found", "dove fetch"),
         (["shard", "--captions", "a.csv"], 2, "--captions, --images and --name belong together", "all three"),
         (["shard", "x", "--captions", "a", "--images", "b", "--name", "c"], 2, "both the release 'x'", "leave one"),
-        (["shard", "x", "--split", "val"], 2, "--split goes with --captions", "own tables"),
+        (["shard", "x", "--split", "val"], 2, "--split goes with --captions", "names of its tables"),
         (["shard", "none"], 4, "data/none", "dove fetch"),
         (["shard", "--captions", "a.csv", "--images", "b", "--name", "c"], 4, "a.csv", ""),
     ],
 )
-def test_wrong_input_is_named_with_a_way_out_and_its_exit_code(at_home, words, code, message, hint):
+def test_wrong_input_gives_an_error_a_hint_and_an_exit_code(at_home, words, code, message, hint):
     import torch
 
     if "--gpus" in words and torch.cuda.is_available():
@@ -221,11 +235,11 @@ def test_wrong_input_is_named_with_a_way_out_and_its_exit_code(at_home, words, c
 @pytest.mark.parametrize(
     "words", [["fetch", "nonsense"], ["train", "--center-box", "x"], ["eval", "--rerank", "many"], ["fly"]]
 )
-def test_what_the_parser_refuses_is_a_usage_error(at_home, words):
+def test_values_that_the_parser_rejects_are_usage_errors(at_home, words):
     assert dove(*words)[0] == 2
 
 
-def test_several_candidates_are_listed_and_none_is_taken(home, tmp_path, monkeypatch):
+def test_several_candidates_are_listed_and_none_is_used(home, tmp_path, monkeypatch):
     folder = shutil.copytree(home, tmp_path / "home")
     monkeypatch.chdir(folder)
     shutil.copytree("shards/shapes", "shards/other")
@@ -243,7 +257,7 @@ def test_several_candidates_are_listed_and_none_is_taken(home, tmp_path, monkeyp
         assert option in err
 
 
-def test_a_second_index_of_another_model_is_refused_with_its_code(home, tmp_path, monkeypatch):
+def test_an_index_of_another_model_is_an_index_error(home, tmp_path, monkeypatch):
     monkeypatch.chdir(shutil.copytree(home, tmp_path / "home"))
     done = dove("train", *SMALL_OPTIONS, "--epochs", "1", "--run", "other", "--seed", "5")
     assert done[0] == 0, done[2]
@@ -255,7 +269,7 @@ def test_a_second_index_of_another_model_is_refused_with_its_code(home, tmp_path
     assert "embed again with this model" in err
 
 
-def test_every_kind_of_error_has_its_own_exit_code_and_the_help_and_readme_name_it():
+def test_every_kind_of_error_has_its_own_exit_code_in_the_help_and_the_readme():
     kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and kind.__base__ is errors.DoveError}
     assert kinds == set(render.EXIT_CODES)
     assert len(set(render.EXIT_CODES.values())) == len(kinds)
@@ -277,7 +291,7 @@ def test_every_command_has_help_with_examples(command):
     assert f"dove {command}" in re.sub(r"Usage: dove \w+( \w+)?", "", out)
 
 
-def test_the_help_lists_the_commands_in_the_order_of_work():
+def test_the_help_lists_the_commands_in_the_order_of_use():
     out = dove("--help")[1] + dove("index", "--help")[1]
     listed = re.findall(r"^│ (\w+) {2,}\w", out, re.M)
     assert listed == [*(name for name in COMMANDS if " " not in name), "index", "push", "verify"]
@@ -321,7 +335,7 @@ def test_bars_appear_on_a_terminal_only(monkeypatch, capsys):
     assert "a [bracketed] note" in drawn.err
 
 
-def test_a_recipe_sets_what_the_command_line_does_not(at_home, tmp_path):
+def test_options_override_a_recipe(at_home, tmp_path):
     recipe = tmp_path / "own.toml"
     recipe.write_text("[model]\nheads = 2\nembed_dim = 16\n[training]\nepochs = 7\nlambda_g = 2.0\n")
     words = [word for word in SMALL_OPTIONS if word not in ("--heads", "4")]
@@ -333,20 +347,20 @@ def test_a_recipe_sets_what_the_command_line_does_not(at_home, tmp_path):
     assert (settings["training"]["epochs"], settings["training"]["lambda_g"]) == (1, 2.0)
     code, _, err = dove("train", "--resume", "--run", str(tmp_path / "run"), "--recipe", "rsicd-scratch")
     assert code == 2
-    assert "a resumed run keeps its own settings" in err
+    assert "a resumed run keeps its settings" in err
     code, _, err = dove("train", "--recipe", "rsicd")
     assert code == 2
-    assert "known are" in err
+    assert "choose one of" in err
 
 
-def test_a_run_that_stops_within_an_epoch_says_where_it_stands(at_home, tmp_path):
+def test_a_run_that_stops_within_an_epoch_shows_its_step(at_home, tmp_path):
     code, out, err = dove("train", *SMALL_OPTIONS, "--max-steps", "1", "--run", str(tmp_path / "run"))
     assert code == 0, err
     assert out == ""
-    assert "stands at step 1, within an epoch; --resume --max-steps 0 goes on" in " ".join(err.split())
+    assert "stopped at step 1, within an epoch; use --resume --max-steps 0" in " ".join(err.split())
 
 
-def test_two_processes_train_and_one_draws(at_home, tmp_path):
+def test_two_processes_train_and_one_reports(at_home, tmp_path):
     command = [
         sys.executable, "-m", "dove_cli", "train", *SMALL_OPTIONS, "--gpus", "2", "--epochs", "2",
         "--run", str(tmp_path / "run"),

@@ -68,7 +68,7 @@ def test_a_few_bad_rows_are_left_out_and_counted_and_many_are_an_error(empty, tr
     assert found["counts"][trouble] == 1
 
 
-def test_an_unreadable_zip_and_a_table_without_paths_are_named(empty):
+def test_the_error_names_an_unreadable_zip_or_a_table_without_paths(empty):
     captions, images = make_zip_and_csv(empty, 3)
     images.write_bytes(images.read_bytes()[:500])
     code, _, err = dove("shard", "--captions", str(captions), "--images", str(images), "--name", "own")
@@ -81,7 +81,7 @@ def test_an_unreadable_zip_and_a_table_without_paths_are_named(empty):
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_ctrl_c_stops_a_real_training_with_130_and_keeps_what_is_finished(empty, processes):
+def test_ctrl_c_stops_training_with_130_and_keeps_finished_files(empty, processes):
     captions, images = make_karpathy(empty / "source", {"train": 48})
     assert dove("shard", "--captions", str(captions), "--images", str(images), "--name", "s")[0] == 0
     command = [sys.executable, "-m", "dove_cli", "train", *SMALL_OPTIONS, "--gpus", str(processes), "--epochs", "500"]
@@ -103,7 +103,7 @@ def test_ctrl_c_stops_a_real_training_with_130_and_keeps_what_is_finished(empty,
 
 
 @pytest.mark.parametrize("ends", [pytest.param("by itself", marks=pytest.mark.slow), "by SIGTERM to all"])
-def test_a_training_with_workers_ends_and_leaves_nobody_behind(empty, ends):
+def test_training_with_workers_ends_and_leaves_no_process(empty, ends):
     captions, images = make_karpathy(empty / "source", {"train": 48})
     assert dove("shard", "--captions", str(captions), "--images", str(images), "--name", "s")[0] == 0
     command = [sys.executable, "-m", "dove_cli", "train", *SMALL_OPTIONS, "--workers", "2"]

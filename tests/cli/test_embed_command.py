@@ -1,4 +1,4 @@
-"""`dove embed` as a user runs it: any input, several machines, what it says when something is not right."""
+"""`dove embed` as a user runs it: every kind of input, several tasks, errors."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def home(trained, shapes, tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_folder_is_embedded_under_its_own_name_and_its_images_are_found(home):
+def test_a_folder_becomes_an_index_of_its_name_and_its_images_are_found(home):
     (home / "photos" / "broken.jpg").write_bytes(b"no image")
     code, out, err = dove("embed", "photos", *ON_CPU, "--json")
     assert code == 0, err
     assert json.loads(out)["index"] == "index/photos"
     assert json.loads(out)["pictures"] == 8
-    assert "embedding: left out 1 (no image that can be decoded), such as broken.jpg" in err
+    assert "embedding: left out 1 (image cannot be decoded), such as broken.jpg" in err
     code, out, err = dove("query", "a red circle", "--top", "3", "--json", "--sheet", "a.png", "--device", "cpu")
     assert code == 0, err
     assert {Path(json.loads(line)["key"]).parent for line in out.splitlines()} == {Path("deep")}
 
 
-def test_a_scene_is_cut_and_its_tiles_have_places(home):
+def test_a_geotiff_is_cut_into_tiles_with_footprints(home):
     code, _, err = dove("embed", "scene.tif", "--tile", "32", "--stride", "16", *ON_CPU)
     assert code == 0, err
     assert "embedding: 9 images" in err
@@ -66,7 +66,7 @@ def test_tasks_share_the_work_and_finish_makes_the_index(home, monkeypatch):
     words = ("embed", "photos", "--part-size", "3", "--out", "shared", *ON_CPU)
     code, out, err = dove(*words, "--task-id", "1", "--num-tasks", "2", "--json")
     assert (code, out) == (0, ""), err
-    assert "2 of 3 parts are not there yet: part-00000.parquet, part-00002.parquet" in err
+    assert "2 of 3 parts are missing: part-00000.parquet, part-00002.parquet" in err
     code, _, err = dove(*words, "--finish")
     assert code == 4
     assert "2 of 3 parts" in err
@@ -82,29 +82,29 @@ def test_tasks_share_the_work_and_finish_makes_the_index(home, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["photos", "--shards", "shards/shapes"], 2, "both SOURCE and --shards"),
         (["--shards", "photos"], 4, "photos holds no shards"),
         (["nowhere"], 4, "nowhere does not exist"),
-        (["scene.tif"], 2, "how to cut it is not said"),
+        (["scene.tif"], 2, "choose a tile size with --tile"),
         (["scene.tif", "--tile", "32", "--stride", "33"], 2, "--stride 33 would leave gaps"),
-        (["photos", "--tile", "32"], 4, "no .tif file"),
+        (["photos", "--tile", "32"], 4, "has no .tif files"),
         (["photos", "--task-id", "1"], 2, "belong together"),
-        (["photos", "--finish", "--num-tasks", "2"], 2, "--finish makes no part"),
+        (["photos", "--finish", "--num-tasks", "2"], 2, "--finish makes no embedding part"),
         (["photos", "--gpus", "0"], 2, "--gpus 0 is out of range"),
-        (["/"], 2, "no name that its index could have"),
+        (["/"], 2, "cannot derive an index name"),
     ],
 )
-def test_what_does_not_fit_together_is_said_and_nothing_is_written(home, words, code, said):
+def test_invalid_options_are_errors_and_nothing_is_written(home, words, code, message):
     found, out, err = dove("embed", *words, *ON_CPU)
     assert (found, out) == (code, ""), err
-    assert said in err
+    assert message in err
     assert "hint: " in err
     assert not list(home.glob("index/*/part-*"))
 
 
-def test_the_release_that_embed_takes_by_default_is_as_before(home):
+def test_embed_uses_the_only_test_split_by_default(home):
     code, _, err = dove("embed", *ON_CPU)
     assert code == 0, err
     assert "using shards/shapes/test" in err

@@ -62,7 +62,7 @@ def gets(server: Server) -> int:
     return sum(not one.is_probe for one in server.asked)
 
 
-def test_a_whole_release_comes_from_a_mirror_and_once_only(empty, server):
+def test_a_whole_release_is_fetched_from_a_mirror_once(empty, server):
     code, out, err = fetch(server, "--json")
     assert code == 0, err
     assert {path for path in json.loads(out)["files"] if not path.endswith(".json")} == {
@@ -73,7 +73,7 @@ def test_a_whole_release_comes_from_a_mirror_and_once_only(empty, server):
     assert gets(server) == asked
 
 
-def test_the_plan_comes_before_the_first_byte_and_names_every_file(empty, server):
+def test_the_plan_is_shown_before_the_first_byte_and_lists_every_file(empty, server):
     code, out, err = fetch(server, "--dry-run")
     assert code == 0, err
     assert [line.split()[-1] for line in out.splitlines()[1:-1]] == [f"data/skyscript/{path}" for path in FILES]
@@ -85,7 +85,7 @@ def test_the_plan_comes_before_the_first_byte_and_names_every_file(empty, server
     assert "here  data/skyscript/images7.zip" in fetch(server, "--dry-run")[1]
 
 
-def test_the_plan_is_data_with_json(empty, server):
+def test_the_plan_is_printed_as_json(empty, server):
     code, out, _ = fetch(server, "--dry-run", "--json", "--split", "test")
     plan = json.loads(out)
     assert code == 0
@@ -99,7 +99,7 @@ def test_the_plan_is_data_with_json(empty, server):
     assert (last["by_member"], last["estimated"]) == (True, True)
 
 
-def test_check_has_a_line_for_each_file_and_fails_if_one_is_not_there(empty, server):
+def test_check_prints_a_line_for_each_file_and_fails_if_one_is_missing(empty, server):
     code, out, _ = fetch(server, "--check")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == ["present"] * 15
@@ -117,7 +117,7 @@ def test_check_has_a_line_for_each_file_and_fails_if_one_is_not_there(empty, ser
     assert gets(server) == 0
 
 
-def test_a_split_and_a_limit_bring_members_only(empty, server):
+def test_a_split_and_a_limit_fetch_members_only(empty, server):
     code, _, err = fetch(server, "--split", "test", "--no-meta")
     assert code == 0, err
     assert [path.name for path in Path("data/skyscript/images5").iterdir()] == [f"{stem(5, 7)}.jpg"]
@@ -156,7 +156,7 @@ def test_benchmarks_and_checkpoints_are_found_by_name(empty, server):
         (["sample", "--mirror", "x"], "the sample release is drawn on this machine"),
     ],
 )
-def test_what_cannot_be_used_is_a_usage_error(empty, server, words, message):
+def test_contradicting_or_invalid_options_are_usage_errors(empty, server, words, message):
     mirror = [] if {"--mirror", "sample"} & set(words) else ["--mirror", server.url("sky/")]
     code, _, err = dove("fetch", *words, *mirror)
     assert code == 2
@@ -189,7 +189,7 @@ def test_a_release_that_does_not_fit_on_the_disk_ends_with_its_own_code(empty, s
     assert fetch(server, "--dry-run")[0] == 8
 
 
-def test_what_is_elsewhere_on_this_disk_is_adopted(empty, server):
+def test_files_elsewhere_on_this_disk_are_adopted(empty, server):
     mine = empty / "mine"
     mine.mkdir()
     (mine / "images2.zip").write_bytes(server.files["sky/images2.zip"].body)
@@ -221,7 +221,7 @@ def at_a_terminal(server: Server, *words: str, answer: bytes = b"") -> tuple[int
     return code, shown.decode()
 
 
-def test_a_terminal_is_asked_before_bytes_move(empty, server):
+def test_fetch_asks_on_a_terminal_before_it_downloads(empty, server):
     code, shown = at_a_terminal(server, answer=b"n\n")
     assert code == 0 and "fetch this? [Y/n]" in shown and "nothing was fetched" in shown
     assert gets(server) == 0

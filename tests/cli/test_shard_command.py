@@ -24,7 +24,7 @@ def test_tasks_share_a_plan_and_the_last_one_finishes(home):
     assert dove(*words, "--out", "whole/sky")[0] == 0
     code, out, err = dove(*words, "--task-id", "1", "--num-tasks", "2", "--json")
     assert (code, out) == (0, "")
-    assert "2 of 3 shards are not there yet: 00000.tar, 00002.tar" in err
+    assert "2 of 3 shards are missing: 00000.tar, 00002.tar" in err
     code, _, err = dove(*words, "--finish")
     assert code == 4
     assert "run the tasks that make them" in err
@@ -37,7 +37,7 @@ def test_tasks_share_a_plan_and_the_last_one_finishes(home):
     assert contents(home / "shards") == contents(home / "whole")
 
 
-def test_a_slurm_array_says_which_task_this_is(home, monkeypatch):
+def test_a_slurm_array_gives_the_number_of_the_task(home, monkeypatch):
     variables = {"ID": "7", "MIN": "5", "COUNT": "3", "STEP": "2"}
     for name, value in variables.items():
         monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
@@ -52,7 +52,7 @@ def test_a_slurm_array_says_which_task_this_is(home, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--task-id", "1"], "belong together"),
         (["--num-tasks", "4"], "belong together"),
@@ -66,14 +66,14 @@ def test_a_slurm_array_says_which_task_this_is(home, monkeypatch):
         (["--captions", "a.csv", "--images", "b.zip", "--name", "../c"], "cannot be the name of a folder"),
     ],
 )
-def test_words_that_make_no_sense_are_usage_errors(home, words, said):
+def test_contradicting_or_invalid_options_are_usage_errors(home, words, message):
     code, _, err = dove("shard", *words)
     assert code == 2, err
-    assert said in err
+    assert message in err
     assert not list(home.rglob("*.tar"))
 
 
-def test_verify_only_names_a_flipped_bit_and_says_how_to_mend_it(home):
+def test_verify_only_finds_a_flipped_bit_and_says_how_to_repair_it(home):
     code, _, err = dove("shard", "--verify-only")
     assert code == 2
     assert "none below shards/" in err
@@ -95,7 +95,7 @@ def test_verify_only_names_a_flipped_bit_and_says_how_to_mend_it(home):
     assert dove("shard", "--verify-only")[0] == 0
 
 
-def test_images_become_smaller_and_failed_ones_are_tried_again(home):
+def test_images_are_downsampled_and_failed_ones_are_tried_again(home):
     code, _, err = dove("shard", "--image-size", "4", "--image-format", "webp", "--workers", "1")
     assert code == 0, err
     assert b".webp\0" in next(home.rglob("*.tar")).read_bytes()[:512]

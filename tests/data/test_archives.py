@@ -15,7 +15,7 @@ from dove_core.data.sharding.archives import (
     index_images,
     meta_places,
 )
-from dove_core.data.sharding.members import Location, Members
+from dove_core.data.sharding.member_reader import MemberLocation, MemberReader
 from dove_core.errors import DataError
 
 BIG = 2**20
@@ -35,9 +35,9 @@ class Opened:
         if found.entry[0] < 0:
             raise DataError(found.problems[0])
         columns = self.index.columns(found.entry, "")
-        where = Location.of({name: column.to_pylist()[0] for name, column in columns.items()}, "")
+        where = MemberLocation.of({name: column.to_pylist()[0] for name, column in columns.items()}, "")
         assert where is not None
-        return Members(self.places).read(where, limit)
+        return MemberReader(self.places).read(where, limit)
 
 
 def open_images(place: Path) -> Opened:
@@ -106,7 +106,7 @@ def test_the_shallowest_of_several_is_meant(tmp_path: Path) -> None:
     assert images.read("images2/x.jpg") == b"large"
 
 
-def test_a_zip_is_read_instead_of_the_folder_unpacked_beside_it(tmp_path: Path) -> None:
+def test_a_zip_is_read_instead_of_its_unpacked_folder(tmp_path: Path) -> None:
     make_zip(tmp_path / "images2.zip", {"images2/x.jpg": b"zip"})
     make_folder(tmp_path, {"images2/x.jpg": b"folder", "images3/y.jpg": b"folder"})
     images = open_images(tmp_path)
@@ -160,7 +160,7 @@ def test_a_member_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
         images.read("a.jpg", 100)
 
 
-def test_an_unreadable_zip_is_an_error_with_a_way_out(tmp_path: Path) -> None:
+def test_an_unreadable_zip_is_an_error_with_a_hint(tmp_path: Path) -> None:
     whole = make_zip(tmp_path / "images2.zip", {"images2/x.jpg": b"two" * 100}).read_bytes()
     for half in (whole[: len(whole) // 2], b"<html>404</html>", b""):
         (tmp_path / "images2.zip").write_bytes(half)
@@ -178,7 +178,7 @@ def test_a_place_without_images_is_an_error_that_says_what_is_there(tmp_path: Pa
         open_images(tmp_path / "nowhere")
 
 
-def test_metas_lie_beside_the_images_and_are_none_of_them(tmp_path: Path) -> None:
+def test_metadata_beside_the_images_is_not_an_image(tmp_path: Path) -> None:
     make_zip(tmp_path / "images2.zip", {"images2/x.jpg": b"two"})
     assert meta_places(tmp_path) == []
     make_zip(tmp_path / "meta2.zip", {"meta2/x.pickle": b"meta", "meta2/y.jpg": b"no"})

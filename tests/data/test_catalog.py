@@ -9,9 +9,9 @@ from typing import get_args, get_type_hints
 import pytest
 
 from dove_core.config import FetchConfig
+from dove_core.data.csv_tables import split_of
 from dove_core.data.fetching.catalog import RELEASES, SKYSCRIPT
 from dove_core.data.fetching.selection import find_release, select
-from dove_core.data.sharding.skyscript import split_of
 
 CHOICES = get_args(get_type_hints(FetchConfig)["captions"])
 

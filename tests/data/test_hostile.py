@@ -18,7 +18,7 @@ from PIL import Image
 
 from dove_core.config import ShardConfig
 from dove_core.data.sharding.shards import shard_release
-from dove_core.data.sharding.verify import verify_shards
+from dove_core.data.sharding.verify_shards import verify_shards
 from tests.data.releases import image, table_of
 
 CONFIG = ShardConfig(shard_size=10, max_bad=1.0, workers=2)
@@ -63,10 +63,10 @@ GOOD = {  # by path in the table: member's name in the zip, packing
 }
 BAD = {
     "images2/cut.jpg": (image(2)[:200], "damaged picture", "Premature end|cut|marker|Not a JPEG|JPEG"),
-    "images2/page.jpg": (b"<html>404</html>", "damaged picture", "no image"),
-    "images2/nothing.jpg": (b"", "damaged picture", "no image"),
+    "images2/page.jpg": (b"<html>404</html>", "damaged picture", "not an image"),
+    "images2/nothing.jpg": (b"", "damaged picture", "not an image"),
     "images2/huge.jpg": (huge_jpeg(), "damaged picture", "40000 x 40000 pixels are more than"),
-    "../../secret.jpg": (image(3), "missing picture", "no path inside"),
+    "../../secret.jpg": (image(3), "missing picture", "not a path inside"),
 }
 METAS: dict[str, tuple[Any, tuple[list[float] | None, str | None]]] = {  # what is pickled; box and time that come of it
     "stored_1": ({"box": BOX, "time": WHEN}, (list(BOX), "2019-07-03T10:20")),
@@ -115,7 +115,7 @@ def release(tmp_path: Path) -> Path:
     return root
 
 
-def test_each_row_gets_its_due(release: Path, tmp_path: Path) -> None:
+def test_each_row_gets_the_right_status(release: Path, tmp_path: Path) -> None:
     (manifest,) = shard_release(release, tmp_path / "out", CONFIG)
     rows = table_of(tmp_path / "out" / "train")
     found = {row["path"]: row for row in rows if row["status"] != "merged"}

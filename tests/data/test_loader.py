@@ -1,4 +1,4 @@
-"""Records come from the tars as they went in, in the plan's order, at any number of workers."""
+"""Records are those that were sharded, in the order of the plan, with any number of workers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dove_core.config import ShardConfig
+from dove_core.data.batch_plan import SequentialPlan, TrainingPlan
 from dove_core.data.loader import load, open_webdataset
-from dove_core.data.plan import SequentialPlan, TrainingPlan
 from dove_core.data.reader import Record, Shards, split_folders
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.errors import DataError

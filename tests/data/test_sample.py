@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dove_core.data.sample import MAX_KEY, Sample, clean_caption, clean_captions, key_of, source_of
-from dove_core.data.sharding.captions import CaptionTable
+from dove_core.data.sharding.caption_table import CaptionTable
 from dove_core.errors import DataError
 
 
@@ -58,7 +58,7 @@ def test_json_of_other_tools_is_read_if_it_has_key_and_captions() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b'{"key": "k"}', b'{"key": "k", "captions": []}'])
-def test_a_damaged_json_is_an_error_with_a_way_out(data: bytes) -> None:
+def test_a_damaged_json_is_an_error_with_a_hint(data: bytes) -> None:
     with pytest.raises(DataError) as caught:
         Sample.from_json(data)
     assert "dove shard" in caught.value.hint

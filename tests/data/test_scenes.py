@@ -17,10 +17,10 @@ from PIL import Image
 
 from dove_core.data.sample import key_of, source_of
 from dove_core.data.scenes import draw_release
-from dove_core.data.scenes.captions import phrase, words
 from dove_core.data.scenes.kinds import KINDS
 from dove_core.data.scenes.release import COUNTS, SEED, plan
 from dove_core.data.scenes.scene import METRES_PER_DEGREE, Order, draw, object_number
+from dove_core.data.scenes.scene_captions import phrase, words
 from dove_core.data.scenes.surroundings import LINES, SETTINGS
 from dove_core.events import Advanced, Event, Saved, Started
 
@@ -89,7 +89,7 @@ def test_progress_counts_every_image_and_names_every_file(tmp_path: Path) -> Non
     draw_release(tmp_path, workers=1, counts={"train": 2, "val": 1}, report=events.append)
     assert events[0] == Started("draw", 3, "images")
     assert sum(event.amount for event in events if isinstance(event, Advanced)) == 3
-    saved = [str(event.path.relative_to(tmp_path)) for event in events if isinstance(event, Saved)]
+    saved = [str(Path(event.path).relative_to(tmp_path)) for event in events if isinstance(event, Saved)]
     assert saved == [*json.loads((tmp_path / "scenes.json").read_text())["files"]]
 
 

@@ -1,4 +1,4 @@
-"""Sharding is killed at random moments; what a second run makes of it is what one run would have made."""
+"""Sharding is killed at random moments; a second run ends with the files of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from dove_core.config import ShardConfig
 from dove_core.data.sharding.shards import shard_release
-from dove_core.data.sharding.verify import verify_shards
+from dove_core.data.sharding.verify_shards import verify_shards
 from tests.data.releases import contents, make_release
 
 ROWS, CONFIG = 240, ShardConfig(shard_size=6, workers=1)
@@ -22,7 +22,6 @@ import sys
 from pathlib import Path
 from dove_core.config import ShardConfig
 from dove_core.data.sharding.shards import shard_release
-from dove_core.data.sharding import row, task
 
 print("ready", flush=True)
 shard_release(Path(sys.argv[1]), Path(sys.argv[2]), ShardConfig(shard_size=6, workers=int(sys.argv[3])))
@@ -63,7 +62,7 @@ def seconds(release: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int
     return found
 
 
-def kill_and_go_on(seed: int, release: Path, whole: dict[str, bytes], seconds: dict[int, float], folder: Path) -> None:
+def kill_and_resume(seed: int, release: Path, whole: dict[str, bytes], seconds: dict[int, float], folder: Path) -> None:
     dice, workers = random.Random(seed), 1 + seed % 2
     out = folder / "sky"
     for _ in range(dice.choice((1, 1, 2, 3))):
@@ -78,11 +77,11 @@ def kill_and_go_on(seed: int, release: Path, whole: dict[str, bytes], seconds: d
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(seed, release, whole, seconds, tmp_path):
-    kill_and_go_on(seed, release, whole, seconds, tmp_path)
+def test_a_killed_run_resumes_and_ends_with_the_same_bytes(seed, release, whole, seconds, tmp_path):
+    kill_and_resume(seed, release, whole, seconds, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4, 60))
 def test_fifty_more_kills(seed, release, whole, seconds, tmp_path):
-    kill_and_go_on(seed, release, whole, seconds, tmp_path)
+    kill_and_resume(seed, release, whole, seconds, tmp_path)

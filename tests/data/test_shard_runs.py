@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from dove_core.config import ShardConfig
-from dove_core.data.sharding.shards import ShardManifest, Share, read_manifest, shard_release
+from dove_core.data.manifest import ShardManifest, read_manifest
+from dove_core.data.sharding.shards import shard_release
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Advanced, Event, Noted, Saved, Started
 from dove_core.places import Folder
+from dove_core.processes import Share
 from tests.data.releases import LENIENT, SMALL, contents, image, key, make_release
 
 
@@ -39,7 +41,7 @@ def test_a_second_run_keeps_finished_shards_and_reports_the_same(release: Path, 
     train = tmp_path / "out" / "train"
     assert events[0][0] == Started("shard train", 10, "images", done=0)
     assert sum(event.amount for event in events[0] if isinstance(event, Advanced)) == 10
-    assert [e.path.name for e in events[0] if isinstance(e, Saved)] == [
+    assert [Path(e.path).name for e in events[0] if isinstance(e, Saved)] == [
         "00000.tar", "00001.tar", "00002.tar", "manifest.json"
     ]  # fmt: skip
     assert events[1] == [Started("shard train", 10, "images", done=10), Saved(str(train / "manifest.json"))]
@@ -120,10 +122,8 @@ def test_parts_make_the_same_plan_and_the_last_one_writes_the_manifest(release: 
     out, events = tmp_path / "parts" / "sky", list[Event]()
     assert shard_release(release, out, SMALL, share=Share(1, 2), report=events.append) == []
     assert sorted(path.name for path in out.rglob("*.tar")) == ["00001.tar"]
-    assert any(
-        isinstance(e, Noted) and "2 of 3 shards are not there yet: 00000.tar, 00002.tar" in e.message for e in events
-    )
-    with pytest.raises(DataError, match="2 of 3 shards are not there yet"):
+    assert any(isinstance(e, Noted) and "2 of 3 shards are missing: 00000.tar, 00002.tar" in e.message for e in events)
+    with pytest.raises(DataError, match="2 of 3 shards are missing"):
         shard_release(release, out, SMALL, share=Share(none=True))
     (manifest,) = shard_release(release, out, SMALL, share=Share(0, 2))
     assert manifest.samples == 10
@@ -186,7 +186,7 @@ def test_retry_failed_makes_a_shard_whole_whose_bytes_have_changed(release: Path
 
 
 @pytest.mark.parametrize("how", ["retry", "finish"])
-def test_shards_of_other_settings_are_not_gone_on_from(release: Path, tmp_path: Path, how: str) -> None:
+def test_shards_of_other_settings_are_not_updated(release: Path, tmp_path: Path, how: str) -> None:
     shard_release(release, tmp_path / "out", SMALL)
     before = contents(tmp_path / "out")
     other = dataclasses.replace(SMALL, image_size=4)
@@ -198,7 +198,7 @@ def test_shards_of_other_settings_are_not_gone_on_from(release: Path, tmp_path: 
     assert {name: data for name, data in contents(tmp_path / "out").items() if ".plan" not in name} == before
     events = list[Event]()
     shard_release(release, tmp_path / "out", other, report=events.append)
-    assert any(isinstance(event, Noted) and "are made anew" in event.message for event in events)
+    assert any(isinstance(event, Noted) and "are made again" in event.message for event in events)
 
 
 def test_files_that_others_made_are_never_overwritten(release: Path, tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_a_split_with_too_many_bad_rows_does_not_keep_the_others_back(release: P
     assert read_manifest(tmp_path / "out" / "val").samples == 3
 
 
-def test_shards_of_other_zips_are_made_anew_and_that_is_said(release: Path, tmp_path: Path) -> None:
+def test_shards_of_other_zips_are_made_again_and_reported(release: Path, tmp_path: Path) -> None:
     shard_release(release, tmp_path / "out", SMALL)
     with zipfile.ZipFile(release / "images2.zip", "a") as images:
         images.writestr("images2/another.jpg", image(99))

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from dove_core.config import ShardConfig
+from dove_core.data.manifest import read_manifest
 from dove_core.data.sample import Sample
-from dove_core.data.sharding.shards import read_manifest, shard_captions, shard_release
+from dove_core.data.sharding.shards import shard_captions, shard_release
 from dove_core.data.sharding.sidecar import SCHEMA
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Event, Skipped
@@ -135,19 +136,19 @@ def test_each_bad_row_gets_its_status_and_is_counted(release: Path, tmp_path: Pa
     facts = {path.removeprefix("images2/"): (row["status"], row["error"]) for path, row in rows.items()}
     assert facts["flipped.jpg"][0] == "damaged picture" and "CRC" in facts["flipped.jpg"][1]
     assert facts["cut.jpg"][0] == "damaged picture" and "Premature end" in facts["cut.jpg"][1]
-    assert facts["page.jpg"] == ("damaged picture", "13 bytes that are no image")
+    assert facts["page.jpg"] == ("damaged picture", "13 bytes that are not an image")
     assert facts["nowhere.jpg"] == ("missing picture", "no file fits 'images2/nowhere.jpg'")
     assert facts["silent.jpg"][0] == facts["silent2.jpg"][0] == "no caption"
     assert all(row["offset"] is row["size"] is row["width"] is None for row in rows.values())
     assert (
         facts["../images2/" + key(1) + ".jpg"][0] == "missing picture"
-        and "no path inside" in facts["../images2/" + key(1) + ".jpg"][1]
+        and "not a path inside" in facts["../images2/" + key(1) + ".jpg"][1]
     )
     skipped = {event.reason: (event.count, event.example) for event in events if isinstance(event, Skipped)}
     assert {reason: count for reason, (count, _) in skipped.items()} == {
         "missing picture": 2, "damaged picture": 3, "no caption": 2, "empty caption": 4
     }  # fmt: skip
-    assert "no file fits" in skipped["missing picture"][1] or "no path inside" in skipped["missing picture"][1]
+    assert "no file fits" in skipped["missing picture"][1] or "not a path inside" in skipped["missing picture"][1]
     again: list[Event] = []
     shard_release(release, tmp_path / "out", LENIENT, report=again.append)
     assert [e for e in again if isinstance(e, Skipped)] == [e for e in events if isinstance(e, Skipped)]

@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 
+from dove_core.data.csv_tables import ROWS_AT_ONCE, read_batches, read_columns, release_tables, split_of
+from dove_core.data.sharding.caption_table import read_caption_csv
 from dove_core.data.sharding.meta import MAX_META_BYTES, Meta, box_of, read_meta, time_of
-from dove_core.data.sharding.skyscript import read_csv, release_tables, split_of
 from dove_core.errors import DataError, UsageError
 
 
 def columns(file: Path) -> dict[str, Any]:
-    table = read_csv(file)
+    table = read_caption_csv(file)
     return {"paths": table.paths.to_pylist(), **{name: lists.to_pylist() for name, lists in table.fields.items()}}
 
 
@@ -45,8 +46,8 @@ def test_skyscripts_columns_are_a_path_and_two_fields(tmp_path: Path) -> None:
         "title": [["a lake"]],
         "title_multi_objects": [["a lake by"]],
     }
-    assert read_csv(file).split == "val"
-    assert read_csv(file, "holdout").split == "holdout"
+    assert read_caption_csv(file).split == "val"
+    assert read_caption_csv(file, "holdout").split == "holdout"
 
 
 def test_newlines_quotes_emoji_and_words_like_na_arrive_as_they_are(tmp_path: Path) -> None:
@@ -61,6 +62,18 @@ def test_newlines_quotes_emoji_and_words_like_na_arrive_as_they_are(tmp_path: Pa
 def test_numbers_are_strings_and_a_column_of_numbers_is_no_caption(tmp_path: Path) -> None:
     file = write(tmp_path / "t.csv", ",Image ,label,caption,note\n0,007,3,1.50,\n1,008,4,pier,\n")
     assert columns(file) == {"paths": ["007", "008"], "caption": [["1.50"], ["pier"]]}
+
+
+def test_a_row_with_too_few_values_has_empty_captions(tmp_path: Path) -> None:
+    file = write(tmp_path / "t.csv", "filepath,title\na.jpg\nb.jpg,pier\n")
+    assert columns(file) == {"paths": ["a.jpg", "b.jpg"], "title": [[""], ["pier"]]}
+
+
+def test_some_columns_of_a_long_table_are_read_in_batches(tmp_path: Path) -> None:
+    count = ROWS_AT_ONCE + 5
+    file = write(tmp_path / "t.csv", "filepath,title\n" + "".join(f"{i}.jpg,a lake\n" for i in range(count)))
+    assert [batch.num_rows for batch in read_batches(file)] == [ROWS_AT_ONCE, 5]
+    assert read_columns(file, ["filepath"])["filepath"].to_pylist() == [f"{i}.jpg" for i in range(count)]
 
 
 def test_the_best_path_column_is_taken(tmp_path: Path) -> None:
@@ -81,20 +94,20 @@ WRONG = {
 @pytest.mark.parametrize(("text", "words"), WRONG.values(), ids=WRONG.keys())
 def test_a_wrong_csv_is_an_error_that_says_what_was_expected(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(DataError, match=words) as caught:
-        read_csv(write(tmp_path / "t.csv", text))
+        read_caption_csv(write(tmp_path / "t.csv", text))
     assert "filepath,title,title_multi_objects" in caught.value.hint
 
 
 def test_other_encodings_missing_files_and_odd_splits_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not UTF-8") as caught:
-        read_csv(write(tmp_path / "t.csv", "filepath,title\na.jpg,é\n", "latin-1"))
+        read_caption_csv(write(tmp_path / "t.csv", "filepath,title\na.jpg,é\n", "latin-1"))
     assert caught.value.hint == "save it as UTF-8"
     with pytest.raises(DataError, match="several columns called 'title'"):
-        read_csv(write(tmp_path / "two.csv", "filepath,title,title\na.jpg,b,c\n"))
+        read_caption_csv(write(tmp_path / "two.csv", "filepath,title,title\na.jpg,b,c\n"))
     with pytest.raises(DataError, match="does not exist"):
-        read_csv(tmp_path / "nowhere.csv")
+        read_caption_csv(tmp_path / "nowhere.csv")
     with pytest.raises(UsageError):
-        read_csv(tmp_path / "t.csv", "../outside")
+        read_caption_csv(tmp_path / "t.csv", "../outside")
 
 
 def test_a_release_has_one_table_for_each_split(tmp_path: Path) -> None:
@@ -148,7 +161,7 @@ def test_a_meta_of_every_protocol_is_read(protocol: int) -> None:
         ({}, None),
     ],
 )
-def test_each_drift_of_time_is_iso_or_refused(value: Any, expected: str | None) -> None:
+def test_each_form_of_time_is_iso_or_refused(value: Any, expected: str | None) -> None:
     assert time_of(value) == expected
 
 
@@ -171,7 +184,7 @@ def test_each_drift_of_time_is_iso_or_refused(value: Any, expected: str | None) 
         (None, None),
     ],
 )
-def test_each_drift_of_a_box_is_four_floats_or_refused(value: Any, expected: Any) -> None:
+def test_each_form_of_a_box_is_four_floats_or_refused(value: Any, expected: Any) -> None:
     assert box_of(value) == expected
 
 
@@ -221,13 +234,13 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile_and_damaged_metas_come_to_nothing(data: bytes) -> None:
+def test_hostile_and_damaged_metadata_is_ignored(data: bytes) -> None:
     meta = read_meta(data)
     assert (meta.box, meta.time, meta.tags) == (None, None, {})
     assert meta.problems in (("refused meta",), ("damaged meta",))
 
 
-def test_a_small_meta_cannot_unfold_to_a_large_one() -> None:
+def test_a_small_meta_cannot_expand_to_a_large_one() -> None:
     tags = {"k" * 300: "v" * 5000}
     data = pickle.dumps({"center_tags": {str(i): "x" for i in range(5000)}, "surrounding_tags": [tags] * 5000})
     meta = read_meta(data)

@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 from dove_core.config import ShardConfig
 from dove_core.data.loader import open_webdataset
 from dove_core.data.reader import Shards
-from dove_core.data.sharding.image import Look, read_image
+from dove_core.data.sharding.image import read_image
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.encoding.preprocess import decode
 from dove_core.errors import DataError
@@ -32,7 +32,7 @@ SIZES = [((600, 400), (150, 100)), ((400, 900), (100, 225)), ((90, 300), (90, 30
 
 @pytest.mark.parametrize(("size", "becomes"), SIZES)
 def test_the_shorter_side_gets_the_wanted_length_and_nothing_grows(size, becomes):
-    found = read_image(photo(*size), Look(image_size=100))
+    found = read_image(photo(*size), ShardConfig(image_size=100))
     assert (found.width, found.height) == becomes
     with Image.open(io.BytesIO(found.data)) as image:
         assert (image.size, image.format) == (becomes, "JPEG")
@@ -41,7 +41,7 @@ def test_the_shorter_side_gets_the_wanted_length_and_nothing_grows(size, becomes
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_smaller_image_is_the_same_image(mode):
     data = photo(512, 512, mode=mode)
-    found = read_image(data, Look(image_size=128))
+    found = read_image(data, ShardConfig(image_size=128))
     with Image.open(io.BytesIO(found.data)) as small, Image.open(io.BytesIO(data)) as large:
         assert small.mode == mode
         wanted = np.asarray(large.resize((128, 128), Image.Resampling.LANCZOS), dtype=float)
@@ -50,13 +50,15 @@ def test_a_smaller_image_is_the_same_image(mode):
 
 def test_quality_and_format_are_those_asked_for():
     data = photo(300, 300).replace(b"", b"")
-    sizes = [len(read_image(data, Look(image_size=128, quality=quality)).data) for quality in (40, 95)]
+    sizes = [len(read_image(data, ShardConfig(image_size=128, quality=quality)).data) for quality in (40, 95)]
     assert sizes[0] < sizes[1]
-    webp = read_image(data, Look(image_size=128, image_format="webp"))
+    webp = read_image(data, ShardConfig(image_size=128, image_format="webp"))
     assert webp.ending == ".webp"
     with Image.open(io.BytesIO(webp.data)) as image:
         assert image.format == "WEBP"
-    assert read_image(data, Look(image_format="webp")).data == data, "a JPEG that need not change keeps its bytes"
+    assert read_image(data, ShardConfig(image_format="webp")).data == data, (
+        "a JPEG that need not change keeps its bytes"
+    )
 
 
 def test_damage_between_whole_ends_is_seen_by_full_verification_only():
@@ -66,17 +68,17 @@ def test_damage_between_whole_ends_is_seen_by_full_verification_only():
     data = bytearray(stream.getvalue())
     data[len(data) // 2 : -2] = bytes(len(data) - 2 - len(data) // 2)
     with pytest.raises(DataError):
-        read_image(bytes(data), Look(verify="full"))
-    assert read_image(bytes(data), Look(verify="header")).data == bytes(data)
+        read_image(bytes(data), ShardConfig(verify="full"))
+    assert read_image(bytes(data), ShardConfig(verify="header")).data == bytes(data)
 
 
 @pytest.mark.parametrize("verify", ["header", "full"])
 def test_a_cut_image_is_refused_and_padding_behind_one_is_not(verify):
     data = photo(200, 200)
-    assert read_image(data + bytes(100), Look(verify=verify)).width == 200
+    assert read_image(data + bytes(100), ShardConfig(verify=verify)).width == 200
     for cut in (2, 50, len(data) // 2, len(data) - 30):
         with pytest.raises(DataError):
-            read_image(data[:-cut], Look(verify=verify))
+            read_image(data[:-cut], ShardConfig(verify=verify))
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset leaves that to the garbage collector

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dove_core.data.sharding.shards import shard_release
-from dove_core.data.sharding.verify import verify_shards
+from dove_core.data.sharding.verify_shards import verify_shards
 from dove_core.errors import DataError
 from tests.data.releases import SMALL, make_release
 
@@ -57,13 +57,13 @@ def test_missing_and_foreign_files_are_named(shards):
     assert {name for name, reason in found.items() if reason == "it is missing"} == {
         "train/00002.tar", "train/00001.parquet"
     }  # fmt: skip
-    assert "cannot be read" in found["val/00000.done"]
-    assert found["train/00007.tar"] == "it is of a shard that the manifest does not have"
-    assert found["train/notes.txt"] == "it is no part of it"
-    assert found["train/old"] == "it is a folder, and no part of it"
-    assert "no part of a release" in found["junk.txt"]
+    assert "does not exist" in found["val/00000.done"]
+    assert found["train/00007.tar"] == "its shard is not in the manifest"
+    assert found["train/notes.txt"] == "it does not belong to the split"
+    assert found["train/old"] == "it is a folder that does not belong to the split"
+    assert "does not belong to a release" in found["junk.txt"]
     assert "no manifest.json" in found["unfinished"]
-    assert "not what the manifest says" in found["train/sizes.json"]
+    assert "does not agree with the manifest" in found["train/sizes.json"]
     assert len(found) == 9
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint comes back as it was, or says what is wrong with it."""
+"""A checkpoint is read as it was saved; a missing or damaged one is an error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def folder(tmp_path):
     return made
 
 
-def test_a_checkpoint_comes_back_with_weights_configuration_and_words(folder):
+def test_a_saved_checkpoint_is_read_with_its_weights_configuration_and_words(folder):
     loaded = load_encoder(folder).checkpoint
     torch.manual_seed(0)
     made = build(SMALL, Tokenizer(["airport", "runway"], SMALL.max_tokens))
@@ -67,14 +67,14 @@ def test_a_truncated_or_missing_file_is_named(folder, name, keep):
     assert caught.value.hint
 
 
-def test_files_that_do_not_fit_each_other_are_refused(folder):
+def test_files_that_do_not_match_each_other_are_an_error(folder):
     content = json.loads((folder / "vocabulary.json").read_text())
     (folder / "vocabulary.json").write_text(json.dumps({**content, "words": ["one"]}))
     with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read"):
         load_encoder(folder)
 
 
-def test_an_unknown_setting_or_one_out_of_bounds_is_refused(folder):
+def test_an_unknown_setting_or_one_out_of_bounds_is_an_error(folder):
     content = json.loads((folder / "model.json").read_text())
     for change, words in (
         ({"colour": 1}, "unknown keys: colour"),
@@ -85,18 +85,18 @@ def test_an_unknown_setting_or_one_out_of_bounds_is_refused(folder):
             load_encoder(folder)
 
 
-def test_what_is_no_folder_is_refused(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(CheckpointError, match="none is not a checkpoint") as caught:
         load_encoder(tmp_path / "none")
     assert "runs/NAME/best" in caught.value.hint
 
 
-def test_a_model_in_training_mode_is_no_encoder():
+def test_a_model_in_training_mode_is_an_error():
     with pytest.raises(ValueError, match="evaluation mode"):
         DoveEncoder(build(SMALL, Tokenizer(["airport"], SMALL.max_tokens)))
 
 
-def test_a_checkpoint_says_its_family_and_one_without_it_is_doves(folder):
+def test_a_checkpoint_names_its_family_and_is_dove_without_a_name(folder):
     content = json.loads((folder / "model.json").read_text())
     assert content.pop("family") == "dove"
     (folder / "model.json").write_text(json.dumps(content))

@@ -1,4 +1,4 @@
-"""The text side in numpy equals the trained one, and needs no torch."""
+"""The text side in numpy returns the results of the trained model, without torch."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_pairs_have_the_scores_of_the_trained_model(checkpoint):
         assert np.abs(ours - theirs).max() < 1e-5, text
 
 
-def test_the_text_side_is_copied_without_the_rest(trained, tmp_path):
+def test_saving_the_text_side_leaves_out_all_other_weights(trained, tmp_path):
     load_encoder(trained / "best").save_text_side(tmp_path)
     whole, part = DoveText.open(trained / "best"), DoveText.open(tmp_path)
     assert np.array_equal(whole.encode("a red circle"), part.encode("a red circle"))
@@ -67,7 +67,7 @@ def test_the_text_side_is_copied_without_the_rest(trained, tmp_path):
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json", "vocabulary.json"])
 @pytest.mark.parametrize("damage", ["missing", "cut"])
-def test_damage_is_named(trained, tmp_path, name, damage):
+def test_a_missing_or_damaged_file_is_named(trained, tmp_path, name, damage):
     load_encoder(trained / "best").save_text_side(tmp_path)
     path = tmp_path / name
     if damage == "missing":

@@ -1,4 +1,4 @@
-"""Pixels: decoded as they are, fitted without distortion, augmented by seed."""
+"""Images are decoded exactly, resized without distortion, and augmented by seed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 
 from dove_core.encoding.preprocess import (
-    View,
+    Crop,
+    apply_crop,
     decode,
     decode_jpegs,
-    draw_view,
+    draw_crop,
     fit,
     image_size,
     jitter,
     least_pixels,
-    look,
     normalise,
 )
 from dove_core.errors import DataError
@@ -32,7 +32,7 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
     return stream.getvalue()
 
 
-def test_a_jpeg_decodes_to_nearly_pillows_pixels():
+def test_a_jpeg_has_nearly_the_pixels_that_pillow_decodes():
     data = encoded(draw_shape("red", "circle", 64), "JPEG", quality=90)
     expected = np.array(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
     assert np.abs(decode(data, "x").permute(1, 2, 0).numpy().astype(int) - expected).max() <= 2
@@ -46,13 +46,13 @@ def test_other_kinds_and_modes_become_rgb(kind, mode):
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"\xff\xd8\xff", b"<html>no</html>"])
-def test_what_is_no_image_is_named(data):
+def test_invalid_bytes_are_an_error_with_the_name(data):
     with pytest.raises(DataError, match=r"a\.jpg cannot be decoded"):
         decode(data, "a.jpg")
 
 
-def test_a_gpus_decoder_begins_when_what_is_queued_is_done(monkeypatch):
-    """It writes on a stream of its own into memory that queued work may still read."""
+def test_a_gpu_decodes_after_its_queued_work(monkeypatch):
+    """Its decoder writes on another stream into memory that queued work may still read."""
     did = list[str]()
     stream = SimpleNamespace(synchronize=lambda: did.append("wait"))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
@@ -70,7 +70,7 @@ def test_a_truncated_jpeg_is_an_error_and_not_a_grey_image():
 
 
 def augment(image: torch.Tensor, size: int, random: np.random.Generator, **how) -> torch.Tensor:
-    return look(image, draw_view(*image.shape[1:], random, **how), size)
+    return apply_crop(image, draw_crop(*image.shape[1:], random, **how), size)
 
 
 def lossless(image: torch.Tensor) -> bytes:
@@ -85,7 +85,7 @@ def test_fitting_keeps_the_middle_and_the_aspect():
     assert fit(lossless(torch.zeros(3, 7, 5, dtype=torch.uint8)), "x", 32).shape == (3, 32, 32)
 
 
-def test_augmenting_depends_on_the_seed_alone():
+def test_augmenting_depends_only_on_the_seed():
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (3, 50, 60), np.uint8))
     first, again, other = (
         augment(image, 32, np.random.default_rng(seed), crop_scale=0.5, turn=True) for seed in (1, 1, 2)
@@ -100,7 +100,7 @@ def test_without_crop_and_turn_a_square_image_is_only_resized():
     assert torch.equal(whole, fit(lossless(image), "x", 32))
 
 
-def test_turning_reaches_all_eight_symmetries_of_the_square_and_no_other():
+def test_random_rotations_and_mirrorings_are_the_eight_symmetries_of_the_square():
     image = torch.arange(48, dtype=torch.uint8).view(3, 4, 4)
     symmetries = {
         m.numpy().tobytes() for k in range(4) for t in [torch.rot90(image, k, (1, 2))] for m in (t, t.flip(2))
@@ -129,20 +129,20 @@ def test_normalised_pixels_have_imagenets_statistics():
     )
 
 
-def test_a_large_jpeg_is_decoded_at_a_half_where_that_is_enough_and_looks_the_same():
+def test_a_large_jpeg_is_decoded_at_half_size_if_that_is_enough_and_looks_the_same():
     smooth = draw_shape("red", "circle", 600).resize((600, 500))
     data = encoded(smooth, "JPEG", quality=95)
     assert image_size(data, "x") == (500, 600)
-    view = View(0.0, 0.1, 1.0, 0.8)
+    view = Crop(0.0, 0.1, 1.0, 0.8)
     assert least_pixels(view, 240) == (240, 300)
     assert decode(data, "x", least=(251, 300)).shape == (3, 500, 600)
     half = decode(data, "x", least=(250, 300))
     assert half.shape == (3, 250, 300)
-    exact, fast = (look(image, view, 240).float() for image in (decode(data, "x"), half))
+    exact, fast = (apply_crop(image, view, 240).float() for image in (decode(data, "x"), half))
     assert 10 * torch.log10(255**2 / (exact - fast).square().mean()) > 30
 
 
-def test_the_size_of_what_is_no_image_is_an_error():
+def test_the_size_of_invalid_bytes_is_an_error():
     for data in (b"", b"\xff\xd8\xff", b"<html>"):
         with pytest.raises(DataError, match=r"a\.jpg cannot be decoded"):
             image_size(data, "a.jpg")

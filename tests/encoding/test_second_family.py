@@ -1,4 +1,4 @@
-"""Another package's family of models goes through every command, with no line of the library changed."""
+"""A model family of another package works with every command, without changes to the library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from dove_core.evaluation.material import sharded
 from dove_core.evaluation.zero_shot import classify_split
 from dove_core.index.embed import embed
 from dove_core.index.verify import verify_index
-from dove_core.search.query import Question, Searcher
+from dove_core.search.query import Searcher
+from dove_core.search.question import Question
 from tests import tiny_family
 from tests.cli.test_commands import dove
 from tests.conftest import ALONE
@@ -73,20 +74,20 @@ def test_several_processes_make_the_same_parts(index, tiny, shapes, tmp_path):
 
 
 @pytest.mark.parametrize("gpus", [1, 2])
-def test_it_is_evaluated_by_its_global_row_alone(tiny, shapes, gpus):
+def test_it_is_evaluated_with_the_row_global_only(tiny, shapes, gpus):
     found = evaluate(tiny, shapes / "val", EvalConfig(gpus=gpus, caption_field="caption"), RankConfig(), ALONE)
     assert list(found.rows) == ["global"]
     assert found.to_json()["model"] == load_encoder(tiny).fingerprint
 
 
-def test_it_classifies_by_words(tiny, tmp_path):
+def test_it_classifies_images(tiny, tmp_path):
     with sharded(make_classes(tmp_path / "classes")) as material:
         found = classify_split(tiny, material.shards, ZeroShotConfig(label_field="label"), RankConfig(), ALONE)
     assert list(found.rows) == ["global"]
     assert found.images == 3 * len(COLOURS)
 
 
-def test_what_it_cannot_do_is_an_error_that_says_so(index, tiny, shapes, tmp_path):
+def test_a_missing_feature_is_an_error_that_names_it(index, tiny, shapes, tmp_path):
     searcher = Searcher.open(index.folder, ALONE)
     with pytest.raises(UsageError, match="family 'tiny' has no exact scores of pairs"):
         searcher.ask("red", QueryConfig(rerank=5), RankConfig())
@@ -96,7 +97,7 @@ def test_what_it_cannot_do_is_an_error_that_says_so(index, tiny, shapes, tmp_pat
         embed(tiny, shapes / "test", tmp_path / "regions", EmbedConfig(regions=True), ALONE)
 
 
-def test_the_commands_take_it(tiny, shapes, tmp_path, monkeypatch):
+def test_the_commands_work_with_it(tiny, shapes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shared = ("--device", "cpu", "--workers", "0")
     code, _, err = dove("embed", "--checkpoint", str(tiny), "--shards", str(shapes / "test"), "--out", "small", *shared)

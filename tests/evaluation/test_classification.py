@@ -1,4 +1,4 @@
-"""Classification against its naive definition."""
+"""Accuracy of class scores against its naive definition."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dove_core.evaluation.classification import class_vectors, classify, write_p
 @pytest.mark.parametrize("levels", [4, 10**6])
 def test_accuracy_and_confusion_equal_counting_one_by_one(levels):
     random = np.random.default_rng(levels)
-    scores, labels = random.integers(0, levels, (60, 7)) / levels, random.integers(0, 6, 60)  # nobody is of class 6
+    scores, labels = random.integers(0, levels, (60, 7)) / levels, random.integers(0, 6, 60)  # class 6 has no image
     found = classify(scores, labels)
     first = fifth = 0
     right, of_class = [0] * 7, [0] * 7
@@ -29,7 +29,7 @@ def test_accuracy_and_confusion_equal_counting_one_by_one(levels):
     assert found.confusion.diagonal().tolist() == right
 
 
-def test_equal_scores_are_no_recognition():
+def test_a_tie_is_not_a_correct_classification():
     found = classify(np.zeros((10, 3)), np.zeros(10, int))
     assert (found.top_1, found.top_5) == (0, 100)
     almost = np.array([[0.5, 0.5 - 1e-9]])
@@ -37,18 +37,18 @@ def test_equal_scores_are_no_recognition():
     assert classify(almost, np.array([0]), tie=1e-6).top_1 == 0
 
 
-def test_a_class_is_the_direction_between_its_prompts():
+def test_a_class_vector_is_the_mean_of_its_prompts():
     vectors = np.array([[[1.0, 0.0], [0.0, 1.0]], [[0.0, -1.0], [0.0, -1.0]]])
     assert class_vectors(vectors) == pytest.approx(np.array([[0.5**0.5, 0.5**0.5], [0.0, -1.0]]))
     assert write_prompts(["port"], ["a satellite photo of {c}.", "{c}"]) == [["a satellite photo of port.", "port"]]
 
 
-def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="do not fit"):
+def test_shapes_and_labels_that_do_not_match_are_errors():
+    with pytest.raises(ValueError, match="do not match"):
         classify(np.eye(3), np.arange(4))
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="do not match"):
         classify(np.zeros((0, 3)), np.zeros(0, int))
-    with pytest.raises(ValueError, match="labels go from 0 to 3, classes from 0 to 2"):
+    with pytest.raises(ValueError, match="labels are from 0 to 3, classes from 0 to 2"):
         classify(np.eye(3), np.array([0, 1, 3]))
     with pytest.raises(ValueError, match="not finite"):
         classify(np.array([[np.nan, 1.0]]), np.array([0]))

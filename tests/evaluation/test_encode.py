@@ -1,4 +1,4 @@
-"""Several processes share a split, and give the same numbers as one."""
+"""Encoding a split in one process and in several, with equal results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.made import COLOURS, draw_shape, make_karpathy
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Shards of 200 images: more than one share's least size."""
+    """Shards of 200 images: enough for three shares."""
     folder = tmp_path_factory.mktemp("many")
     captions, images = make_karpathy(folder / "source", {"test": 200})
     shard_captions(captions, images, folder / "shards", ShardConfig(shard_size=70, workers=1))
@@ -33,7 +33,7 @@ def many(tmp_path_factory):
 
 
 @pytest.mark.parametrize("pairwise", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_three_processes_give_the_numbers_of_one(trained, many, pairwise):
+def test_three_processes_give_the_results_of_one(trained, many, pairwise):
     settings = EvalConfig(batch_size=32, pairwise=pairwise)
     alone = evaluate(trained / "best", many, settings, RankConfig(), ALONE)
     shared = evaluate(trained / "best", many, dataclasses.replace(settings, gpus=3), RankConfig(), ALONE)
@@ -41,7 +41,7 @@ def test_three_processes_give_the_numbers_of_one(trained, many, pairwise):
     assert torch.equal(shared.encoded.images.embedding, alone.encoded.images.embedding)
 
 
-def test_shares_are_cut_between_batches_and_blocks_and_cover_everything():
+def test_shares_end_between_batches_and_blocks_and_cover_all_images():
     for images, size, count in ((1094, 64, 3), (1094, 48, 2), (10, 64, 4), (129, 64, 2), (1000, 7, 8)):
         shares = shares_of(images, size, count)
         assert [start for _, start, _ in shares] == [0, *(stop for _, _, stop in shares[:-1])]
@@ -51,7 +51,7 @@ def test_shares_are_cut_between_batches_and_blocks_and_cover_everything():
     assert len(shares_of(1094, 64, 3)) == 3
 
 
-def test_more_processes_than_gpus_is_an_error_that_says_how_many_there_are(trained, shapes, monkeypatch):
+def test_more_processes_than_gpus_is_an_error_with_the_number_of_gpus(trained, shapes, monkeypatch):
     embedder = Embedder(load_encoder(trained / "best"), ALONE)
     embedder.device = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -61,7 +61,7 @@ def test_more_processes_than_gpus_is_an_error_that_says_how_many_there_are(train
         )
 
 
-def test_what_only_the_global_row_needs_is_small_and_gives_the_same_row(trained, shapes):
+def test_embeddings_alone_give_the_same_global_row(trained, shapes):
     embedder, shards = Embedder(load_encoder(trained / "best"), ALONE), Shards(shapes / "train")
     lean, full = (encode_split(embedder, shards, batch_size=16, exact=exact) for exact in (False, True))
     assert [len(list(side)) for side in (lean.images, lean.captions)] == [1, 1]
@@ -74,7 +74,7 @@ def test_what_only_the_global_row_needs_is_small_and_gives_the_same_row(trained,
     assert len(list(alone.encoded.images)) == 1
 
 
-def test_another_field_of_captions_can_be_chosen(trained, tmp_path):
+def test_another_caption_field_can_be_chosen(trained, tmp_path):
     rows = ["filepath,title,remark"]
     for k, colour in enumerate(COLOURS):
         draw_shape(colour, "circle").save(tmp_path / f"{k}.jpg")
@@ -87,13 +87,13 @@ def test_another_field_of_captions_can_be_chosen(trained, tmp_path):
     for gpus in (1, 2):
         settings = EvalConfig(caption_field="remark", gpus=gpus)
         found = evaluate(trained / "best", shards, settings, RankConfig(), ALONE)
-        assert sorted(found.encoded.words) == sorted(f"seen in {colour}" for colour in COLOURS)
+        assert sorted(found.encoded.caption_texts) == sorted(f"seen in {colour}" for colour in COLOURS)
 
 
-def test_the_words_of_captions_are_in_the_order_of_their_features(trained, shapes):
+def test_caption_texts_are_in_the_order_of_their_features(trained, shapes):
     embedder, shards = Embedder(load_encoder(trained / "best"), ALONE), Shards(shapes / "train")
     split = encode_split(embedder, shards, batch_size=16, exact=True)
     texts = [text for captions in shards.captions("caption") for text in captions]
-    assert [split.words[k] for k in split.distinct] == texts
-    again = embedder.describe_texts(list(split.words), exact=True)
+    assert [split.caption_texts[k] for k in split.distinct] == texts
+    again = embedder.describe_texts(list(split.caption_texts), exact=True)
     assert np.allclose(again.embedding, split.captions.embedding)

@@ -1,4 +1,4 @@
-"""A checkpoint on a split: three rows through the one embedding path."""
+"""Retrieval scores of a checkpoint on a split, in three rows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def encoded(embedder, shapes):
 
 
 @pytest.mark.parametrize("rank_by", ["pair", "sum"])
-def test_reranking_gives_the_same_with_the_exact_matrix_as_pair_by_pair(embedder, encoded, rank_by):
+def test_reranking_pair_by_pair_equals_reranking_by_the_matrix_of_all_pairs(embedder, encoded, rank_by):
     settings, rank = EvalConfig(rerank=5), RankConfig(rank_by=rank_by)
     with_matrix = score_rows(embedder, encoded, settings, rank)
     alone = score_rows(embedder, encoded, dataclasses.replace(settings, pairwise=False), rank)
@@ -41,14 +41,14 @@ def test_reranking_gives_the_same_with_the_exact_matrix_as_pair_by_pair(embedder
     assert alone["reranked"].to_json() == pytest.approx(with_matrix["reranked"].to_json())
 
 
-def test_reranking_everything_is_the_exact_ranking_and_one_is_the_global_one(embedder, encoded):
+def test_reranking_all_equals_the_pairwise_row_and_reranking_one_the_global_row(embedder, encoded):
     rows = score_rows(embedder, encoded, EvalConfig(rerank=10**6), RankConfig())
     assert rows["reranked"].to_json() == rows["pairwise"].to_json()
     rows = score_rows(embedder, encoded, EvalConfig(rerank=1), RankConfig())
     assert rows["reranked"].text_to_image[1] == rows["global"].text_to_image[1]
 
 
-def test_distinct_captions_are_encoded_once_and_count_for_each_owner(embedder, encoded, shapes):
+def test_distinct_captions_are_encoded_once_and_counted_for_each_image(embedder, encoded, shapes):
     shards = Shards(shapes / "train")
     texts = [text for captions in shards.captions("caption") for text in captions]
     assert len(encoded.owners) == len(texts) == 96
@@ -59,7 +59,7 @@ def test_distinct_captions_are_encoded_once_and_count_for_each_owner(embedder, e
     assert row.mean_recall == pytest.approx(recall(np.round(whole, 5), encoded.owners).mean_recall, abs=1.5)
 
 
-def test_the_batch_size_and_workers_change_nothing(trained, shapes):
+def test_batch_size_and_workers_do_not_change_the_result(trained, shapes):
     found = [
         evaluate(trained / "best", shapes / "val", EvalConfig(batch_size=size), RankConfig(), compute).to_json()
         for size, compute in ((64, ALONE), (5, dataclasses.replace(ALONE, workers=2)))
@@ -67,7 +67,7 @@ def test_the_batch_size_and_workers_change_nothing(trained, shapes):
     assert found[0] == found[1]
 
 
-def test_the_json_says_what_was_measured(trained, shapes):
+def test_the_json_has_the_facts_of_the_measurement(trained, shapes):
     found = evaluate(trained / "best", shapes / "val", EvalConfig(), RankConfig(), ALONE).to_json()
     assert found["dataset"] == "shapes"
     assert found["split"] == "val"
@@ -77,7 +77,7 @@ def test_the_json_says_what_was_measured(trained, shapes):
     assert set(found["metrics"]) == {"global", "reranked", "pairwise"}
 
 
-def test_shards_without_captions_of_the_models_field_are_refused(embedder, shapes, tmp_path):
+def test_shards_without_the_models_caption_field_are_an_error(embedder, shapes, tmp_path):
     empty = shutil.copytree(shapes / "val", tmp_path / "val")
     manifest = (empty / "manifest.json").read_text()
     fields = '"caption_fields": [\n  "caption"\n ]'
@@ -88,7 +88,7 @@ def test_shards_without_captions_of_the_models_field_are_refused(embedder, shape
     assert "it has a, b" in caught.value.hint
 
 
-def test_a_model_that_diverged_is_refused_instead_of_scoring_perfectly(trained, shapes):
+def test_a_diverged_model_is_an_error_and_not_a_perfect_score(trained, shapes):
     encoder = load_encoder(trained / "best")
     with torch.no_grad():
         encoder.model.multiscale.out.weight.fill_(float("nan"))

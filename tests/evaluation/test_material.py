@@ -1,4 +1,4 @@
-"""Evaluating on files in any form: a folder of class folders, tables with labels or captions, SkyScript's zips."""
+"""Evaluation on images in several forms: folders of classes, tables of labels or captions, SkyScript's zips."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.made import COLOURS, draw_shape, make_karpathy
 
 @pytest.fixture
 def folders(tmp_path):
-    """Images in folders named like their classes, with equal names in each."""
+    """Images in folders named after their classes, with the same file names in each."""
     for colour in COLOURS:
         folder = tmp_path / "ByColour" / f"{colour.title()}Circle"
         folder.mkdir(parents=True)
@@ -46,7 +46,7 @@ def drawn(tmp_path, colour, k=0):
 
 
 def a_set(tmp_path, stem, rows, names="red\ngreen\nblue\n", header="filepath,label", table="img_txt_pairs_train.csv"):
-    """Write a zip as SkyScript's benchmark sets are; return it."""
+    """Write a zip in the form of SkyScript's benchmark sets; return its path."""
     files = {f"{stem}/images/{colour}_{k}.jpg": drawn(tmp_path, colour, k) for colour in COLOURS[:3] for k in range(2)}
     lines = [header, *(f"{stem}/images/{path},{label}" for path, label in rows)]
     files[f"{stem}/{table}"] = "\n".join(lines)
@@ -68,7 +68,7 @@ def samples(material):
     return [shards.read(n).sample for n in range(len(shards))]
 
 
-def test_folders_are_classes_in_words(folders, tmp_path):
+def test_folder_names_become_classes(folders, tmp_path):
     with sharded(folders) as material:
         found = samples(material)
         assert material.label_field == "label"
@@ -90,24 +90,24 @@ def test_folders_are_classes_in_words(folders, tmp_path):
         ("BareLand_2", "bare land 2"),
     ],
 )
-def test_names_of_folders_become_words(name, words):
+def test_a_folder_name_is_split_into_words(name, words):
     assert in_words(name) == words
 
 
-def test_a_benchmark_zip_brings_its_table_and_its_classes(tmp_path):
+def test_a_benchmark_zip_has_its_table_and_classes(tmp_path):
     with sharded(a_set(tmp_path, "aid", ROWS)) as material:
         assert labels_in(material) == sorted(ROWS)
         assert Path(material.class_names).read_text().split() == ["red", "green", "blue"]
 
 
-def test_numbers_count_the_classes_and_rows_without_a_label_are_counted(tmp_path):
+def test_numbers_are_indices_of_classes_and_rows_without_a_label_are_counted(tmp_path):
     events = []
     rows = [(path, COLOURS.index(label)) for path, label in ROWS[:-1]] + [(ROWS[-1][0], "")]
     with sharded(a_set(tmp_path, "aid", rows), report=events.append) as material:
         assert labels_in(material) == sorted(ROWS[:-1])
     assert [(e.reason, e.count) for e in events if isinstance(e, Skipped)] == [("no label", 1)]
     with (
-        pytest.raises(DataError, match="label 7, and there are 3 classes"),
+        pytest.raises(DataError, match="label 7, but there are 3 classes"),
         sharded(a_set(tmp_path, "aid", [(path, 7) for path, _ in ROWS])),
     ):
         pass
@@ -116,7 +116,7 @@ def test_numbers_count_the_classes_and_rows_without_a_label_are_counted(tmp_path
     assert "classnames.txt" in caught.value.hint
 
 
-def test_an_attribute_set_has_two_columns_of_labels(tmp_path):
+def test_either_label_column_of_an_attribute_set_can_be_used(tmp_path):
     path = a_set(
         tmp_path, "surface", [(p, f"{c},other") for p, c in ROWS], names="", header="filepath,label_v1,label_v2"
     )
@@ -134,7 +134,7 @@ def test_an_attribute_set_has_two_columns_of_labels(tmp_path):
     assert "label_v1, label_v2" in caught.value.hint
 
 
-def test_captions_in_any_form_are_retrieval(tmp_path):
+def test_captions_of_a_json_and_of_a_csv_become_shards(tmp_path):
     captions, images = make_karpathy(tmp_path / "source", {"test": 4, "val": 2})
     with sharded(images, captions) as material:
         assert material.label_field == ""
@@ -150,7 +150,7 @@ def test_captions_in_any_form_are_retrieval(tmp_path):
         assert [len(sample.captions["title"]) for sample in samples(material)] == [5] * 6
 
 
-def test_a_table_of_the_wanted_split_is_taken_and_a_doubtful_one_refused(tmp_path):
+def test_the_table_of_the_split_is_used_and_two_of_a_split_are_an_error(tmp_path):
     path = a_set(tmp_path, "aid", ROWS, table="pairs_train.csv")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("aid/pairs_test.csv", "filepath,label\naid/images/red_0.jpg,red\n")
@@ -166,7 +166,7 @@ def test_a_table_of_the_wanted_split_is_taken_and_a_doubtful_one_refused(tmp_pat
 
 
 @pytest.mark.parametrize("what", ["missing", "text", "flat"])
-def test_what_is_no_material_is_refused(tmp_path, what):
+def test_input_without_labels_or_captions_is_an_error(tmp_path, what):
     place = tmp_path / "place.zip"
     if what == "text":
         place.write_text("no zip")
@@ -183,7 +183,7 @@ def words(**more):
     return ZeroShotConfig(templates="a {c} circle on grey ground", **more)
 
 
-def test_all_listed_classes_compete_and_unknown_labels_are_refused(trained, tmp_path):
+def test_all_listed_classes_are_used_and_unknown_labels_are_an_error(trained, tmp_path):
     names = "red\ngreen\nblue\nyellow\n"
     path = a_set(tmp_path, "aid", ROWS, names=names)
     request = EvaluationRequest(trained / "best", zero_shot=words(), compute=ALONE)
@@ -192,7 +192,7 @@ def test_all_listed_classes_compete_and_unknown_labels_are_refused(trained, tmp_
     assert len(found.result["confusion"]["global"]) == 4
     assert found.result["pictures"] == 6
     path = a_set(tmp_path, "eurosat", ROWS, names="red\ngreen\n")
-    with pytest.raises(DataError, match=r"labels are no class of .*blue"):
+    with pytest.raises(DataError, match=r"labels are not in .*blue"):
         measure(request, EvaluationInput(images=path))
     (tmp_path / "own.txt").write_text("blue\nred\ngreen\n")
     own = EvaluationRequest(trained / "best", zero_shot=words(class_names=str(tmp_path / "own.txt")), compute=ALONE)
@@ -201,14 +201,14 @@ def test_all_listed_classes_compete_and_unknown_labels_are_refused(trained, tmp_
 
 
 @pytest.mark.parametrize("text", ["", "one\n", "a\nb\na\n"])
-def test_a_list_of_classes_names_each_once(trained, tmp_path, text):
+def test_a_list_of_classes_has_at_least_two_and_no_duplicates(trained, tmp_path, text):
     (tmp_path / "own.txt").write_text(text)
     request = EvaluationRequest(trained / "best", zero_shot=words(class_names=str(tmp_path / "own.txt")), compute=ALONE)
-    with pytest.raises(DataError, match=r"own\.txt names"):
+    with pytest.raises(DataError, match=r"own\.txt has"):
         measure(request, EvaluationInput(images=a_set(tmp_path, "aid", ROWS)))
 
 
-def test_a_suite_is_measured_as_skyscript_does(trained, tmp_path):
+def test_a_suite_is_measured_with_skyscripts_settings(trained, tmp_path):
     folder = tmp_path / "benchmark"
     folder.mkdir()
     for name, known in SETS.items():
@@ -246,7 +246,7 @@ def test_a_suite_is_measured_as_skyscript_does(trained, tmp_path):
     assert lines[-1]["metrics"] == mean["metrics"]
 
 
-def test_what_was_chosen_stays_chosen_in_a_suite():
+def test_a_suite_keeps_settings_that_the_user_chose():
     evaluation, zero_shot = settings_for(
         "RSICD", EvalConfig(protocol="captions-5"), ZeroShotConfig(templates="there is {c}")
     )
@@ -255,13 +255,13 @@ def test_what_was_chosen_stays_chosen_in_a_suite():
     assert evaluation.prefix == "seen from above: "
 
 
-def test_a_folder_without_benchmark_sets_says_how_to_get_them(tmp_path):
-    with pytest.raises(DataError, match="holds none of SkyScript_cls, aid") as caught:
+def test_a_folder_without_benchmark_sets_is_an_error_with_the_command_to_download_them(tmp_path):
+    with pytest.raises(DataError, match="has none of SkyScript_cls, aid") as caught:
         find_sets(tmp_path)
     assert "dove fetch benchmarks" in caught.value.hint
 
 
-def test_files_give_the_numbers_of_their_shards(trained, shapes, tmp_path):
+def test_images_give_the_same_result_as_their_shards(trained, shapes, tmp_path):
     captions, images = make_karpathy(tmp_path / "source", {"test": 12})
     request = EvaluationRequest(trained / "best", compute=ALONE)
     (by_files,) = measure(request, EvaluationInput(images=images, captions=captions))

@@ -1,4 +1,4 @@
-"""Nothing is measured twice, unless something has changed or it is wanted."""
+"""Results in the run folder: a measurement is repeated only if something changed or on request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns(FOLDER))
 
 
-def test_the_second_time_the_run_folder_answers(run, shapes):
+def test_the_second_result_is_read_from_the_run_folder(run, shapes):
     request, source = EvaluationRequest(run / "best", compute=ALONE), EvaluationInput(shapes / "test")
     events = []
     (first,) = measure(request, source, report=events.append)
@@ -45,14 +45,14 @@ def test_the_second_time_the_run_folder_answers(run, shapes):
     ],
     ids=str,
 )
-def test_what_may_change_a_number_is_measured_anew(run, shapes, change):
+def test_a_change_that_can_affect_the_result_is_measured_again(run, shapes, change):
     request, source = EvaluationRequest(run / "best", compute=ALONE), EvaluationInput(shapes / "test")
     measure(request, source)
     (again,) = measure(dataclasses.replace(request, **change), source)
     assert not again.was_known
 
 
-def test_other_weights_and_other_data_are_measured_and_other_workers_are_not(run, shapes):
+def test_other_weights_and_data_are_measured_and_other_workers_are_not(run, shapes):
     request = EvaluationRequest(run / "best", compute=ALONE)
     measure(request, EvaluationInput(shapes / "test"))
     assert not measure(request, EvaluationInput(shapes / "val"))[0].was_known
@@ -63,7 +63,7 @@ def test_other_weights_and_other_data_are_measured_and_other_workers_are_not(run
     assert measure(more, EvaluationInput(shapes / "test"))[0].was_known
 
 
-def test_a_damaged_record_is_measured_again_and_a_lone_checkpoint_keeps_none(run, shapes, tmp_path):
+def test_a_damaged_record_is_measured_again_and_a_checkpoint_outside_a_run_has_no_records(run, shapes, tmp_path):
     request, source = EvaluationRequest(run / "best", compute=ALONE), EvaluationInput(shapes / "test")
     measure(request, source)
     (record,) = (run / FOLDER).iterdir()
@@ -76,15 +76,15 @@ def test_a_damaged_record_is_measured_again_and_a_lone_checkpoint_keeps_none(run
     assert [path.name for path in lone.parent.iterdir()] == ["best"]
 
 
-def test_the_command_says_so(run, shapes):
+def test_the_command_notes_a_known_result_and_force_measures_again(run, shapes):
     words = ("eval", "--checkpoint", str(run / "best"), "--shards", str(shapes / "test"), "--device", "cpu")
     code, first, err = dove(*words, "--workers", "0")
     assert code == 0, err
     code, second, err = dove(*words, "--workers", "0")
     assert code == 0
     assert second == first
-    assert "measured before" in err
+    assert "stored result" in err
     assert "--force" in err
     code, third, err = dove(*words, "--workers", "0", "--force")
-    assert "measured before" not in err
+    assert "stored result" not in err
     assert third == first

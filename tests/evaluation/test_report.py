@@ -1,4 +1,4 @@
-"""The page: complete by itself, and true to the numbers."""
+"""The HTML page: self-contained, with the figures of the result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.evaluation.test_material import ROWS, a_set
 
 
 class Page(HTMLParser):
-    """Collects tags and text, and holds that what opens is closed."""
+    """Collects tags and text, and checks that every tag is closed."""
 
     def __init__(self, text):
         super().__init__()
@@ -48,7 +48,7 @@ def measured(trained, shapes):
     return evaluate(trained / "best", shapes / "train", EvalConfig(), RankConfig(), ALONE, command="dove <eval>")
 
 
-def test_a_retrieval_page_shows_rows_curves_and_queries_and_loads_nothing(measured, shapes, tmp_path):
+def test_a_retrieval_page_has_rows_curves_and_queries_and_loads_no_files(measured, shapes, tmp_path):
     write_report(tmp_path / "page.html", [section_of(measured, Shards(shapes / "train"))])
     text = (tmp_path / "page.html").read_text()
     page = Page(text)
@@ -66,7 +66,7 @@ def test_a_retrieval_page_shows_rows_curves_and_queries_and_loads_nothing(measur
     assert not re.search(r"(?:src|href)=\"(?!data:)|url\(|@import|<script", text)
 
 
-def test_queries_on_the_page_are_the_best_and_the_worst(measured, shapes):
+def test_the_page_shows_the_queries_with_the_best_and_the_worst_ranks(measured, shapes):
     section = section_of(measured, Shards(shapes / "train"))
     last = measured.ranked["pairwise"]
     ranks = [query["rank"] for query in section.images]
@@ -81,26 +81,26 @@ def test_queries_on_the_page_are_the_best_and_the_worst(measured, shapes):
         assert query["is_own"] == (query["first"] in query["own"])
         assert query["rank"] > 1 or query["is_own"]
     for query in section.texts:
-        assert query["rank"] > 1 or query["first"] is None  # found first: its own image
+        assert query["rank"] > 1 or query["first"] is None  # the best hit is its own image
 
 
-def test_curves_end_in_the_recall_of_the_table(measured, shapes):
+def test_curves_have_the_recall_of_the_table(measured, shapes):
     section = section_of(measured, Shards(shapes / "train"))
     for row, scores in measured.rows.items():
-        for way in ("image_to_text", "text_to_image"):
-            curve = section.curves[row][way]
+        for direction in ("image_to_text", "text_to_image"):
+            curve = section.curves[row][direction]
             assert len(curve) == 100
-            assert [curve[k - 1] for k in (1, 5, 10)] == pytest.approx(list(getattr(scores, way).values()))
+            assert [curve[k - 1] for k in (1, 5, 10)] == pytest.approx(list(getattr(scores, direction).values()))
 
 
-def test_a_classification_page_has_the_confusions(trained, tmp_path):
+def test_a_classification_page_has_the_confusion_matrix(trained, tmp_path):
     path = a_set(tmp_path, "aid", ROWS, names="red\ngreen\nblue\n<b>\n")
     words = ("eval", "--checkpoint", str(trained / "best"), "--images", str(path), "--device", "cpu", "--workers", "0")
     code, _, err = dove(*words, "--report", str(tmp_path / "deep" / "page.html"))
     assert code == 0, err
     assert "saved" in err
     page = Page((tmp_path / "deep" / "page.html").read_text())
-    cells = [attrs for tag, attrs in page.tags if tag == "td" and " taken for " in attrs.get("title", "")]
+    cells = [attrs for tag, attrs in page.tags if tag == "td" and " classified as " in attrs.get("title", "")]
     assert len(cells) == 16
     assert "<b> · " not in page.text  # a class without images has no share
     assert "<b>" in page.text

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dove_core.evaluation.retrieval import RECALL_AT, Belonging, rank, recall, score
+from dove_core.evaluation.retrieval import RECALL_AT, Positives, rank, recall, score
 
 
 def naive(scores: np.ndarray, owners: np.ndarray) -> list[dict[int, float]]:
-    """Recall by sorting, the truth placed behind everything that ties with it."""
+    """Recall by counting, with the positive ranked after all negatives that tie with it."""
     ranks_of_images, ranks_of_captions = [], []
     for i in range(len(scores)):
         own = [j for j in range(len(owners)) if owners[j] == i]
@@ -46,18 +46,18 @@ def test_duplicated_captions_of_other_images_are_misses():
     assert found.text_to_image[1] == pytest.approx(200 / 3)
 
 
-def test_constant_scores_are_the_worst_not_the_best():
+def test_constant_scores_have_recall_zero():
     owners = np.repeat(np.arange(20), 5)
     found = recall(np.zeros((20, 100)), owners)
     assert found.mean_recall == 0
 
 
-def test_perfect_scores_are_perfect():
+def test_perfect_scores_have_recall_100():
     owners = np.repeat(np.arange(20), 5)
     assert recall((owners[None] == np.arange(20)[:, None]).astype(float), owners).mean_recall == 100
 
 
-def test_an_image_without_captions_is_not_asked_for_but_can_be_found():
+def test_an_image_without_captions_is_in_the_gallery_but_not_a_query():
     scores = np.array([[0.5, 0.1], [0.1, 0.5], [0.9, 0.0]])
     found = recall(scores, np.array([0, 1]))
     assert found.image_to_text[1] == 100
@@ -71,23 +71,24 @@ def test_images_and_captions_can_be_ranked_by_different_scores():
     assert found.text_to_image[10] == 0
 
 
-def test_scores_that_are_not_finite_are_refused():
+def test_scores_that_are_not_finite_or_do_not_match_are_errors():
     scores = np.eye(3)
     scores[1, 2] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         recall(scores, np.arange(3))
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="do not match"):
         recall(np.eye(3), np.arange(4))
 
 
-def test_the_json_has_the_names_that_users_rely_on():
+def test_the_json_has_the_documented_names():
     names = set(recall(np.eye(3), np.arange(3)).to_json())
-    whats = ("recall@1", "recall@5", "recall@10", "mean_recall", "median_rank", "mean_rank")
-    assert names == {f"{way}_{what}" for way in ("image_to_text", "text_to_image") for what in whats} | {"mean_recall"}
+    metrics = ("recall@1", "recall@5", "recall@10", "mean_recall", "median_rank", "mean_rank")
+    by_direction = {f"{direction}_{name}" for direction in ("image_to_text", "text_to_image") for name in metrics}
+    assert names == by_direction | {"mean_recall"}
 
 
 def naive_multi(scores: np.ndarray, own: np.ndarray) -> tuple[list[int], list[int]]:
-    """Ranks where a text may have several images, by counting."""
+    """Ranks by counting, where a text may belong to several images."""
     rows = [
         1 + sum(1 for j in range(scores.shape[1]) if not own[i, j] and scores[i, j] >= max(scores[i][own[i]]))
         for i in range(len(scores)) if own[i].any()
@@ -101,13 +102,13 @@ def naive_multi(scores: np.ndarray, own: np.ndarray) -> tuple[list[int], list[in
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("step", [1, 4, 100])
-def test_ranks_with_several_positives_both_ways_equal_counting_in_blocks_of_any_size(seed, step):
+def test_ranks_with_several_positives_in_blocks_of_any_size_equal_counting(seed, step):
     random = np.random.default_rng(seed)
     own = random.random((13, 9)) < 0.2
     scores = (random.integers(0, 12, (13, 9)) / 12).astype(np.float32)
-    belonging = Belonging.of(*np.nonzero(own))
+    positives = Positives.of(*np.nonzero(own))
     blocks = [(k, scores[k : k + step]) for k in range(0, 13, step)]
-    found = rank(lambda: blocks, scores.shape, belonging)
+    found = rank(lambda: blocks, scores.shape, positives)
     assert (found.image_ranks.tolist(), found.text_ranks.tolist()) == naive_multi(scores, own)
     assert found.images.tolist() == np.flatnonzero(own.any(axis=1)).tolist()
     assert found.texts.tolist() == np.flatnonzero(own.any(axis=0)).tolist()
@@ -115,22 +116,22 @@ def test_ranks_with_several_positives_both_ways_equal_counting_in_blocks_of_any_
 
 def test_scores_that_differ_in_their_last_bits_tie():
     scores = np.array([[0.5, 0.5 - 1e-8], [0.5 - 1e-8, 0.5]])
-    belonging = Belonging.of(np.arange(2), np.arange(2))
-    assert rank(lambda: [(0, scores)], (2, 2), belonging).image_ranks.tolist() == [1, 1]
-    assert rank(lambda: [(0, scores)], (2, 2), belonging, tie=1e-6).image_ranks.tolist() == [2, 2]
+    positives = Positives.of(np.arange(2), np.arange(2))
+    assert rank(lambda: [(0, scores)], (2, 2), positives).image_ranks.tolist() == [1, 1]
+    assert rank(lambda: [(0, scores)], (2, 2), positives, tie=1e-6).image_ranks.tolist() == [2, 2]
 
 
-def test_the_interval_holds_the_mean_and_narrows_with_the_number_of_images():
+def test_the_interval_contains_the_mean_and_narrows_with_the_number_of_images():
     random, widths = np.random.default_rng(0), []
     for count in (50, 800):
         scores = random.random((count, count)) + 0.6 * np.eye(count)
-        belonging = Belonging.of(np.arange(count), np.arange(count))
-        ranks = rank(lambda whole=scores: [(0, whole)], scores.shape, belonging)
-        found = score(ranks, ranks, belonging, RECALL_AT["unique-text"], samples=500)
+        positives = Positives.of(np.arange(count), np.arange(count))
+        ranks = rank(lambda whole=scores: [(0, whole)], scores.shape, positives)
+        found = score(ranks, ranks, positives, RECALL_AT["unique-text"], samples=500)
         assert found.interval is not None
         low, high = found.interval
         assert low < found.mean_recall < high
-        assert found == score(ranks, ranks, belonging, RECALL_AT["unique-text"], samples=500)
+        assert found == score(ranks, ranks, positives, RECALL_AT["unique-text"], samples=500)
         widths.append(high - low)
     assert widths[1] < widths[0] / 2
 
@@ -142,6 +143,6 @@ def test_median_and_mean_rank_are_those_of_the_ranks():
     assert found.mean_rank == {"image_to_text": pytest.approx(5 / 3), "text_to_image": 2.0}
 
 
-def test_blocks_that_miss_rows_are_refused():
+def test_missing_rows_are_an_error():
     with pytest.raises(ValueError, match="2 rows, not 3"):
-        rank(lambda: [(0, np.eye(3)[:2])], (3, 3), Belonging.of(np.arange(3), np.arange(3)))
+        rank(lambda: [(0, np.eye(3)[:2])], (3, 3), Positives.of(np.arange(3), np.arange(3)))

@@ -1,4 +1,4 @@
-"""Classification by words through a real checkpoint."""
+"""Zero-shot classification with a trained checkpoint."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "shards" / "test"
 
 
-def test_each_image_gets_the_class_whose_prompts_fit_best(trained, labelled):
+def test_each_image_gets_the_class_with_the_best_prompts(trained, labelled):
     found = classify_split(trained / "best", labelled, WORDS, RankConfig(rank_by="pair"), ALONE, batch_size=5)
     assert found.classes == tuple(sorted(COLOURS))
     embedder = Embedder(load_encoder(trained / "best"), ALONE)
@@ -55,7 +55,7 @@ def test_each_image_gets_the_class_whose_prompts_fit_best(trained, labelled):
     )
 
 
-def test_the_sum_of_both_scores_and_other_words_change_what_is_measured(trained, labelled):
+def test_rank_by_does_not_change_the_global_row_and_templates_are_recorded(trained, labelled):
     pair, both = (
         classify_split(trained / "best", labelled, WORDS, RankConfig(rank_by=way), ALONE) for way in ("pair", "sum")
     )
@@ -65,16 +65,16 @@ def test_the_sum_of_both_scores_and_other_words_change_what_is_measured(trained,
     assert changed.templates != both.templates
 
 
-def test_missing_labels_and_templates_without_a_class_are_refused(trained, labelled, shapes):
+def test_missing_labels_and_templates_without_a_class_are_errors(trained, labelled, shapes):
     with pytest.raises(DataError, match="no labels in the field 'label'") as caught:
         classify_split(trained / "best", shapes / "val", WORDS, RankConfig(), ALONE)
-    assert "it has caption" in caught.value.hint
+    assert "fields with captions: caption" in caught.value.hint
     nothing = ZeroShotConfig(label_field="label", templates="a photo|{c}")
-    with pytest.raises(UsageError, match="--templates"):
+    with pytest.raises(UsageError, match="--templates: 'a photo' has no"):
         classify_split(trained / "best", labelled, nothing, RankConfig(), ALONE)
 
 
-def test_the_command_shows_classes_and_writes_clip_benchmarks_names(trained, labelled):
+def test_the_command_shows_classes_and_writes_the_names_of_clip_benchmark(trained, labelled):
     words = ("eval", "--checkpoint", str(trained / "best"), "--shards", str(labelled), "--label-field", "label")
     words += ("--device", "cpu", "--workers", "0")
     code, out, err = dove(*words)

@@ -1,4 +1,4 @@
-"""An index in a bucket: parts whole or absent, the manifest last, nothing transferred twice."""
+"""An index in a bucket: parts are complete or absent, the manifest is last, nothing is transferred twice."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ ROOT = f"s3://{BUCKET}"
 
 @pytest.fixture(scope="module")
 def link(shapes: Path) -> Iterator[Link]:
-    """A bucket with shards, and a link to it that counts."""
+    """A bucket with shards, and a link to it that counts requests."""
     with s3_serving() as server, linked(server) as (address, link), s3_environment(address):
         file_system("s3://").put(f"{shapes}/", f"{BUCKET}/shapes/", recursive=True)
         yield link
 
 
-def test_an_index_in_a_bucket_is_that_of_a_folder_and_comes_once(link, trained, shapes, tmp_path):
+def test_an_index_in_a_bucket_equals_one_in_a_folder_and_is_downloaded_once(link, trained, shapes, tmp_path):
     settings = EmbedConfig(batch_size=8, regions=True)
     local = embed(trained / "best", shapes, tmp_path / "index", settings, ALONE)
     cache, events = CacheConfig(str(tmp_path / "cache")), []
     out = Bucket(f"{ROOT}/index/{tmp_path.name}", cache)
     shards = Bucket(f"{ROOT}/shapes", cache)
     assert embed(trained / "best", shards, out, settings, ALONE, share=Share(1, 2), report=events.append) is None
-    assert any(isinstance(event, Noted) and "parts are not there yet" in event.message for event in events)
+    assert any(isinstance(event, Noted) and "parts are missing" in event.message for event in events)
     with pytest.raises(SearchIndexError, match=r"index\.json does not exist"):
         SearchIndex(Bucket(out.url, cache))
     events.clear()
@@ -81,7 +81,7 @@ def test_re_ranking_reads_images_from_the_bucket_and_processes_share_parts(link,
     assert Searcher(index, ALONE).ask(*ask) == Searcher(local, ALONE).ask(*ask)
 
 
-def test_the_way_from_an_index_to_its_shards_is_relative_where_both_move_together():
+def test_paths_from_an_index_to_its_shards_are_relative_within_a_bucket_or_machine():
     index, near, far = Bucket("s3://a/index/x"), Bucket("s3://a/shards/y/test"), Bucket("s3://b/shards/y")
     assert path_between(index, near) == "../../shards/y/test"
     assert path_between(index, far) == "s3://b/shards/y"
@@ -92,11 +92,11 @@ def test_the_way_from_an_index_to_its_shards_is_relative_where_both_move_togethe
         assert follow_path(index, path_between(index, other)) == other
 
 
-def test_what_cannot_lie_in_a_bucket_says_so(link, trained, tmp_path):
+def test_options_that_need_a_path_of_this_machine_are_errors_for_buckets(link, trained, tmp_path):
     with pytest.raises(UsageError, match=r"--layout clip-retrieval: --out s3://.* is not a path of this machine"):
         settings = EmbedConfig(layout="clip-retrieval")
         embed(trained / "best", Bucket(f"{ROOT}/shapes/train"), Bucket(f"{ROOT}/x"), settings, ALONE)
-    with pytest.raises(UsageError, match="from a bucket, only shards can be embedded"):
+    with pytest.raises(UsageError, match="in a bucket, where only shards can be embedded"):
         embed(trained / "best", Bucket(f"{ROOT}/shapes/train"), tmp_path, EmbedConfig(tile=32), ALONE)
     code, _, err = dove("query", "a", "--index", f"{ROOT}/x", "--sheet", "s3://a/b.png")
     assert code == 2

@@ -1,4 +1,4 @@
-"""Embedding that is killed, goes on, is shared by processes and machines: the parts are the same bytes."""
+"""Embedding that is killed, resumed, or shared by processes and machines makes the same bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rasterio.transform import from_origin
 
 from dove_core.config import ComputeConfig, EmbedConfig
 from dove_core.data.reader import Shards
-from dove_core.encoding.compute import take_share, worker_count
+from dove_core.encoding.compute import limit_to_share, worker_count
 from dove_core.encoding.embedder import Embedder
 from dove_core.encoding.load import load_encoder
 from dove_core.encoding.preprocess import fit, normalise
@@ -32,6 +32,7 @@ from dove_core.index.embed import embed
 from dove_core.index.part_plan import PartPlan
 from dove_core.index.parts import PartMark
 from dove_core.index.tasks import Job, embed_share
+from dove_core.places import Folder
 from dove_core.processes import Resources, Share
 from dove_core.sources.folder import ImageFolder
 from tests.conftest import ALONE
@@ -65,12 +66,12 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(trained, photos, tmp_path_factory):
-    """The index of the photos, made without a break."""
+    """The index of the photos, made without interruption."""
     return embed(trained / "best", photos, tmp_path_factory.mktemp("whole"), SETTINGS, ALONE).folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of an index's files, but for its manifest, which has paths in it, and the model's words."""
+    """Return the bytes of an index's files, without its manifest, which has paths, and the text side."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "index.json"}
 
 
@@ -79,7 +80,7 @@ def times(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
 
 
-def test_a_killed_run_goes_on_and_makes_the_bytes_of_an_unbroken_one(trained, photos, whole, tmp_path):
+def test_a_killed_run_resumes_and_makes_the_bytes_of_an_uninterrupted_one(trained, photos, whole, tmp_path):
     out = tmp_path / "index"
     command = [sys.executable, "-c", SCRIPT, str(trained / "best"), str(photos), str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
@@ -93,7 +94,7 @@ def test_a_killed_run_goes_on_and_makes_the_bytes_of_an_unbroken_one(trained, ph
     done = times(out)
     assert 3 <= len(done) < 20
     assert not (out / "index.json").exists()
-    (out / f".part-00009.parquet.{'0' * 8}-1-{'0' * 8}.tmp").write_bytes(b"another machine's, under way")
+    (out / f".part-00009.parquet.{'0' * 8}-1-{'0' * 8}.tmp").write_bytes(b"a file of another machine")
     embed(trained / "best", photos, out, SETTINGS, ALONE)
     assert done.items() <= times(out).items(), "finished parts are not touched"
     left = contents(out)
@@ -119,13 +120,13 @@ def test_several_processes_make_the_same_bytes_and_report_as_one(trained, photos
 
 
 @pytest.mark.slow
-def test_several_processes_share_our_shards_too(trained, shapes, tmp_path):
+def test_several_processes_share_shards(trained, shapes, tmp_path):
     alone = embed(trained / "best", shapes, tmp_path / "one", SETTINGS, ALONE)
     shared = embed(trained / "best", shapes, tmp_path / "two", dataclasses.replace(SETTINGS, gpus=3), ALONE)
     assert contents(alone.folder) == contents(shared.folder)
 
 
-def test_an_error_in_a_process_comes_back_as_itself_and_finished_parts_stay(trained, shapes, tmp_path):
+def test_an_error_in_a_process_is_raised_and_finished_parts_stay(trained, shapes, tmp_path):
     moved = shutil.copytree(shapes / "train", tmp_path / "train")
     (moved / "00003.tar").write_bytes(b"")
     with pytest.raises(DataError, match=r"00003\.tar") as caught:
@@ -135,7 +136,7 @@ def test_an_error_in_a_process_comes_back_as_itself_and_finished_parts_stay(trai
     assert not (tmp_path / "index" / "index.json").exists()
 
 
-def test_more_processes_than_gpus_are_refused_before_anything_is_touched(trained, photos, whole, tmp_path, monkeypatch):
+def test_more_processes_than_gpus_are_an_error_before_any_file_changes(trained, photos, whole, tmp_path, monkeypatch):
     out = shutil.copytree(whole, tmp_path / "index")
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="--gpus 2: this machine has no GPU"):
@@ -147,7 +148,7 @@ def test_more_processes_than_gpus_are_refused_before_anything_is_touched(trained
     assert caught.value.hint == "use at most --gpus 2"
     taken = []
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
-    take_share("auto", 1, 2)
+    limit_to_share("auto", 1, 2)
     assert taken == [1]
     assert contents(out) == contents(whole)
 
@@ -161,7 +162,7 @@ def test_processes_on_one_machine_share_its_cores(monkeypatch):
     assert worker_count(3, gpu, 8) == 3
     threads = torch.get_num_threads()
     try:
-        take_share("cpu", 1, 2)
+        limit_to_share("cpu", 1, 2)
         assert torch.get_num_threads() == max(1, threads // 2)
     finally:
         torch.set_num_threads(threads)
@@ -169,13 +170,13 @@ def test_processes_on_one_machine_share_its_cores(monkeypatch):
 
 def test_machines_share_the_parts_and_the_last_one_makes_the_index(trained, photos, whole, tmp_path):
     out = tmp_path / "index"
-    with pytest.raises(DataError, match=r"20 of 20 parts are not there yet: part-00000\.parquet, .* and more"):
+    with pytest.raises(DataError, match=r"20 of 20 parts are missing: part-00000\.parquet, .* and more"):
         embed(trained / "best", photos, out, SETTINGS, ALONE, share=Share(none=True))
     events = []
     assert embed(trained / "best", photos, out, SETTINGS, ALONE, share=Share(1, 3), report=events.append) is None
     assert events[0] == Started("embedding", 21, "images", done=0)
     (noted,) = [event.message for event in events if isinstance(event, Noted)]
-    assert "13 of 20 parts are not there yet: part-00000.parquet" in noted
+    assert "13 of 20 parts are missing: part-00000.parquet" in noted
     assert "dove embed --finish" in noted
     assert embed(trained / "best", photos, out, SETTINGS, ALONE, share=Share(2, 3)) is None
     with pytest.raises(SearchIndexError, match=r"index\.json does not exist"):
@@ -192,15 +193,15 @@ def test_machines_share_the_parts_and_the_last_one_makes_the_index(trained, phot
     assert contents(out) == contents(whole)
 
 
-def test_to_finish_with_parts_missing_leaves_an_index_as_it_is(trained, photos, whole, tmp_path):
+def test_finishing_with_missing_parts_leaves_the_index_unchanged(trained, photos, whole, tmp_path):
     out = shutil.copytree(whole, tmp_path / "index")
     (out / "part-00004.parquet").unlink()
-    with pytest.raises(DataError, match=r"1 of 20 parts are not there yet: part-00004\.parquet"):
+    with pytest.raises(DataError, match=r"1 of 20 parts are missing: part-00004\.parquet"):
         embed(trained / "best", photos, out, SETTINGS, ALONE, share=Share(none=True))
     assert (out / "index.json").exists()
 
 
-def test_a_task_removes_only_its_own_parts_of_another_time(trained, photos, whole, tmp_path):
+def test_a_task_removes_only_outdated_parts_of_its_own_share(trained, photos, whole, tmp_path):
     out, moved = shutil.copytree(whole, tmp_path / "index"), shutil.copytree(photos, tmp_path / "photos")
     for number in (0, 4):  # the first images of parts 0 and 1
         os.utime(moved / f"{number:02d}.jpg")
@@ -211,7 +212,7 @@ def test_a_task_removes_only_its_own_parts_of_another_time(trained, photos, whol
     assert len(embed(trained / "best", moved, out, SETTINGS, ALONE, share=Share(1, 2))) == 59
 
 
-def parts_made_anew(trained, source, out, settings) -> list[int]:
+def remade_parts(trained, source, out, settings) -> list[int]:
     """Embed, and return the numbers of the parts that were made."""
     before = times(out)
     embed(trained / "best", source, out, settings, ALONE)
@@ -219,26 +220,26 @@ def parts_made_anew(trained, source, out, settings) -> list[int]:
     return [int(name[5:10]) for name in sorted(after) if before.get(name) != after[name]]
 
 
-def test_a_part_is_made_anew_when_what_it_was_made_of_has_changed(trained, tmp_path):
+def test_a_part_is_made_again_when_its_input_has_changed(trained, tmp_path):
     folder, out = tmp_path / "photos", tmp_path / "folder"
     folder.mkdir()
     for k in range(9):
         (folder / f"{k}.jpg").write_bytes(encoded(k))
-    assert parts_made_anew(trained, folder, out, SETTINGS) == [0, 1, 2]
-    assert parts_made_anew(trained, folder, out, SETTINGS) == []
+    assert remade_parts(trained, folder, out, SETTINGS) == [0, 1, 2]
+    assert remade_parts(trained, folder, out, SETTINGS) == []
     os.utime(folder / "4.jpg")
-    assert parts_made_anew(trained, folder, out, SETTINGS) == [1]
+    assert remade_parts(trained, folder, out, SETTINGS) == [1]
     (folder / "9.jpg").write_bytes(encoded(9))
-    assert parts_made_anew(trained, folder, out, SETTINGS) == [3]
+    assert remade_parts(trained, folder, out, SETTINGS) == [3]
     (folder / "3.jpg").unlink()
-    assert parts_made_anew(trained, folder, out, SETTINGS) == [1, 2]
-    assert len(list(out.glob("part-*"))) == 3, "parts of a larger plan are gone"
+    assert remade_parts(trained, folder, out, SETTINGS) == [1, 2]
+    assert len(list(out.glob("part-*"))) == 3, "parts of a larger plan are removed"
     tars, out = tmp_path / "tars", tmp_path / "tarred"
     for k in range(3):
         make_tar(tars / f"{k}.tar", {f"{k}.jpg": encoded(k)})
-    assert parts_made_anew(trained, tars, out, SETTINGS) == [0, 1, 2]
+    assert remade_parts(trained, tars, out, SETTINGS) == [0, 1, 2]
     os.utime(tars / "1.tar")
-    assert parts_made_anew(trained, tars, out, SETTINGS) == [1]
+    assert remade_parts(trained, tars, out, SETTINGS) == [1]
 
 
 def write_scene(path: Path) -> Path:
@@ -251,7 +252,7 @@ def write_scene(path: Path) -> Path:
     return path
 
 
-def test_workers_that_read_ahead_change_no_byte(trained, tmp_path):
+def test_loader_processes_do_not_change_the_bytes(trained, tmp_path):
     write_scene(tmp_path / "a.tif")
     make_tar(tmp_path / "a.tar", {f"{k}.jpg": encoded(k) for k in range(12)})
     for name, settings in (("a.tif", EmbedConfig(tile=32, stride=8, batch_size=4)), ("a.tar", SETTINGS)):
@@ -263,7 +264,7 @@ def test_workers_that_read_ahead_change_no_byte(trained, tmp_path):
         assert found[0] == found[1]
 
 
-def test_a_batch_is_queued_before_the_one_before_it_is_read(trained, photos, monkeypatch):
+def test_a_batch_is_queued_before_the_previous_one_is_read(trained, photos, monkeypatch):
     embedder = Embedder(load_encoder(trained / "best"), ALONE)
     queued, encode = list[int](), embedder._encode
     monkeypatch.setattr(embedder, "_encode", lambda pixels: queued.append(len(pixels)) or encode(pixels))
@@ -283,21 +284,21 @@ def test_batches_for_a_gpu_are_copied_from_pinned_memory(trained, photos, shapes
     assert pins == [False, False, True, True]
 
 
-def test_tiles_are_made_anew_when_they_are_cut_in_another_way(trained, tmp_path):
+def test_tiles_are_made_again_when_their_settings_change(trained, tmp_path):
     scenes, out, settings = tmp_path / "scenes", tmp_path / "index", EmbedConfig(tile=32, part_size=4)
     scenes.mkdir()
     for name in ("a.tif", "b.tif"):
         write_scene(scenes / name)
-    assert parts_made_anew(trained, scenes, out, settings) == [0, 1, 2, 3]
+    assert remade_parts(trained, scenes, out, settings) == [0, 1, 2, 3]
     assert pq.read_table(out / "part-00001.parquet")["key"].to_pylist() == ["a_32_32", "a_64_32"]
-    assert parts_made_anew(trained, scenes, out, settings) == []
+    assert remade_parts(trained, scenes, out, settings) == []
     os.utime(scenes / "b.tif")
-    assert parts_made_anew(trained, scenes, out, settings) == [2, 3]
-    assert parts_made_anew(trained, scenes, out, dataclasses.replace(settings, bands="4,3,2")) == [0, 1, 2, 3]
-    assert len(parts_made_anew(trained, scenes, out, dataclasses.replace(settings, stride=16))) == 8
+    assert remade_parts(trained, scenes, out, settings) == [2, 3]
+    assert remade_parts(trained, scenes, out, dataclasses.replace(settings, bands="4,3,2")) == [0, 1, 2, 3]
+    assert len(remade_parts(trained, scenes, out, dataclasses.replace(settings, stride=16))) == 8
 
 
-def test_overwriting_goes_on_from_what_this_model_made(trained, photos, whole, tmp_path):
+def test_overwriting_keeps_finished_parts_of_the_same_model(trained, photos, whole, tmp_path):
     out = shutil.copytree(whole, tmp_path / "index")
     (out / "part-00003.parquet").unlink()
     (out / "part-00005.parquet").write_bytes(b"damaged")
@@ -310,28 +311,30 @@ def test_overwriting_goes_on_from_what_this_model_made(trained, photos, whole, t
     assert changed == {"part-00003.parquet", "part-00005.parquet"}
 
 
-def test_parts_in_the_form_of_another_version_are_made_anew(trained, photos, whole, tmp_path):
+def test_parts_of_another_version_are_made_again(trained, photos, whole, tmp_path):
     out = shutil.copytree(whole, tmp_path / "index")
     table = pq.read_table(out / "part-00002.parquet")
     old = {b"dove": b'{"fingerprint": "x", "shard": "a", "shard_sha256": "b"}'}
     pq.write_table(table.replace_schema_metadata(old), out / "part-00002.parquet")
-    assert parts_made_anew(trained, photos, out, SETTINGS) == [2]
+    assert remade_parts(trained, photos, out, SETTINGS) == [2]
 
 
-def test_a_checkpoint_that_is_replaced_meanwhile_ends_the_process(trained, photos, tmp_path):
+def test_a_checkpoint_replaced_during_embedding_is_an_error(trained, photos, tmp_path):
     source = ImageFolder(photos, 3, "caption")
-    plan = PartPlan(tmp_path, [PartMark("another model", one.name, one.digest) for one in source.inputs()], False)
-    job = Job(trained / "best", source, plan, SETTINGS, ALONE)
+    plan = PartPlan(
+        Folder(tmp_path), [PartMark("another model", one.name, one.digest) for one in source.inputs()], False
+    )
+    job = Job(Folder(trained / "best"), source, plan, SETTINGS, ALONE)
     threads = torch.get_num_threads()
     try:
-        with pytest.raises(CheckpointError, match="was replaced while it was embedding"):
+        with pytest.raises(CheckpointError, match="was replaced during embedding"):
             embed_share(job, Resources(), (0, [0]), report=silent)
     finally:
         torch.set_num_threads(threads)
     assert not list(tmp_path.iterdir())
 
 
-def test_regions_are_kept_beside_each_part_if_they_are_wanted(trained, photos, tmp_path):
+def test_regions_are_stored_for_each_part_if_requested(trained, photos, tmp_path):
     out, wanted = tmp_path / "index", dataclasses.replace(SETTINGS, regions=True)
     assert embed(trained / "best", photos, out, SETTINGS, ALONE).regions is None
     index = embed(trained / "best", photos, out, wanted, ALONE)
@@ -343,24 +346,24 @@ def test_regions_are_kept_beside_each_part_if_they_are_wanted(trained, photos, t
         images, expected = embedder.encoder.model.encode_regions(normalise(pixels))
     assert np.abs(regions - expected.numpy()).max() < np.abs(expected.numpy()).max() / 100
     assert np.allclose(fused, images.fused.numpy(), atol=2e-3)
-    assert parts_made_anew(trained, photos, out, wanted) == []
+    assert remade_parts(trained, photos, out, wanted) == []
     (out / "regions-00003.npy").unlink()
-    assert parts_made_anew(trained, photos, out, SETTINGS) == []
-    assert parts_made_anew(trained, photos, out, wanted) == [3]
+    assert remade_parts(trained, photos, out, SETTINGS) == []
+    assert remade_parts(trained, photos, out, wanted) == [3]
     moved = shutil.copytree(photos, tmp_path / "photos")
     os.utime(moved / "00.jpg")
-    assert 0 in parts_made_anew(trained, moved, out, SETTINGS)
-    assert not (out / "regions-00000.npy").exists(), "those of another part would rank wrongly"
+    assert 0 in remade_parts(trained, moved, out, SETTINGS)
+    assert not (out / "regions-00000.npy").exists(), "regions of an outdated part"
 
 
 @pytest.mark.slow
-def test_a_compiled_model_embeds_the_same_and_last_batches_are_filled_up(trained, photos, whole, tmp_path):
+def test_a_compiled_model_embeds_the_same_and_last_batches_are_padded(trained, photos, whole, tmp_path):
     found = embed(trained / "best", photos, tmp_path / "index", SETTINGS, dataclasses.replace(ALONE, compile="on"))
     assert np.allclose(found.vectors, SearchIndex(whole).vectors, atol=2e-3)
     assert found.rows(range(59)) == SearchIndex(whole).rows(range(59))
 
 
-def test_many_images_are_worth_compiling_and_where_that_fails_embedding_goes_on(
+def test_the_model_is_compiled_for_many_images_and_used_uncompiled_if_that_fails(
     trained, photos, whole, tmp_path, monkeypatch
 ):
     def fail(*_):

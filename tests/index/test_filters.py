@@ -1,4 +1,4 @@
-"""Filters hold every row to what was asked; what they cannot understand they say."""
+"""Filters select rows exactly; an invalid filter is an error."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def found(table, **filters):
     return [ROWS[k].key for k in np.flatnonzero(keep)]
 
 
-def test_rows_come_back_as_they_were(table):
+def test_rows_are_read_as_they_were_written(table):
     assert table.rows(range(len(ROWS))) == ROWS
     assert table.rows([3, 1]) == [ROWS[3], ROWS[1]]
     assert table.find(["pole", "paris", "absent"]) == {"pole": 3, "paris": 0}
@@ -77,7 +77,7 @@ def test_rows_come_back_as_they_were(table):
         ("5,89.5,6,90", ["pole"]),
     ],
 )
-def test_footprints_that_meet_a_box_pass(table, box, keys):
+def test_footprints_that_intersect_a_box_pass(table, box, keys):
     assert found(table, bbox=box) == keys
 
 
@@ -92,7 +92,7 @@ def test_footprints_that_meet_a_box_pass(table, box, keys):
         ("0,0", "10mi", []),
     ],
 )
-def test_middles_within_a_distance_pass(table, near, within, keys):
+def test_footprints_with_their_centre_within_a_distance_pass(table, near, within, keys):
     assert found(table, near=near, within=within) == keys
 
 
@@ -107,7 +107,7 @@ def test_distances_agree_with_the_law_of_cosines(tmp_path):
     assert 0 < keep.sum() < 300
 
 
-def test_the_box_around_a_circle_holds_all_of_it():
+def test_the_box_of_a_circle_contains_it():
     random = np.random.default_rng(0)
     for latitude, longitude, metres in [(90, 0, 1), (-90, 5, 1e6), (0, 180, 1e5), (0, 0, 2e7), (0, 0, 1e8)] + [
         (random.uniform(-90, 90), random.uniform(-180, 180), 10 ** random.uniform(0, 7.3)) for _ in range(200)
@@ -135,7 +135,7 @@ def test_the_box_around_a_circle_holds_all_of_it():
         ("2019-07-03T12:20:30+02:00/2019-07-03T10:20:30Z", ["paris"]),
     ],
 )
-def test_times_as_far_as_known_are_held_to_an_interval(table, interval, keys):
+def test_images_whose_time_may_be_in_an_interval_pass(table, interval, keys):
     assert found(table, datetime=interval) == keys
 
 
@@ -162,7 +162,7 @@ def test_sources_resolution_and_tags_are_exact(table):
     ],
     ids=str,
 )  # fmt: skip
-def test_nonsense_is_refused_with_a_way_out(table, filters):
+def test_an_invalid_filter_is_an_error_with_a_hint(table, filters):
     with pytest.raises(UsageError) as caught:
         kept_rows(table, FilterConfig(**filters))
     assert "--" in caught.value.message

@@ -1,7 +1,7 @@
-"""A collection in Milvus answers as the index on disk does, and says what it cannot do.
+"""A collection in Milvus returns the answers of the index on disk.
 
-All runs against Milvus Lite, through the client that talks to servers; with DOVE_TEST_MILVUS=http://HOST:19530 in the
-environment, against that server too.
+All tests run with Milvus Lite and the client for servers. If DOVE_TEST_MILVUS is set to http://HOST:19530, they run
+against that server too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from dove_core.index.milvus.remote import RemoteIndex
 from dove_core.index.milvus.schema import tag_elements, tags_of
 from dove_core.index.parts import PartMark, write_part
 from dove_core.places import Folder
-from dove_core.search.query import Question, Searcher
+from dove_core.search.query import Searcher
+from dove_core.search.question import Question
 from tests.cli.test_commands import dove
 from tests.conftest import ALONE
 
@@ -64,7 +65,7 @@ def sample_of(number, random):
 
 
 def make_index(folder, checkpoint, counts, dim=32, seed=0):
-    """Write an index of random vectors, some of them equal, of which all kinds of things are known; no images."""
+    """Write an index of random vectors, some of them equal, with metadata of all kinds and without images."""
     random, first = np.random.default_rng(seed), 0
     folder.mkdir(parents=True)
     mark = PartMark(fingerprint_of(checkpoint), "", str(seed))
@@ -94,11 +95,11 @@ def server(request, tmp_path_factory):
 
 @pytest.fixture
 def name(server):
-    """A name that no collection has, and that none has afterwards."""
+    """A new name for a collection, which is dropped afterwards."""
     address = CollectionAddress(server, f"dove_test_{secrets.token_hex(4)}")
     yield str(address)
     collection = Collection(address, create=True)
-    if collection.is_there():
+    if collection.exists():
         collection.drop()
 
 
@@ -116,7 +117,7 @@ def pushed(server, folder):
 
 @pytest.fixture(scope="module")
 def imaged(trained, shapes, server, tmp_path_factory):
-    """An index of images that are there, and the address of its collection."""
+    """An index whose images exist, and the address of its collection."""
     folder = tmp_path_factory.mktemp("index") / "shapes"
     embed(trained / "best", shapes, folder, EmbedConfig(), ALONE)
     to = f"{server}/dove_test_{secrets.token_hex(4)}"
@@ -153,7 +154,7 @@ FILTERS = [
 
 
 @pytest.mark.parametrize("filters", FILTERS, ids=str)
-def test_every_filter_means_what_it_means_on_disk(both, filters):
+def test_every_filter_selects_the_same_rows_as_on_disk(both, filters):
     here, there = both
     for text in ("a red circle", "a blue square on grey ground"):
         found = [one.ask(text, QueryConfig(), RankConfig(), FilterConfig(**filters)) for one in both]
@@ -173,7 +174,7 @@ INJECTIONS = [
 
 
 @pytest.mark.parametrize("text", INJECTIONS, ids=ascii)
-def test_no_text_breaks_out_of_its_filter(both, text):
+def test_no_text_can_inject_an_expression(both, text):
     for filters in ({"tag": text}, {"tag": f"highway={text}"}, {"source": text}, {"source": f"{text} CH"}):
         found = []
         for one in both:
@@ -189,17 +190,17 @@ def test_no_text_breaks_out_of_its_filter(both, text):
     assert both[1].index.find([text, "k7"]) == {"k7": 7}
 
 
-def test_nonsense_is_refused_in_the_same_words(both):
+def test_invalid_filters_have_the_same_error_as_on_disk(both):
     for filters in ({"bbox": "1,2,3"}, {"near": "1,2"}, {"datetime": "yesterday"}, {"source": "XX"}, {"tag": "=x"}):
-        said = []
+        errors = []
         for one in both:
             with pytest.raises(UsageError) as caught:
                 one.ask("red", QueryConfig(), RankConfig(), FilterConfig(**filters))
-            said.append((caught.value.message, caught.value.hint))
-        assert said[0] == said[1]
+            errors.append((caught.value.message, caught.value.hint))
+        assert errors[0] == errors[1]
 
 
-def test_examples_doubles_least_scores_and_many_queries_answer_as_on_disk(both):
+def test_examples_dedup_min_score_and_several_queries_return_the_hits_of_the_index_on_disk(both):
     for question, query in (
         (Question(like=("k5", "k900"), unlike=("k30",)), QueryConfig(top=20)),
         (Question("a red circle", like=("k3",)), QueryConfig(top=7, min_score=0.2)),
@@ -215,11 +216,11 @@ def test_examples_doubles_least_scores_and_many_queries_answer_as_on_disk(both):
         assert_same(here, there)
     with pytest.raises(UsageError, match="the index has no image nonsense"):
         both[1].answer(Question(like=("nonsense",)), QueryConfig(), RankConfig())
-    with pytest.raises(UsageError, match="16,384 rows at most"):
+    with pytest.raises(UsageError, match="at most 16,384 rows"):
         both[1].ask("red", QueryConfig(top=20_000), RankConfig())
 
 
-def test_every_output_of_a_query_is_that_of_the_index(imaged, tmp_path):
+def test_every_output_of_a_query_equals_that_of_the_index_on_disk(imaged, tmp_path):
     outputs = []
     for number, index in enumerate(map(str, imaged)):
         made = tmp_path / str(number)
@@ -244,7 +245,9 @@ def test_every_output_of_a_query_is_that_of_the_index(imaged, tmp_path):
     assert outputs[0] == outputs[1]
 
 
-def test_words_come_from_where_the_model_was_or_is_given_or_from_the_only_run(imaged, trained, tmp_path, monkeypatch):
+def test_the_text_side_comes_from_the_recorded_or_the_given_checkpoint_or_the_only_run(
+    imaged, trained, tmp_path, monkeypatch
+):
     folder, to = imaged
     words = ("query", "a red circle", "--index", to, "--json")
     as_pushed = dove(*words)[1]
@@ -268,11 +271,11 @@ def test_words_come_from_where_the_model_was_or_is_given_or_from_the_only_run(im
     Collection(elsewhere).drop()
 
 
-def test_a_collection_without_images_says_where_it_looked(both, pushed, tmp_path):
+def test_missing_images_are_an_error_that_names_their_folder(both, pushed, tmp_path):
     with pytest.raises(SearchIndexError, match="cannot be read"):
         both[1].ask("red", QueryConfig(rerank=5), RankConfig())
     moved = Searcher.open(pushed, ALONE, shards=tmp_path / "gone")
-    with pytest.raises(SearchIndexError, match="holds no images") as caught:
+    with pytest.raises(SearchIndexError, match="has no images") as caught:
         moved.ask("red", QueryConfig(rerank=5), RankConfig())
     assert "--shards" in caught.value.hint
 
@@ -289,18 +292,18 @@ def test_the_command_prints_recall_for_each_filter(folder, pushed):
     assert out.count("1.0000") == 7
 
 
-def test_a_graph_is_faster_and_says_that_it_cannot_be_exact(folder, name):
+def test_exact_search_in_an_approximate_index_is_an_error(folder, name):
     push_index(folder, name, PushConfig(vector_index="hnsw"))
     found = compare_answers(folder, name, VerifyConfig(sample=4))
     assert [one.queries for one in found] == [4] * 7
     assert found[0].recall > 0.5
     searcher = Searcher.open(name, ALONE)
     assert len(searcher.ask("red", QueryConfig(), RankConfig())) == 10
-    with pytest.raises(UsageError, match="searched by hnsw"):
+    with pytest.raises(UsageError, match="approximate vector index hnsw"):
         searcher.ask("red", QueryConfig(exact=True), RankConfig())
 
 
-def test_a_vector_that_is_not_the_indexes_is_found(folder, name):
+def test_wrong_vectors_are_found(folder, name):
     push_index(folder, name, PushConfig())
     collection = Collection(parse_address(name))
     entities = collection.read(range(300), ["*"])
@@ -311,20 +314,20 @@ def test_a_vector_that_is_not_the_indexes_is_found(folder, name):
     code, out, err = dove("index", "verify", str(folder), "--against", name, "--sample", "5", "--json")
     assert code == 6
     assert json.loads(out)["filters"]["none"]["wrong"] > 0
-    assert "have another score" in err
+    assert "have a different score" in err
 
 
-def test_a_second_push_writes_nothing_and_overwrite_everything(folder, pushed, name):
+def test_a_second_push_writes_nothing_and_overwrite_writes_everything(folder, pushed, name):
     assert push_index(folder, name, PushConfig()).written == 1200
     assert push_index(folder, name, PushConfig()).written == 0
     events = []
     assert push_index(folder, name, PushConfig(), overwrite=True, report=events.append).written == 1200
     assert any("replacing" in getattr(event, "message", "") for event in events)
-    with pytest.raises(SearchIndexError, match="is searched by flat, not by hnsw"):
+    with pytest.raises(SearchIndexError, match="has the vector index flat, not hnsw"):
         push_index(folder, name, PushConfig(vector_index="hnsw"))
 
 
-def test_a_push_that_is_killed_goes_on(folder, server, name, tmp_path):
+def test_a_killed_push_resumes(folder, server, name, tmp_path):
     to = name if server == SERVER else f"{tmp_path / 'killed.db'}/places"
     script = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom dove_core.config import PushConfig\n"
@@ -343,10 +346,10 @@ def test_a_push_that_is_killed_goes_on(folder, server, name, tmp_path):
     assert all((one.recall, one.wrong) == (1.0, 0) for one in compare_answers(folder, to, VerifyConfig(sample=3)))
 
 
-def test_a_push_goes_on_with_the_parts_that_lack_rows(folder, name):
+def test_a_push_writes_only_parts_with_missing_rows(folder, name):
     push_index(folder, name, PushConfig())
     collection = Collection(parse_address(name))
-    with collection._answering():
+    with collection._translate_errors():
         collection._client.delete(collection.address.collection, filter="id >= 720 and id < 800")
     events = []
     done = push_index(folder, name, PushConfig(), report=events.append)
@@ -355,7 +358,7 @@ def test_a_push_goes_on_with_the_parts_that_lack_rows(folder, name):
     assert collection.count() == 1200
 
 
-def test_another_model_is_refused_and_so_is_a_collection_of_somebody_elses(folder, trained, name, tmp_path):
+def test_a_collection_of_another_model_or_another_program_is_an_error(folder, trained, name, tmp_path):
     other = shutil.copytree(trained / "best", tmp_path / "other")
     content = json.loads((other / "vocabulary.json").read_text())
     (other / "vocabulary.json").write_text(json.dumps({**content, "words": [*content["words"][:-1], "zebra"]}))
@@ -365,37 +368,37 @@ def test_another_model_is_refused_and_so_is_a_collection_of_somebody_elses(folde
         searcher.ask("red", QueryConfig(), RankConfig())
     assert "--checkpoint" in caught.value.hint
     with pytest.raises(SearchIndexError, match="was made by the model"):
-        searcher.ask_image(b"", "x", QueryConfig())
+        searcher.answer(Question(image=(b"", "x")))
     index = make_index(tmp_path / "places", other, [30])
-    with pytest.raises(SearchIndexError, match="is of the model") as caught:
+    with pytest.raises(SearchIndexError, match="was made by the model") as caught:
         push_index(index, name, PushConfig())
     assert "--overwrite" in caught.value.hint
-    with pytest.raises(SearchIndexError, match="another model's, or another state"):
+    with pytest.raises(SearchIndexError, match="another model or another version"):
         compare_answers(index, name, VerifyConfig())
-    with pytest.raises(SearchIndexError, match="another state of the index"):
+    with pytest.raises(SearchIndexError, match="another version of the index"):
         push_index(make_index(tmp_path / "grown", trained / "best", [30]), name, PushConfig())
     assert push_index(index, name, PushConfig(), overwrite=True).rows == 30
     collection = Collection(parse_address(name))
     collection.drop()
-    with collection._answering():
+    with collection._translate_errors():
         collection._client.create_collection(collection.address.collection, dimension=4)
     for overwrite in (False, True):
         with pytest.raises(SearchIndexError, match="was not made by `dove index push`"):
             push_index(index, name, PushConfig(), overwrite=overwrite)
 
 
-def test_a_text_longer_than_milvus_holds_names_its_image(trained, name, tmp_path):
+def test_a_text_too_long_for_milvus_is_an_error_that_names_its_image(trained, name, tmp_path):
     folder = make_index(tmp_path / "long", trained / "best", [3])
     records = [Record(0, "a.tar", 0, 9, b"", Sample("long", "", {"title": ("\u00e9" * 40_000,)}))]
     mark = PartMark(fingerprint_of(trained / "best"), "", "")
     write_part(Folder(folder), 0, records, np.eye(1, 32), field="title", mark=mark)
     model = Folder(trained / "best")
     build_index(Folder(folder), load_encoder(model), [1], checkpoint=model, shards=Folder(folder))
-    with pytest.raises(DataError, match="long: Milvus holds texts of 65,535 bytes"):
+    with pytest.raises(DataError, match="long has more than 65,535 bytes in a text"):
         push_index(folder, name, PushConfig())
 
 
-def test_a_server_that_is_not_there_is_an_error_that_names_it(folder):
+def test_an_unreachable_server_is_an_error_that_names_it(folder):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         server = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -407,10 +410,10 @@ def test_a_server_that_is_not_there_is_an_error_that_names_it(folder):
             code, out, err = dove(*words)
             assert (code, out) == (6, "")
             assert f"{server} cannot be reached" in err.replace("\n", "")
-            assert "does the server run" in err
+            assert "check that the server runs" in err
 
 
-def test_a_server_that_says_nothing_is_given_up(folder):
+def test_a_server_that_does_not_answer_is_an_error(folder):
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
@@ -418,18 +421,18 @@ def test_a_server_that_says_nothing_is_given_up(folder):
             RemoteIndex.open(f"http://127.0.0.1:{deaf.getsockname()[1]}/places")
 
 
-def test_what_is_no_collection_says_what_there_is(pushed, server, tmp_path):
+def test_a_missing_collection_is_an_error_that_lists_the_others(pushed, server, tmp_path):
     with pytest.raises(SearchIndexError, match="has no collection nothing") as caught:
         Searcher.open(f"{server}/nothing", ALONE)
     assert parse_address(pushed).collection in caught.value.message
-    with pytest.raises(SearchIndexError, match="is no database of Milvus Lite"):
+    with pytest.raises(SearchIndexError, match="is not a Milvus Lite database"):
         Searcher.open(f"{tmp_path}/none.db/places", ALONE)
     assert not (tmp_path / "none.db").exists()
-    with pytest.raises(UsageError, match="names no collection"):
+    with pytest.raises(UsageError, match="has no collection name"):
         Searcher.open(server, ALONE)
 
 
-def test_a_database_open_elsewhere_says_so(folder, tmp_path):
+def test_a_database_open_in_another_process_is_an_error(folder, tmp_path):
     to = f"{tmp_path / 'busy.db'}/places"
     push_index(folder, to, PushConfig())
     command = [sys.executable, "-m", "dove_cli", "query", "red", "--index", to]
@@ -439,14 +442,14 @@ def test_a_database_open_elsewhere_says_so(folder, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_package_that_is_missing_names_the_extra(folder, monkeypatch):
+def test_a_missing_package_is_named_with_the_command_that_installs_it(folder, monkeypatch):
     for package in ("pymilvus", "milvus_lite"):
         with monkeypatch.context() as without:
             without.setitem(sys.modules, package, None)
             code, _, err = dove("index", "push", str(folder), "--to", "local.db")
         assert code == 2
         assert package.replace("_", "-") in err
-        assert "pip install 'dove[milvus]'" in err
+        assert "hint: pip install pymilvus milvus-lite" in err
 
 
 def test_a_query_on_disk_imports_no_client(folder):
@@ -460,7 +463,7 @@ def test_a_query_on_disk_imports_no_client(folder):
     assert done.stderr.strip() == "", done.stderr
 
 
-def test_addresses_and_names():
+def test_addresses_are_parsed_and_names_made_valid():
     assert parse_address("http://milvus:19530/sky") == CollectionAddress("http://milvus:19530", "sky")
     assert parse_address("https://a.b:443/", collection="x") == CollectionAddress("https://a.b:443", "x")
     assert parse_address("local.db/sky") == CollectionAddress("local.db", "sky")
@@ -486,12 +489,12 @@ def test_addresses_and_names():
     assert [collection_name(name) for name in ("sky", "sky-test.1", "1a")] == ["sky", "sky_test_1", "_1a"]
 
 
-def test_tags_come_back_as_they_were():
+def test_tags_are_read_as_they_were_written():
     tags = {"a": "b", "a=b": "c=d", "%3D": "%", "": "x", "é": ""}
     assert tags_of(tag_elements(tags)) == tags
 
 
-def test_the_index_of_a_collection_is_made_of_the_parts(folder, both):
+def test_rows_and_vectors_of_a_collection_equal_those_on_disk(folder, both):
     index = SearchIndex(folder)
     numbers = [0, 699, 700, 1199]
     assert both[1].index.rows(numbers) == index.rows(numbers)

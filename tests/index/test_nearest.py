@@ -1,4 +1,4 @@
-"""The nearest rows: exactly where there are few, by codes that say how far to trust them where there are many."""
+"""The nearest rows: exact if there are few rows, with codes and a bound of their error if there are many."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def unit(x):
 
 @pytest.fixture(scope="module")
 def vectors():
-    """Vectors in clusters, apart from the origin, as those of images are."""
+    """Vectors in clusters away from the origin, like those of images."""
     random = np.random.default_rng(0)
     centres = random.standard_normal((200, WIDTH))
     rows = centres[random.integers(200, size=COUNT)] + 0.5 * random.standard_normal((COUNT, WIDTH))
@@ -35,7 +35,7 @@ def codes(vectors, tmp_path_factory):
 
 @pytest.fixture
 def many(monkeypatch):
-    """Let so few rows count as many."""
+    """Make few rows count as many."""
     monkeypatch.setattr(module, "FEW", 100)
     monkeypatch.setattr(module, "FIRST", 64)
 
@@ -56,7 +56,7 @@ def naive(vectors, query, count, keep=None):
 
 @pytest.mark.parametrize("kind", ["near", "apart", "random"])
 @pytest.mark.parametrize("share", [None, 0.5, 0.02, 0.002])
-def test_codes_find_what_comparing_everything_finds(vectors, codes, many, kind, share):
+def test_codes_find_the_rows_of_an_exact_search(vectors, codes, many, kind, share):
     keep = None if share is None else np.random.default_rng(2).random(COUNT) < share
     right = 0
     for query in queries(vectors, kind):
@@ -71,7 +71,7 @@ def test_codes_find_what_comparing_everything_finds(vectors, codes, many, kind, 
 
 @pytest.mark.parametrize("every", [None, 2, 7, COUNT // 4])  # the last leaves fewer rows than are wanted
 @pytest.mark.parametrize("coded", [True, False])
-def test_many_queries_at_once_find_what_each_finds_alone(vectors, codes, many, every, coded):
+def test_several_queries_at_once_have_the_results_of_single_queries(vectors, codes, many, every, coded):
     keep = None if every is None else np.arange(COUNT) % every == 0
     opens = (lambda: codes) if coded else None
     asked = np.concatenate([queries(vectors, "near", 5), queries(vectors, "random", 3)])
@@ -82,7 +82,7 @@ def test_many_queries_at_once_find_what_each_finds_alone(vectors, codes, many, e
         assert np.allclose(scores, alone[1])
 
 
-def test_a_query_far_from_all_data_is_compared_with_everything(vectors, codes, many, monkeypatch):
+def test_a_query_far_from_all_data_is_compared_with_all_rows(vectors, codes, many, monkeypatch):
     asked = []
 
     class Spy:
@@ -97,11 +97,11 @@ def test_a_query_far_from_all_data_is_compared_with_everything(vectors, codes, m
         assert rows.tolist() == naive(vectors, query, 10)
         assert 1 <= len(asked) <= most
         assert asked == sorted(asked)
-        assert max(asked) <= COUNT // 32  # more would cost more than comparing all
+        assert max(asked) <= COUNT // 32  # comparing all rows is faster than more
 
 
 @pytest.mark.parametrize("share", [None, 0.5])
-def test_without_codes_the_answer_is_exact_and_equal_ones_come_by_row(vectors, many, share):
+def test_without_codes_the_answer_is_exact_and_equal_scores_are_sorted_by_row(vectors, many, share):
     doubled = np.concatenate([vectors[:500], vectors[:500]])
     keep = None if share is None else np.random.default_rng(2).random(1000) < share
     for query in queries(vectors, "apart", 10):

@@ -1,4 +1,4 @@
-"""Places on the globe."""
+"""Footprints in embedding parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.tiny_family import TinyEncoder
     ("box", "middle"),
     [((10.0, 50.0, 10.2, 50.1), (10.1, 50.05)), ((179.9, -1.0, -179.7, 1.0), (-179.9, 0.0)), (None, None)],
 )
-def test_a_footprint_becomes_its_middle_across_the_antimeridian_too(tmp_path, box, middle):
+def test_the_point_of_a_row_is_the_centre_of_its_footprint_also_across_the_antimeridian(tmp_path, box, middle):
     sample = Sample("a1", "a1.jpg", {"title": ("x",)}, box=box, time="2019-07", source="US", tags={"a": "b"})
     record = Record(0, "00000.tar", 512, 10, b"", sample)
     mark = PartMark("f", "t/00000.tar", "s")

@@ -1,4 +1,4 @@
-"""Regions kept beside an index: re-ranking from them needs no image and orders as the model does."""
+"""Stored regions: re-ranking with them reads no images and returns the order of the model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from dove_core.config import EmbedConfig, QueryConfig, RankConfig
 from dove_core.errors import SearchIndexError
 from dove_core.index.embed import embed
-from dove_core.index.regions import Regions, has_regions, regions_name, write_regions
+from dove_core.index.regions import StoredRegions, has_regions, regions_name, write_regions
 from dove_core.places import Folder
 from dove_core.search.query import Searcher
 from tests.conftest import ALONE
@@ -22,7 +22,7 @@ def index(trained, shapes, tmp_path_factory):
     return embed(trained / "best", shapes / "train", folder, EmbedConfig(batch_size=7, regions=True), ALONE)
 
 
-def test_records_come_back_within_a_byte(tmp_path):
+def test_stored_regions_differ_only_by_rounding(tmp_path):
     random = np.random.default_rng(0)
     parts = [random.standard_normal((count, 4, 16)).astype(np.float32) * 3 for count in (3, 0, 5)]
     fused = [random.standard_normal((len(part), 16)).astype(np.float32) for part in parts]
@@ -30,7 +30,7 @@ def test_records_come_back_within_a_byte(tmp_path):
         assert not has_regions(tmp_path, 3)
         write_regions(Folder(tmp_path), number, part, own)
     assert has_regions(tmp_path, 3)
-    regions, vectors = Regions(tmp_path, [3, 0, 5]).read(np.array([7, 0, 3]))
+    regions, vectors = StoredRegions(tmp_path, [3, 0, 5]).read(np.array([7, 0, 3]))
     whole, all_fused = np.concatenate(parts), np.concatenate(fused)
     scale = np.abs(whole[[7, 0, 3]]).max(axis=2, keepdims=True) / 127
     assert (np.abs(regions - whole[[7, 0, 3]]) <= 0.51 * scale + 2e-3 * np.abs(regions)).all()
@@ -51,7 +51,7 @@ def test_reranking_from_regions_agrees_with_reading_the_images_again(index, trai
         assert [hit.score for hit in kept] == pytest.approx([scores[hit.row.key] for hit in kept], abs=5e-3)
 
 
-def test_reranking_from_regions_touches_neither_shards_nor_torch(index, tmp_path):
+def test_reranking_from_regions_needs_neither_shards_nor_torch(index, tmp_path):
     import json
     import shutil
     import subprocess
@@ -78,5 +78,5 @@ def test_damaged_regions_are_named(tmp_path, damage):
     elif damage == "other":
         np.save(path, np.zeros(3))
     with pytest.raises(SearchIndexError, match=r"regions-00000\.npy") as caught:
-        Regions(tmp_path, [4 if damage == "short" else 3]).read(np.array([0]))
+        StoredRegions(tmp_path, [4 if damage == "short" else 3]).read(np.array([0]))
     assert "--regions" in caught.value.hint

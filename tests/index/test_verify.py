@@ -1,4 +1,4 @@
-"""An index can be held to the truth, and exported for other tools."""
+"""An index can be verified, and exported for other tools."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ def copied(index, shapes, tmp_path):
     return folder
 
 
-def test_a_true_index_has_no_faults(index):
+def test_a_correct_index_has_no_faults(index):
     assert verify_index(index.folder, ALONE, VerifyConfig(sample=20)) == (20, [])
     assert verify_index(index.folder, ALONE, VerifyConfig(sample=1000)) == (72, [])
     assert verify_index(index.folder, dataclasses.replace(ALONE, amp=True), VerifyConfig(sample=5))[1] == []
 
 
-def test_vectors_that_drifted_from_the_parts_are_found(copied):
+def test_vectors_that_differ_from_the_parts_are_found(copied):
     vectors = np.load(copied / "vectors.npy", mmap_mode="r+")
     vectors[[3, 4]] = vectors[[4, 3]]
     vectors.flush()
     count, faults = verify_index(copied, ALONE, VerifyConfig(sample=100))
     assert count == 72
     assert [fault.row for fault in faults] == [3, 4]
-    assert "not the part's" in faults[0].reason
+    assert "differs from the part" in faults[0].reason
 
 
-def test_the_seed_says_which_rows_are_looked_at(copied):
+def test_the_seed_chooses_the_rows(copied):
     vectors = np.load(copied / "vectors.npy", mmap_mode="r+")
     vectors[:] = np.roll(vectors, 1, axis=0)
     vectors.flush()
-    looked_at = [
+    chosen = [
         [fault.row for fault in verify_index(copied, ALONE, VerifyConfig(sample=6, seed=seed))[1]] for seed in (0, 0, 1)
     ]
-    assert len(looked_at[0]) == 6
-    assert looked_at[0] == looked_at[1] != looked_at[2]
+    assert len(chosen[0]) == 6
+    assert chosen[0] == chosen[1] != chosen[2]
 
 
-def test_images_that_are_others_or_gone_are_found(copied, shapes, tmp_path):
+def test_replaced_and_missing_images_are_found(copied, shapes, tmp_path):
     moved = shutil.copytree(shapes, tmp_path / "moved")
     manifest = json.loads((copied / "index.json").read_text())
     (copied / "index.json").write_text(json.dumps({**manifest, "shards": str(moved)}))
@@ -80,13 +80,13 @@ def test_images_that_are_others_or_gone_are_found(copied, shapes, tmp_path):
     code, out, err = dove("index", "verify", str(copied), "--device", "cpu", "--sample", "72", "--json")
     assert code == 6
     assert json.loads(out)["faults"]
-    assert "not what they say" in err
+    assert "checked rows of" in err
 
 
-def test_the_command_says_that_all_is_well(index):
+def test_the_command_reports_an_index_without_faults(index):
     code, out, err = dove("index", "verify", str(index.folder), "--device", "cpu")
     assert (code, out) == (0, "")
-    assert "64 rows, drawn at random, are what they say" in err
+    assert "64 rows checked, drawn at random, no faults found" in err
 
 
 def test_the_layout_of_clip_retrieval_has_vectors_and_metadata_side_by_side(index):

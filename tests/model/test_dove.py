@@ -1,4 +1,4 @@
-"""What must hold for the scores of Dove, whatever its weights."""
+"""Embeddings and scores of Dove, with random weights."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def both(model: Dove, pixels: Tensor, tokens: tuple[Tensor, Tensor]) -> tuple[Im
         return model.encode_images(pixels), model.encode_captions(*tokens)
 
 
-def test_embeddings_have_length_one_and_the_shapes_that_the_docs_say(model, pixels, tokens):
+def test_embeddings_have_length_one_and_the_documented_shapes(model, pixels, tokens):
     images, captions = both(model, pixels, tokens)
     assert images.embedding.shape == images.fused.shape == (5, 32)
     assert images.key.shape == images.value.shape == (5, 4, 4, 8)
@@ -50,14 +50,15 @@ def test_embeddings_have_length_one_and_the_shapes_that_the_docs_say(model, pixe
         assert torch.allclose(unit.norm(dim=1), torch.ones(len(unit)), atol=1e-5)
 
 
-def test_a_score_is_the_same_alone_in_a_batch_in_any_order_and_in_any_block_size(model, pixels, tokens):
+def test_a_score_does_not_depend_on_the_batch_its_order_or_the_block_size(model, pixels, tokens):
     images, captions = both(model, pixels, tokens)
     whole = model.score_pairs(images, captions)
     words, lengths = tokens
     for i, j in ((0, 1), (3, 3), (4, 6)):
         alone = both(model, pixels[i : i + 1], (words[j : j + 1, : lengths[j]], lengths[j : j + 1]))
         assert torch.allclose(model.score_pairs(*alone), whole[i, j], atol=1e-5)
-        assert torch.allclose(model.score_global(*alone), model.score_global(images, captions)[i, j], atol=1e-5)
+        assert torch.allclose(alone[0].embedding, images.embedding[i], atol=1e-5)
+        assert torch.allclose(alone[1].embedding, captions.embedding[j], atol=1e-5)
     order_i, order_j = torch.tensor([4, 2, 0, 1, 3]), torch.tensor([6, 0, 5, 1, 3, 2, 4])
     turned = both(model, pixels[order_i], (words[order_j], lengths[order_j]))
     assert torch.allclose(model.score_pairs(*turned), whole[order_i][:, order_j], atol=1e-5)
@@ -82,13 +83,13 @@ def test_the_pair_matrix_equals_the_naive_double_loop(model, pixels, tokens):
     assert torch.allclose(model.score_pairs(images, captions), naive, atol=1e-5)
 
 
-def test_the_score_of_a_pair_depends_on_the_pair(model, pixels, tokens):
+def test_the_guided_caption_depends_on_the_image(model, pixels, tokens):
     images, captions = both(model, pixels, tokens)
     guided = model.guidance(*images[2:], *captions[1:-1])
     assert not torch.allclose(guided[0], guided[1], atol=1e-4)
 
 
-def test_gradients_are_the_same_in_tiles_kept_or_computed_again_as_at_once(model, pixels, tokens, monkeypatch):
+def test_gradients_do_not_depend_on_tiles_or_on_recomputation(model, pixels, tokens, monkeypatch):
     images, captions = both(model, pixels, tokens)
     gradients = []
     for block, kept in ((500, 0), (500, 10**9), (10**9, 0)):
@@ -102,7 +103,7 @@ def test_gradients_are_the_same_in_tiles_kept_or_computed_again_as_at_once(model
         assert torch.allclose(tiled, whole, atol=1e-6)
 
 
-def test_encoders_see_their_own_side_only(model, pixels, tokens):
+def test_image_features_do_not_depend_on_captions_nor_caption_features_on_images(model, pixels, tokens):
     images, captions = both(model, pixels, tokens)
     again, _ = both(model, pixels, (tokens[0].flip(0), tokens[1].flip(0)))
     _, same = both(model, pixels.flip(0) * 3, tokens)
@@ -110,7 +111,7 @@ def test_encoders_see_their_own_side_only(model, pixels, tokens):
     assert all(torch.equal(a, b) for a, b in zip(captions, same, strict=True))
 
 
-def test_padding_changes_nothing(model, tokens):
+def test_padding_does_not_change_a_caption(model, tokens):
     words, lengths = tokens
     with torch.no_grad():
         short = model.encode_captions(words[1:2, :1], lengths[1:2])
@@ -119,7 +120,7 @@ def test_padding_changes_nothing(model, tokens):
     assert float(padded.weight[..., 1:].abs().max()) == 0
 
 
-def test_a_frozen_backbone_and_its_statistics_do_not_move(pixels, tokens):
+def test_weights_and_statistics_of_a_frozen_trunk_do_not_change(pixels, tokens):
     torch.manual_seed(0)
     model = Dove(SMALL, words=50)
     model.trunk.freeze()
@@ -133,17 +134,17 @@ def test_a_frozen_backbone_and_its_statistics_do_not_move(pixels, tokens):
     assert any(parameter.grad is not None for parameter in model.regions.parameters())
 
 
-def test_every_parameter_learns_from_the_two_scores(pixels, tokens):
+def test_every_parameter_gets_a_gradient_from_the_two_scores(pixels, tokens):
     model = Dove(dataclasses.replace(SMALL, center_box="center"), words=50)
     images, captions, pairs = model(pixels, *tokens)
-    (pairs.pow(2).sum() + model.score_global(images, captions).pow(2).sum()).backward()
+    (pairs.pow(2).sum() + (images.embedding @ captions.embedding.T).pow(2).sum()).backward()
     still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    # A bias that all logits of a softmax share changes nothing: its gradient is zero but for rounding.
+    # A bias common to all logits of a softmax has no effect; its gradient is zero except for rounding.
     assert set(still) <= {"guidance.word_weight.bias", "multiscale.gate.bias"}
 
 
 @pytest.mark.parametrize(("size", "stride", "grid"), [(64, 8, 4), (64, 16, 6), (96, 32, 3), (80, 32, 2)])
-def test_region_weights_do_what_resampling_and_roi_align_do(size, stride, grid):
+def test_region_weights_equal_resampling_and_roi_align(size, stride, grid):
     boxes = region_boxes(size, grid, center_frac=0.5)
     n, cells = -(-size // stride), -(-size // 16)
     m = torch.randn(2, 5, n, n)
@@ -164,7 +165,7 @@ def test_means_of_large_maps_fit_in_half_precision(size):
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_pooling_takes_means_and_regions_of_each_stage(precision):
+def test_pooling_returns_means_and_regions_of_each_stage(precision):
     pooling = Pooling(size=80, grid=2, center_frac=None)
     sides = (20, 10, 5, 3)
     maps = [torch.randn(2, 6, n, n, generator=torch.Generator().manual_seed(n)).to(precision) for n in sides]
@@ -177,17 +178,17 @@ def test_pooling_takes_means_and_regions_of_each_stage(precision):
         assert torch.allclose(pooled.float(), weights @ m.float().flatten(2).transpose(1, 2), atol=2e-2)
 
 
-def test_gradients_of_the_maps_are_channels_last_as_the_trunk_wants_them(model, pixels):
+def test_gradients_of_the_maps_are_channels_last(model, pixels):
     maps = model.trunk(pixels)
-    asked = []
+    channels_last = []
     for m in maps:
-        m.register_hook(lambda grad: asked.append(grad.is_contiguous(memory_format=torch.channels_last)))
+        m.register_hook(lambda grad: channels_last.append(grad.is_contiguous(memory_format=torch.channels_last)))
     means, regions = model.pooling(maps)
     sum(x.pow(2).sum() for x in (*means, *regions)).backward()
-    assert asked == [True] * 4
+    assert channels_last == [True] * 4
 
 
-def test_region_boxes_tile_the_image_and_the_centre_box_lies_in_its_middle():
+def test_region_boxes_cover_the_image_and_the_centre_box_is_in_the_middle():
     boxes = region_boxes(96, 3, center_frac=0.5)
     area = ((boxes[:-1, 2] - boxes[:-1, 0]) * (boxes[:-1, 3] - boxes[:-1, 1])).sum()
     assert area == 96 * 96
@@ -196,7 +197,7 @@ def test_region_boxes_tile_the_image_and_the_centre_box_lies_in_its_middle():
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_attention_on_a_cpu_equals_torchs_in_any_precision_with_its_gradients(masked):
+def test_attention_on_a_cpu_and_its_gradients_equal_torchs_in_any_precision(masked):
     mask = (torch.arange(9) < torch.tensor([9, 1, 4])[:, None])[:, None, None] if masked else None
     found = {}
     for precision in (torch.float32, torch.bfloat16):

@@ -23,6 +23,7 @@ from dove_core.events import Advanced, Noted
 from dove_core.index.disk import SearchIndex
 from dove_core.index.embed import embed
 from dove_core.search.query import Searcher
+from dove_core.search.question import Question
 from dove_core.training.loop import train
 from tests.conftest import ALONE
 from tests.made import SMALL, make_karpathy
@@ -73,7 +74,7 @@ def test_search_is_exact_and_in_order(index, searcher):
 
 
 def test_a_query_finds_what_the_one_embedding_path_finds(index, searcher):
-    hits = searcher.ask("a red circle on grey ground", QueryConfig(top=5), RankConfig())
+    hits = searcher.ask("a red circle on grey ground", QueryConfig(top=5))
     query = searcher.embedder.embed_texts(["a red circle on grey ground"])[0].numpy()
     numbers, scores = index.search(query, 5)
     assert [hit.rank for hit in hits] == [1, 2, 3, 4, 5]
@@ -82,8 +83,8 @@ def test_a_query_finds_what_the_one_embedding_path_finds(index, searcher):
 
 
 @pytest.mark.parametrize("rank_by", ["pair", "sum"])
-def test_reranking_orders_the_best_by_roam_and_leaves_the_rest(index, searcher, rank_by):
-    plain = searcher.ask("a red circle", QueryConfig(top=20), RankConfig())
+def test_reranking_orders_the_best_by_roam_and_keeps_the_order_of_the_others(index, searcher, rank_by):
+    plain = searcher.ask("a red circle", QueryConfig(top=20))
     hits = searcher.ask("a red circle", QueryConfig(top=12, rerank=8), RankConfig(rank_by=rank_by))
     captions = searcher.embedder.describe_texts(["a red circle"], exact=True)
     expected = []
@@ -99,24 +100,24 @@ def test_reranking_orders_the_best_by_roam_and_leaves_the_rest(index, searcher, 
 
 def test_an_image_finds_itself_first(index, searcher):
     row = index.rows([30])[0]
-    hits = searcher.ask_image(index.image(row), "x", QueryConfig(top=3))
+    hits = searcher.answer(Question(image=(index.image(row), "x")), QueryConfig(top=3))
     assert hits[0].row.key == row.key
     assert hits[0].score == pytest.approx(1, abs=1e-2)
     with pytest.raises(UsageError, match="--rerank"):
-        searcher.ask_image(index.image(row), "x", QueryConfig(rerank=5))
+        searcher.answer(Question(image=(index.image(row), "x")), QueryConfig(rerank=5))
     with pytest.raises(DataError, match=r"no\.jpg cannot be decoded"):
-        searcher.ask_image(b"nothing", "no.jpg", QueryConfig())
+        searcher.answer(Question(image=(b"nothing", "no.jpg")))
 
 
-def test_unknown_words_are_named_and_a_query_of_nothing_else_is_refused(searcher):
+def test_unknown_words_are_reported_and_a_query_of_unknown_words_only_is_refused(searcher):
     events = []
-    searcher.ask("a red zeppelin", QueryConfig(), RankConfig(), report=events.append)
+    searcher.ask("a red zeppelin", QueryConfig(), report=events.append)
     assert events == [Noted("words that the model has not learned: zeppelin")]
     with pytest.raises(UsageError, match="the model knows no word of 'zeppelin xyz'") as caught:
-        searcher.ask("zeppelin xyz", QueryConfig(), RankConfig())
+        searcher.ask("zeppelin xyz", QueryConfig())
     assert "circle" in caught.value.hint
     with pytest.raises(UsageError, match="has no words"):
-        searcher.ask(" ?! ", QueryConfig(), RankConfig())
+        searcher.ask(" ?! ", QueryConfig())
 
 
 def test_parts_are_geoparquet_that_pandas_reads(index):
@@ -180,13 +181,13 @@ def test_a_checkpoint_that_moved_can_be_given(copied, trained, tmp_path):
     moved = shutil.copytree(trained / "best", tmp_path / "moved")
     manifest = json.loads((copied / "index.json").read_text())
     (copied / "index.json").write_text(json.dumps({**manifest, "checkpoint": "../gone"}))
-    assert Searcher.open(copied, ALONE).ask("a red circle", QueryConfig(), RankConfig())  # words need no checkpoint
+    assert Searcher.open(copied, ALONE).ask("a red circle", QueryConfig())  # words need no checkpoint
     with pytest.raises(CheckpointError, match="gone is not a checkpoint"):
         Searcher.open(copied, ALONE).embedder  # noqa: B018
     assert len(Searcher.open(copied, ALONE, checkpoint=moved).index) == 72
 
 
-def test_images_that_are_gone_or_changed_are_named(copied, shapes, tmp_path):
+def test_missing_and_changed_images_are_named(copied, shapes, tmp_path):
     manifest = json.loads((copied / "index.json").read_text())
     moved = shutil.copytree(shapes, tmp_path / "shards")
     (copied / "index.json").write_text(json.dumps({**manifest, "shards": str(moved)}))
@@ -201,7 +202,7 @@ def test_images_that_are_gone_or_changed_are_named(copied, shapes, tmp_path):
 
 
 def test_a_sheet_shows_every_hit(index, searcher, tmp_path):
-    hits = searcher.ask("a blue square", QueryConfig(top=7), RankConfig())
+    hits = searcher.ask("a blue square", QueryConfig(top=7))
     write_sheet(tmp_path / "sheet.png", "a blue square", hits, index)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.format == "PNG"
@@ -233,7 +234,7 @@ def test_shards_that_were_made_again_under_an_index_are_noticed_by_the_sheet(cop
     (copied / "index.json").write_text(json.dumps({**manifest, "shards": str(moved)}))
     opened = SearchIndex(copied)
     searcher = Searcher.open(copied, ALONE, checkpoint=trained / "best")
-    hits = searcher.ask("a red circle", QueryConfig(top=2), RankConfig())
+    hits = searcher.ask("a red circle", QueryConfig(top=2))
     tar = moved / hits[0].row.shard
     tar.write_bytes(bytes(tar.stat().st_size))
     with pytest.raises(SearchIndexError, match="does not hold the image"):

@@ -1,4 +1,4 @@
-"""What `dove embed` takes: shards, anybody's tars, folders; a hit's image is read from where it lies."""
+"""Inputs of `dove embed`: shards, tars and folders; images are read from their files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def make_tar(path: Path, members: dict[str, bytes], **how: object) -> Path:
 
 @pytest.fixture
 def made(trained, tmp_path):
-    """Embeds a source; returns its index and what was reported."""
+    """Embed a source; return its index and the events."""
 
     def make(source, settings=FIVE, **how):
         events = []
@@ -71,7 +71,7 @@ def images_of(index):
     return {row.key: index.image(row) for row in index.rows(range(len(index)))}
 
 
-def test_a_folder_is_read_with_all_below_it_in_order_and_a_part_is_so_many_images(made, tmp_path):
+def test_a_folder_is_read_with_its_subfolders_in_order_and_in_parts_of_the_given_size(made, tmp_path):
     folder = tmp_path / "photos"
     names = [
         "z.png",
@@ -98,7 +98,7 @@ def test_a_folder_is_read_with_all_below_it_in_order_and_a_part_is_so_many_image
     assert sum(event.amount for event in events if isinstance(event, Advanced)) == 4
 
 
-def test_one_image_has_one_vector_in_shards_in_a_tar_and_in_a_folder(made, shapes, tmp_path):
+def test_an_image_has_the_same_vector_from_shards_a_tar_and_a_folder(made, shapes, tmp_path):
     of_shards, _ = made(shapes / "test")
     vectors = {row.key: of_shards.vectors[k].copy() for k, row in enumerate(of_shards.rows(range(12)))}
     shards = Shards(shapes / "test")
@@ -115,7 +115,7 @@ def test_one_image_has_one_vector_in_shards_in_a_tar_and_in_a_folder(made, shape
             assert index.image(row) == found[key]
 
 
-def test_tars_that_webdataset_writes_are_read_with_their_captions(made, tmp_path):
+def test_tars_of_webdataset_are_read_with_their_captions(made, tmp_path):
     import webdataset
 
     (tmp_path / "wds").mkdir()
@@ -129,11 +129,13 @@ def test_tars_that_webdataset_writes_are_read_with_their_captions(made, tmp_path
     assert [row.key for row in rows] == [f"part/{k:03d}" for k in range(12)]
     assert [row.caption for row in rows] == [f"a thing {k}" if k % 2 else f"text {k}" for k in range(12)]
     assert images_of(index) == {f"part/{k:03d}": encoded(k) for k in range(12)}
-    assert events[0] == Started("embedding", None, "images", done=0), "only reading a tar tells what is in it"
+    assert events[0] == Started("embedding", None, "images", done=0), (
+        "the number of images in a tar is not known before it is read"
+    )
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
-def test_offsets_are_right_behind_long_names_and_pax_headers(made, tmp_path, form):
+def test_offsets_are_right_after_long_names_and_pax_headers(made, tmp_path, form):
     folder = "x" * 90 + "/" + ("y" * 90 if form == tarfile.USTAR_FORMAT else "机场" * 60)
     path = tmp_path / "odd.tar"
     with tarfile.open(path, "w", format=form) as tar:
@@ -148,7 +150,7 @@ def test_offsets_are_right_behind_long_names_and_pax_headers(made, tmp_path, for
     assert not skipped(events)
 
 
-def test_a_tar_that_dove_shard_wrote_keeps_all_it_knows_without_its_manifest(made, shapes, trained, tmp_path):
+def test_a_tar_of_dove_shard_is_read_with_its_metadata_without_its_manifest(made, shapes, trained, tmp_path):
     (tmp_path / "alone").mkdir()
     shutil.copy(shapes / "test" / "00000.tar", tmp_path / "alone" / "any.tar")
     index, _ = made([tmp_path / "alone" / "any.tar"])
@@ -159,7 +161,7 @@ def test_a_tar_that_dove_shard_wrote_keeps_all_it_knows_without_its_manifest(mad
     assert [(row.offset, row.size) for row in rows] == [(record.offset, record.size) for record in records]
 
 
-def test_what_a_json_says_is_taken_if_it_is_what_it_should_be():
+def test_metadata_in_a_json_is_used_if_it_is_valid():
     whole = {
         "captions": {"title": ["", "a port"], "other": ["b"]}, "box": [1, 2, 3, 4], "time": "2019-07-03T10:20",
         "source": "XX", "gsd": 3, "tags": {"a": "b", "c": 1}, "path": "p.jpg",
@@ -189,11 +191,11 @@ def test_what_a_json_says_is_taken_if_it_is_what_it_should_be():
         ("0000:00:00 00:00:00", None),
     ],
 )  # fmt: skip
-def test_times_are_read_as_far_as_they_are_known(text, time):
+def test_times_are_read_with_their_precision(text, time):
     assert time_in(text) == time
 
 
-def test_images_that_cannot_be_decoded_are_left_out_and_counted(made, tmp_path):
+def test_images_that_cannot_be_decoded_are_skipped_and_counted(made, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     for k in range(6):
@@ -209,12 +211,12 @@ def test_images_that_cannot_be_decoded_are_left_out_and_counted(made, tmp_path):
     index, events = made(folder)
     assert [row.key for row in index.rows(range(len(index)))] == [f"{k}.jpg" for k in range(6)]
     ((reason, (count, example)),) = skipped(events).items()
-    assert (reason, count) == ("no image that can be decoded", 7)
+    assert (reason, count) == ("image cannot be decoded", 7)
     assert example.startswith("broken.png")
     assert sum(event.amount for event in events if isinstance(event, Advanced)) == 13
 
 
-def test_a_second_run_tells_again_what_was_left_out_and_does_nothing(made, tmp_path):
+def test_a_second_run_reports_skipped_images_again_and_embeds_nothing(made, tmp_path):
     (tmp_path / "photos").mkdir()
     for k in range(3):
         (tmp_path / "photos" / f"{k}.jpg").write_bytes(encoded(k) if k else b"no image")
@@ -226,17 +228,17 @@ def test_a_second_run_tells_again_what_was_left_out_and_does_nothing(made, tmp_p
     assert len(index) == len(again) == 2
 
 
-def test_no_usable_image_at_all_is_an_error_that_says_why(made, tmp_path):
+def test_an_input_without_usable_images_is_an_error_with_the_reasons(made, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"holds no usable image: 1 no image that can be decoded, such as a\.jpg"):
+    with pytest.raises(DataError, match=r"has no usable images: image cannot be decoded \(1\), such as a\.jpg"):
         made(tmp_path / "photos")
     make_tar(tmp_path / "a.tar", {"a.txt": b"words"})
-    with pytest.raises(DataError, match=r"1 no image in the sample, such as a\.tar: a"):
+    with pytest.raises(DataError, match=r"no image in the sample \(1\), such as a\.tar: a"):
         made(tmp_path / "a.tar")
 
 
-def test_an_odd_tar_loses_only_what_is_odd_about_it(made, tmp_path):
+def test_unusable_members_of_a_tar_are_skipped(made, tmp_path):
     make_tar(tmp_path / "a.tar", {
         "README": b"x", "0.jpg": encoded(0), "0.json": b"{", "1.rgb.jpg": encoded(1), "1.mask.png": encoded(2, "PNG"),
         "2.txt": b"alone", "3.webp": encoded(3, "WEBP"), "3.txt": b"\xff", "._4.jpg": b"mac", "5.jpg": b"no image",
@@ -245,11 +247,11 @@ def test_an_odd_tar_loses_only_what_is_odd_about_it(made, tmp_path):
     index, events = made(tmp_path / "a.tar")
     assert [row.key for row in index.rows(range(len(index)))] == ["0", "1", "3", "6"]
     assert {reason: count for reason, (count, _) in skipped(events).items()} == {
-        "no image in the sample": 2, "a further image of a sample": 1, "no image that can be decoded": 1,
+        "no image in the sample": 2, "second image in a sample": 1, "image cannot be decoded": 1,
     }  # fmt: skip
 
 
-def test_a_damaged_tar_gives_what_is_whole_and_is_named(made, tmp_path):
+def test_complete_samples_of_a_damaged_tar_are_used_and_the_tar_is_reported(made, tmp_path):
     whole = make_tar(tmp_path / "tars" / "whole.tar", {f"{k}.jpg": encoded(k) for k in range(6)}).read_bytes()
     with tarfile.open(tmp_path / "tars" / "whole.tar") as tar:
         fourth = tar.getmember("3.jpg")
@@ -265,11 +267,10 @@ def test_a_damaged_tar_gives_what_is_whole_and_is_named(made, tmp_path):
     assert len([key for shard, key in found if shard == "whole.tar"]) == 6
     assert len(found) == 12
     left = {reason: count for reason, (count, _) in skipped(events).items()}
-    packed = "packed tar: unpack it first, images are read from where they lie in it"
-    assert left == {"damaged tar": 4, packed: 1}
+    assert left == {"damaged tar": 4, "compressed tar; decompress it first": 1}
 
 
-def test_a_damaged_image_in_our_own_shards_is_still_an_error(made, shapes, tmp_path):
+def test_a_damaged_image_in_shards_is_an_error(made, shapes, tmp_path):
     moved = shutil.copytree(shapes / "test", tmp_path / "test")
     record = Shards(moved).read(3)
     with (moved / record.shard).open("r+b") as stream:
@@ -279,7 +280,7 @@ def test_a_damaged_image_in_our_own_shards_is_still_an_error(made, shapes, tmp_p
         made(moved)
 
 
-def test_each_kind_of_input_is_found_out_from_what_lies_there(made, shapes, tmp_path):
+def test_the_kind_of_input_is_recognised_from_its_files(made, shapes, tmp_path):
     nested = make_tar(tmp_path / "nested" / "train" / "0.tar", {"a.jpg": encoded(0)})
     assert len(made(tmp_path / "nested")[0]) == 1
     assert [row.shard for row in made(tmp_path / "nested")[0].rows([0])] == ["train/0.tar"]
@@ -291,50 +292,50 @@ def test_each_kind_of_input_is_found_out_from_what_lies_there(made, shapes, tmp_
 
 
 @pytest.mark.parametrize(
-    ("names", "settings", "kind", "said"),
+    ("names", "settings", "kind", "message"),
     [
         (["none"], {}, DataError, "none does not exist"),
-        (["empty"], {}, DataError, "neither shards nor tars nor images"),
-        (["a.tif"], {}, UsageError, "how to cut it is not said"),
-        (["a.tar", "a.tif"], {}, UsageError, "or not together with"),
-        (["a.jpg"], {}, UsageError, r"a\.jpg is no input"),
-        (["a.tar"], {"tile": 64}, UsageError, r"--tile cuts GeoTIFFs, and .*a\.tar is none"),
-        (["empty"], {"tile": 64}, DataError, r"no \.tif file for --tile"),
-        (["shards"], {"tile": 64}, UsageError, "holds shards"),
-        (["unfinished"], {}, DataError, "not finished"),
+        (["empty"], {}, DataError, r"has no shards, \.tar files or images"),
+        (["a.tif"], {}, UsageError, "choose a tile size with --tile"),
+        (["a.tar", "a.tif"], {}, UsageError, r"a\.tar and .*a\.tif are of different kinds"),
+        (["a.jpg"], {}, UsageError, r"a\.jpg is not a valid input"),
+        (["a.tar"], {"tile": 64}, UsageError, r"--tile: .*a\.tar is not a GeoTIFF"),
+        (["empty"], {"tile": 64}, DataError, r"--tile: .* has no \.tif files"),
+        (["shards"], {"tile": 64}, UsageError, "has shards, not GeoTIFFs"),
+        (["unfinished"], {}, DataError, "has unfinished shards"),
     ],
 )
-def test_what_cannot_be_embedded_is_said_with_the_way_out(made, shapes, tmp_path, names, settings, kind, said):
+def test_an_invalid_input_is_an_error_with_a_hint(made, shapes, tmp_path, names, settings, kind, message):
     (tmp_path / "empty").mkdir()
     for name in ("a.tif", "a.tar", "a.jpg"):
         (tmp_path / name).write_bytes(b"x")
     shutil.copytree(shapes / "test", tmp_path / "shards")
     shutil.copytree(shapes / "test", tmp_path / "unfinished")
     (tmp_path / "unfinished" / "manifest.json").rename(tmp_path / "unfinished" / ".dove")  # as while they are made
-    with pytest.raises(kind, match=said) as caught:
+    with pytest.raises(kind, match=message) as caught:
         made([tmp_path / name for name in names], EmbedConfig(**settings))
     assert caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
-        ({"stride": 10}, "--stride goes with --tile"),
-        ({"bands": "1"}, "--bands goes with --tile"),
+        ({"stride": 10}, "--stride needs --tile"),
+        ({"bands": "1"}, "--bands needs --tile"),
         ({"tile": 64, "stride": 65}, "--stride 65 would leave gaps"),
-        ({"tile": 64, "bands": "1,2"}, "no list of bands"),
-        ({"tile": 64, "bands": "0,1,2"}, "no list of bands"),
-        ({"tile": 64, "bands": "red"}, "no list of bands"),
+        ({"tile": 64, "bands": "1,2"}, "is not a valid list of bands"),
+        ({"tile": 64, "bands": "0,1,2"}, "is not a valid list of bands"),
+        ({"tile": 64, "bands": "red"}, "is not a valid list of bands"),
         ({"part_size": 0}, "--part-size 0 is out of range"),
         ({"gpus": 0}, "--gpus 0 is out of range"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings, said):
-    with pytest.raises(UsageError, match=said):
+def test_invalid_settings_are_errors(settings, message):
+    with pytest.raises(UsageError, match=message):
         EmbedConfig(**settings)
 
 
-def test_an_image_that_was_changed_or_is_gone_is_named(made, tmp_path):
+def test_a_changed_or_missing_image_is_an_error(made, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "0.jpg").write_bytes(encoded(0))
     index, _ = made(tmp_path / "photos")
@@ -347,7 +348,7 @@ def test_an_image_that_was_changed_or_is_gone_is_named(made, tmp_path):
         index.image(dataclasses.replace(row, size=9))
 
 
-def test_a_name_that_is_no_text_is_left_out(made, tmp_path):
+def test_a_file_name_that_is_not_utf_8_is_skipped(made, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "0.jpg").write_bytes(encoded(0))
     Path(os.fsdecode(os.fsencode(tmp_path / "photos") + b"/\xff.jpg")).write_bytes(encoded(1))

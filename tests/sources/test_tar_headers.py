@@ -1,4 +1,4 @@
-"""Members of tars are where `tarfile` says they are."""
+"""`tar_headers` finds the same members as `tarfile`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dove_core.sources.tar_headers import Member, members
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 
 
-def ours(path: Path) -> list[Member]:
+def parsed(path: Path) -> list[Member]:
     file = os.open(path, os.O_RDONLY)
     try:
         return list(members(file))
@@ -24,7 +24,7 @@ def ours(path: Path) -> list[Member]:
         os.close(file)
 
 
-def theirs(path: Path) -> list[Member]:
+def expected(path: Path) -> list[Member]:
     with tarfile.open(path, "r:", encoding="utf-8", errors="replace") as tar:
         return [Member(m.name, m.offset_data, m.size) for m in tar if m.isreg()]
 
@@ -51,25 +51,25 @@ def write(path: Path, form: int, seed: int) -> Path:
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("form", FORMATS)
-def test_members_of_every_form_are_found_where_tarfile_finds_them(tmp_path, form, seed):
+def test_members_of_every_format_have_the_offsets_that_tarfile_finds(tmp_path, form, seed):
     path = write(tmp_path / "a.tar", FORMATS[form], seed)
-    assert ours(path) == theirs(path)
-    assert len(ours(path)) > 20
+    assert parsed(path) == expected(path)
+    assert len(parsed(path)) > 20
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_tar_cut_anywhere_gives_what_is_whole_and_then_an_error(tmp_path, form):
+def test_a_truncated_tar_yields_its_complete_members_and_then_an_error(tmp_path, form):
     path = write(tmp_path / "a.tar", FORMATS[form], 1)
-    whole, data, dice = ours(path), path.read_bytes(), random.Random(2)
+    whole, data, dice = parsed(path), path.read_bytes(), random.Random(2)
     end = whole[-1].offset
     for cut in sorted(dice.randrange(1, end) for _ in range(120)):
         path.write_bytes(data[:cut])
         found, file = [], os.open(path, os.O_RDONLY)
         try:
             found.extend(members(file))
-            said = ""
+            message = ""
         except DataError as error:
-            said = error.message
+            message = error.message
         finally:
             os.close(file)
         complete = [member for member in whole if member.offset + member.size <= cut]
@@ -77,11 +77,11 @@ def test_a_tar_cut_anywhere_gives_what_is_whole_and_then_an_error(tmp_path, form
         assert found_whole == [member for member in complete if member.size][: len(found_whole)]
         assert len(found_whole) >= len([member for member in complete if member.size])
         in_padding = any(0 <= cut - member.offset - member.size < 512 for member in complete)
-        assert said or cut % 512 == 0 or in_padding, "only an end between two members passes for the end of a tar"
+        assert message or cut % 512 == 0 or in_padding, "without an error, a tar ends between two members"
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_damage_is_an_error_or_harmless_and_never_a_crash_nor_a_place_outside(tmp_path, seed):
+def test_damage_is_an_error_or_harmless_and_never_gives_an_offset_outside_the_file(tmp_path, seed):
     path = write(tmp_path / "a.tar", tarfile.PAX_FORMAT, seed)
     dice, data = random.Random(seed), bytearray(path.read_bytes())
     for _ in range(dice.choice((1, 30))):
@@ -106,20 +106,20 @@ def test_sizes_beyond_eight_gigabytes_are_read(tmp_path):
         with path.open("wb") as stream:
             stream.write(header)
             stream.truncate(len(header) + member.size + 1024)  # a hole
-        assert ours(path) == [Member("a.jpg", len(header), 9 * 2**30)]
+        assert parsed(path) == [Member("a.jpg", len(header), 9 * 2**30)]
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
-        (b"<html>" * 200, "no member's header at byte 0"), (b"x", "cut off in the header"), (b"", None),
+        (b"<html>" * 200, "no valid header at byte 0"), (b"x", "the header at byte 0 is truncated"), (b"", None),
         (bytes(1024), None),
     ],
 )  # fmt: skip
-def test_what_is_no_tar_is_said(tmp_path, data, said):
+def test_a_file_that_is_not_a_tar_is_an_error(tmp_path, data, message):
     (tmp_path / "a.tar").write_bytes(data)
-    if said is None:
-        assert ours(tmp_path / "a.tar") == []
+    if message is None:
+        assert parsed(tmp_path / "a.tar") == []
         return
-    with pytest.raises(DataError, match=said):
-        ours(tmp_path / "a.tar")
+    with pytest.raises(DataError, match=message):
+        parsed(tmp_path / "a.tar")

@@ -1,4 +1,4 @@
-"""GeoTIFF scenes to tiles: which pixels, where on the globe, when, and what is left out."""
+"""Tiles of GeoTIFF scenes: their pixels, footprints and times, and which are skipped."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform
 
 from dove_core.config import EmbedConfig
+from dove_core.data.samples import Unusable
 from dove_core.errors import DataError, SearchIndexError, UsageError
 from dove_core.events import Advanced, Noted, Skipped, Started
 from dove_core.index.embed import embed
 from dove_core.index.images import read_image
-from dove_core.sources.geotiff import Tile, tile_of
-from dove_core.sources.source import Unusable
-from dove_core.sources.tiles import Scenes, starts
+from dove_core.places import Folder
+from dove_core.sources.geotiff import Tile, parse_tile
+from dove_core.sources.tiles import Scenes, tile_starts
 from tests.conftest import ALONE
 
 UTM = "EPSG:32633"
@@ -63,7 +64,7 @@ def tiles_of(path: Path, settings: EmbedConfig = TILES, events: list | None = No
 def pixels_of(record, folder: Path) -> np.ndarray:
     """Return the pixels that were embedded, which are those that a hit shows."""
     embedded = np.array(Image.open(io.BytesIO(record.image)))
-    shown = read_image(folder, record.shard, record.offset, record.size)
+    shown = read_image(Folder(folder), record.shard, record.offset, record.size)
     assert shown.startswith(b"\x89PNG")
     assert np.array_equal(np.array(Image.open(io.BytesIO(shown))), embedded)
     return embedded
@@ -79,9 +80,9 @@ def outline(path: Path, tile: Tile) -> tuple[float, float, float, float]:
     return min(xs), min(ys), max(xs), max(ys)
 
 
-def test_tiles_cover_every_pixel_and_the_last_ones_are_full_too():
+def test_tiles_cover_every_pixel_and_the_last_ones_have_full_size():
     for length, tile, stride in itertools.product((1, 31, 32, 33, 100, 257), (32, 64), (1, 16, 32)):
-        found = starts(length, tile, stride)
+        found = tile_starts(length, tile, stride)
         seen = set()
         for start in found:
             assert start + tile <= length or found == (0,)
@@ -89,7 +90,7 @@ def test_tiles_cover_every_pixel_and_the_last_ones_are_full_too():
         assert seen == set(range(length))
         assert sorted(set(found)) == list(found)
         assert all(b - a == stride for a, b in itertools.pairwise(found[:-1]))
-    assert starts(6000, 256, 128)[-2:] == (5632, 5744)
+    assert tile_starts(6000, 256, 128)[-2:] == (5632, 5744)
 
 
 @pytest.mark.parametrize("kind", ["strips", "tiles"])
@@ -98,15 +99,15 @@ def test_each_tile_has_the_pixels_of_its_window(tmp_path, kind):
     how = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"} if kind == "tiles" else {}
     path = write(tmp_path / "a.tif", values, **how)
     records = tiles_of(path)
-    assert len(records) == len(starts(90, 32, 16)) * len(starts(75, 32, 16)) == 5 * 4
+    assert len(records) == len(tile_starts(90, 32, 16)) * len(tile_starts(75, 32, 16)) == 5 * 4
     for record in records:
-        _, tile = tile_of(record.shard)
+        _, tile = parse_tile(record.shard)
         assert record.sample.key == f"a_{tile.x}_{tile.y}"
         window = values[:, tile.y : tile.y + 32, tile.x : tile.x + 32]
         assert np.array_equal(pixels_of(record, tmp_path), np.moveaxis(window, 0, -1))
 
 
-def test_an_index_of_a_scene_holds_where_and_when_and_its_hits_show_the_tile(trained, tmp_path):
+def test_rows_of_a_scene_have_footprint_and_time_and_their_image_is_the_tile(trained, tmp_path):
     (tmp_path / "scenes" / "north").mkdir(parents=True)
     path = write(tmp_path / "scenes" / "north" / "a.tif", noise(3, 64, 80), time="2021:06:05 10:20:30")
     events: list = []
@@ -116,7 +117,7 @@ def test_an_index_of_a_scene_holds_where_and_when_and_its_hits_show_the_tile(tra
     assert index.manifest.counts == [7, 5]
     assert sum(event.amount for event in events if isinstance(event, Advanced)) == len(rows) == 12
     for row in rows:
-        name, tile = tile_of(row.shard)
+        name, tile = parse_tile(row.shard)
         assert name == "north/a.tif"
         assert row.box == pytest.approx(outline(path, tile), abs=1e-7)
         assert row.place == pytest.approx(((row.box[0] + row.box[2]) / 2, (row.box[1] + row.box[3]) / 2))
@@ -131,7 +132,7 @@ def test_geographic_scenes_have_exact_footprints_and_metres_at_their_latitude(tm
     step = 0.001
     path = write(tmp_path / "a.tif", noise(1, 64, 64), crs="EPSG:4326", transform=from_origin(10, 60, step, step))
     for record in tiles_of(path):
-        _, tile = tile_of(record.shard)
+        _, tile = parse_tile(record.shard)
         west, north = 10 + tile.x * step, 60 - tile.y * step
         assert record.sample.box == pytest.approx((west, north - 32 * step, west + 32 * step, north), abs=1e-9)
         metres = math.sqrt(111_412 * step * 55_800 * step)  # a degree at 60 degrees north, by the tables
@@ -146,12 +147,12 @@ def test_geographic_scenes_have_exact_footprints_and_metres_at_their_latitude(tm
         ("EPSG:3857", 10, 10 * 0.50084),  # Web Mercator at 60 degrees: on a sphere half, on the ellipsoid a bit more
     ],
 )
-def test_metres_are_those_on_the_ground(tmp_path, crs, step, metres):
+def test_the_ground_sample_distance_is_measured_on_the_ground(tmp_path, crs, step, metres):
     xs, ys = transform("EPSG:4326", crs, [-74.0 if crs == "EPSG:2263" else 15.0], [40.7 if crs == "EPSG:2263" else 60])
     path = write(tmp_path / "a.tif", noise(3, 32, 32), crs=crs, transform=from_origin(xs[0], ys[0], step, step))
     (record,) = tiles_of(path)
     assert record.sample.gsd == pytest.approx(metres, rel=3e-3)
-    assert record.sample.box == pytest.approx(outline(path, tile_of(record.shard)[1]), abs=1e-7)
+    assert record.sample.box == pytest.approx(outline(path, parse_tile(record.shard)[1]), abs=1e-7)
 
 
 @pytest.mark.parametrize("how", ["south up", "rotated"])
@@ -163,9 +164,9 @@ def test_south_up_and_rotated_scenes_keep_their_pixels_and_have_the_box_around_e
     values = noise(3, 48, 64)
     path = write(tmp_path / "a.tif", values, transform=turned)
     for record in tiles_of(path):
-        _, tile = tile_of(record.shard)
+        _, tile = parse_tile(record.shard)
         window = values[:, tile.y : tile.y + 32, tile.x : tile.x + 32]
-        assert np.array_equal(pixels_of(record, tmp_path), np.moveaxis(window, 0, -1)), "as they lie in the file"
+        assert np.array_equal(pixels_of(record, tmp_path), np.moveaxis(window, 0, -1)), "in the order of the file"
         assert record.sample.box == pytest.approx(outline(path, tile), abs=3e-5)  # three metres
         assert record.sample.gsd == pytest.approx(10)
 
@@ -177,7 +178,7 @@ def test_a_scene_across_the_antimeridian_has_a_west_that_is_greater_than_its_eas
     assert boxes[-1] == pytest.approx((-179.984, 9.968, -179.952, 10))
 
 
-def test_a_scene_without_a_place_has_tiles_without_footprint_and_that_is_said(tmp_path):
+def test_a_scene_without_position_has_tiles_without_footprint_and_is_reported(tmp_path):
     local = rasterio.CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')
     for number, how in enumerate(({"crs": None}, {"transform": Affine.identity()}, {"crs": local})):
         events: list = []
@@ -185,7 +186,7 @@ def test_a_scene_without_a_place_has_tiles_without_footprint_and_that_is_said(tm
         (record,) = tiles_of(path, TILES, events)
         assert (record.sample.box, record.sample.gsd, record.sample.time) == (None, None, None)
         (noted,) = [event for event in events if isinstance(event, Noted)]
-        assert noted.message == f"{number}.tif: no coordinate system that leads to degrees, so tiles have no footprint"
+        assert noted.message == f"{number}.tif: no CRS that can be converted to degrees, so tiles have no footprint"
 
 
 def test_sixteen_bits_are_stretched_between_the_second_and_98th_percentile_of_all_bands(tmp_path):
@@ -194,7 +195,7 @@ def test_sixteen_bits_are_stretched_between_the_second_and_98th_percentile_of_al
     path = write(tmp_path / "a.tif", values)
     low, high = np.percentile(values, (2, 98))
     for record in tiles_of(path):
-        _, tile = tile_of(record.shard)
+        _, tile = parse_tile(record.shard)
         assert tile.stretch == (low, high)
         window = values[:, tile.y : tile.y + 32, tile.x : tile.x + 32]
         expected = np.clip((window - low) / (high - low) * 255, 0, 255)
@@ -204,16 +205,16 @@ def test_sixteen_bits_are_stretched_between_the_second_and_98th_percentile_of_al
 def test_percentiles_come_from_overviews_where_there_are_any(tmp_path):
     values = noise(1, 2000, 1500, np.uint16, 4000)
     path = write(tmp_path / "a.tif", values, tiled=True, blockxsize=256, blockysize=256)
-    exact = tile_of(tiles_of(path, EmbedConfig(tile=1500))[0].shard)[1].stretch
+    exact = parse_tile(tiles_of(path, EmbedConfig(tile=1500))[0].shard)[1].stretch
     assert exact == pytest.approx(np.percentile(values, (2, 98)), rel=0.05, abs=5)
     with rasterio.open(path, "r+") as dataset:
         dataset.build_overviews([2], rasterio.enums.Resampling.average)
-    smooth = tile_of(tiles_of(path, EmbedConfig(tile=1500))[0].shard)[1].stretch
+    smooth = parse_tile(tiles_of(path, EmbedConfig(tile=1500))[0].shard)[1].stretch
     assert smooth[0] > exact[0] + 100, "averages have fewer extremes"
 
 
 @pytest.mark.parametrize("kind", ["no data value", "alpha", "mask", "zeros"])
-def test_tiles_with_nothing_in_them_are_left_out_and_counted(trained, tmp_path, kind):
+def test_empty_tiles_are_skipped_and_counted(trained, tmp_path, kind):
     values = noise(3, 64, 96)
     values[:, :, :48] = 0 if kind == "zeros" else 9
     values[:, 20:40, 60:70] = values[:, 0:1, 0:1]
@@ -230,9 +231,9 @@ def test_tiles_with_nothing_in_them_are_left_out_and_counted(trained, tmp_path, 
             dataset.write_mask(is_there > 0)
     found = tiles_of(path)
     empty = [one for one in found if isinstance(one, Unusable)]
-    assert [tile_of(one.example)[1].x for one in empty] == [0, 16, 0, 16, 0, 16]
+    assert [parse_tile(one.example)[1].x for one in empty] == [0, 16, 0, 16, 0, 16]
     for record in (one for one in found if not isinstance(one, Unusable)):
-        _, tile = tile_of(record.shard)
+        _, tile = parse_tile(record.shard)
         window = (slice(tile.y, tile.y + 32), slice(tile.x, tile.x + 32))
         expected = np.where(is_there[window] > 0, values[(slice(None), *window)], 0)
         if kind == "no data value":  # a pixel counts as long as one of its bands does
@@ -243,13 +244,13 @@ def test_tiles_with_nothing_in_them_are_left_out_and_counted(trained, tmp_path, 
     index = embed(trained / "best", [path], tmp_path / "index", TILES, ALONE, report=events.append)
     assert len(index) == len(found) - 6
     assert [event for event in events if isinstance(event, Skipped)] == [
-        Skipped("embedding", "nothing in the tile", 6, empty[0].example)
+        Skipped("embedding", "empty tile", 6, empty[0].example)
     ]
 
 
-def test_a_scene_with_nothing_in_it_is_an_error(trained, tmp_path):
+def test_an_empty_scene_is_an_error(trained, tmp_path):
     path = write(tmp_path / "a.tif", np.zeros((3, 64, 64), np.uint16))
-    with pytest.raises(DataError, match=r"a\.tif holds no usable image: 9 nothing in the tile"):
+    with pytest.raises(DataError, match=r"a\.tif has no usable images: empty tile \(9\)"):
         embed(trained / "best", [path], tmp_path / "index", TILES, ALONE)
 
 
@@ -288,13 +289,13 @@ def test_a_palette_becomes_its_colours(tmp_path):
     assert all((pixels[values[0] == value] == colour[:3]).all() for value, colour in palette.items())
 
 
-def test_floats_are_stretched_without_what_is_no_number_and_complex_ones_are_refused(tmp_path):
+def test_floats_are_stretched_without_nan_and_complex_numbers_are_an_error(tmp_path):
     values = noise(1, 64, 64, np.float32, 1000) / 1000
     values[0, :40, :40] = np.nan
     path = write(tmp_path / "a.tif", values)
     found = tiles_of(path)
     assert [type(one).__name__ for one in found[:2]] == ["Unusable", "Record"]
-    assert tile_of(found[1].shard)[1].stretch == pytest.approx(np.nanpercentile(values, (2, 98)))
+    assert parse_tile(found[1].shard)[1].stretch == pytest.approx(np.nanpercentile(values, (2, 98)))
     assert (pixels_of(found[1], tmp_path)[:, :24] == 0).all()
     with pytest.raises(DataError, match="complex numbers"):
         tiles_of(write(tmp_path / "c.tif", noise(1, 32, 32).astype(np.complex64)))
@@ -303,14 +304,14 @@ def test_floats_are_stretched_without_what_is_no_number_and_complex_ones_are_ref
 def test_a_scene_smaller_than_a_tile_is_one_tile(tmp_path):
     values = noise(3, 20, 300)
     records = tiles_of(write(tmp_path / "a.tif", values), EmbedConfig(tile=256))
-    assert [tile_of(record.shard)[1] for record in records] == [
+    assert [parse_tile(record.shard)[1] for record in records] == [
         Tile(0, 0, 256, 20, (1, 2, 3)), Tile(44, 0, 256, 20, (1, 2, 3))
     ]  # fmt: skip
     assert pixels_of(records[1], tmp_path).shape == (20, 256, 3)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-def test_damaged_blocks_cost_their_tiles_and_damaged_scenes_themselves(trained, tmp_path, kind):
+def test_tiles_with_damaged_blocks_and_damaged_scenes_are_skipped(trained, tmp_path, kind):
     how = {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "deflate"}
     path = write(tmp_path / "a.tif", noise(3, 96, 96, kind), **how)
     data = bytearray(path.read_bytes())
@@ -328,37 +329,40 @@ def test_damaged_blocks_cost_their_tiles_and_damaged_scenes_themselves(trained, 
         embed(trained / "best", tmp_path, tmp_path / "index", settings, ALONE)
 
 
-def test_a_tile_whose_scene_is_gone_or_smaller_is_named(tmp_path):
+def test_a_tile_of_a_missing_or_smaller_scene_is_an_error(tmp_path):
     (record, *_) = tiles_of(write(tmp_path / "a.tif", noise(3, 64, 64)))
     address = Tile(60, 60, 32, 32, (1, 2, 3)).address("a.tif")
-    for shard, said in ((address, "smaller than it was"), (record.shard.replace("a.tif", "b.tif"), "cannot be read")):
-        with pytest.raises(SearchIndexError, match=said) as caught:
-            read_image(tmp_path, shard, 0, 0)
+    for shard, message in (
+        (address, "smaller than when it was embedded"),
+        (record.shard.replace("a.tif", "b.tif"), "cannot be read"),
+    ):
+        with pytest.raises(SearchIndexError, match=message) as caught:
+            read_image(Folder(tmp_path), shard, 0, 0)
         assert "dove embed" in caught.value.hint
 
 
 @pytest.mark.parametrize("stretch", [None, (0.1, 1e-9), (12.0, 2800.5), (-3.0, float(np.float32(0.1)))])
-def test_an_address_of_a_tile_is_read_back_exactly(stretch):
+def test_the_address_of_a_tile_is_parsed_exactly(stretch):
     tile = Tile(128, 0, 256, 255, (4, 3, 2), stretch)
     for name in ("scene.tif", "a b/c#window=1,2,3,4&bands=1.tif", "机场\n.tif"):
-        assert tile_of(tile.address(name)) == (name, tile)
-    assert tile_of("00000.tar") is None
+        assert parse_tile(tile.address(name)) == (name, tile)
+    assert parse_tile("00000.tar") is None
 
 
-def test_without_rasterio_the_way_to_it_is_said(trained, tmp_path, monkeypatch):
+def test_without_rasterio_the_error_says_how_to_install_it(trained, tmp_path, monkeypatch):
     path = write(tmp_path / "a.tif", noise(3, 64, 64))
     monkeypatch.setitem(sys.modules, "rasterio", None)
-    with pytest.raises(UsageError, match="not installed") as caught:
+    with pytest.raises(UsageError, match="needs the package rasterio") as caught:
         embed(trained / "best", [path], tmp_path / "index", TILES, ALONE)
-    assert caught.value.hint == "pip install 'dove[geo]'"
-    with pytest.raises(UsageError, match="not installed"):
-        read_image(tmp_path, Tile(0, 0, 32, 32, (1,)).address("a.tif"), 0, 0)
+    assert caught.value.hint == "pip install rasterio"
+    with pytest.raises(UsageError, match="needs the package rasterio"):
+        read_image(Folder(tmp_path), Tile(0, 0, 32, 32, (1,)).address("a.tif"), 0, 0)
 
 
-def test_huge_blocks_are_pointed_out(tmp_path, monkeypatch):
+def test_scenes_with_large_blocks_are_reported(tmp_path, monkeypatch):
     monkeypatch.setattr("dove_core.sources.tiles.CACHE_BYTES", 3 * 2**20)
     events: list = []
     path = write(tmp_path / "a.tif", noise(3, 1200, 1000), tiled=True, blockxsize=1024, blockysize=1216)
     tiles_of(path, EmbedConfig(tile=1000, stride=1000), events)
     (noted,) = [event.message for event in events if isinstance(event, Noted)]
-    assert "a.tif comes in blocks of 3 MiB" in noted
+    assert "a.tif has blocks of 3 MiB" in noted

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from dove_core.config import TrainConfig
-from dove_core.data.plan import Step
+from dove_core.data.batch_plan import Step
 from dove_core.data.reader import Record
 from dove_core.errors import DataError
 from dove_core.events import Measured, Report, Saved

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 import shutil
 import signal
 import socket
@@ -108,40 +107,6 @@ def test_a_frozen_backbone_does_not_change_in_a_whole_run(shapes, tmp_path):
     first, second = weights(tmp_path / "a" / "last"), weights(tmp_path / "b" / "last")
     assert all(torch.equal(value, second[name]) for name, value in first.items() if name.startswith("trunk."))
     assert not all(torch.equal(value, second[name]) for name, value in first.items())
-
-
-def test_weights_can_come_from_a_file_and_must_fit(shapes, tmp_path):
-    import torchvision
-
-    torch.manual_seed(3)
-    state = torchvision.models.resnet18(weights=None).state_dict()
-    torch.save(state, tmp_path / "r18.pth")
-    frozen = dataclasses.replace(QUICK, weights=str(tmp_path / "r18.pth"), freeze_backbone=True, max_steps=1)
-    train(shapes / "train", tmp_path / "run", SMALL, frozen, ALONE)
-    loaded = weights(tmp_path / "run" / "last")
-    assert torch.equal(loaded["trunk.stages.3.1.conv2.weight"], state["layer4.1.conv2.weight"])
-    assert torch.equal(loaded["trunk.stem.0.weight"], state["conv1.weight"])
-    torch.save(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "r50.pth")
-    (tmp_path / "broken.pth").write_bytes((tmp_path / "r18.pth").read_bytes()[:5000])
-    for name, words in (("r50.pth", "do not fit resnet18"), ("no.pth", "does not exist"), ("broken.pth", "broken.pth")):
-        wrong = dataclasses.replace(frozen, weights=str(tmp_path / name))
-        with pytest.raises(CheckpointError, match=words):
-            train(shapes / "train", tmp_path / "wrong", SMALL, wrong, ALONE)
-
-
-def test_imagenet_weights_come_through_torchvisions_own_cache(shapes, tmp_path, monkeypatch):
-    import torchvision
-
-    torch.manual_seed(4)
-    state = torchvision.models.resnet18(weights=None).state_dict()
-    url = torchvision.models.ResNet18_Weights.DEFAULT.url
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
-    torch.save(state, tmp_path / "hub" / "checkpoints" / url.rsplit("/", 1)[1])
-    monkeypatch.setattr("torch.hub.HASH_REGEX", re.compile("never"))
-    start = dataclasses.replace(QUICK, weights="imagenet", freeze_backbone=True, max_steps=1)
-    train(shapes / "train", tmp_path / "run", SMALL, start, ALONE)
-    assert torch.equal(weights(tmp_path / "run" / "last")["trunk.stem.0.weight"], state["conv1.weight"])
 
 
 def test_a_run_is_not_overwritten(shapes, trained):

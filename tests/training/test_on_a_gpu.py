@@ -12,17 +12,17 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.gpu_traffic import GPU, Pretend, Traffic, can_pretend, claiming, learn
+from benchmarks.gpu_traffic import GPU, FakeGpuMode, Traffic, fake_gpu, learn, supports_fake_gpu
 from dove_core.config import TrainConfig
 from dove_core.model.dove import Dove
 from tests.made import SMALL
 
-pytestmark = pytest.mark.skipif(not can_pretend(), reason="this torch is too old to pretend")
+pytestmark = pytest.mark.skipif(not supports_fake_gpu(), reason="this torch has no fake GPU tensors")
 aten = torch.ops.aten
 LENGTHS = torch.tensor([3, 6, 5, 5, 2, 6, 4, 4, 6, 1, 2, 3])
 
 
-class Watch(Pretend):
+class Watch(FakeGpuMode):
     """Notes what makes a process wait for its GPU, and of which types softmaxes are."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Watch(Pretend):
 def step(training: TrainConfig, *, amp: bool = False) -> Watch:
     """Take in a batch of 12 captions."""
     watch = Watch()
-    with claiming(watch, amp=amp):
+    with fake_gpu(watch, amp=amp):
         losses = learn(Dove(SMALL, words=40), training, SMALL.image_size, LENGTHS)
     assert losses.total.device == GPU
     assert watch.seen > 100
@@ -73,7 +73,7 @@ def test_a_wait_for_the_gpu_is_noticed(monkeypatch):
 def test_in_half_precision_attention_maps_stay_so_and_scores_are_float32():
     maps = {kind for dims, kind in step(TrainConfig(), amp=True).softmaxes if dims == 5}
     assert maps == {torch.bfloat16}
-    with claiming(Watch(), amp=True):
+    with fake_gpu(Watch(), amp=True):
         losses = learn(Dove(SMALL, words=40), TrainConfig(), SMALL.image_size, LENGTHS)
     assert {part.dtype for part in losses} == {torch.float32}
 
@@ -84,7 +84,7 @@ def test_the_gru_stays_in_float32_on_a_gpu():
     model = Dove(SMALL, words=40)
     note = lambda _, given: seen.append((torch.is_autocast_enabled("cuda"), given[0].data.dtype))  # noqa: E731
     model.text.gru.register_forward_pre_hook(note)
-    with claiming(Watch(), amp=True):
+    with fake_gpu(Watch(), amp=True):
         learn(model, TrainConfig(), SMALL.image_size, LENGTHS)
         assert torch.is_autocast_enabled("cuda")
     assert seen == [(False, torch.float32)]
@@ -104,7 +104,7 @@ def test_captions_have_no_fused_attention_which_would_compile_for_each_shape(mon
 
 
 def test_bytes_are_counted():
-    with claiming(traffic := Traffic()):
+    with fake_gpu(traffic := Traffic()):
         x = torch.empty(10, 20, device=GPU)
         assert isinstance(x, FakeTensor)
         assert traffic.moved == 0

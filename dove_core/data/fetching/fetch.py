@@ -25,18 +25,18 @@ from dove_core.data.fetching.tables import write_cut
 from dove_core.data.fetching.transfers import Retry, Transfers
 from dove_core.errors import DownloadError
 from dove_core.events import Noted, Report, Saved, silent
-from dove_core.files import link_or_copy
+from dove_core.files import LocalPath, link_or_copy
 
 __all__ = ["execute", "fetch", "plan_fetch"]
 
 
 def fetch(
     release: Release,
-    folder: Path,
-    config: FetchConfig | None = None,
+    folder: LocalPath,
+    fetching: FetchConfig = FetchConfig(),  # noqa: B008  # frozen
     *,
     mirror: str | None = None,
-    adopt: Path | None = None,
+    adopt: LocalPath | None = None,
     retry: Retry | None = None,
     report: Report = silent,
 ) -> list[Path]:
@@ -52,9 +52,11 @@ def fetch(
         DownloadError: a file is refused, missing or wrong, or the retries are exhausted.
         SpaceError: the disk has no room for what is missing.
         UsageError: a setting, the mirror or a folder cannot be used.
+
+    >>> dove.fetch(dove.RELEASES["rsicd"], "data/rsicd", mirror="mirror")
+    [PosixPath('data/rsicd/benchmark/RSICD.zip')]
     """
-    config = config or FetchConfig()
-    plan = plan_fetch(release, folder, config, mirror=mirror, adopt=adopt, retry=retry, report=report)
+    plan = plan_fetch(release, folder, fetching, mirror=mirror, adopt=adopt, retry=retry, report=report)
     report(Noted(f"{folder}: {plan.summary()}"))
     return execute(plan, retry=retry, report=report)
 

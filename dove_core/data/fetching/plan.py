@@ -19,6 +19,7 @@ from dove_core.data.fetching.subset import known_need
 from dove_core.data.fetching.transfers import Retry, Transfers
 from dove_core.errors import DownloadError, SpaceError
 from dove_core.events import Noted, Report, silent
+from dove_core.files import LocalPath
 
 _GIB = 2**30
 _ENTRY = 100  # approximate bytes of a member in an archive's directory
@@ -72,7 +73,12 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class FetchPlan:
-    """All that a fetch will do; `free` is free space in bytes, `unreachable` why the server does not answer."""
+    """All that a fetch will do; `free` is free space in bytes, `unreachable` why the server does not answer.
+
+    >>> plan = dove.plan_fetch(dove.RELEASES["rsicd"], "data/new", mirror="mirror")
+    >>> plan.is_done, [file.state for file in plan.files]
+    (False, ['absent'])
+    """
 
     release: Release
     layout: Layout
@@ -130,11 +136,11 @@ class FetchPlan:
 
 def plan_fetch(
     release: Release,
-    folder: Path,
-    config: FetchConfig,
+    folder: LocalPath,
+    fetching: FetchConfig = FetchConfig(),  # noqa: B008  # frozen
     *,
     mirror: str | None = None,
-    adopt: Path | None = None,
+    adopt: LocalPath | None = None,
     retry: Retry | None = None,
     report: Report = silent,
 ) -> FetchPlan:
@@ -143,7 +149,7 @@ def plan_fetch(
     Args:
         release: what to fetch.
         folder: where it goes, in the release's own layout.
-        config: which of its files, and how.
+        fetching: which of its files, and how.
         mirror: a web address or folder to fetch from, instead of the release's own server.
         adopt: a folder with files of the release that are adopted rather than fetched.
         retry: when to repeat requests that failed.
@@ -152,13 +158,17 @@ def plan_fetch(
     Raises:
         DownloadError: the server cannot be reached, and there is no folder to adopt from.
         UsageError: a setting, the mirror or a folder cannot be used.
+
+    >>> plan = dove.plan_fetch(dove.RELEASES["rsicd"], "data/new", mirror="mirror")
+    >>> plan.to_come
+    22
     """
-    selection = select(release, config)
-    layout, base = Layout(folder), mirror or release.base_url
-    transfers = Transfers(config.connections, retry or _PROBING, report)
+    selection = select(release, fetching)
+    layout, base = Layout(Path(folder)), mirror or release.base_url
+    transfers = Transfers(fetching.connections, retry or _PROBING, report)
     remotes: dict[RemoteFile, Remote] = {}
     unreachable = None
-    with opened(base, config.connections) as origin_of:
+    with opened(base, fetching.connections) as origin_of:
         origins = {file: origin_of(file.path) for file in selection.files}
         try:
             first, *others = origins.items()  # without an answer for the first, the others are not asked for
@@ -168,14 +178,16 @@ def plan_fetch(
             if adopt is None:
                 raise
             remotes, unreachable = {}, error
-    need = known_need(selection, remotes, layout, config.limit) if selection.is_by_member else {}
+    need = known_need(selection, remotes, layout, fetching.limit) if selection.is_by_member else {}
     files = []
     for file, origin in origins.items():
         remote = remotes.get(file)
-        found = find_adoptable(file, adopt, remote.version.size if remote else None) if adopt is not None else None
+        found = (
+            find_adoptable(file, Path(adopt), remote.version.size if remote else None) if adopt is not None else None
+        )
         planned = PlannedFile(file, origin.address, layout.path(file), remote, "absent", None, found=found)
         files.append(_with_state(planned, need.get(file), layout, selection, report))
-    return FetchPlan(release, layout, config, selection, base, tuple(files), _free(folder), unreachable)
+    return FetchPlan(release, layout, fetching, selection, base, tuple(files), _free(layout.folder), unreachable)
 
 
 def _examine(item: tuple[RemoteFile, Origin], transfers: Transfers) -> tuple[RemoteFile, Remote]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from dove_core.data.scenes.canvas import Canvas
-from dove_core.data.scenes.palette import Material, Palette
-from dove_core.data.scenes.parts import hall, plane
-from dove_core.data.scenes.shapes import Frame, Point, bend, spread
+from dove_core.data.scenes.objects import hall, plane
+from dove_core.data.scenes.palette import Palette, Surface
+from dove_core.data.scenes.shapes import Point, Pose, bend, spread
 
 _STROKES: dict[str, str] = {
     "0": "abcdef", "1": "bc", "2": "abged", "3": "abgcd", "4": "fgbc", "5": "afgcd", "6": "afgedc", "7": "abc",
@@ -21,7 +21,7 @@ _ENDS: dict[str, tuple[Point, Point]] = {
 }  # fmt: skip
 
 
-def runway(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def runway(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw a runway across the whole image, its threshold most often in view."""
     rng, side = canvas.rng, canvas.side
     width = rng.uniform(38, 58) if side > 180 else rng.uniform(36, 48)
@@ -41,7 +41,7 @@ def runway(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
     return {"surface": surface}
 
 
-def _marks(canvas: Canvas, palette: Palette, frame: Frame, width: float, paving: Material) -> None:
+def _marks(canvas: Canvas, palette: Palette, frame: Pose, width: float, paving: Surface) -> None:
     rng, white = canvas.rng, palette.paint
     rubber = paving.lit(0.8)._replace(grain=0.08)
     for y in (-0.16, 0.02, 0.14):
@@ -64,7 +64,7 @@ def _marks(canvas: Canvas, palette: Palette, frame: Frame, width: float, paving:
     canvas.line(frame.path([(0, -width / 2), (0, width / 2)]), canvas.mark(1.6), white)
 
 
-def _digit(canvas: Canvas, palette: Palette, frame: Frame, digit: str, width: float) -> None:
+def _digit(canvas: Canvas, palette: Palette, frame: Pose, digit: str, width: float) -> None:
     """Paint a digit that is read when landing along the heading."""
     for stroke in _STROKES[digit]:
         (ax, ay), (bx, by) = _ENDS[stroke]
@@ -72,7 +72,7 @@ def _digit(canvas: Canvas, palette: Palette, frame: Frame, digit: str, width: fl
         canvas.line(ends, max(1.4, 1.1 * canvas.gsd), palette.paint)
 
 
-def _taxiway(canvas: Canvas, palette: Palette, frame: Frame, width: float) -> None:
+def _taxiway(canvas: Canvas, palette: Palette, frame: Pose, width: float) -> None:
     rng, side = canvas.rng, canvas.side
     hand = rng.choice([-1, 1])
     away = hand * (width / 2 + rng.uniform(28, 55) * (1.5 if side > 300 else 1))
@@ -87,7 +87,7 @@ def _taxiway(canvas: Canvas, palette: Palette, frame: Frame, width: float) -> No
         canvas.line(path, canvas.mark(0.4), palette.yellow)
 
 
-def apron(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def apron(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw aircraft parked on a concrete apron, before a terminal or in two rows."""
     rng, side = canvas.rng, canvas.side
     depth = side * rng.uniform(0.58, 0.72)

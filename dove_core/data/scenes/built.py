@@ -1,16 +1,16 @@
-"""What people built: homes, warehouses, tanks, solar farms, turbines, greenhouses, cemeteries."""
+"""Buildings and other works: homes, warehouses, tanks, solar farms, turbines, greenhouses, cemeteries."""
 
 from __future__ import annotations
 
 import math
 
 from dove_core.data.scenes.canvas import Canvas
-from dove_core.data.scenes.palette import Material, Palette
-from dove_core.data.scenes.parts import car, hall, house, traffic, tree
-from dove_core.data.scenes.shapes import Disc, Frame, Shape, spread
+from dove_core.data.scenes.objects import car, hall, house, traffic, tree
+from dove_core.data.scenes.palette import Palette, Surface
+from dove_core.data.scenes.shapes import Disc, Pose, Shape, spread
 
 
-def residential(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def residential(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw streets in a grid with rows of houses, gardens, drives and street trees."""
     rng, side = canvas.rng, canvas.side
     block, plot = rng.uniform(54, 64), rng.uniform(17, 22)
@@ -33,14 +33,14 @@ def residential(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str
     return {"building": "house"}
 
 
-def _street(canvas: Canvas, palette: Palette, frame: Frame) -> None:
+def _street(canvas: Canvas, palette: Palette, frame: Pose) -> None:
     side = canvas.side
     canvas.fill(frame.box(0, 0, side * 2, 11), palette.concrete)
     canvas.fill(frame.box(0, 0, side * 2, 7.5), palette.asphalt)
     traffic(canvas, palette, [frame.at(-side * 0.7, 0), frame.at(side * 0.7, 0)], 2.6, 22)
 
 
-def _home(canvas: Canvas, palette: Palette, frame: Frame, plot: float, hand: int, tiles: Material) -> None:
+def _home(canvas: Canvas, palette: Palette, frame: Pose, plot: float, hand: int, tiles: Surface) -> None:
     """Draw one plot; the street lies `hand` times below it."""
     rng = canvas.rng
     drive = plot * 0.33
@@ -55,10 +55,10 @@ def _home(canvas: Canvas, palette: Palette, frame: Frame, plot: float, hand: int
             canvas, palette, *frame.at(rng.uniform(-0.4, 0.4) * plot, hand * rng.uniform(9, 12)), rng.uniform(1.8, 3.6)
         )
     if rng.random() < 0.1:
-        canvas.fill(frame.box(-plot * 0.25, hand * 9, 6, 3), Material((84, 176, 202)))
+        canvas.fill(frame.box(-plot * 0.25, hand * 9, 6, 3), Surface((84, 176, 202)))
 
 
-def warehouse(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def warehouse(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw large halls with loading docks, lorries and wide yards."""
     rng, side = canvas.rng, canvas.side
     wide, deep = side * rng.uniform(0.66, 0.8), side * rng.uniform(0.6, 0.76)
@@ -83,7 +83,7 @@ def warehouse(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
     return {"building": "warehouse"}
 
 
-def storage_tank(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def storage_tank(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw white round tanks in rows behind low walls."""
     rng, side = canvas.rng, canvas.side
     rows = rng.choice([2, 3, 3])
@@ -104,12 +104,12 @@ def storage_tank(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, st
     return {"content": rng.choice(["oil", "fuel", "water"])}
 
 
-def _tank(canvas: Canvas, palette: Palette, frame: Frame, radius: float) -> None:
+def _tank(canvas: Canvas, palette: Palette, frame: Pose, radius: float) -> None:
     rng, sun = canvas.rng, canvas.sun
     shell = rng.choice([palette.paint, palette.paint, palette.steel, palette.flats[4]])
     base = frame.disc(0, 0, radius)
     dx, dy = math.cos(sun.angle) * radius, math.sin(sun.angle) * radius
-    surfaces: list[tuple[Shape, Material]] = [(base, shell.lit(0.8)), (frame.disc(0, 0, radius * 0.95), shell)]
+    surfaces: list[tuple[Shape, Surface]] = [(base, shell.lit(0.8)), (frame.disc(0, 0, radius * 0.95), shell)]
     if rng.random() < 0.4:
         # A floating roof lies lower: the rim shades its sunny side.
         surfaces.append((frame.disc(0, 0, radius * 0.9), shell.lit(0.5)))
@@ -117,25 +117,25 @@ def _tank(canvas: Canvas, palette: Palette, frame: Frame, radius: float) -> None
     else:
         surfaces.append((Disc(base.x + dx * 0.3, base.y + dy * 0.3, radius * 0.5), shell.lit(1.1)))
     surfaces.append((frame.disc(0, 0, radius * 0.08), palette.metal))
-    stair = Frame(base.x, base.y, rng.uniform(0, math.tau))
+    stair = Pose(base.x, base.y, rng.uniform(0, math.tau))
     surfaces.append((stair.box(radius * 0.5, 0, radius, max(0.8, 0.6 * canvas.gsd)), palette.metal))
     canvas.stand(base, radius * 0.75, surfaces)
 
 
-def solar(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
-    """Draw long rows of dark blue panels in blocks, with gravel ways between."""
+def solar(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
+    """Draw long rows of dark blue panels in blocks with gravel paths between."""
     rng, side = canvas.rng, canvas.side
     wide, deep = side * rng.uniform(0.7, 0.84), side * rng.uniform(0.62, 0.78)
     canvas.taken.add(frame.box(0, 0, wide + 6, deep + 6))
     canvas.fill(frame.box(0, 0, wide + 4, deep + 4), rng.choice([palette.grass, palette.soil, palette.sand]))
-    blue = Material(rng.choice([(44, 58, 96), (38, 52, 82), (54, 66, 108)]), 0.03, 0.03)
+    blue = Surface(rng.choice([(44, 58, 96), (38, 52, 82), (54, 66, 108)]), 0.03, 0.03)
     pitch, panel = max(7.5, 8.0 * canvas.gsd), max(4.4, 4.8 * canvas.gsd)
     way = rng.uniform(-0.2, 0.2) * wide
     for low, high in ((-wide / 2, way - 4), (way + 4, wide / 2)):
         middle, length = (low + high) / 2, high - low
         for y in spread(-deep / 2, deep / 2, pitch):
             row = frame.box(middle, y, length - 2, panel)
-            surfaces: list[tuple[Shape, Material]] = [(row, blue)]
+            surfaces: list[tuple[Shape, Surface]] = [(row, blue)]
             surfaces.append((frame.box(middle, y + panel * 0.42, length - 2, panel * 0.14), blue.lit(1.7)))
             if canvas.gsd < 1:
                 surfaces.extend((frame.box(x, y, 0.35, panel), blue.lit(1.45)) for x in spread(low + 2, high - 2, 12))
@@ -146,7 +146,7 @@ def solar(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
     return {"plant:source": "solar"}
 
 
-def wind_turbine(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def wind_turbine(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw turbines seen from above: white blades, a long shadow of the mast with the blades' shadow at its end."""
     rng, side = canvas.rng, canvas.side
     count = 1 if side < 260 else rng.choice([1, 2, 3])
@@ -160,9 +160,9 @@ def wind_turbine(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, st
     return {"generator:source": "wind"}
 
 
-def _turbine(canvas: Canvas, palette: Palette, frame: Frame, reach: float) -> None:
+def _turbine(canvas: Canvas, palette: Palette, frame: Pose, reach: float) -> None:
     rng = canvas.rng
-    thick, white = max(reach * 0.06, 1.5 * canvas.gsd), Material((248, 248, 246), 0.0, 0.0)
+    thick, white = max(reach * 0.06, 1.5 * canvas.gsd), Surface((248, 248, 246), 0.0, 0.0)
     # The height is chosen so that the whole shadow stays in view whatever the sun.
     height = reach * 1.25 / max(canvas.sun.reach, 0.6)
     canvas.stand(frame.disc(0, 0, thick * 0.7), height, [(frame.disc(0, 0, thick * 1.2), palette.concrete)])
@@ -177,13 +177,13 @@ def _turbine(canvas: Canvas, palette: Palette, frame: Frame, reach: float) -> No
     )
 
 
-def greenhouse(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def greenhouse(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw long glass or plastic tunnels side by side."""
     rng, side = canvas.rng, canvas.side
     wide, deep = side * rng.uniform(0.68, 0.8), side * rng.uniform(0.6, 0.74)
     canvas.taken.add(frame.box(0, 0, wide + 6, deep + 6))
     canvas.fill(frame.box(0, 0, wide + 4, deep + 4), palette.soil)
-    glass = Material(rng.choice([(214, 224, 224), (196, 214, 216), (228, 230, 224)]), 0.03, 0.05)
+    glass = Surface(rng.choice([(214, 224, 224), (196, 214, 216), (228, 230, 224)]), 0.03, 0.05)
     span = max(8.0, 7.0 * canvas.gsd) * rng.uniform(0.95, 1.2)
     blocks = rng.choice([1, 2, 2])
     facing = math.cos(frame.angle + math.pi / 2 - canvas.sun.angle)
@@ -204,7 +204,7 @@ def greenhouse(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]
     return {"building": "greenhouse"}
 
 
-def cemetery(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def cemetery(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw plots of small graves in rows between crossing paths, with dark trees and a chapel."""
     rng, side = canvas.rng, canvas.side
     wide, deep = side * rng.uniform(0.7, 0.8), side * rng.uniform(0.62, 0.74)

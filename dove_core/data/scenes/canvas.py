@@ -1,4 +1,4 @@
-"""Drawing on the ground: surfaces, things that stand up and throw shadows, and where there is still room."""
+"""The canvas of a scene: surfaces, standing objects with shadows, and the ground that is still free."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from dove_core.data.scenes.palette import Material
+from dove_core.data.scenes.palette import Surface
 from dove_core.data.scenes.shapes import Disc, Point, Shape
 
 PIXELS = 256
@@ -22,7 +22,7 @@ FINE = 3
 
 
 class Sun(NamedTuple):
-    """Where light comes from: `angle` in radians from east to north, and metres of shadow a metre of height."""
+    """Direction of the light: `angle` in radians from east to north, and metres of shadow a metre of height."""
 
     angle: float
     reach: float
@@ -46,7 +46,7 @@ class Mask:
         self._draw.line(_flat(points, self._scale, PIXELS / 2), 255, max(1, round(width * self._scale)))
 
     def has(self, x: float, y: float, radius: float = 0.0) -> bool:
-        """Tell whether ground at (x, y), or `radius` away, is taken; the border stands for what is beyond."""
+        """Tell whether ground at (x, y), or `radius` away, is taken; beyond the border, the border counts."""
         probes = ((0, 0), (radius, 0), (-radius, 0), (0, radius), (0, -radius)) if radius else ((0, 0),)
         return any(self._at(x + dx, y + dy) for dx, dy in probes)
 
@@ -58,9 +58,9 @@ class Mask:
 
 
 class Ink(NamedTuple):
-    """A surface and what it belongs to: the tag of a surrounding, or "" for the object in focus."""
+    """A surface and its label: the tag of a surrounding, or "" for the object in focus."""
 
-    material: Material
+    material: Surface
     label: str
 
 
@@ -75,14 +75,14 @@ class _Standing(NamedTuple):
 class Canvas:
     """One image while it is drawn: numbers of inks on a fine grid, and a mask of shadows.
 
-    Flat things are drawn at once. Things that stand up are kept until `finish`, so that shadows fall on everything flat
+    Flat objects are drawn at once. Standing objects are kept until `finish`, so that shadows fall on everything flat
     and on nothing that stands.
 
     Attributes:
         rng: the image's own random numbers.
         gsd: metres a final pixel.
         side: metres across the image.
-        label: the tag that what is drawn now belongs to, such as `landuse=grass`; "" for the object in focus.
+        label: the tag of what is drawn now, such as `landuse=grass`; "" for the object in focus.
         taken: ground where surroundings must not put anything.
     """
 
@@ -100,24 +100,24 @@ class Canvas:
         self._standing: list[_Standing] = []
 
     def mark(self, width: float) -> float:
-        """Return a painted line's width in metres, at least what the eye still sees at this scale."""
+        """Return a painted line's width in metres, at least what is visible at this scale."""
         return max(width, 0.9 * self.gsd)
 
-    def fill(self, shape: Shape, material: Material) -> None:
+    def fill(self, shape: Shape, material: Surface) -> None:
         """Lay a surface."""
         _paint(self._draw, shape, self._scale, self._middle, self._number(material))
 
-    def fill_all(self, material: Material) -> None:
+    def fill_all(self, material: Surface) -> None:
         """Lay a surface over the whole image."""
         self._draw.rectangle((0, 0, PIXELS * FINE, PIXELS * FINE), self._number(material))
 
-    def line(self, points: Sequence[Point], width: float, material: Material) -> None:
+    def line(self, points: Sequence[Point], width: float, material: Surface) -> None:
         """Lay a strip `width` metres wide along points."""
         thick = max(1, round(width * self._scale))
         joint = "curve" if len(points) > 2 and thick > 5 else None
         self._draw.line(_flat(points, self._scale, self._middle), self._number(material), thick, joint)
 
-    def dashes(self, start: Point, stop: Point, width: float, dash: float, gap: float, material: Material) -> None:
+    def dashes(self, start: Point, stop: Point, width: float, dash: float, gap: float, material: Surface) -> None:
         """Lay dashes of `dash` metres with gaps from `start` to `stop`."""
         length = math.dist(start, stop)
         dx, dy = (stop[0] - start[0]) / length, (stop[1] - start[1]) / length
@@ -128,9 +128,9 @@ class Canvas:
             self.line(ends, width, material)
 
     def stand(
-        self, outline: Shape, height: float, surfaces: Iterable[tuple[Shape, Material]], *, afloat: bool = False
+        self, outline: Shape, height: float, surfaces: Iterable[tuple[Shape, Surface]], *, afloat: bool = False
     ) -> None:
-        """Put up a thing `height` metres high whose shadow is swept from `outline`; afloat: only thrown, as by a wing.
+        """Put up an object `height` metres high with the shadow of `outline`; `afloat`: of the top only, as of a wing.
 
         `surfaces` are seen from above, drawn in this order.
         """
@@ -140,7 +140,7 @@ class Canvas:
         self._standing.append(_Standing(self.label, outline, height, numbered, afloat))
 
     def finish(self) -> None:
-        """Throw all shadows, then draw what stands up; leave out surroundings whose ground is now another's."""
+        """Draw all shadows, then all standing objects; leave out surroundings whose ground was taken since."""
         cells = np.asarray(self.drawn)
         kept = [thing for thing in self._standing if not thing.label or self._on_own_ground(thing, cells)]
         del cells  # the image is drawn on again
@@ -153,12 +153,12 @@ class Canvas:
         self._standing.clear()
 
     def deck(self, outline: Shape, height: float) -> None:
-        """Throw the shadow of something flat that bridges what is drawn so far, and is itself drawn after this."""
+        """Draw the shadow of a flat object above the ground, such as a bridge, which is drawn after this."""
         self._throw(outline, height, afloat=True)
         _paint(self._shade, outline, self._scale, self._middle, 0)
 
     def _beyond(self, outline: Shape, margin: float) -> bool:
-        """Tell whether a thing and its shadow lie outside the image."""
+        """Tell whether an object and its shadow are outside the image."""
         edge = self.side / 2 + margin
         if isinstance(outline, Disc):
             return max(abs(outline.x), abs(outline.y)) - outline.radius > edge
@@ -184,7 +184,7 @@ class Canvas:
             far = [(x + dx, y + dy) for x, y in outline]
             shapes = [far]
             if not afloat:
-                # Sides that face the sun sweep over the thing itself; only boxes surely run counterclockwise.
+                # Sides that face the sun sweep over the object itself; only boxes are known to run counterclockwise.
                 shapes += [
                     (outline[i - 1], outline[i], far[i], far[i - 1])
                     for i in range(len(far))
@@ -193,7 +193,7 @@ class Canvas:
         for shape in shapes:
             _paint(self._shade, shape, self._scale, self._middle, 255)
 
-    def _number(self, material: Material) -> int:
+    def _number(self, material: Surface) -> int:
         ink = Ink(material, self.label)
         number = self._numbers.get(ink)
         if number is None:

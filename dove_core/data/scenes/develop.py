@@ -16,10 +16,10 @@ CROWN_METRES = 7.0
 """Distance from crown to crown in a wood."""
 
 _TINT = np.array([12.0, 1.0, -6.0], np.float32)
-"""What one unit of tint adds to red, green and blue: from fresh to dry."""
+"""Change of red, green and blue by one unit of tint: from fresh to dry."""
 
 _SHADOW = np.array([0.44, 0.48, 0.56], np.float32)
-"""Light left in a shadow, bluish as the sky."""
+"""Light in a shadow, bluish like the sky."""
 
 
 def develop(canvas: Canvas) -> Image.Image:
@@ -38,7 +38,7 @@ def develop(canvas: Canvas) -> Image.Image:
 
 
 def shares(canvas: Canvas) -> dict[str, float]:
-    """Return the part of the finished image that each label covers, 0 to 1."""
+    """Return the share of the finished image that each label covers, 0 to 1."""
     counts = np.bincount(_inks(canvas).ravel(), minlength=len(canvas.inks)) / PIXELS**2
     found: dict[str, float] = {}
     for ink, count in zip(canvas.inks, counts.tolist(), strict=True):
@@ -52,7 +52,7 @@ def _inks(canvas: Canvas) -> npt.NDArray[np.uint8]:
 
 
 def _tone(canvas: Canvas, inks: npt.NDArray[np.uint8], rng: random.Random) -> Field:
-    """Return the factor that texture and rows put on every pixel's brightness."""
+    """Return the factor of every pixel's brightness, from texture and rows."""
     materials = [ink.material for ink in canvas.inks]
     grain = 0.8 * _cut(fields().grain, rng) + 0.6 * _cut(fields().speckle, rng)
     tone: Field = np.float32(1) + _amount([m.grain for m in materials])[inks] * grain
@@ -88,7 +88,7 @@ def _add_rows(tone: Field, drawn: Sequence[Ink], inks: npt.NDArray[np.uint8], gs
 
 
 def _exposed(pixels: Field, rng: random.Random) -> npt.NDArray[np.uint8]:
-    """Return bytes after sunlight's warmth, contrast, haze and the sensor's noise."""
+    """Return the pixels as bytes, with the light's warmth, contrast, haze and the sensor's noise."""
     warmth = rng.uniform(-0.05, 0.05)
     gain = rng.uniform(0.86, 1.14)
     light = np.array([gain * (1 + warmth), gain, gain * (1 - warmth)], np.float32)

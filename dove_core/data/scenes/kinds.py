@@ -1,4 +1,4 @@
-"""Every kind of scene: its tags, its captions, the scale it is seen at, what draws it."""
+"""Every kind of scene: its tags, captions, scales and drawing function."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dove_core.data.scenes import airport, built, land, sport, transport, water
 from dove_core.data.scenes.canvas import Canvas
 from dove_core.data.scenes.palette import Palette
-from dove_core.data.scenes.shapes import Frame
+from dove_core.data.scenes.shapes import Pose
 
 
 class Kind(NamedTuple):
@@ -16,13 +16,13 @@ class Kind(NamedTuple):
 
     `tag` is its OpenStreetMap tag; `titles` are captions in SkyScript's style, any of which fits; `sources` are codes
     of SkyScript's images whose scale shows it; `draw` draws it and returns further tags; `avoid` names surroundings
-    it could not be told from; `along` keeps roads and rivers beside it parallel.
+    that look the same; `along` keeps roads and rivers beside it parallel.
     """
 
     tag: tuple[str, str]
     titles: tuple[str, ...]
     sources: tuple[str, ...]
-    draw: Callable[[Canvas, Palette, Frame], dict[str, str]]
+    draw: Callable[[Canvas, Palette, Pose], dict[str, str]]
     avoid: tuple[str, ...] = ()
     along: bool = False
 

@@ -1,16 +1,16 @@
-"""On the land: fields, watered circles, orchards, vineyards, woods, quarries."""
+"""Scenes on land: fields, watered circles, orchards, vineyards, woods, quarries."""
 
 from __future__ import annotations
 
 import math
 
 from dove_core.data.scenes.canvas import Canvas
-from dove_core.data.scenes.palette import Material, Palette
-from dove_core.data.scenes.parts import tree
-from dove_core.data.scenes.shapes import Frame, arc, blob, spread, wave
+from dove_core.data.scenes.objects import tree
+from dove_core.data.scenes.palette import Palette, Surface
+from dove_core.data.scenes.shapes import Pose, arc, blob, spread, wave
 
 
-def farmland(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def farmland(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw a patchwork of ploughed, green and ripe fields; a corner is left to the surroundings."""
     rng, side = canvas.rng, canvas.side
     step, long = side * rng.uniform(0.17, 0.27), side * rng.uniform(0.3, 0.5)
@@ -47,7 +47,7 @@ def _shrunk(corners: list[tuple[float, float]], by: float) -> list[tuple[float, 
     return [(x - math.copysign(by, x - cx), y - math.copysign(by, y - cy)) for x, y in corners]
 
 
-def pivot(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def pivot(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw round fields watered by turning arms, one large or a few beside each other."""
     rng, side = canvas.rng, canvas.side
     count = rng.choice([1, 1, 2, 2, 3])
@@ -61,13 +61,13 @@ def pivot(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
     return {"irrigation": "pivot"}
 
 
-def _watered(canvas: Canvas, palette: Palette, frame: Frame, radius: float) -> None:
+def _watered(canvas: Canvas, palette: Palette, frame: Pose, radius: float) -> None:
     rng = canvas.rng
     canvas.taken.add(frame.disc(0, 0, radius * 1.02))
     greens = (
-        Material((84, 124, 58), 0.05, 0.06),
-        Material((62, 102, 52), 0.05, 0.06),
-        Material((120, 142, 70), 0.05, 0.06),
+        Surface((84, 124, 58), 0.05, 0.06),
+        Surface((62, 102, 52), 0.05, 0.06),
+        Surface((120, 142, 70), 0.05, 0.06),
     )
     base = rng.choice([*greens, *greens, palette.soil])
     canvas.fill(frame.disc(0, 0, radius), palette.soil.lit(1.1))
@@ -79,12 +79,12 @@ def _watered(canvas: Canvas, palette: Palette, frame: Frame, radius: float) -> N
     for i in range(1, 7):
         ring = arc(frame.x, frame.y, radius * i / 7, 0, math.tau, 48)
         canvas.line(ring, max(1.0, 0.5 * canvas.gsd), base.lit(0.9))
-    sweep = Frame(frame.x, frame.y, rng.uniform(0, math.tau))
+    sweep = Pose(frame.x, frame.y, rng.uniform(0, math.tau))
     canvas.line([sweep.at(0, 0), sweep.at(radius, 0)], max(3.0, 1.1 * canvas.gsd), palette.paint)
     canvas.fill(frame.disc(0, 0, max(3.0, 1.6 * canvas.gsd)), palette.paint)
 
 
-def orchard(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def orchard(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw trees in a strict grid, in one or two plots."""
     rng, side = canvas.rng, canvas.side
     step = max(6.5, side / 19) * rng.uniform(0.9, 1.15)
@@ -106,7 +106,7 @@ def orchard(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
     return {"trees": rng.choice(["apple_trees", "olive_trees", "orange_trees"])}
 
 
-def vineyard(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def vineyard(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw plots of close rows of vines, each plot with its own heading."""
     rng, side = canvas.rng, canvas.side
     gap = max(2.6, 4.4 * canvas.gsd)
@@ -132,8 +132,8 @@ def vineyard(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
     return {"crop": "grape"}
 
 
-def forest(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
-    """Draw a closed wood whose edge runs through the image, at times with a clearing or a track."""
+def forest(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
+    """Draw a closed wood whose edge runs through the image, sometimes with a clearing or a track."""
     rng, side = canvas.rng, canvas.side
     needles = rng.random() < 0.4
     crowns, crown = (palette.conifers, palette.needle) if needles else (palette.wood, palette.leaf)
@@ -161,8 +161,8 @@ def forest(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
     return {"leaf_type": "needleleaved" if needles else "broadleaved"}
 
 
-def quarry(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
-    """Draw a pit in steps, each wall lit or dark, with a haul road and at times water at the bottom."""
+def quarry(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
+    """Draw a pit in steps, each wall lit or dark, with a haul road and sometimes water at the bottom."""
     rng, side = canvas.rng, canvas.side
     stretch = rng.uniform(0.7, 0.95)
     outline = [(x, y * stretch) for x, y in blob(rng, 0, 0, side * rng.uniform(0.33, 0.4), 0.2)]
@@ -182,13 +182,13 @@ def quarry(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
         canvas.fill([(x - dx * 0.6, y - dy * 0.6) for x, y in floor], palette.rock.lit(1.08 - 0.08 * (i % 2)))
     bottom = frame.path([(x * 0.2, y * 0.22) for x, y in outline])
     if rng.random() < 0.45:
-        canvas.fill(bottom, Material((86, 146, 142), 0.03, 0.04))
+        canvas.fill(bottom, Surface((86, 146, 142), 0.03, 0.04))
     turns = [frame.at(r * side * math.cos(a), r * side * stretch * math.sin(a))
              for r, a in ((0.42 - 0.03 * k, 0.35 * k) for k in range(12))]  # fmt: skip
     canvas.line(turns, side * 0.02, palette.sand.lit(1.05))
     for _ in range(rng.randint(3, 9)):
         x, y = frame.at(rng.uniform(-0.2, 0.2) * side, rng.uniform(-0.16, 0.16) * side)
-        heap = Frame(x, y).disc(0, 0, side * rng.uniform(0.01, 0.022))
-        lit = Frame(x, y, canvas.sun.angle).disc(heap.radius * 0.3, 0, heap.radius * 0.6)
+        heap = Pose(x, y).disc(0, 0, side * rng.uniform(0.01, 0.022))
+        lit = Pose(x, y, canvas.sun.angle).disc(heap.radius * 0.3, 0, heap.radius * 0.6)
         canvas.stand(heap, heap.radius, [(heap, palette.sand.lit(0.86)), (lit, palette.sand.lit(1.1))], afloat=True)
     return {"resource": rng.choice(["gravel", "limestone", "sand"])}

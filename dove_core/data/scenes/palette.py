@@ -1,4 +1,4 @@
-"""What surfaces look like in one image: colours of the season, roughness, rows."""
+"""The surfaces of one image: colours of the season, roughness, rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Rows(NamedTuple):
     strength: float
 
 
-class Material(NamedTuple):
+class Surface(NamedTuple):
     """One surface: its mean colour, and how much each texture changes it (0 none, 0.2 strong)."""
 
     rgb: Colour
@@ -28,13 +28,13 @@ class Material(NamedTuple):
     rock: float = 0.0
     rows: Rows | None = None
 
-    def lit(self, factor: float) -> Material:
+    def lit(self, factor: float) -> Surface:
         """Return the same surface brighter or darker, in coarse steps so that an image needs few of them."""
         factor = round(factor * 12) / 12
         red, green, blue = (min(255, round(value * factor)) for value in self.rgb)
         return self._replace(rgb=(red, green, blue))
 
-    def with_rows(self, angle: float, period: float, strength: float) -> Material:
+    def with_rows(self, angle: float, period: float, strength: float) -> Surface:
         """Return the same surface with rows along `angle`."""
         return self._replace(rows=Rows(angle, period, strength))
 
@@ -82,7 +82,7 @@ class Palette:
         self._make()
 
     def _grow(self) -> None:
-        """Choose what lives."""
+        """Choose plants."""
         self.grass = self._near(_GRASS[self.season], 0.06, 0.10, 0.5)
         self.lawn = self._near(_mixed(_GRASS[self.season], (96, 134, 66), 0.45), 0.05, 0.05, 0.25)
         self.leaf = self._near(_LEAF[self.season], 0.09, 0.05, 0.2)
@@ -102,32 +102,32 @@ class Palette:
         self.shallow = self.water._replace(rgb=_mixed(self.water.rgb, (132, 148, 124), 0.35))
 
     def _make(self) -> None:
-        """Choose what people build with."""
+        """Choose building materials and cars."""
         self.asphalt = self._near(self._rng.choice(_ASPHALT), 0.04, 0.05, 0.0)
         self.concrete = self._near((182, 178, 168), 0.04, 0.06, 0.05)
-        self.paint = Material((236, 236, 230), 0.03, 0.03)
-        self.yellow = Material((222, 182, 62), 0.03, 0.03)
-        self.steel = Material((196, 200, 204), 0.03, 0.03)
-        self.metal = Material((142, 148, 156), 0.03, 0.03)
-        self.dark = Material((52, 54, 58), 0.03, 0.03)
+        self.paint = Surface((236, 236, 230), 0.03, 0.03)
+        self.yellow = Surface((222, 182, 62), 0.03, 0.03)
+        self.steel = Surface((196, 200, 204), 0.03, 0.03)
+        self.metal = Surface((142, 148, 156), 0.03, 0.03)
+        self.dark = Surface((52, 54, 58), 0.03, 0.03)
         tiles = (self._rng.choice(_RED_TILES), *_TILES)
         self.tiles = tuple(self._near(colour, 0.06, 0.03, 0.0) for colour in tiles)
         self.flats = tuple(self._near(colour, 0.03, 0.03, 0.0) for colour in _FLATS)
-        self.cars = tuple(Material(colour, 0.0, 0.0) for colour in _CARS)
+        self.cars = tuple(Surface(colour, 0.0, 0.0) for colour in _CARS)
 
-    def _near(self, rgb: Colour, grain: float, patch: float, tint: float) -> Material:
-        """Return a surface whose colour strays a little from `rgb`."""
+    def _near(self, rgb: Colour, grain: float, patch: float, tint: float) -> Surface:
+        """Return a surface with a colour near `rgb`."""
         bright = self._rng.uniform(0.92, 1.08)
         red, green, blue = (min(255, round(value * bright * self._rng.uniform(0.97, 1.03))) for value in rgb)
-        return Material((red, green, blue), grain, patch, tint)
+        return Surface((red, green, blue), grain, patch, tint)
 
-    def crop(self, angle: float, period: float) -> Material:
+    def crop(self, angle: float, period: float) -> Surface:
         """Return a field's surface with rows along or across `angle`."""
         field = self._rng.choice(self.crops)
         heading = angle + self._rng.choice([0, math.pi / 2])
         return field.lit(self._rng.uniform(0.9, 1.1)).with_rows(heading, period, self._rng.uniform(0.03, 0.12))
 
-    def tree(self) -> Material:
+    def tree(self) -> Surface:
         """Return a crown's colour."""
         kind = self.needle if self._rng.random() < 0.2 else self.leaf
         return kind.lit(self._rng.uniform(0.85, 1.25))

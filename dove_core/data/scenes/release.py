@@ -16,7 +16,7 @@ from pathlib import Path
 from dove_core.data.scenes.kinds import KINDS
 from dove_core.data.scenes.scene import Drawn, Order, draw
 from dove_core.events import Advanced, Report, Saved, Started, silent
-from dove_core.files import atomic_file, make_folder, sha256_of, write_json
+from dove_core.files import LocalPath, atomic_file, make_folder, sha256_of, write_json
 from dove_core.processes import begin
 
 COUNTS: Mapping[str, int] = {"train": 2000, "val": 200, "test": 200}
@@ -31,7 +31,7 @@ RUNWAYS = 0.1
 """Share of the first kind, runways, in each split."""
 
 DONE = "scenes.json"
-"""Name of the done-marker: what was drawn, and the size and SHA-256 of every file."""
+"""Name of the done-marker: settings, and the size and SHA-256 of every file."""
 
 Row = tuple[str, str, str]
 
@@ -43,9 +43,14 @@ _CHUNK = 8
 
 
 def draw_release(
-    folder: Path, *, workers: int = 2, counts: Mapping[str, int] = COUNTS, seed: int = SEED, report: Report = silent
+    folder: LocalPath,
+    *,
+    workers: int = 2,
+    counts: Mapping[str, int] = COUNTS,
+    seed: int = SEED,
+    report: Report = silent,
 ) -> None:
-    """Draw the built-in release into `folder`, or do nothing if it lies there whole.
+    """Draw the built-in release into `folder`, or do nothing if it is there and whole.
 
     The bytes depend on `counts` and `seed` alone, not on `workers`.
 
@@ -60,10 +65,12 @@ def draw_release(
         ValueError: fewer than one worker.
         SpaceError: the disk is full.
         UsageError: `folder` cannot be made.
+
+    >>> dove.draw_release("data/scenes", counts={"train": 8, "test": 4}, workers=1)
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
-    recipe = {"format": _FORMAT, "seed": seed, "counts": dict(counts)}
+    recipe, folder = {"format": _FORMAT, "seed": seed, "counts": dict(counts)}, Path(folder)
     make_folder(folder)
     if _is_whole(folder, recipe):
         return
@@ -82,7 +89,7 @@ def draw_release(
 
 
 def plan(counts: Mapping[str, int], seed: int) -> tuple[list[Order], list[str]]:
-    """Return what to draw, in order, and the split of each: kinds in even shares but for the runways, then mixed."""
+    """Return what to draw, in order, and the split of each: kinds in even shares except runways, then shuffled."""
     orders: list[Order] = []
     splits: list[str] = []
     for split, count in counts.items():
@@ -110,7 +117,7 @@ def _write_zips(folder: Path, orders: list[Order], workers: int, report: Report)
 
 
 def _drawn(orders: list[Order], workers: int) -> Iterator[Drawn]:
-    """Draw in this process or in others; the images come in the order they were asked for."""
+    """Draw in this process or in others; yield the images in the order of `orders`."""
     if workers == 1:
         yield from map(draw, orders)
         return
@@ -136,7 +143,7 @@ def _stored(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _put(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    """Add a member whose header depends on nothing but its name and bytes."""
+    """Add a member whose header depends on its name and bytes alone."""
     member = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
     member.create_system, member.external_attr = 3, 0o644 << 16
     archive.writestr(member, data)
@@ -156,7 +163,7 @@ def _facts(path: Path) -> dict[str, int | str]:
 
 
 def _is_whole(folder: Path, recipe: Mapping[str, object]) -> bool:
-    """Tell whether the marker is of this recipe and every file is as it says."""
+    """Tell whether the marker has these settings and every file agrees with it."""
     try:
         marker = json.loads((folder / DONE).read_text(encoding="utf-8"))
         files = marker.pop("files")

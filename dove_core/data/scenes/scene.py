@@ -10,21 +10,21 @@ from typing import Any, NamedTuple
 
 from dove_core.data.sample import METRES_PER_PIXEL
 from dove_core.data.scenes.canvas import Canvas, Sun
-from dove_core.data.scenes.captions import Captions, caption
 from dove_core.data.scenes.develop import develop, shares
 from dove_core.data.scenes.kinds import KINDS, Kind
 from dove_core.data.scenes.palette import SEASONS, Palette
-from dove_core.data.scenes.shapes import Frame
+from dove_core.data.scenes.scene_captions import Captions, caption
+from dove_core.data.scenes.shapes import Pose
 from dove_core.data.scenes.surroundings import LINES, SETTINGS, cross, fill_in, ground
 
 METRES_PER_DEGREE = 111_320.0
-"""Along a meridian; along a parallel it shrinks with the cosine of the latitude."""
+"""Metres of a degree along a meridian; along a parallel, multiply by the cosine of the latitude."""
 
 VISIBLE = 0.03
-"""Least part of the image that a kind of land covers before a caption names it; lines need a third of it."""
+"""Least share of the image of a kind of land that a caption names; lines need a third of it."""
 
 QUALITY = 90
-"""Of the JPEGs."""
+"""Quality of the JPEGs."""
 
 _PRIME = 899_999_963
 
@@ -73,15 +73,15 @@ def draw(order: Order) -> Drawn:
 
 
 def object_number(serial: int) -> int:
-    """Return a nine-digit number like OpenStreetMap's that no other serial has."""
-    # Multiplying modulo a prime scatters serials without two of them meeting.
+    """Return a nine-digit number like OpenStreetMap's, different for every serial."""
+    # Multiplication modulo a prime scatters serials and keeps them distinct.
     return 100_000_000 + (serial + 1) * 48_271_337 % _PRIME
 
 
 def _compose(canvas: Canvas, palette: Palette, kind: Kind) -> dict[str, str]:
-    """Draw land, lines, the object and what stands around it; return the object's further tags."""
+    """Draw land, lines, the object and its surroundings; return the object's further tags."""
     rng = canvas.rng
-    frame = Frame(
+    frame = Pose(
         rng.uniform(-0.05, 0.05) * canvas.side, rng.uniform(-0.05, 0.05) * canvas.side, rng.uniform(0, math.tau)
     )
     setting = rng.choice([tag for tag in SETTINGS if tag not in kind.avoid])
@@ -96,7 +96,7 @@ def _compose(canvas: Canvas, palette: Palette, kind: Kind) -> dict[str, str]:
 
 
 def _seen(canvas: Canvas) -> list[str]:
-    """Return the tags of what can be seen around the object, the largest first."""
+    """Return the tags of the visible surroundings, the largest first."""
     found = sorted(shares(canvas).items(), key=lambda pair: (-pair[1], pair[0]))
     return [tag for tag, share in found if tag and share >= (VISIBLE / 3 if tag in LINES else VISIBLE)]
 
@@ -133,8 +133,8 @@ def _stem(rng: random.Random, serial: int, source: str, year: int) -> str:
 def _pickled(meta: dict[str, Any]) -> bytes:
     """Return a pickle that depends on values alone.
 
-    Without `fast` equal strings are written once or twice as they happen to be one object or two, which differs between
-    processes.
+    Without `fast`, equal strings are written once if they are one object and twice if they are two, which differs
+    between processes.
     """
     buffer = io.BytesIO()
     pickler = pickle.Pickler(buffer, protocol=4)

@@ -23,8 +23,8 @@ Shape = Disc | Sequence[Point]
 
 
 @dataclass(frozen=True)
-class Frame:
-    """A place and a heading: what is drawn in it is turned and moved as one.
+class Pose:
+    """A position and a heading: shapes drawn in it are turned and moved together.
 
     `x` runs forward along the heading `angle` (radians, from east to north), `y` to the left.
     """
@@ -52,9 +52,9 @@ class Frame:
         """Return a circle about local (x, y)."""
         return Disc(*self.at(x, y), radius)
 
-    def turned(self, x: float, y: float, angle: float = 0.0) -> Frame:
+    def turned(self, x: float, y: float, angle: float = 0.0) -> Pose:
         """Return a frame at local (x, y), turned by `angle` against this one."""
-        return Frame(*self.at(x, y), self.angle + angle)
+        return Pose(*self.at(x, y), self.angle + angle)
 
 
 def arc(x: float, y: float, radius: float, start: float, stop: float, steps: int = 24) -> list[Point]:
@@ -72,7 +72,7 @@ def bend(start: Point, pull: Point, stop: Point, steps: int = 16) -> list[Point]
 
 
 def blob(rng: random.Random, x: float, y: float, radius: float, rough: float = 0.25, steps: int = 72) -> list[Point]:
-    """Return a closed wavy outline about (x, y); `rough` is how far it strays from a circle, 0 to 0.5."""
+    """Return a closed wavy outline about (x, y); `rough` is its deviation from a circle, 0 to 0.5."""
     waves = [(k, rng.uniform(0.4, 1.0) * rough / k**0.8, rng.uniform(0, math.tau)) for k in (2, 3, 5, 8)]
     points = []
     for i in range(steps):
@@ -83,7 +83,7 @@ def blob(rng: random.Random, x: float, y: float, radius: float, rough: float = 0
 
 
 def wave(rng: random.Random, length: float, swing: float, steps: int = 40) -> list[Point]:
-    """Return a winding line along x from -length/2 to length/2 that strays about `swing` from it."""
+    """Return a winding line along x from -length/2 to length/2 with deviations of about `swing`."""
     waves = [(k, swing / k, rng.uniform(0, math.tau)) for k in (1.0, rng.uniform(1.6, 2.4), rng.uniform(3.5, 5.0))]
     return [
         (length * (i / steps - 0.5), sum(size * math.sin(math.tau * k * i / steps + at) for k, size, at in waves))

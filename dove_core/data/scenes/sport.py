@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 
 from dove_core.data.scenes.canvas import Canvas
-from dove_core.data.scenes.palette import Material, Palette
-from dove_core.data.scenes.parts import tree
-from dove_core.data.scenes.shapes import Frame, Point, arc, blob, spread
+from dove_core.data.scenes.objects import tree
+from dove_core.data.scenes.palette import Palette, Surface
+from dove_core.data.scenes.shapes import Point, Pose, arc, blob, spread
 
 
-def track(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
-    """Draw an oval running track round a football pitch, at times with stands."""
+def track(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
+    """Draw an oval running track round a football pitch, sometimes with stands."""
     rng, side = canvas.rng, canvas.side
     straight, bend_radius = 42.2, 36.5
     scale = min(1.0, side * 0.9 / 180)
     straight, bend_radius, lanes = straight * scale, bend_radius * scale, 9.8 * scale
-    rubber = Material(rng.choice([(176, 86, 66), (164, 74, 60), (188, 100, 74), (72, 108, 150)]), 0.04, 0.04)
+    rubber = Surface(rng.choice([(176, 86, 66), (164, 74, 60), (188, 100, 74), (72, 108, 150)]), 0.04, 0.04)
     outer = bend_radius + lanes
     canvas.taken.add(frame.box(0, 0, 2 * (straight + outer) + 6, 2 * outer + 6))
     canvas.fill(frame.path(_oval(straight, outer + 4 * scale)), palette.lawn.lit(0.9))
@@ -36,7 +36,7 @@ def track(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
     return {"sport": "athletics"}
 
 
-def _stand(canvas: Canvas, palette: Palette, frame: Frame, length: float, depth: float) -> None:
+def _stand(canvas: Canvas, palette: Palette, frame: Pose, length: float, depth: float) -> None:
     outline = frame.box(0, 0, length, depth)
     canvas.taken.add(frame.box(0, 0, length + 4, depth + 4))
     seats = canvas.rng.choice([palette.cars[5], palette.cars[4], palette.metal])
@@ -49,7 +49,7 @@ def _oval(straight: float, radius: float) -> list[Point]:
     return right + arc(-straight, 0, radius, math.pi / 2, 3 * math.pi / 2, 28)
 
 
-def _pitch(canvas: Canvas, palette: Palette, frame: Frame, length: float, width: float, grass: Material) -> None:
+def _pitch(canvas: Canvas, palette: Palette, frame: Pose, length: float, width: float, grass: Surface) -> None:
     canvas.fill(frame.box(0, 0, length, width), grass)
     thick = canvas.mark(0.15) * 0.7
     ring = arc(frame.x, frame.y, length * 0.09, 0, math.tau, 30)
@@ -62,13 +62,13 @@ def _pitch(canvas: Canvas, palette: Palette, frame: Frame, length: float, width:
     canvas.line(frame.path([(0, -width / 2), (0, width / 2)]), thick, palette.paint)
 
 
-def baseball(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def baseball(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw a baseball field: a fan of grass, the brown infield with its diamond, the warning track."""
     rng, side = canvas.rng, canvas.side
     reach = side * rng.uniform(0.62, 0.72)
     scale = reach / 100
     home = frame.turned(-reach * 0.46, -reach * 0.46)
-    dirt = Material(rng.choice([(178, 126, 88), (166, 112, 80), (190, 146, 108)]), 0.05, 0.05)
+    dirt = Surface(rng.choice([(178, 126, 88), (166, 112, 80), (190, 146, 108)]), 0.05, 0.05)
     fan = [(0.0, 0.0), *arc(0, 0, reach, 0, math.pi / 2, 30)]
     canvas.taken.add(home.path([(x * 1.06 - 3, y * 1.06 - 3) for x, y in fan]))
     canvas.fill(home.path([(x * 1.05 - 6 * scale, y * 1.05 - 6 * scale) for x, y in fan]), dirt)
@@ -89,21 +89,21 @@ def baseball(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
     for x, y in ((base, 0), (base, base), (0, base), (0, 0), (base * 0.5, base * 0.5)):
         canvas.fill(home.disc(x, y, max(1.2, 0.9 * canvas.gsd)), palette.paint)
     for turn in (0.0, math.pi / 2):
-        bench = Frame(middle.x, middle.y, home.angle + turn)
+        bench = Pose(middle.x, middle.y, home.angle + turn)
         box = bench.box(0, -base * 0.95 if turn == 0 else base * 0.95, base * 0.4, 3)
         canvas.stand(box, 3, [(box, palette.metal)])
     return {"sport": "baseball"}
 
 
-def tennis(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def tennis(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw a block of tennis courts with white lines and nets."""
     rng, side = canvas.rng, canvas.side
     columns = 1 if side < 60 else rng.choice([2, 3, 4])
     rows = 1 if side < 90 else rng.choice([1, 2])
     colour, name = rng.choice([((178, 100, 70), "clay"), ((62, 100, 150), "acrylic"), ((84, 122, 80), "asphalt"),
                                ((186, 112, 78), "clay")])  # fmt: skip
-    court = Material(colour, 0.03, 0.03)
-    apron = rng.choice([court.lit(0.88), Material((86, 124, 84), 0.03, 0.03), court.lit(1.12)])
+    court = Surface(colour, 0.03, 0.03)
+    apron = rng.choice([court.lit(0.88), Surface((86, 124, 84), 0.03, 0.03), court.lit(1.12)])
     wide, deep = columns * 17.0, rows * 36.0
     shrink = min(1.0, side * 0.86 / max(wide, deep))
     canvas.taken.add(frame.box(0, 0, wide * shrink + 4, deep * shrink + 4))
@@ -118,7 +118,7 @@ def tennis(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
     return {"sport": "tennis", "surface": name}
 
 
-def _court(canvas: Canvas, palette: Palette, frame: Frame, scale: float, court: Material) -> None:
+def _court(canvas: Canvas, palette: Palette, frame: Pose, scale: float, court: Surface) -> None:
     length, width, thick = 23.8 * scale, 11.0 * scale, canvas.mark(0.1) * 0.6
     canvas.fill(frame.box(0, 0, width, length), court)
     for outline in (frame.box(0, 0, width, length), frame.box(0, 0, width * 0.75, length)):
@@ -131,16 +131,16 @@ def _court(canvas: Canvas, palette: Palette, frame: Frame, scale: float, court: 
     canvas.stand(net, 1.1, [(net, palette.dark)])
 
 
-def golf(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def golf(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw fairways with greens, sand bunkers, ponds and rows of trees."""
     rng, side = canvas.rng, canvas.side
     rough = palette.grass.lit(0.9)
     edge = frame.path(blob(rng, 0, -side * 0.08, side * 0.56, 0.12))
     canvas.fill(edge, rough)
     canvas.taken.add(edge)
-    fair = Material((118, 158, 84), 0.03, 0.04) if palette.season != "bare" else Material((128, 148, 88), 0.03, 0.04)
+    fair = Surface((118, 158, 84), 0.03, 0.04) if palette.season != "bare" else Surface((128, 148, 88), 0.03, 0.04)
     lanes = spread(-0.48 * side, 0.34 * side, side * rng.uniform(0.24, 0.3))
-    sand = Material((232, 218, 180), 0.03, 0.03)
+    sand = Surface((232, 218, 180), 0.03, 0.03)
     for i, y in enumerate(lanes):
         hand = 1 if i % 2 else -1
         curve = side * rng.uniform(-0.07, 0.07)

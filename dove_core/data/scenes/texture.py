@@ -1,4 +1,4 @@
-"""Noise fields that repeat without a seam; made once in a process, then cut at random places."""
+"""Noise fields that repeat seamlessly; made once in a process, then cut at random positions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy.typing as npt
 Field = npt.NDArray[np.float32]
 
 SIZE = 512
-"""Rows and columns of a field; twice an image's, so that cuts differ."""
+"""Rows and columns of a field: twice those of an image, so that cuts differ."""
 
 _SEED = 20240229
 
 
 class Bumps(NamedTuple):
-    """A surface that the sun lights: its slopes to the east and north, and its hollows (darker than 0)."""
+    """A sunlit surface: its slopes to the east and north, and its hollows (darker than 0)."""
 
     east: Field
     north: Field

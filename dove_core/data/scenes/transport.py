@@ -7,12 +7,12 @@ import math
 from collections.abc import Sequence
 
 from dove_core.data.scenes.canvas import Canvas
-from dove_core.data.scenes.palette import Material, Palette
-from dove_core.data.scenes.parts import car, rails, traffic, train, tree
-from dove_core.data.scenes.shapes import Frame, Point, arc, bend, beside, blob, spread, wave
+from dove_core.data.scenes.objects import car, rails, traffic, train, tree
+from dove_core.data.scenes.palette import Palette, Surface
+from dove_core.data.scenes.shapes import Point, Pose, arc, bend, beside, blob, spread, wave
 
 
-def motorway_junction(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def motorway_junction(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw two motorways that cross on two levels, with the loops of a cloverleaf or the ramps of a diamond."""
     rng, side = canvas.rng, canvas.side
     loop = side * rng.uniform(0.095, 0.13)
@@ -37,7 +37,7 @@ def motorway_junction(canvas: Canvas, palette: Palette, frame: Frame) -> dict[st
     return {"highway": "motorway_junction"}
 
 
-def _motorway(canvas: Canvas, palette: Palette, frame: Frame) -> None:
+def _motorway(canvas: Canvas, palette: Palette, frame: Pose) -> None:
     side = canvas.side
     canvas.fill(frame.box(0, 0, 2 * side, 42), palette.lawn.lit(0.9))
     for hand in (-1, 1):
@@ -54,7 +54,7 @@ def _carriageway(canvas: Canvas, palette: Palette, points: Sequence[Point], widt
         traffic(canvas, palette, beside(points, -shift), 0.01, 110)
 
 
-def roundabout(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def roundabout(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw a roundabout with three to five arms, splitter islands and a green middle."""
     rng, side = canvas.rng, canvas.side
     outer = min(side * rng.uniform(0.15, 0.22), 34)
@@ -89,7 +89,7 @@ def roundabout(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]
     return {"junction": "roundabout"}
 
 
-def bridge(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def bridge(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw a road bridge that crosses a wide river."""
     rng, side = canvas.rng, canvas.side
     stream = frame.turned(rng.uniform(-0.08, 0.08) * side, 0, math.pi / 2 + rng.uniform(-0.25, 0.25))
@@ -118,7 +118,7 @@ def bridge(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
     return {"bridge": "yes"}
 
 
-def parking(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def parking(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw a car park: double rows of bays, most of them taken."""
     rng, side = canvas.rng, canvas.side
     length, rows = side * rng.uniform(0.62, 0.82), max(1, int(side * rng.uniform(0.5, 0.68) / 17))
@@ -145,16 +145,16 @@ def parking(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
     return {"surface": "asphalt"}
 
 
-def rail_yard(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def rail_yard(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw many parallel tracks with trains, joined by switches at one end."""
     rng, side = canvas.rng, canvas.side
     gap = max(5.2, 4.6 * canvas.gsd)
     count = max(5, min(int(side * rng.uniform(0.42, 0.62) / gap), 13))
-    bed = rng.choice([Material((128, 112, 98), 0.12, 0.08), Material((112, 104, 100), 0.12, 0.08)])
+    bed = rng.choice([Surface((128, 112, 98), 0.12, 0.08), Surface((112, 104, 100), 0.12, 0.08)])
     canvas.fill(frame.box(0, 0, side * 2, (count + 1.4) * gap), bed)
     canvas.taken.add(frame.box(0, 0, side * 2, (count + 2) * gap))
     throat = rng.uniform(0.1, 0.4) * side
-    colours = [Material(c) for c in ((128, 66, 50), (86, 92, 98), (172, 120, 62), (60, 92, 126), (196, 196, 190))]
+    colours = [Surface(c) for c in ((128, 66, 50), (86, 92, 98), (172, 120, 62), (60, 92, 126), (196, 196, 190))]
     lanes = spread(-count * gap / 2, count * gap / 2, gap)
     for y in lanes:
         rails(canvas, palette, frame.path([(-side, y), (side, y)]), bed.lit(0.84))

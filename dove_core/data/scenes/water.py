@@ -1,16 +1,16 @@
-"""On the water: harbour, marina, lake, river, beach, swimming pool, sewage works."""
+"""Scenes on water: harbour, marina, lake, river, beach, swimming pool, sewage works."""
 
 from __future__ import annotations
 
 import math
 
 from dove_core.data.scenes.canvas import Canvas
-from dove_core.data.scenes.palette import Material, Palette
-from dove_core.data.scenes.parts import LOADS, boat, hall, house, ship, tree
-from dove_core.data.scenes.shapes import Frame, Shape, beside, blob, spread, wave
+from dove_core.data.scenes.objects import LOADS, boat, hall, house, ship, tree
+from dove_core.data.scenes.palette import Palette, Surface
+from dove_core.data.scenes.shapes import Pose, Shape, beside, blob, spread, wave
 
 
-def harbour(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def harbour(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw a quay with freighters, cranes and stacks of containers."""
     rng, side = canvas.rng, canvas.side
     edge = side * rng.uniform(-0.05, 0.12)
@@ -42,14 +42,14 @@ def harbour(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
     return {"harbour": "yes"}
 
 
-def _crane(canvas: Canvas, palette: Palette, frame: Frame, reach: float) -> None:
-    colour = Material(canvas.rng.choice([(206, 92, 52), (222, 182, 62), (86, 124, 160)]))
+def _crane(canvas: Canvas, palette: Palette, frame: Pose, reach: float) -> None:
+    colour = Surface(canvas.rng.choice([(206, 92, 52), (222, 182, 62), (86, 124, 160)]))
     boom: Shape = frame.box(0, -reach * 0.4, 3.0, reach * 1.6)
     legs: Shape = frame.box(0, 0, 10, 6)
     canvas.stand(boom, 22, [(boom, colour), (legs, colour.lit(0.8))], afloat=True)
 
 
-def marina(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def marina(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw jetties with rows of moored boats in a basin."""
     rng, side = canvas.rng, canvas.side
     length, depth = side * rng.uniform(0.72, 1.3), side * rng.uniform(0.56, 0.74)
@@ -72,8 +72,8 @@ def marina(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
     return {"leisure": "marina"}
 
 
-def lake(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
-    """Draw a lake with a wavy shore, at times with an island."""
+def lake(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
+    """Draw a lake with a wavy shore, sometimes with an island."""
     rng, side = canvas.rng, canvas.side
     stretch = rng.uniform(0.62, 0.95)
     outline = [(x, y * stretch) for x, y in blob(rng, 0, 0, side * rng.uniform(0.28, 0.38), 0.24)]
@@ -101,7 +101,7 @@ def _fringe(canvas: Canvas, palette: Palette, outline: list[tuple[float, float]]
             tree(canvas, palette, x, y, max(4.0, canvas.gsd * canvas.rng.uniform(1.2, 2.2)))
 
 
-def river(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def river(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw a winding river with sand on the inner banks."""
     rng, side = canvas.rng, canvas.side
     width = side * rng.uniform(0.09, 0.17)
@@ -127,12 +127,12 @@ def river(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
     return {"waterway": "river"}
 
 
-def beach(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def beach(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw a shore: land, dry and wet sand, surf, sea."""
     rng, side = canvas.rng, canvas.side
     edge = wave(rng, side * 2, side * rng.uniform(0.02, 0.06), 60)
     top = side * rng.uniform(0.14, 0.24)
-    blue = Material(rng.choice([(46, 104, 128), (58, 122, 138), (44, 92, 124)]), 0.05, 0.05)
+    blue = Surface(rng.choice([(46, 104, 128), (58, 122, 138), (44, 92, 124)]), 0.05, 0.05)
     layers = (
         (top, palette.sand.lit(1.05)), (side * 0.035, palette.sand.lit(0.84)), (0.0, blue.lit(1.5)),
         (-side * 0.05, blue.lit(1.25)), (-side * 0.13, blue),
@@ -142,7 +142,7 @@ def beach(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
         canvas.fill(bound, surface)
         if shift == top:
             canvas.taken.add(bound)
-    foam = Material((236, 240, 238), 0.08, 0.05)
+    foam = Surface((236, 240, 238), 0.08, 0.05)
     for _ in range(rng.randint(2, 4)):
         shift = -side * rng.uniform(0.0, 0.12)
         line = frame.path([(x, y + shift + side * 0.006 * math.sin(x / side * 17 + shift)) for x, y in edge])
@@ -150,22 +150,22 @@ def beach(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
         canvas.line(line[start : start + rng.randint(25, 45)], side * rng.uniform(0.005, 0.014), foam)
     canvas.line(frame.path(edge), side * 0.01, foam)
     if canvas.gsd < 1:
-        bright = [Material(c) for c in ((206, 60, 52), (56, 106, 176), (236, 196, 72), (240, 240, 236))]
+        bright = [Surface(c) for c in ((206, 60, 52), (56, 106, 176), (236, 196, 72), (240, 240, 236))]
         for _ in range(rng.randint(0, 40)):
             spot = frame.disc(rng.uniform(-0.5, 0.5) * side, rng.uniform(0.3, 0.9) * top, 1.4)
             canvas.stand(spot, 2.2, [(spot, rng.choice(bright))], afloat=True)
     return {"surface": "sand"}
 
 
-def swimming_pool(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def swimming_pool(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw a public pool with lanes, or, seen from near, the pool of a house."""
-    blue = Material(canvas.rng.choice([(66, 168, 204), (84, 186, 210), (52, 150, 196)]), 0.05, 0.04)
+    blue = Surface(canvas.rng.choice([(66, 168, 204), (84, 186, 210), (52, 150, 196)]), 0.05, 0.04)
     if canvas.side < 90 and canvas.rng.random() < 0.6:
         return _private_pool(canvas, palette, frame, blue)
     return _public_pool(canvas, palette, frame, blue)
 
 
-def _private_pool(canvas: Canvas, palette: Palette, frame: Frame, blue: Material) -> dict[str, str]:
+def _private_pool(canvas: Canvas, palette: Palette, frame: Pose, blue: Surface) -> dict[str, str]:
     rng = canvas.rng
     canvas.fill(frame.box(0, 0, 38, 34), palette.lawn)
     canvas.taken.add(frame.box(0, 0, 40, 36))
@@ -195,7 +195,7 @@ def _private_pool(canvas: Canvas, palette: Palette, frame: Frame, blue: Material
     return {"access": "private"}
 
 
-def _public_pool(canvas: Canvas, palette: Palette, frame: Frame, blue: Material) -> dict[str, str]:
+def _public_pool(canvas: Canvas, palette: Palette, frame: Pose, blue: Surface) -> dict[str, str]:
     rng, side = canvas.rng, canvas.side
     length, width = (25, 12.5) if side < 90 else (50, 22)
     canvas.fill(frame.box(0, 0, side * 0.74, side * 0.62), palette.lawn)
@@ -224,7 +224,7 @@ def _public_pool(canvas: Canvas, palette: Palette, frame: Frame, blue: Material)
     return {"access": "public"}
 
 
-def wastewater_plant(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str, str]:
+def wastewater_plant(canvas: Canvas, palette: Palette, frame: Pose) -> dict[str, str]:
     """Draw round settling tanks with their arms, and rows of oblong basins."""
     rng, side = canvas.rng, canvas.side
     wide, deep = side * rng.uniform(0.68, 0.8), side * rng.uniform(0.56, 0.7)
@@ -232,7 +232,7 @@ def wastewater_plant(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str
     canvas.taken.add(frame.box(0, 0, wide + 6, deep + 6))
     count = rng.choice([2, 3, 3, 4])
     radius = min(wide / count, deep * 0.52) * 0.42
-    sludge = Material(rng.choice([(84, 90, 70), (98, 92, 72), (70, 86, 82)]), 0.05, 0.05)
+    sludge = Surface(rng.choice([(84, 90, 70), (98, 92, 72), (70, 86, 82)]), 0.05, 0.05)
     lane = frame.path([(-wide / 2, -deep * 0.02), (wide / 2, -deep * 0.02)])
     canvas.line(lane, deep * 0.07, palette.asphalt.lit(1.1))
     for x in spread(-wide / 2, wide / 2, wide / count):
@@ -245,11 +245,11 @@ def wastewater_plant(canvas: Canvas, palette: Palette, frame: Frame) -> dict[str
     return {"man_made": "wastewater_plant"}
 
 
-def _clarifier(canvas: Canvas, palette: Palette, frame: Frame, radius: float, sludge: Material) -> None:
+def _clarifier(canvas: Canvas, palette: Palette, frame: Pose, radius: float, sludge: Surface) -> None:
     """Draw a round settling tank with its turning arm."""
     arm = frame.turned(0, 0, canvas.rng.uniform(0, math.tau))
     rim = frame.disc(0, 0, radius)
-    surfaces: list[tuple[Shape, Material]] = [
+    surfaces: list[tuple[Shape, Surface]] = [
         (rim, palette.concrete.lit(1.1)),
         (frame.disc(0, 0, radius * 0.9), sludge.lit(0.8)),
         (frame.disc(0, 0, radius * 0.8), sludge),

@@ -1,1 +1,21 @@
-"""Turning captions and images into tar shards."""
+"""From captions and images to tar shards: fast, exact, and resumed after an interruption.
+
+Modules, bottom up:
+
+    tar            tar files whose every byte is determined
+    image          the check of an image, made smaller if wanted
+    meta           SkyScript's pickled metadata, read without running code
+    caption_table  the captions of one split as columns, read from a CSV
+    karpathy       the same, read from a Karpathy JSON
+    distinct       one sample for each image, one key for each sample
+    member_reader  members of zips and files of folders, read one by one
+    archives       the index that finds images and metadata by path
+    shard_plan     which rows make which shard
+    prepare        a row, turned into a sample with its image, or a reason why not
+    sidecar        the Parquet table beside a tar
+    shard_task     the task that makes one shard
+    kept_shards    the shards that earlier runs finished
+    finish         the end of a split: reports and the manifest
+    shards         all splits of a release, or of your own captions and images
+    verify_shards  the check of every byte against manifest and markers
+"""

@@ -1,4 +1,4 @@
-"""Files of a release inside zips or folders, found by the path that a caption table gives.
+"""Images and metadata in zips and folders, found by the paths in a caption table.
 
 Nothing is ever unpacked: members are looked up in an index and read into memory, so a hostile name leads nowhere. The
 index is columns, not objects: SkyScript has ten million members.
@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dove_core.data.sharding.captions import mended
-from dove_core.data.sharding.members import open_zip, stem_of
+from dove_core.data.sharding.caption_table import replace_where
+from dove_core.data.sharding.member_reader import open_zip, stem_of
 from dove_core.data.zips import directory_digest, read_directory
 from dove_core.errors import DataError
 
@@ -30,26 +30,28 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gi
 META_ENDINGS = (".pickle", ".pkl")
 
 JUNK = re.compile(r"(?:^|/)(?:\.|__MACOSX/)")
-"""Macs add `__MACOSX/._x.jpg` and `.DS_Store`; other hidden files are no images of a release either."""
+"""Files that macOS adds, such as `__MACOSX/._x.jpg` and `.DS_Store`, and all other hidden files."""
 
 _ODD = re.compile(r"\\|//|/$|^/|(?:^|/)\.\.?(?:/|$)")
 _META_NAME = re.compile(r"meta\d*")
 _NUMBERS = ("header", "length", "packed", "size", "crc", "method")
+_ROWS_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True)
-class Found:
-    """Which files fit some rows: `entry[i]` counts in the index; -1 where `problems[i]` says why there is none."""
+class FoundFiles:
+    """The files that fit some rows: `entry[i]` counts in the index; -1 where `problems[i]` says why there is none."""
 
     entry: np.ndarray
     problems: dict[int, str]
 
 
 class Archives:
-    """An index over the files with certain endings in several zips and folders.
+    """An index of the files with certain endings in several zips and folders.
 
-    A path fits a member when one ends with the other at a folder's border: `airport_1.jpg` finds
-    `RSICD_images/airport_1.jpg`, and `images2/x.jpg` finds `images2/images2/x.jpg`. The shallowest fit wins.
+    A path fits a file if the folders and name of one are the last ones of the other: `airport_1.jpg` finds
+    `RSICD_images/airport_1.jpg`, and `images2/x.jpg` finds `images2/images2/x.jpg`. The file in the fewest folders is
+    taken.
     """
 
     def __init__(self, places: Sequence[Path], endings: tuple[str, ...]) -> None:
@@ -60,15 +62,15 @@ class Archives:
         """
         self.stems = [stem_of(place) for place in places]
         self._wanted = re.compile("(?i)(?:" + "|".join(map(re.escape, endings)) + ")$")
-        packed = _packed(places)
+        unpacked = _unpacked(places)
         names, columns = [], []
         for number, place in enumerate(places):
-            found = self._of_folder(place, packed) if place.is_dir() else self._of_zip(place)
+            found = self._of_folder(place, unpacked) if place.is_dir() else self._of_zip(place)
             names.append(found[0])
             columns.append({"place": np.full(len(found[0]), number, np.int16), **found[1]})
         self._names = pa.chunked_array(names, type=pa.large_string())
         joined = {name: [column[name] for column in columns] for name in ("place", *_NUMBERS)}
-        self._columns = {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in joined.items()}
+        self._columns = {name: np.concatenate(pieces) if pieces else np.zeros(0) for name, pieces in joined.items()}
         bases = _bases(self._names).combine_chunks()
         encoded = bases.dictionary_encode() if len(bases) else pa.array([], pa.large_string()).dictionary_encode()
         self._bases = encoded.dictionary
@@ -83,35 +85,37 @@ class Archives:
 
     def example(self) -> str:
         """Return the name of one file, or "" if there is none."""
-        return self.name(0) if len(self) else ""
+        return next(iter(self._full_names(np.arange(len(self))[:1])), "")
 
-    def name(self, entry: int) -> str:
-        """Return a file's name; it starts with the stem of its zip or the name of its folder."""
-        return f"{self.stems[self._columns['place'][entry]]}/{self._names[entry].as_py()}"
+    def names(self) -> list[str]:
+        """Return the names of all files; each starts with the stem of its zip or the name of its folder."""
+        return self._full_names(np.arange(len(self)))
 
-    def locate(self, paths: Any) -> Found:
-        """Find the files that a caption table calls `paths`, an Arrow array of strings."""
+    def locate(self, paths: Any) -> FoundFiles:
+        """Find the files for `paths`, an Arrow array of strings from a caption table."""
         wanted = _normalised(paths)
         bases = _bases(wanted)
         codes = pc.fill_null(pc.index_in(bases, value_set=self._bases), -1).to_numpy()
         entry, problems = np.full(len(wanted), -1, np.int64), dict[int, str]()
-        # Nearly every base name is there once: those are compared many at a time, the others one by one.
+        # Nearly every base name is there once: those rows are compared in blocks, the others one by one.
         many = np.diff(self._starts)[codes] != 1 if len(self._bases) else np.ones(len(codes), bool)
         single = np.flatnonzero((codes >= 0) & ~many)
-        first = self._by_base[self._starts[codes[single]]] if len(single) else single
-        entry[single] = first
-        for at in self._perhaps_unfit(wanted.take(pa.array(single)), first).tolist():
-            row, number = int(single[at]), int(first[at])
-            if not _fit("/" + wanted[row].as_py(), "/" + self.name(number)):
-                entry[row], problems[row] = -1, _nothing(paths, row)
+        for start in range(0, len(single), _ROWS_AT_ONCE):
+            rows = single[start : start + _ROWS_AT_ONCE]
+            first = self._by_base[self._starts[codes[rows]]]
+            entry[rows] = first
+            names = self._full_names(first)
+            for row, path, name in zip(rows.tolist(), wanted.take(pa.array(rows)).to_pylist(), names, strict=True):
+                if not _fit(path, name):
+                    entry[row], problems[row] = -1, _no_file(paths, row)
         for row in np.flatnonzero((codes < 0) | many).tolist():
             entry[row], problem = self._choose(paths, row, wanted[row].as_py(), int(codes[row]))
             if problem:
                 problems[row] = problem
-        return Found(entry, problems)
+        return FoundFiles(entry, problems)
 
     def columns(self, entries: np.ndarray, prefix: str) -> dict[str, Any]:
-        """Return where some entries lie, as columns of a plan; -1 gives nulls."""
+        """Return where some files lie, as columns of a plan; -1 gives nulls."""
         absent = entries < 0
         safe = np.where(absent, 0, entries)
         if not len(self):
@@ -123,34 +127,23 @@ class Archives:
     def _choose(self, paths: Any, row: int, wanted: str, code: int) -> tuple[int, str | None]:
         """Return the best of several files with a row's base name, or why there is none."""
         if not wanted:
-            return -1, f"{paths[row].as_py()!r} is no path inside an image folder"
+            return -1, f"{paths[row].as_py()!r} is not a path inside an image folder"
         called = self._by_base[self._starts[code] : self._starts[code + 1]] if code >= 0 else self._by_base[:0]
-        named = {int(entry): self.name(int(entry)) for entry in called}
-        fits = {entry: name for entry, name in named.items() if _fit("/" + wanted, "/" + name)}
+        names = zip(called.tolist(), self._full_names(called), strict=True)
+        fits = {entry: name for entry, name in names if _fit(wanted, name)}
         if not fits:
-            return -1, _nothing(paths, row)
+            return -1, _no_file(paths, row)
         depth = min(name.count("/") for name in fits.values())
         best = {name: entry for entry, name in fits.items() if name.count("/") == depth}
         if len(best) > 1:
             return -1, f"{len(best)} files fit {paths[row].as_py()!r}: {', '.join(sorted(best)[:3])}"
         return next(iter(best.values())), None
 
-    def _perhaps_unfit(self, wanted: Any, entries: np.ndarray) -> np.ndarray:
-        """Return the places of paths that fit their entry in none of the usual ways: those need a look.
-
-        The usual ways: a bare name; the entry's own path, its path without a first folder, or below its zip's name.
-        """
-        names = self._names.take(pa.array(entries)).combine_chunks()
-        fits = pc.or_(pc.equal(wanted, names), pc.invert(pc.match_substring(wanted, "/")))
-        left = np.flatnonzero(~fits.to_numpy(zero_copy_only=False))
-        if not len(left):
-            return left
-        names, wanted = names.take(pa.array(left)), wanted.take(pa.array(left))
-        stems = pa.array(self.stems, pa.large_string()).take(pa.array(self._columns["place"][entries[left]]))
-        full = pc.binary_join_element_wise(stems, names, pa.scalar("/", pa.large_string()))
-        fits = pc.or_(pc.equal(wanted, pc.replace_substring_regex(names, "^[^/]*/", "")), pc.equal(wanted, full))
-        unfit: np.ndarray = left[~fits.to_numpy(zero_copy_only=False)]
-        return unfit
+    def _full_names(self, entries: np.ndarray) -> list[str]:
+        """Return the names of some files, each below the stem of its zip or the name of its folder."""
+        names = self._names.take(pa.array(entries)).to_pylist()
+        places = self._columns["place"][entries].tolist()
+        return [f"{self.stems[place]}/{name}" for place, name in zip(places, names, strict=True)]
 
     def _of_zip(self, path: Path) -> tuple[Any, dict[str, np.ndarray]]:
         with open_zip(path) as (read, size):
@@ -161,8 +154,8 @@ class Archives:
         columns = {"length": length, **{name: getattr(directory, name) for name in _NUMBERS if name != "length"}}
         return names.take(pa.array(keep)), {name: column[keep] for name, column in columns.items()}
 
-    def _of_folder(self, root: Path, packed: set[Path]) -> tuple[Any, dict[str, np.ndarray]]:
-        files = [(inside, size) for inside, size, _ in files_below(root, packed)]
+    def _of_folder(self, root: Path, unpacked: set[Path]) -> tuple[Any, dict[str, np.ndarray]]:
+        files = [(inside, size) for inside, size, _ in files_below(root, unpacked)]
         names = _normalised(pa.array([inside for inside, _ in files], pa.large_string()))
         keep = np.flatnonzero(self._are_wanted(names).to_numpy(zero_copy_only=False))
         columns = {name: np.full(len(keep), -1, np.int64) for name in ("header", "length")}
@@ -176,17 +169,17 @@ class Archives:
 
 
 def identity_of(places: Sequence[Path], endings: tuple[str, ...]) -> list[tuple[str, int, str]]:
-    """Return name, size and digest of each place: what tells one version of it from the next, without an index.
+    """Return name, size and digest of each place, which differ between versions of it; no index is needed.
 
     Raises:
         DataError: a zip cannot be read.
     """
-    packed = _packed(places)
+    unpacked = _unpacked(places)
     found = []
     for place in places:
         if place.is_dir():
-            files = [file for file in files_below(place, packed) if file[0].lower().endswith(endings)]
-            # A folder has no directory to hash; the time of change stands in for the content.
+            files = [file for file in files_below(place, unpacked) if file[0].lower().endswith(endings)]
+            # A folder has no directory to hash: the times of change stand for the contents.
             digest = hashlib.sha256(repr(files).encode("utf-8", "replace")).hexdigest()
             found.append((stem_of(place), sum(size for _, size, _ in files), digest))
         else:
@@ -196,7 +189,7 @@ def identity_of(places: Sequence[Path], endings: tuple[str, ...]) -> list[tuple[
 
 
 def image_places(place: Path) -> list[Path]:
-    """Return where images are: one zip, or the zips of a folder and the folder with everything below it.
+    """Return the places of images: one zip, or the zips of a folder and the folder itself.
 
     Raises:
         DataError: `place` does not exist.
@@ -207,25 +200,25 @@ def image_places(place: Path) -> list[Path]:
     except FileNotFoundError:
         raise DataError(f"{place} does not exist", hint=hint) from None
     except OSError as error:
-        raise DataError(f"{place} cannot be looked at: {error.strerror}", hint=hint) from error
+        raise DataError(f"{place} cannot be read: {error.strerror}", hint=hint) from error
     return [*_zips(place, is_meta=False), place] if place.is_dir() else [place]
 
 
 def meta_places(place: Path) -> list[Path]:
-    """Return where metadata is beside the images in a folder: `meta2.zip` or `meta2/`; nowhere if there is none."""
+    """Return the places of metadata in a folder, such as `meta2.zip` or `meta2/`."""
     if not place.is_dir():
         return []
     zips = _zips(place, is_meta=True)
-    packed = {path.stem for path in zips}
+    zipped = {path.stem for path in zips}
     folders = [p for p in sorted(place.iterdir()) if p.is_dir() and _META_NAME.fullmatch(p.name)]
-    return zips + [folder for folder in folders if folder.name not in packed]
+    return zips + [folder for folder in folders if folder.name not in zipped]
 
 
 def index_images(places: Sequence[Path]) -> Archives:
     """Index the images in some places.
 
     Raises:
-        DataError: a zip is unreadable, or there is no image at all.
+        DataError: a zip cannot be read, or there is no image at all.
     """
     images = Archives(places, IMAGE_ENDINGS)
     if not len(images):
@@ -243,47 +236,46 @@ def _zips(folder: Path, *, is_meta: bool) -> list[Path]:
     return [path for path in zips if bool(_META_NAME.fullmatch(path.stem)) == is_meta]
 
 
-def files_below(root: Path, packed: Collection[Path] = ()) -> Iterator[tuple[str, int, int]]:
-    """Yield name, size and time of every file below `root`, but not in a folder whose zip lies beside it.
+def files_below(root: Path, skipped: Collection[Path] = ()) -> Iterator[tuple[str, int, int]]:
+    """Yield name, size and time of every file below `root`, but not of those in the folders `skipped`.
 
     Links are followed, and each folder is entered once.
 
     Raises:
         DataError: a folder cannot be read.
     """
-    entered = set()
+    folders, entered = [(root, "")], set[tuple[int, int]]()
     try:
-        for folder, subfolders, names in os.walk(root, followlinks=True, onerror=_refuse):
-            here, facts = Path(folder), Path(folder).stat()
+        while folders:
+            folder, inside = folders.pop()
+            facts = folder.stat()
             if (facts.st_dev, facts.st_ino) in entered:
-                subfolders.clear()
                 continue
             entered.add((facts.st_dev, facts.st_ino))
-            subfolders[:] = [name for name in sorted(subfolders) if here / name not in packed]
-            inside = "" if here == root else here.relative_to(root).as_posix() + "/"
-            for name in sorted(names):
-                with suppress(FileNotFoundError):  # a link to nowhere
-                    facts = (here / name).stat()
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+            for entry in entries:
+                with suppress(FileNotFoundError):  # a link to a file that is not there
+                    facts = entry.stat()
                     if stat.S_ISREG(facts.st_mode):
-                        yield (inside + name).encode("utf-8", "replace").decode(), facts.st_size, facts.st_mtime_ns
+                        name = (inside + entry.name).encode("utf-8", "replace").decode()
+                        yield name, facts.st_size, facts.st_mtime_ns
+            below = [(folder / entry.name, f"{inside}{entry.name}/") for entry in entries if entry.is_dir()]
+            folders += [found for found in reversed(below) if found[0] not in skipped]
     except OSError as error:
-        hint = "check the rights of folders and files, and links that lead in a circle"
+        hint = "check the permissions of folders and files, and links that form a circle"
         raise DataError(f"{error.filename or root} cannot be read: {error.strerror}", hint=hint) from error
 
 
-def _refuse(error: OSError) -> None:
-    raise error
-
-
-def _packed(places: Sequence[Path]) -> set[Path]:
-    """Return the folders that zips would unpack to: what lies there is in the zip."""
+def _unpacked(places: Sequence[Path]) -> set[Path]:
+    """Return the folders that the zips among some places would unpack to: their files are in the zips already."""
     return {place.with_suffix("") for place in places if place.suffix.lower() == ".zip" and not place.is_dir()}
 
 
 def _normalised(paths: Any) -> Any:
-    """Return paths in NFC with plain slashes; empty ones in the place of those that climb out with `..`."""
+    """Return paths in NFC with plain slashes; a path with `..` becomes empty."""
     odd = pc.or_(pc.match_substring_regex(paths, _ODD.pattern), pc.invert(pc.string_is_ascii(paths)))
-    return mended(paths, odd, _normal, paths)
+    return replace_where(paths, odd, _normal, paths)
 
 
 def _bases(paths: Any) -> Any:
@@ -291,15 +283,16 @@ def _bases(paths: Any) -> Any:
 
 
 def _normal(path: str) -> str:
-    """Return a path in NFC with plain slashes; nothing if it climbs out with `..`."""
+    """Return a path in NFC with plain slashes; an empty one if it has `..`."""
     path = unicodedata.normalize("NFC", path)
-    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
-    return "" if ".." in parts else "/".join(parts)
+    names = [name for name in path.replace("\\", "/").split("/") if name not in ("", ".")]
+    return "" if ".." in names else "/".join(names)
 
 
-def _fit(one: str, other: str) -> bool:
-    return one.endswith(other) or other.endswith(one)
+def _fit(path: str, name: str) -> bool:
+    """Tell whether one of two paths is the end of the other, at a folder's border."""
+    return f"/{name}".endswith(f"/{path}") or f"/{path}".endswith(f"/{name}")
 
 
-def _nothing(paths: Any, row: int) -> str:
+def _no_file(paths: Any, row: int) -> str:
     return f"no file fits {paths[row].as_py()!r}"

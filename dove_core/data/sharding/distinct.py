@@ -1,4 +1,4 @@
-"""Rows of a caption table that belong together or must be kept apart: one sample an image, one image a key."""
+"""One sample for each image, one key for each sample: rows of the same image are merged, equal keys made distinct."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dove_core.data.sample import MAX_KEY, key_of
-from dove_core.data.sharding.captions import CaptionTable
+from dove_core.data.sharding.caption_table import CaptionTable
 
 _DIGITS = 12
 
@@ -20,9 +20,8 @@ _DIGITS = 12
 class DistinctRows:
     """The rows of a table with a key each.
 
-    `is_merged` tells of each row whether an earlier one is of the same image and takes its captions over,
-    `is_repeated` whether an earlier one of another image has its key all the same. `merged` maps a row to those whose
-    captions it takes over.
+    `is_merged`: an earlier row is of the same image, and gets this row's captions. `is_repeated`: an earlier row of
+    another image has the same key nevertheless. `merged` maps a row to the rows whose captions it gets.
     """
 
     table: CaptionTable
@@ -35,26 +34,25 @@ class DistinctRows:
         """Return the captions of some rows as an Arrow array of lists of strings."""
         column = self.table.fields[field]
         taken = column.take(pa.array(numbers))
-        own = [row for row in numbers.tolist() if row in self.merged] if self.merged else []
+        own = [(at, row) for at, row in enumerate(numbers.tolist()) if row in self.merged]
         if not own:
             return taken
         lists = taken.to_pylist()
-        place = {row: at for at, row in enumerate(numbers.tolist())}
-        for row in own:
+        for at, row in own:
             for other in self.merged[row]:
-                lists[place[row]] = lists[place[row]] + column[other].as_py()
+                lists[at] = lists[at] + column[other].as_py()
         return pa.array(lists, type=column.type)
 
 
 def distinct_rows(table: CaptionTable, entry: np.ndarray) -> DistinctRows:
     """Give every row its key.
 
-    Rows of the same image, as tables with one row a caption have them, become one sample. A row whose key an earlier
-    one of another image has, as `class1/1.jpg` and `class2/1.jpg` would, gets a longer key, made of its whole path.
+    Rows of the same image, as in tables with one row a caption, become one sample. A row whose key belongs to an
+    earlier row of another image, such as `class1/1.jpg` and `class2/1.jpg`, gets a longer key made of its whole path.
 
     Args:
         table: the rows.
-        entry: `(N,)`, which image each row is of; negative where none was found, and then equal paths count as one.
+        entry: `(N,)`, the image of each row; negative where none was found, and then equal paths count as one image.
     """
     paths = table.paths.dictionary_encode().indices.to_numpy().astype(np.int64)
     first = _first_of(np.where(entry >= 0, entry, -1 - paths))
@@ -69,7 +67,7 @@ def distinct_rows(table: CaptionTable, entry: np.ndarray) -> DistinctRows:
         is_clash = np.zeros(len(first), dtype=bool)
         is_clash[clashes] = True
         keys = pc.replace_with_mask(keys, pa.array(is_clash), longer)
-        keys = keys.take(pa.array(first))  # merged rows go by the key of their first
+        keys = keys.take(pa.array(first))  # merged rows take the key of their first
     is_repeated = (_first_key(keys) != np.arange(len(first))) & ~is_merged
     return DistinctRows(table, keys, is_repeated, is_merged, merged)
 
@@ -79,14 +77,14 @@ def _first_key(keys: Any) -> np.ndarray:
 
 
 def _first_of(codes: np.ndarray) -> np.ndarray:
-    """Return for each number the place of the first that equals it."""
+    """Return for each number the position of the first that equals it."""
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     found: np.ndarray = first[inverse]
     return found
 
 
 def _whole_key(path: str) -> str:
-    """Return a key of a whole path: folders and stem, and digits of the path's hash, so that it clashes with none."""
+    """Return a key made of a whole path: folders and stem, and digits of the path's hash."""
     digest = hashlib.sha256(path.encode("utf-8", "replace")).hexdigest()[:_DIGITS]
     plain = key_of(path.replace("\\", "/").strip("/").replace("/", "_"))
     return f"{plain[: MAX_KEY - _DIGITS - 1]}_{digest}"

@@ -1,4 +1,4 @@
-"""The end of a split's sharding: sums, skips, and the manifest that says all shards are whole."""
+"""The end of a split's sharding: skipped rows are reported, and the manifest says that all shards are whole."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dove_core.data.manifest import (
+    IN_PROGRESS,
     MANIFEST,
     MERGED,
     OK,
@@ -14,18 +15,21 @@ from dove_core.data.manifest import (
     ShardEntry,
     ShardManifest,
     ShardMarker,
-    read_marker,
+    marker_name,
+    sidecar_name,
+    tar_name,
 )
-from dove_core.data.sharding.captions import CaptionTable
-from dove_core.data.sharding.plan import ShardPlan, Sources
-from dove_core.data.sharding.task import DROPPED, OUTPUT, SIGN, tar_name
+from dove_core.data.sharding.caption_table import CaptionTable
+from dove_core.data.sharding.kept_shards import read_markers
+from dove_core.data.sharding.shard_plan import ShardPlan, Sources
+from dove_core.data.sharding.shard_task import DROPPED
 from dove_core.errors import DataError
 from dove_core.events import Report, Saved, Skipped
 from dove_core.places import Place
 
 
 class BadRowsError(DataError):
-    """Too many rows of a split cannot be used. Never leaves this package: other splits are made first."""
+    """Too many rows of a split cannot be used; raised as a DataError after the other splits are made."""
 
 
 def finish(
@@ -39,7 +43,7 @@ def finish(
     *,
     report: Report,
 ) -> ShardManifest:
-    """Write the manifest of a split whose shards are all done, and remove what earlier runs left over.
+    """Write the manifest of a split whose shards are all done, and remove the shards of a larger plan.
 
     Raises:
         DataError: nothing, or too little, of the split can be used.
@@ -56,13 +60,13 @@ def finish(
     _remove_stale(place, len(plan))
     place.sweep()
     manifest.write(place)
-    place.remove(SIGN)
+    place.remove(IN_PROGRESS)
     report(Saved(place.where(MANIFEST)))
     return manifest
 
 
 def remove_manifest(place: Place) -> None:
-    """Remove the manifest: its shards are not whole any more."""
+    """Remove the manifest, because its shards are about to change."""
     for name in (MANIFEST, SIZES):
         place.remove(name)
 
@@ -85,7 +89,7 @@ def _sum_up(table: CaptionTable, release: str, markers: Sequence[ShardMarker], f
 
 
 def _report_skips(markers: Sequence[ShardMarker], task: str, report: Report) -> None:
-    """Report what was left out, by reason, with the first example of each."""
+    """Report skipped rows and metadata by reason, with the first example of each."""
     counts, examples = Counter[str](), dict[str, str]()
     for marker in markers:
         counts.update({status: count for status, count in marker.counts.items() if status not in (OK, MERGED)})
@@ -98,7 +102,7 @@ def _report_skips(markers: Sequence[ShardMarker], task: str, report: Report) -> 
 
 
 def _check_share(manifest: ShardManifest, place: Place, table: CaptionTable, sources: Sources, max_bad: float) -> None:
-    """Refuse a split of which nothing, or too little, can be used."""
+    """Refuse a split with no usable row, or with too few."""
     bad = manifest.rows - manifest.samples - manifest.counts[MERGED]
     reasons = ", ".join(f"{count} {status}" for status, count in manifest.counts.items() if count and status != OK)
     if not manifest.samples:
@@ -109,22 +113,15 @@ def _check_share(manifest: ShardManifest, place: Place, table: CaptionTable, sou
     if bad > max_bad * manifest.rows:
         message = f"{bad} of {manifest.rows} rows for {table.split} cannot be used: {reasons}"
         hint = (
-            f"status and error of each row are in {place.url}/*.parquet; once images are mended or fetched, "
-            f"--retry-failed takes only those; allow more with --max-bad (now {max_bad:g})"
+            f"status and error of each row are in {place.url}/*.parquet; repair or fetch the images and retry only "
+            f"those with --retry-failed, or allow more with --max-bad (now {max_bad:g})"
         )
         raise BadRowsError(message, hint=hint)
 
 
 def _remove_stale(place: Place, shards: int) -> None:
-    """Remove the shards of a larger plan; what bears no marker of ours is somebody else's and stays."""
-    for name in place.sizes():
-        match = OUTPUT.fullmatch(name)
-        if match is None or match.group(2) != "done" or int(match.group(1)) < shards:
-            continue
-        try:
-            read_marker(place, name)
-        except DataError:
-            continue
-        stem = match.group(1)
-        for ending in ("tar", "parquet", "done"):
-            place.remove(f"{stem}.{ending}")
+    """Remove the shards of a larger plan; numbered files without a marker of dove's are kept."""
+    for shard, _ in read_markers(place):
+        if shard >= shards:
+            for name in (tar_name(shard), sidecar_name(shard), marker_name(shard)):
+                place.remove(name)

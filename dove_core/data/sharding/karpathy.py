@@ -1,17 +1,17 @@
-"""The Karpathy form of captions: one JSON file with every image of every split, as RSICD and others have it."""
+"""Captions in the Karpathy form: one JSON file with every image of every split, as RSICD and others publish it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from dove_core.data.sharding.captions import CaptionTable
+from dove_core.data.sharding.caption_table import CaptionTable
 from dove_core.errors import DataError
 from dove_core.files import read_json
 
 CAPTION_FIELD = "caption"
 SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
-"""The splits of the form and what they count as here."""
+"""The splits of the form, and the splits they become here."""
 
 _HINT = 'expected the Karpathy form: {"images": [{"filename", "split": "train|val|test", "sentences": [{"raw"}]}]}'
 

@@ -1,6 +1,6 @@
-"""SkyScript's pickled metadata of an image: where, when, and what OpenStreetMap says of it.
+"""SkyScript's pickled metadata of an image: bounding box, time and OpenStreetMap tags.
 
-A pickle is a program for Python's unpickler, and these come from a public bucket: here no global is ever looked up, so
+A pickle is a program for Python's unpickler, and these come from a public bucket: no global is ever looked up here, so
 none can be called, and only plain containers and scalars come out.
 """
 
@@ -17,28 +17,18 @@ from typing import Any, NoReturn
 
 MAX_META_BYTES = 2**20
 MAX_TAGS = 1000
-"""Most tags that are kept of one object, and most objects around it: a small pickle can unfold to very many."""
+"""Limit of the tags of one object, and of the objects around it: a small pickle can expand to very many."""
 
 _MAX_MEMO = 2**16
-_ARGUMENTS = {ord(op.code): op.arg.n if op.arg else 0 for op in pickletools.opcodes}
-"""Bytes behind each opcode; negative ones are pickletools' names for lengths that the data tells."""
-
-_LENGTHS = {
-    pickletools.TAKEN_FROM_ARGUMENT1: 1, pickletools.TAKEN_FROM_ARGUMENT4: 4, pickletools.TAKEN_FROM_ARGUMENT4U: 4,
-    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
-}  # fmt: skip
-_CODES = {op.name: ord(op.code) for op in pickletools.opcodes}
-_MEMO_WRITES = frozenset(_CODES[name] for name in ("PUT", "BINPUT", "LONG_BINPUT"))
-_TUPLES = frozenset(code for name, code in _CODES.items() if name.startswith("TUPLE"))
-_GLOBALS = frozenset(_CODES[name] for name in ("GLOBAL", "INST"))
-_STOP = _CODES["STOP"]
+_MEMO_WRITES = "pqr"  # the opcodes PUT, BINPUT and LONG_BINPUT
+_TUPLES = "t\x85\x86\x87"
 _MAX_TUPLES = 10_000
 _MAX_TEXT = 4096
 
 
 @dataclass(frozen=True)
 class Meta:
-    """What is known of an image; `problems` are the reasons why a part of it is not."""
+    """Metadata of an image; `problems` are the reasons why some of it is missing."""
 
     box: tuple[float, float, float, float] | None = None
     time: str | None = None
@@ -48,11 +38,11 @@ class Meta:
 
 
 class _RefusedError(Exception):
-    """The pickle wants more than plain values."""
+    """The pickle asks for more than plain values."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Refuses every global, and with it every call."""
+    """Refuse every global, and so every call."""
 
     def find_class(self, module: str, name: str) -> NoReturn:
         raise _RefusedError
@@ -62,7 +52,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def read_meta(data: bytes) -> Meta:
-    """Read a pickle of plain values; what is refused, damaged or out of range is left out and named in `problems`."""
+    """Read a pickle of plain values; values that are refused, damaged or out of range are named in `problems`."""
     try:
         values = _unpickle(data)
     except _RefusedError:
@@ -85,9 +75,9 @@ def read_meta(data: bytes) -> Meta:
 
 
 def box_of(value: Any) -> tuple[float, float, float, float] | None:
-    """Return west, south, east and north in degrees, or None if `value` is no such box.
+    """Return west, south, east and north in degrees, or None if `value` is not such a box.
 
-    West may lie east of east only across the 180th meridian.
+    West may be greater than east only across the 180th meridian.
     """
     if not isinstance(value, list | tuple) or len(value) != 4 or not all(map(_is_number, value)):
         return None
@@ -98,7 +88,7 @@ def box_of(value: Any) -> tuple[float, float, float, float] | None:
 
 
 def time_of(value: Any) -> str | None:
-    """Return ISO 8601 as far as the time is known, from a year or (year, month, day[, hour, minute]); else None."""
+    """Return a year or (year, month[, day[, hour, minute]]) as ISO 8601, None if it is invalid."""
     numbers = value if isinstance(value, list | tuple) else (value,)
     if len(numbers) not in (1, 2, 3, 5) or not all(type(number) is int for number in numbers):
         return None
@@ -120,38 +110,21 @@ def _unpickle(data: bytes) -> Any:
 
 
 def _check_opcodes(data: bytes) -> None:
-    """Refuse what would hurt the unpickler itself. `pickletools.genops` would do, at ten times the cost.
+    """Refuse opcodes that would harm the unpickler itself.
 
-    A memo write to a large number makes it allocate a table of that size; a million tuples in each other, as the key of
-    a dict, overflow the stack of the hash function.
+    A memo write to a large number makes it allocate a table of that size. A million nested tuples, as the key of a
+    dict, overflow the stack of the hash function.
     """
-    at = tuples = 0
-    while at < len(data):
-        code = data[at]
-        length = _ARGUMENTS[code]
-        if code in _GLOBALS:
-            raise _RefusedError
-        if code in _MEMO_WRITES and not 0 <= _memo_number(data, at, length) <= _MAX_MEMO:
-            raise _RefusedError
-        tuples += code in _TUPLES
-        if tuples > _MAX_TUPLES:
-            raise _RefusedError
-        at += 1
-        if length >= 0:
-            at += length
-        elif length == pickletools.UP_TO_NEWLINE:
-            at = data.index(b"\n", at) + 1
-        else:
-            width = _LENGTHS[length]
-            at += width + int.from_bytes(data[at : at + width], "little")
-        if code == _STOP:
-            return
-
-
-def _memo_number(data: bytes, at: int, length: int) -> int:
-    if length == pickletools.UP_TO_NEWLINE:
-        return int(data[at + 1 : data.index(b"\n", at)])
-    return int.from_bytes(data[at + 1 : at + 1 + length], "little")
+    tuples = 0
+    argument: Any
+    for code, argument, _ in pickletools.genops(data):
+        if code.code in _MEMO_WRITES:
+            if not 0 <= argument <= _MAX_MEMO:
+                raise _RefusedError
+        elif code.code in _TUPLES:
+            tuples += 1
+    if tuples > _MAX_TUPLES:
+        raise _RefusedError
 
 
 def _is_number(value: Any) -> bool:
@@ -159,11 +132,11 @@ def _is_number(value: Any) -> bool:
 
 
 def _tags_of(value: Any) -> dict[str, str]:
-    """Return the tags with plain values as strings; nested ones are left out, since they could unfold without end."""
+    """Return the tags with plain values as strings; nested ones are left out, since they could expand without end."""
     if not isinstance(value, dict):
         return {}
     pairs = list(value.items())[:MAX_TAGS]
-    return {_text(name): _text(what) for name, what in pairs if _is_plain(name) and _is_plain(what)}
+    return {_text(key): _text(tag) for key, tag in pairs if _is_plain(key) and _is_plain(tag)}
 
 
 def _is_plain(value: Any) -> bool:

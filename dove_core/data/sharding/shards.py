@@ -1,7 +1,7 @@
-"""From captions and images to shards: plan first, then independent tasks, each finished or absent.
+"""From captions and images to shards: first a plan, then independent tasks, each finished or absent.
 
-A plan fixes which rows make which shard before anything is written, so a run that was killed goes on where it stopped,
-several processes or machines share the work, and equal input gives equal bytes.
+A plan fixes which rows make which shard before anything is written. So an interrupted run can resume, several processes
+or machines can share the work, and equal input gives equal bytes.
 """
 
 from __future__ import annotations
@@ -15,42 +15,29 @@ from pathlib import Path
 
 from dove_core.addresses import Address, place_of
 from dove_core.config import ExecutorConfig, ShardConfig
-from dove_core.data.manifest import OK, STATUSES, ShardEntry, ShardManifest, read_manifest
-from dove_core.data.sharding import task
-from dove_core.data.sharding.captions import CaptionTable
-from dove_core.data.sharding.earlier import earlier_shards, finished_shards, hold_own, sign
+from dove_core.data.csv_tables import release_tables
+from dove_core.data.manifest import IN_PROGRESS, ShardManifest, tar_name
+from dove_core.data.sharding.caption_table import CaptionTable, read_caption_csv
 from dove_core.data.sharding.finish import BadRowsError, finish, remove_manifest
-from dove_core.data.sharding.image import Look
 from dove_core.data.sharding.karpathy import read_karpathy
-from dove_core.data.sharding.plan import ShardPlan, Sources, make_plan
-from dove_core.data.sharding.skyscript import read_csv, release_tables
-from dove_core.data.sharding.task import ShardJob, tar_name
+from dove_core.data.sharding.kept_shards import finished_shards, kept_shards, refuse_foreign_files
+from dove_core.data.sharding.shard_plan import ShardPlan, Sources, make_plan
+from dove_core.data.sharding.shard_task import ShardJob, close, make_shard
 from dove_core.errors import DataError
 from dove_core.events import Advanced, Noted, Report, Saved, Started, silent
 from dove_core.executors import LOCAL, Executor, executing
+from dove_core.files import LocalPath
 from dove_core.places import Place
 from dove_core.processes import EVERYTHING, Share
 
-__all__ = [
-    "EVERYTHING",
-    "OK",
-    "STATUSES",
-    "ShardEntry",
-    "ShardManifest",
-    "Share",
-    "read_manifest",
-    "shard_captions",
-    "shard_release"
-]  # fmt: skip
-
 PLANS = ".plan"
-"""Folder of plans, in the split's folder while its shards are made."""
+"""Name of the folder of plans, which is in the split's folder while its shards are made."""
 
 
 def shard_release(
-    release_folder: Path,
+    release_folder: LocalPath,
     out: Address,
-    config: ShardConfig,
+    sharding: ShardConfig = ShardConfig(),  # noqa: B008  # frozen
     *,
     share: Share = EVERYTHING,
     retry_failed: bool = False,
@@ -59,9 +46,17 @@ def shard_release(
 ) -> list[ShardManifest]:
     """Make shards of a release as fetched: `images*.zip` or `images*/`, `meta*.zip`, `dataframe/*.csv`.
 
-    Each split goes into a folder of its name below `out`, a folder or an address such as `s3://bucket/shards`; finished
-    shards of the same plan are kept. With `retry_failed` shards of the same rows are kept whatever became of the zips
-    since, and only images that were missing or damaged are tried again. `execution` says who makes them.
+    Finished shards of the same plan are kept.
+
+    Args:
+        release_folder: the release.
+        out: a folder or an address such as `s3://bucket/shards`; each split goes into a folder of its name in it.
+        sharding: how shards are made.
+        share: which of the shards this run makes.
+        retry_failed: keep the shards of the same rows even if the zips have changed, and try only missing and damaged
+            images again.
+        execution: what makes the shards: this machine or a cluster.
+        report: receives Started, Advanced, Skipped, Noted and Saved.
 
     Returns:
         The manifest of each split whose shards are all done.
@@ -69,18 +64,23 @@ def shard_release(
     Raises:
         DataError: tables or images are missing or unreadable, or too many rows are unusable.
         SpaceError: the disk is full.
-        UsageError: a setting is out of bounds, or `out` cannot be written.
+        UsageError: `out` cannot be written.
+
+    >>> train, val, test = dove.shard_release("data/sample", "shards/sample")
+    >>> train.samples, test.split
+    (8, 'test')
     """
-    tables = [read_csv(file) for file in release_tables(release_folder)]
+    images = Path(release_folder)
+    tables = [read_caption_csv(file) for file in release_tables(images)]
     with executing(execution) as executor:
-        return _shard_tables(tables, release_folder, place_of(out), _Run(config, share, retry_failed, executor, report))
+        return _shard_tables(tables, images, place_of(out), _Run(sharding, share, retry_failed, executor, report))
 
 
 def shard_captions(
-    captions: Path,
-    images: Path,
+    captions: LocalPath,
+    images: LocalPath,
     out: Address,
-    config: ShardConfig,
+    sharding: ShardConfig = ShardConfig(),  # noqa: B008  # frozen
     *,
     split: str | None = None,
     share: Share = EVERYTHING,
@@ -90,27 +90,32 @@ def shard_captions(
 ) -> list[ShardManifest]:
     """Make shards of one caption file, a CSV or a JSON in the Karpathy form, and the images in a zip or folder.
 
-    `split` names a CSV's split, where its file name does not tell, or chooses one of a JSON's splits. The rest is as in
-    `shard_release`.
+    `split` names the split of a CSV whose file name does not, or chooses one of a JSON's splits. The other arguments
+    and the result are those of `shard_release`.
 
     Raises:
         DataError: captions or images are missing or unreadable, or too many rows are unusable.
         SpaceError: the disk is full.
-        UsageError: a setting is out of bounds, or `out` cannot be written.
+        UsageError: `out` cannot be written.
+
+    >>> manifests = dove.shard_captions("dataset_shapes.json", "images", "shards/other", split="test")
+    >>> [manifest.samples for manifest in manifests]
+    [24]
     """
-    if captions.suffix.lower() == ".json":
-        tables = read_karpathy(captions, split)
-    elif captions.suffix.lower() == ".csv":
-        tables = [read_csv(captions, split)]
+    file = Path(captions)
+    if file.suffix.lower() == ".json":
+        tables = read_karpathy(file, split)
+    elif file.suffix.lower() == ".csv":
+        tables = [read_caption_csv(file, split)]
     else:
-        raise DataError(f"{captions} is neither a .csv nor a .json", hint="see docs/formats.md for both forms")
+        raise DataError(f"{file} is neither a .csv nor a .json", hint="see docs/formats.md for both forms")
     with executing(execution) as executor:
-        return _shard_tables(tables, images, place_of(out), _Run(config, share, retry_failed, executor, report))
+        return _shard_tables(tables, Path(images), place_of(out), _Run(sharding, share, retry_failed, executor, report))
 
 
 @dataclass(frozen=True)
 class _Run:
-    """How shards are made: the settings, which of them, by whom, and who hears of it."""
+    """The arguments of a run that are the same for every split."""
 
     config: ShardConfig
     share: Share
@@ -120,7 +125,7 @@ class _Run:
 
 
 def _shard_tables(tables: Sequence[CaptionTable], images: Path, root: Place, run: _Run) -> list[ShardManifest]:
-    """Make every split; one that has too many bad rows is an error when the others are done."""
+    """Make every split; one with too many unusable rows is an error after the others are done."""
     sources = Sources(images)
     manifests: list[ShardManifest] = []
     failed: list[BadRowsError] = []
@@ -139,28 +144,29 @@ def _shard_tables(tables: Sequence[CaptionTable], images: Path, root: Place, run
 
 def _shard_split(table: CaptionTable, sources: Sources, root: Place, run: _Run) -> ShardManifest | None:
     place, config, share, report = root / table.split, run.config, run.share, run.report
-    hold_own(place)
+    refuse_foreign_files(place)
     place.make()
     place.sweep()
     with place.scratch(PLANS) as folder:
         plan = make_plan(table, sources, config, folder)
-        job = _job(plan, sources, place, config)
-        kept, again = earlier_shards(
+        kept, updated = kept_shards(
             place, plan, strict=run.retry_failed or share.none, retry=run.retry_failed, report=report
         )
         own = share.of(len(plan))
-        to_do = [(shard, shard in again) for shard in own if shard not in kept]
+        to_do = [(shard, shard in updated) for shard in own if shard not in kept]
         if to_do:
-            sign(place)
+            with place.writing(IN_PROGRESS):  # an empty file
+                pass
             remove_manifest(place)
         done = sum(kept[shard].rows for shard in own if shard in kept)
         rows = sum(min(config.shard_size, plan.rows - shard * config.shard_size) for shard in own)
         report(Started(f"shard {plan.split}", rows, "images", done))
-        _make(job, to_do, run)
-        place.sweep()  # of workers that were killed
-        markers = finished_shards(place, plan)  # read anew: others may have written meanwhile
+        files = place_of(plan.file), tuple(sources.images), tuple(sources.metas)
+        _make(ShardJob(*files, place, config, plan.fingerprint, plan.rows_fingerprint), to_do, run)
+        place.sweep()  # partial files of killed workers
+        markers = finished_shards(place, plan)  # read again: other runs may have written meanwhile
         if missing := sorted(set(range(len(plan))) - set(markers)):
-            _say_what_is_missing(missing, plan, place, share, report)
+            _report_missing(missing, plan, place, share, report)
             return None
         ordered = [markers[shard] for shard in range(len(plan))]
         manifest = finish(plan, table, sources, place, ordered, config.max_bad, root.name, report=report)
@@ -168,27 +174,22 @@ def _shard_split(table: CaptionTable, sources: Sources, root: Place, run: _Run) 
     return manifest
 
 
-def _job(plan: ShardPlan, sources: Sources, place: Place, config: ShardConfig) -> ShardJob:
-    look = Look(config.verify, config.image_size, config.image_format, config.quality)
-    images, metas = tuple(sources.images), tuple(sources.metas)
-    return ShardJob(place_of(plan.file), images, metas, place, look, plan.fingerprint, plan.rows_fingerprint)
-
-
 def _make(job: ShardJob, to_do: list[tuple[int, bool]], run: _Run) -> None:
-    """Make the shards that are left to do; those with True are gone on from."""
+    """Make the shards that are left to do, given by number and whether they are updated."""
     lost = "out of memory? Try fewer --workers: finished shards are kept"
     try:
-        with _plan_at_hand(job, run) as told:
-            for (shard, _), marker in run.executor.each(partial(task.do, told), to_do, run.config.workers, lost=lost):
+        with _readable_plan(job, run) as own:
+            make = partial(make_shard, own)
+            for (shard, _), marker in run.executor.each(make, to_do, run.config.workers, lost=lost):
                 run.report(Advanced(f"shard {job.place.name}", marker.rows))
                 run.report(Saved(job.place.where(tar_name(shard))))
     finally:
-        task.close()
+        close()
 
 
 @contextmanager
-def _plan_at_hand(job: ShardJob, run: _Run) -> Iterator[ShardJob]:
-    """Give the job with a plan that its tasks can read: for other machines, one beside a bucket lies in the bucket."""
+def _readable_plan(job: ShardJob, run: _Run) -> Iterator[ShardJob]:
+    """Yield the job with a plan that its tasks can read: for remote tasks that write to a bucket, a copy there."""
     if not job.place.is_remote or not run.executor.is_remote or job.plan.is_remote:
         yield job
         return
@@ -201,10 +202,10 @@ def _plan_at_hand(job: ShardJob, run: _Run) -> Iterator[ShardJob]:
         job.place.remove(name)
 
 
-def _say_what_is_missing(missing: list[int], plan: ShardPlan, place: Place, share: Share, report: Report) -> None:
-    """Report that other tasks are not done yet; to a run that was only asked to finish, that is an error."""
+def _report_missing(missing: list[int], plan: ShardPlan, place: Place, share: Share, report: Report) -> None:
+    """Report that other tasks are not done yet; for a run that only finishes, this is an error."""
     names = ", ".join(map(tar_name, missing[:5])) + (" and more" if len(missing) > 5 else "")
-    message = f"{place.url}: {len(missing)} of {len(plan)} shards are not there yet: {names}"
+    message = f"{place.url}: {len(missing)} of {len(plan)} shards are missing: {names}"
     if share.none:
         raise DataError(message, hint="run the tasks that make them, or `dove shard` for all that is missing")
     report(Noted(f"{message}; the last task to finish, or dove shard --finish, writes the manifest"))

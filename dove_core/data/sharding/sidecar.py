@@ -1,4 +1,4 @@
-"""The table beside a tar: one row for each input row, with what became of it and where its image lies."""
+"""The table beside a tar: one row for each input row, with its outcome and the position of its image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dove_core.data.sharding.row import Prepared
+from dove_core.data.sharding.prepare import Prepared
 
 SCHEMA = pa.schema(
     [
@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
 
 
 def sidecar_row(prepared: Prepared, offset: int | None) -> dict[str, Any]:
-    """Return the row of a prepared sample whose image starts at `offset` in the tar, None if it is not there."""
+    """Return the row of a prepared sample; its image starts at `offset` in the tar, None if it is not there."""
     sample, image = prepared.sample, prepared.image
     return {
         "key": sample.key,
@@ -64,7 +64,7 @@ def read_sidecar(data: bytes) -> list[dict[str, Any]]:
     """Return the rows that `sidecar_bytes` wrote.
 
     Raises:
-        ValueError: the bytes are no sidecar.
+        ValueError: the bytes are not a sidecar.
     """
     rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data), schema=SCHEMA).to_pylist()
     return rows

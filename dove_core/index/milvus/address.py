@@ -1,4 +1,4 @@
-"""Where a collection lies: `http://HOST:19530/NAME` on a server, `FILE.db/NAME` in Milvus Lite."""
+"""Addresses of collections: `http://HOST:19530/NAME` on a server, `FILE.db/NAME` in Milvus Lite."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dove_core.errors import UsageError
 _SERVER = re.compile(r"(https?://[^/\s]+)(?:/([^/]*))?/?")
 _LITE = re.compile(r"(?:file://)?((?:.*/)?[^/]+\.db)(?:/([^/]*))?/?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
-_HINT = "http://HOST:19530/NAME for a server, FILE.db/NAME for Milvus Lite"
+_HINT = "use http://HOST:19530/NAME for a server, FILE.db/NAME for Milvus Lite"
 
 
 @dataclass(frozen=True)
 class CollectionAddress:
-    """A server's URL, or the path of a Milvus Lite database, and a collection there."""
+    """The URL of a server, or the path of a Milvus Lite database, and the name of a collection."""
 
     server: str
     collection: str
@@ -25,33 +25,33 @@ class CollectionAddress:
 
     @property
     def is_lite(self) -> bool:
-        """Tell whether it is a database of this machine, not a server."""
+        """Tell whether the address is a database of Milvus Lite, not a server."""
         return not self.server.startswith(("http://", "https://"))
 
 
 def is_address(text: str) -> bool:
-    """Tell whether a text is meant as the address of Milvus, not as a folder."""
+    """Tell whether a text is an address of Milvus, not of a folder."""
     return bool(re.match(r"https?://", text) or _LITE.fullmatch(text))
 
 
 def parse_address(text: str, *, collection: str = "") -> CollectionAddress:
-    """Return the address that a text says; `collection` is the name where it says none.
+    """Parse an address; `collection` is the name of the collection if the text has none.
 
     Raises:
-        UsageError: it is no address, or its collection has no name that Milvus allows.
+        UsageError: the address is invalid, or Milvus does not allow the name of the collection.
     """
     match = _SERVER.fullmatch(text) or _LITE.fullmatch(text)
     port = match and re.search(r":(\d*)$", match[1])
     if match is None or (port and not 0 < int(port[1] or 0) < 65536):
-        raise UsageError(f"{text} is no address of Milvus", hint=_HINT)
+        raise UsageError(f"{text} is not a valid address of Milvus", hint=_HINT)
     server, name = match[1], match[2] or collection
     if not _NAME.fullmatch(name):
-        message = f"{text}: {name!r} is no name of a collection" if name else f"{text} names no collection"
-        raise UsageError(message, hint=f"{_HINT}; a NAME has letters, digits and _, and begins with no digit")
+        message = f"{text}: {name!r} is not a valid collection name" if name else f"{text} has no collection name"
+        raise UsageError(message, hint=f"{_HINT}; NAME has letters, digits and _, and does not begin with a digit")
     return CollectionAddress(server, name)
 
 
 def collection_name(index: str) -> str:
-    """Return an index's name as Milvus allows it: `skyscript-test` becomes `skyscript_test`."""
+    """Return a valid collection name for the name of an index: `skyscript_test` for `skyscript-test`."""
     name = re.sub(r"[^A-Za-z0-9_]", "_", index)[:255]
     return name if _NAME.fullmatch(name) else f"_{name[:254]}"

@@ -1,4 +1,4 @@
-"""Does a collection answer as the index does? Its answers to a sample of queries beside the exact ones, by filter."""
+"""Comparison of a collection with its index: recall and scores of sample queries, for each kind of filter."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from dove_core.events import Advanced, Noted, Report, Started, silent
 from dove_core.index.disk import SearchIndex
 from dove_core.index.milvus.push import content_of
 from dove_core.index.milvus.remote import RemoteIndex
-from dove_core.index.rows import UNKNOWN_SECOND, Row, RowTable, truths
+from dove_core.index.rows import UNKNOWN_SECOND, Row, RowTable, as_bools
 
 _NEAR = 0.35
-"""Standard deviation of what is added to a row's vector, as a share of its length, to make a query near the data."""
+"""Standard deviation of the noise that makes a query from a vector, relative to the vector's length."""
 
 _TIE, _ALIKE = 1e-5, 1e-4
-"""Cosines that differ by less count as equal for the order; scores, as the same vector's."""
+"""Cosines with a smaller difference count as tied; scores with a smaller difference count as equal."""
 
-_TASK = "asking both"
+_TASK = "comparing answers"
 
 Random = np.random.Generator
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What came of the queries under one kind of filter.
+    """The results of the queries with one kind of filter.
 
-    `recall` is the share of the exact best hits that the collection found too. `wrong` counts hits that pass no filter,
-    or have another score than their vector in the index.
+    `recall` is the share of the exact best hits that the collection found. `wrong` counts hits that do not pass the
+    filter, or whose score differs from that of their vector in the index.
     """
 
     filter: str
@@ -46,32 +46,32 @@ class Agreement:
 def compare_answers(
     index_address: Address, address: str, config: VerifyConfig, *, report: Report = silent
 ) -> list[Agreement]:
-    """Ask an index and a collection the same, without filters and with each kind that the index's rows allow.
+    """Send the same queries to an index and a collection, without filters and with each kind of filter.
 
-    Half of the queries are vectors of the index with noise on them, half random directions. A filter is made from a row
-    drawn among those of which is known what it filters by.
+    Half of the queries are vectors of the index with noise, half are random directions. Each filter is made from the
+    metadata of a random row. Kinds of filters for which no row has metadata are left out.
 
     Args:
         index_address: of the index.
         address: of the collection.
-        config: how many queries, how many hits of each, and the seed.
+        config: number of queries, number of hits of each, and the seed.
         report: receives progress.
 
     Raises:
-        SearchIndexError: the index is damaged; the server does not answer; the collection is of another model, or of
-            another state of the index.
-        UsageError: the address cannot be read, or pymilvus is not installed.
+        SearchIndexError: the index is damaged; the server does not answer; the collection is of another model or
+            another version of the index.
+        UsageError: the address is invalid, or pymilvus is not installed.
     """
     index, remote = SearchIndex(index_address), RemoteIndex.open(address)
     try:
         if (remote.fingerprint, remote.card.content) != (index.fingerprint, content_of(index)):
-            message = f"{remote.name} holds another model's, or another state of, {index_address}"
-            raise SearchIndexError(message, hint="`dove index push --overwrite` replaces it")
+            message = f"{remote.name} has another model or another version of {index_address}"
+            raise SearchIndexError(message, hint="replace it with `dove index push --overwrite`")
         random = np.random.default_rng(config.seed)
-        kinds = {kind: _known(index.table, kind) for kind in _MADE}
+        kinds = {kind: _rows_with(index.table, kind) for kind in _FILTERS}
         absent = [kind for kind, rows in kinds.items() if not len(rows)]
         if absent:
-            report(Noted(f"left out, since no row says what they filter by: {', '.join(absent)}"))
+            report(Noted(f"filters left out because no row has their values: {', '.join(absent)}"))
         present = [kind for kind in kinds if kind not in absent]
         report(Started(_TASK, len(present) * config.sample, "queries"))
         return [_agreement(index, remote, kind, kinds[kind], random, config, report) for kind in present]
@@ -87,16 +87,16 @@ def _agreement(
     for number in range(config.sample):
         query = _query(index, random, near=number % 2 == 0)
         row = index.rows([int(random.choice(known))])[0]
-        filters = _MADE[kind](row, random)
+        filters = _FILTERS[kind](row, random)
         keep = index.kept(filters)
         _, exact = index.search(query, config.top, keep=keep, exact=True)
         rows, scores = remote.search(query, config.top, keep=remote.kept(filters))
         inside = (rows >= 0) & (rows < len(index))
         rows, scores = rows[inside], scores[inside]
-        own = index.vectors[rows].astype(np.float32) @ query
-        right = (np.abs(own - scores) < _ALIKE) & (keep[rows] if keep is not None else True)
+        cosines = index.vectors[rows].astype(np.float32) @ query
+        right = (np.abs(cosines - scores) < _ALIKE) & (keep[rows] if keep is not None else True)
         wrong += int((~right).sum() + (~inside).sum())
-        shares.append(min(1.0, float((right & (own >= exact[-1] - _TIE)).sum()) / len(exact)))
+        shares.append(min(1.0, float((right & (cosines >= exact[-1] - _TIE)).sum()) / len(exact)))
         report(Advanced(_TASK))
     return Agreement(kind, config.sample, float(np.mean(shares)), wrong)
 
@@ -109,8 +109,8 @@ def _query(index: SearchIndex, random: Random, *, near: bool) -> np.ndarray:
     return query
 
 
-def _known(table: RowTable, kind: str) -> np.ndarray:
-    """Return the rows of which is known what a kind of filter looks at."""
+def _rows_with(table: RowTable, kind: str) -> np.ndarray:
+    """Return the rows that have a value for a kind of filter."""
     match kind:
         case "none":
             return np.arange(len(table))
@@ -121,21 +121,21 @@ def _known(table: RowTable, kind: str) -> np.ndarray:
         case "max-gsd":
             return np.flatnonzero(~np.isnan(table.numbers("gsd")))
         case "source":
-            return np.flatnonzero(truths(pc.match_substring_regex(table.column("source"), r"^[^,\s]+$")))
-        case _:  # a tag that the option can say
+            return np.flatnonzero(as_bools(pc.match_substring_regex(table.column("source"), r"^[^,\s]+$")))
+        case _:  # tags without the characters that --tag uses
             return np.flatnonzero(
-                truths(pc.match_substring_regex(table.column("tags"), r'^\{"[^"\\,=\s]+": "[^"\\,\s]*"'))
+                as_bools(pc.match_substring_regex(table.column("tags"), r'^\{"[^"\\,=\s]+": "[^"\\,\s]*"'))
             )
 
 
 def _box_around(row: Row, random: Random) -> FilterConfig:
     west, south, east, north = row.box or (0.0, 0.0, 0.0, 0.0)
-    wider = 10 ** random.uniform(-3, 1.5)
+    margin = 10 ** random.uniform(-3, 1.5)
     sides = (
-        _on_the_globe(west - wider),
-        max(south - wider, -90.0),
-        _on_the_globe(east + wider),
-        min(north + wider, 90.0),
+        _wrapped(west - margin),
+        max(south - margin, -90.0),
+        _wrapped(east + margin),
+        min(north + margin, 90.0),
     )
     return FilterConfig(bbox=",".join(map(repr, map(float, sides))))
 
@@ -150,11 +150,11 @@ def _first_tag(row: Row, random: Random) -> FilterConfig:
     return FilterConfig(tag=f"{key}={value}" if random.random() < 0.5 else key)
 
 
-def _on_the_globe(longitude: float) -> float:
+def _wrapped(longitude: float) -> float:
     return longitude - 360 if longitude > 180 else longitude + 360 if longitude < -180 else longitude
 
 
-_MADE: dict[str, Callable[[Row, Random], FilterConfig]] = {
+_FILTERS: dict[str, Callable[[Row, Random], FilterConfig]] = {
     "none": lambda row, random: FilterConfig(),
     "bbox": _box_around,
     "near": _circle_around,

@@ -1,8 +1,8 @@
-"""Filters as an expression that Milvus evaluates: the same rows pass as in `filters.py`.
+"""Filters as Milvus expressions; the same rows pass as in `filters.py`.
 
-Nothing is negated, so that a column without a value (null) never passes. Footprints are four numbers and a mark for
-those across the antimeridian; comparing numbers is exact everywhere. A circle is more than an expression can say: the
-expression asks for the box around it, and the answer is held to the circle itself.
+Expressions have no negation, so a column without a value (null) never matches. A footprint is four numbers and a flag
+for crossing the antimeridian. An expression cannot describe a circle: it describes the box around the circle, and the
+hits are then checked against the circle.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Which rows may be found: by an expression of Milvus, and a circle that answers are held to."""
+class FilterExpression:
+    """A Milvus expression, and a circle that its hits are checked against."""
 
     expression: str
     circle: Circle | None = None
 
 
-def selection_of(filters: FilterConfig) -> Selection:
-    """Return what filters select.
+def expression_of(filters: FilterConfig) -> FilterExpression:
+    """Return the expression of filters.
 
     Raises:
-        UsageError: a filter cannot be understood.
+        UsageError: a filter is invalid.
     """
     terms, circle = [], None
     if filters.bbox:
-        terms.append(_meets(*parse_box(filters.bbox)))
+        terms.append(_intersects(*parse_box(filters.bbox)))
     if filters.datetime:
         first, last = parse_interval(filters.datetime)
         terms += [f"last_second >= {first}"] if first is not None else []
@@ -45,28 +45,28 @@ def selection_of(filters: FilterConfig) -> Selection:
         terms.append(f"array_contains(tags, {quoted(tag_element(key, value))})")
     if filters.near or filters.within:
         circle = parse_circle(filters.near, filters.within)
-        terms.append(_meets(*circle.box))
+        terms.append(_intersects(*circle.box))
     if filters.max_gsd:
         terms.append(f"gsd <= {_number(filters.max_gsd)}")
-    return Selection(" and ".join(terms), circle)
+    return FilterExpression(" and ".join(terms), circle)
 
 
 def source_expression(text: str) -> str:
-    """Return the expression of `CH,US`.
+    """Return the expression of a list of sources such as `CH,US`.
 
     Raises:
-        UsageError: it names no source.
+        UsageError: the list is empty.
     """
     return f"source in [{', '.join(map(quoted, parse_sources(text)))}]"
 
 
 def quoted(text: str) -> str:
-    """Return a text as a literal; no text ends it before its end, whatever it holds."""
+    """Return a text as a string literal; all characters that could end it are escaped."""
     return f'"{text.translate(_ESCAPES)}"'
 
 
-def _meets(west: float, south: float, east: float, north: float) -> str:
-    """Say which footprints meet a box; each may cross the antimeridian."""
+def _intersects(west: float, south: float, east: float, north: float) -> str:
+    """Return the expression of footprints that intersect a box; both may cross the antimeridian."""
     spans = ((west, east),) if west <= east else ((west, 180.0), (-180.0, east))
     across = []
     for left, right in spans:
@@ -76,5 +76,5 @@ def _meets(west: float, south: float, east: float, north: float) -> str:
 
 
 def _number(value: float) -> str:
-    """Write a number so that it is read back exactly."""
+    """Return a number as a literal with its exact value."""
     return repr(float(value) if math.isfinite(value) else math.copysign(sys.float_info.max, value))

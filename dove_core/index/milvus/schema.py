@@ -1,7 +1,7 @@
-"""A row of an index as an entity of a collection, and what the collection remembers of its index.
+"""Rows of an index as entities of a collection, and the card that describes the collection.
 
-The columns keep their names. A box across the antimeridian is marked in `crosses`, so that no expression compares two
-columns. Tags become an array of `key` and `key=value`, in which % and = of keys are written %25 and %3D.
+Columns are named as in `rows.arrow`. `crosses` marks boxes across the antimeridian, so that expressions do not compare
+two columns. Tags are an array of `key` and `key=value`; % and = in keys are escaped as %25 and %3D.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from dove_core.index.rows import UNKNOWN_SECOND, Row
 
 FORMAT = 1
 CARD = "dove.card"
-"""The collection's property that holds its card."""
+"""The property of a collection with its card."""
 
 BOX = ["xmin", "ymin", "xmax", "ymax"]
 SHOWN = ["id", "key", "caption", *BOX, "time", "source", "gsd", "tags", "shard", "offset", "size"]
 _TEXTS = ("key", "caption", "time", "source", "shard")
 _LONGEST, _MOST_TAGS = 65_535, 2048
-"""What Milvus allows: bytes of a text, and half the elements of an array."""
+"""Limits of Milvus: bytes of a text, and half the elements of an array."""
 
-_HINT = "push to another NAME, or this one with --overwrite if it was pushed by `dove index push`"
+_HINT = "push to another NAME, or remove the collection with the tools of Milvus"
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a collection is: of which model and parts, how it is searched, where model and images lay when pushed.
+    """The description of a collection: its model, parts and vector index, and the folders of model and images.
 
-    `words` is a digest of the model's text side, `content` one of the parts.
+    `words` is a digest of the model's text side, `content` a digest of the parts.
     """
 
     fingerprint: str
@@ -49,15 +49,15 @@ class Card:
 
 
 def card_text(card: Card) -> str:
-    """Return a card as the property holds it."""
+    """Return a card as the text of the property."""
     return json.dumps(record_values(card, FORMAT))
 
 
 def read_card(properties: Mapping[str, Any], where: str) -> Card:
-    """Return the card among a collection's properties.
+    """Return the card in the properties of the collection `where`.
 
     Raises:
-        SearchIndexError: there is none, or one of another version.
+        SearchIndexError: the card is missing, damaged, or of another version.
     """
     if CARD not in properties:
         raise SearchIndexError(f"{where} was not made by `dove index push`", hint=_HINT)
@@ -90,13 +90,13 @@ def make_schema(client: Any, dim: int) -> Any:
 
 
 def entities_of(part: Any, vectors: np.ndarray, first: int) -> list[dict[str, Any]]:
-    """Return some rows of a part, read as a table with `PART_COLUMNS`, as entities numbered from `first`.
+    """Return rows of a part, given as a table with `PART_COLUMNS`, as entities numbered from `first`.
 
     Raises:
-        DataError: a text is longer, or there are more tags, than Milvus holds.
+        DataError: a row has a text or tags beyond the limits of Milvus.
     """
     columns = {name: column.to_pylist() for name, column in part_columns(part).items()}
-    found = []
+    entities = []
     for number, values in enumerate(zip(*columns.values(), strict=True)):
         row = dict(zip(columns, values, strict=True))
         for name in (*BOX, "gsd"):
@@ -106,13 +106,13 @@ def entities_of(part: Any, vectors: np.ndarray, first: int) -> list[dict[str, An
         known = row["xmin"] is not None and row["xmax"] is not None
         row["crosses"] = row["xmin"] > row["xmax"] if known else None
         row["tags"] = tag_elements(json.loads(row["tags"]))
-        _hold(row)
-        found.append({"id": first + number, "vector": vectors[number].astype(np.float32), **row})
-    return found
+        _check_limits(row)
+        entities.append({"id": first + number, "vector": vectors[number].astype(np.float32), **row})
+    return entities
 
 
 def row_of(entity: Mapping[str, Any]) -> Row:
-    """Return what is known of an image from its entity with the columns `SHOWN`."""
+    """Return the row of an entity with the columns `SHOWN`."""
     west, south, east, north = (entity[name] for name in BOX)
     box = None if west is None else (west, south, east, north)
     texts = {name: entity[name] for name in ("key", "caption", "shard", "time")}
@@ -123,24 +123,29 @@ def row_of(entity: Mapping[str, Any]) -> Row:
 
 
 def tag_element(key: str, value: str | None) -> str:
-    """Return the element that stands for a tag, or, where the value is None, for its key with any value."""
+    """Return the element for a tag; for its key with any value if `value` is None."""
     key = key.replace("%", "%25").replace("=", "%3D")
     return key if value is None else f"{key}={value}"
 
 
 def tag_elements(tags: Mapping[str, str]) -> list[str]:
-    """Return the elements of all tags: each key, and each key with its value."""
-    return [tag_element(key, value) for key, own in tags.items() for value in (None, own)]
+    """Return the elements for tags: each key, and each key with its value."""
+    return [tag_element(key, element) for key, value in tags.items() for element in (None, value)]
 
 
 def tags_of(elements: Any) -> dict[str, str]:
-    """Return the tags of which `tag_elements` made elements."""
+    """Return the tags for elements of `tag_elements`."""
     pairs = [element.partition("=") for element in elements if "=" in element]
     return {key.replace("%3D", "=").replace("%25", "%"): value for key, _, value in pairs}
 
 
-def _hold(row: Mapping[str, Any]) -> None:
+def _check_limits(row: Mapping[str, Any]) -> None:
+    """Check a row against the limits of Milvus.
+
+    Raises:
+        DataError: a text is too long, or there are too many tags.
+    """
     texts = [row[name] for name in _TEXTS if row[name] is not None] + row["tags"]
     if max(len(text.encode()) for text in texts) > _LONGEST or len(row["tags"]) > 2 * _MOST_TAGS:
-        message = f"{row['key'][:200]}: Milvus holds texts of {_LONGEST:,} bytes and {_MOST_TAGS:,} tags at most"
-        raise DataError(message, hint="shorten its caption or tags, and embed it again")
+        message = f"{row['key'][:200]} has more than {_LONGEST:,} bytes in a text, or more than {_MOST_TAGS:,} tags"
+        raise DataError(message, hint="Milvus does not allow more: shorten its caption or tags, and embed it again")

@@ -1,26 +1,27 @@
-"""One row of a caption table becomes a sample with its image, or the reason why it does not."""
+"""Preparing a row for its shard: a sample with its image, or the reason why there is none."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dove_core.config import ShardConfig
 from dove_core.data.manifest import DAMAGED_IMAGE, DUPLICATE_KEY, MERGED, MISSING_IMAGE, NO_CAPTION, OK
 from dove_core.data.sample import Sample, clean_captions, source_of
-from dove_core.data.sharding.image import Look, StoredImage, read_image
-from dove_core.data.sharding.members import Location, Members
+from dove_core.data.sharding.image import StoredImage, read_image
+from dove_core.data.sharding.member_reader import MemberLocation, MemberReader
 from dove_core.data.sharding.meta import MAX_META_BYTES, Meta, read_meta
-from dove_core.data.sharding.plan import Row
+from dove_core.data.sharding.shard_plan import PlannedRow
 from dove_core.errors import DataError
 
 MISSING_META = "missing meta"
 DAMAGED_META = "damaged meta"
 MAX_IMAGE_BYTES = 256 * 2**20
-"""Largest file that is read as one image; more is a mistake or an attack."""
+"""Largest file that is read as an image; a larger one is a mistake or an attack."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What became of a row; `image` is there when `status` is `ok`, `error` says more when it is not."""
+    """The outcome of a row: it has an `image` if `status` is `ok`, else an `error`."""
 
     sample: Sample
     status: str
@@ -30,8 +31,8 @@ class Prepared:
     meta_problems: tuple[str, ...] = ()
 
 
-def prepare(row: Row, images: Members, metas: Members | None, look: Look) -> Prepared:
-    """Clean the captions, look at the image, and read its metadata if there is any."""
+def prepare(row: PlannedRow, images: MemberReader, metas: MemberReader | None, config: ShardConfig) -> Prepared:
+    """Clean the captions, check the image, and read its metadata if there is any."""
     captions = {name: texts for name, raw in row.captions.items() if (texts := clean_captions(raw))}
     dropped = sum(map(len, row.captions.values())) - sum(map(len, captions.values()))
     source, gsd = source_of(row.key)
@@ -46,7 +47,7 @@ def prepare(row: Row, images: Members, metas: Members | None, look: Look) -> Pre
     if row.image is None:
         return Prepared(sample, MISSING_IMAGE, row.problem, dropped_captions=dropped)
     try:
-        image = read_image(images.read(row.image, MAX_IMAGE_BYTES), look)
+        image = read_image(images.read(row.image, MAX_IMAGE_BYTES), config)
     except DataError as error:
         return Prepared(sample, DAMAGED_IMAGE, error.message, dropped_captions=dropped)
     meta = _read_meta(row.meta, metas) if metas is not None else Meta()
@@ -54,7 +55,7 @@ def prepare(row: Row, images: Members, metas: Members | None, look: Look) -> Pre
     return Prepared(sample, OK, None, image, dropped, meta.problems)
 
 
-def _read_meta(where: Location | None, metas: Members) -> Meta:
+def _read_meta(where: MemberLocation | None, metas: MemberReader) -> Meta:
     if where is None:
         return Meta(problems=(MISSING_META,))
     try:

@@ -1,7 +1,7 @@
-"""Which rows make which shard, written down before any image is read, and the fingerprint of all that decides it.
+"""The plan of a split: which rows make which shard, written before any image is read, and its fingerprint.
 
-The plan is a Parquet file with one row group a shard: captions, key, and where image and metadata lie. Whoever has it
-can make any shard alone, in another process or on another machine.
+The plan is a Parquet file with one row group a shard: captions, key, and where image and metadata lie. Any shard can be
+made from it alone, in another process or on another machine.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from dove_core.data.sharding.archives import (
     index_images,
     meta_places,
 )
-from dove_core.data.sharding.captions import CaptionTable, stems_of
+from dove_core.data.sharding.caption_table import CaptionTable, stems_of
 from dove_core.data.sharding.distinct import distinct_rows
-from dove_core.data.sharding.members import Location
+from dove_core.data.sharding.member_reader import MemberLocation
 from dove_core.errors import DataError
 from dove_core.files import atomic_file, sha256_of
 from dove_core.places import Place
 
 _FORMAT = 2
-"""Raised when the bytes of shards change, so that older ones are made again."""
+"""To be raised when the bytes of shards change, so that older ones are made again."""
 
 _ROWS_AT_ONCE = 50_000
 _CAPTIONS = "caption."
 _NOT_IN_BYTES = ("max_bad", "workers")
-"""Settings that decide whether shards are accepted or how they are made, not what is in them."""
+"""Settings that do not change the contents of shards."""
 
 
 class Sources:
-    """The zips and folders that images and metadata come from; what is in them is looked up once, if at all."""
+    """The zips and folders of images and metadata; their contents are indexed once, when first needed."""
 
     def __init__(self, images: Path) -> None:
-        """Look for zips and folders in `images`, a zip or a folder.
+        """Find the zips and folders in `images`, a zip or a folder.
 
         Raises:
             DataError: it does not exist.
@@ -73,11 +73,11 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """An input row: its key, the image's path, captions as they came, and what the plan knows of it.
+class PlannedRow:
+    """An input row: its key, the image's path, its captions, not cleaned, and where its files lie.
 
-    `is_repeated` tells whether an earlier row has this key, `is_merged` whether an earlier one is of the same image
-    and has this row's captions too, `problem` why there is no `image`.
+    `is_repeated`: an earlier row has this key. `is_merged`: an earlier row is of the same image and has this row's
+    captions too. `problem` says why there is no `image`.
     """
 
     key: str
@@ -85,17 +85,17 @@ class Row:
     captions: Mapping[str, Sequence[str]]
     is_repeated: bool
     is_merged: bool
-    image: Location | None
+    image: MemberLocation | None
     problem: str | None
-    meta: Location | None
+    meta: MemberLocation | None
 
 
 @dataclass(frozen=True)
 class ShardPlan:
     """Shard i is made of row group i of the file; `len` counts shards.
 
-    `fingerprint` covers all that decides a shard's bytes; `rows_fingerprint` all but the images and metadata, so that
-    shards with equal ones have the same rows.
+    `fingerprint` covers everything that decides a shard's bytes, `rows_fingerprint` everything but images and metadata:
+    shards with the same one have the same rows.
     """
 
     file: Path
@@ -111,16 +111,16 @@ class ShardPlan:
 
 
 def fingerprints(table: CaptionTable, sources: Sources, config: ShardConfig) -> tuple[str, str]:
-    """Return the fingerprint of a plan, and the one of its rows alone."""
+    """Return the fingerprint of a plan, and that of its rows alone."""
     settings = {name: value for name, value in asdict(config).items() if name not in _NOT_IN_BYTES}
     rows = _digest({"format": _FORMAT, "captions": sha256_of(table.file), "split": table.split, "config": settings})
     return _digest({"rows": rows, "sources": sources.identity}), rows
 
 
 def make_plan(table: CaptionTable, sources: Sources, config: ShardConfig, folder: Path) -> ShardPlan:
-    """Spread the rows of a table over shards in an order that the seed alone decides, and find each row's files.
+    """Spread the rows of a table over shards in an order that depends on the seed alone, and find each row's files.
 
-    The plan is written into `folder`; one that lies there already is kept.
+    The plan is written into `folder`, unless it is there already.
 
     Raises:
         DataError: a zip cannot be read, or there is no image at all.
@@ -138,7 +138,7 @@ def make_plan(table: CaptionTable, sources: Sources, config: ShardConfig, folder
 
 
 class PlannedRows:
-    """A plan, read a shard at a time."""
+    """Reads a plan, one shard at a time."""
 
     def __init__(self, file: Place) -> None:
         """Open a plan, here or in a bucket.
@@ -160,8 +160,8 @@ class PlannedRows:
         if "_stream" in self.__dict__:
             self._stream.close()
 
-    def of_shard(self, shard: int) -> Iterator[Row]:
-        """Yield the input rows of a shard in the order in which they go into its tar.
+    def of_shard(self, shard: int) -> Iterator[PlannedRow]:
+        """Yield the input rows of a shard in the order of its tar.
 
         Raises:
             DataError: the plan is damaged.
@@ -172,9 +172,9 @@ class PlannedRows:
             raise self._unreadable(error) from error
         for row in rows:
             captions = {field: row[column] for field, column in self._fields.items()}
-            image, meta = Location.of(row, "picture_"), Location.of(row, "meta_")
+            image, meta = MemberLocation.of(row, "picture_"), MemberLocation.of(row, "meta_")
             flags = row["repeated"], row["merged"]
-            yield Row(row["key"], row["path"], captions, *flags, image, row["problem"], meta)
+            yield PlannedRow(row["key"], row["path"], captions, *flags, image, row["problem"], meta)
 
     def _unreadable(self, error: Exception) -> DataError:
         return DataError(f"{self._path} cannot be read: {error}", hint="delete it and run `dove shard` again")
@@ -202,7 +202,7 @@ def _write(table: CaptionTable, sources: Sources, config: ShardConfig, stream: A
             **_meta_columns(sources.meta_index, metas[numbers]),
         }
         chunk = pa.table(columns)
-        # Nearly every string is there once: a dictionary of them would cost time and save nothing.
+        # Nearly all strings are distinct: a dictionary of them would cost time and save nothing.
         writer = writer or pq.ParquetWriter(stream, chunk.schema, compression="lz4", use_dictionary=False)
         writer.write_table(chunk.cast(writer.schema), row_group_size=config.shard_size)
     if writer is not None:
@@ -210,7 +210,7 @@ def _write(table: CaptionTable, sources: Sources, config: ShardConfig, stream: A
 
 
 def _locate_metas(paths: Any, index: Archives | None) -> np.ndarray:
-    """Return the entry of each row's metadata, whose file has the image's stem; -1 where there is none."""
+    """Return the entry of each row's metadata, the file with the image's stem; -1 where there is none."""
     entry = np.full(len(paths), -1, np.int64)
     if index is None or not len(index):
         return entry
@@ -225,7 +225,7 @@ def _locate_metas(paths: Any, index: Archives | None) -> np.ndarray:
 
 def _meta_columns(index: Archives | None, entries: np.ndarray) -> dict[str, Any]:
     if index is None:
-        return {f"meta_{name}": pa.nulls(len(entries), pa.int64()) for name in Location.__slots__}
+        return {f"meta_{name}": pa.nulls(len(entries), pa.int64()) for name in MemberLocation.__slots__}
     return index.columns(entries, "meta_")
 
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from dove_core.data.scenes.kinds import Kind
 
 SPOKEN = ("surface", "leaf_type")
-"""Further tags that can be seen in an image, so that a title may name them."""
+"""Further tags that are visible in an image, so that a title may name them."""
 
 MOST = 4
-"""Surroundings that one caption names at most."""
+"""Most surroundings in one caption."""
 
 
 class Captions(NamedTuple):
@@ -36,7 +36,7 @@ def caption(rng: random.Random, kind: Kind, extra: Mapping[str, str], seen: Sequ
 
 
 def phrase(tag: str) -> str:
-    """Return a tag as a caption says it: `highway=service` becomes `road of service`."""
+    """Return a tag as in a caption: `highway=service` becomes `road of service`."""
     key, value = tag.split("=")
     return f"{'road' if key == 'highway' else words(key)} of {words(value)}"
 

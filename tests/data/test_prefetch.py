@@ -1,4 +1,4 @@
-"""Shards in a bucket are brought before they are read, and not too many of them."""
+"""Shards in a bucket are downloaded before they are read, and not too many of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 from dove_core.buckets import Bucket, file_system
 from dove_core.config import CacheConfig
-from dove_core.data.ahead import Ahead
+from dove_core.data.batch_plan import SequentialPlan, TrainingPlan
 from dove_core.data.loader import load
-from dove_core.data.plan import SequentialPlan, TrainingPlan
+from dove_core.data.prefetch import Prefetcher
 from dove_core.data.reader import Shards
 from dove_core.errors import DataError, UsageError
 from tests.s3_server import BUCKET, s3_environment, s3_serving
@@ -37,7 +37,7 @@ def test_things_are_brought_in_order_as_far_ahead_as_allowed():
         if thing == 3:
             raise DataError("cannot be brought")
 
-    ahead = Ahead([[0, 1], [], [2], [3], [4, 5], [6]], bring, count=2)
+    ahead = Prefetcher([[0, 1], [], [2], [3], [4, 5], [6]], bring, count=2)
     until(lambda: sorted(brought) == [0, 1])
     ahead.taken()
     until(lambda: sorted(brought) == [0, 1, 2, 3])

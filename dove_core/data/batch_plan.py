@@ -1,8 +1,8 @@
 """Which samples make which batch: one seeded order, divided by arithmetic.
 
-Who reads which sample follows from one permutation of all samples instead of a division of files: no shard is too many
-or too few, every sample is seen exactly once an epoch at any number of ranks and workers, all ranks take equally many
-steps, and training goes on from any sample at any process count.
+Each rank and worker takes its samples from one permutation of all samples, instead of some of the files. So any number
+of shards fits, every sample is seen exactly once an epoch at any number of ranks and workers, all ranks take equally
+many steps, and training resumes from any sample with any number of processes.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 _WINDOW = 16
-"""Shards that are shuffled into each other: reads stay near each other, batches are mixed well."""
+"""Shards that are shuffled together: reads stay near each other, batches are mixed well."""
 
 
-class Plan(Protocol):
-    """Which samples make which batch."""
+class BatchPlan(Protocol):
+    """A plan says which samples make which batch."""
 
     @property
     def window(self) -> int:
-        """How many shards are read at once."""
+        """Return how many shards are read at once."""
         ...
 
     def batches(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -41,7 +41,7 @@ class SequentialPlan:
 
     @property
     def window(self) -> int:
-        """One shard at a time."""
+        """Return 1: shards are read one after the other."""
         return 1
 
     def batches(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -64,7 +64,7 @@ class Step(NamedTuple):
         return self.stop == self.total
 
     def shares(self, world: int) -> list[slice]:
-        """Return which of the step's samples each rank takes: even shares, or all of them where those are too small."""
+        """Return the samples of each rank: even shares, or all samples for every rank where shares are too small."""
         count = self.stop - self.start
         if count < 2 * world:
             return [slice(0, count)] * world
@@ -74,11 +74,11 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """This rank's part of every epoch, from any sample on.
+    """This rank's share of every epoch, from any sample on.
 
-    All ranks together take `batch_size * world` samples a step; what is left at an epoch's end makes one smaller step,
-    shared evenly, so that no sample is dropped; less than two samples a rank join the step before. Where there is none
-    before, after a resume with more ranks, all ranks take all of them.
+    All ranks together take `batch_size * world` samples a step. The samples left at an epoch's end make one smaller
+    step, shared evenly, so that no sample is dropped. Fewer than two samples a rank join the step before; if there is
+    none, after a resume with more ranks, all ranks take all of them.
     """
 
     counts: Sequence[int]
@@ -92,7 +92,7 @@ class TrainingPlan:
 
     @property
     def window(self) -> int:
-        """As many shards as are shuffled into each other."""
+        """Return the number of shards that are shuffled together."""
         return _WINDOW
 
     def steps(self) -> Iterator[Step]:
@@ -119,8 +119,8 @@ def epoch_order(counts: Sequence[int], *, seed: int, epoch: int, window: int = _
     random = np.random.default_rng((seed, epoch))
     starts = np.cumsum([0, *counts])
     shards = random.permutation(len(counts))
-    parts = []
+    pieces = []
     for first in range(0, len(shards), window):
         mixed = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in shards[first : first + window]])
-        parts.append(random.permutation(mixed))
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        pieces.append(random.permutation(mixed))
+    return np.concatenate(pieces) if pieces else np.zeros(0, np.int64)

@@ -1,4 +1,4 @@
-"""Every sample once, equal steps for all, from anywhere on."""
+"""Every sample once, equal steps for all ranks, from any position."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dove_core.data.plan import SequentialPlan, TrainingPlan, epoch_order
+from dove_core.data.batch_plan import SequentialPlan, TrainingPlan, epoch_order
 
 COUNTS = (10, 10, 7, 10, 3, 9)
 TOTAL = sum(COUNTS)
@@ -51,7 +51,7 @@ def test_the_shuffle_mixes_within_windows_of_shards():
     assert len({int(n) // 100 for n in order[:20]}) == 2
 
 
-def test_a_run_goes_on_with_exactly_the_samples_that_are_left_at_another_process_count():
+def test_a_run_resumes_with_exactly_the_samples_that_are_left_at_another_process_count():
     first = list(plans(2)[0].steps())
     stopped = first[2]
     left = [plan.batches() for plan in plans(3, epoch=stopped.epoch, samples=stopped.stop)]

@@ -1,4 +1,4 @@
-"""Shards in a bucket, brought here before they are read: the order is known from the plan."""
+"""Prefetching of shards in a bucket: they are downloaded before they are read, in the order of the plan."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from dove_core.cache import Cache
-from dove_core.data.plan import Plan
+from dove_core.data.batch_plan import BatchPlan
 from dove_core.data.reader import Shards
 from dove_core.errors import DoveError, UsageError
 from dove_core.places import Place
 
 _THREADS = 4
 _MOST = 16
-"""Shards brought before they are needed; fewer, where the cache has no room for so many."""
+"""Most shards that are prefetched; fewer where the cache is too small."""
 
 
-class Ahead:
-    """Brings things, in threads, before they are needed: up to `count` more than the steps so far have needed.
+class Prefetcher:
+    """Fetches items in threads before they are needed: at most `count` more than the steps so far have needed.
 
-    What cannot be brought is passed over: who reads it will meet the same, and can say so.
+    Errors are ignored: reading the item raises the same error again.
     """
 
     def __init__(self, steps: Iterable[list[int]], bring: Callable[[int], None], *, count: int) -> None:
-        """Begin.
+        """Start the threads.
 
         Args:
-            steps: for one step after another, the things that none before has needed.
-            bring: brings one; called in several threads.
+            steps: for each step, the items that no step before has needed.
+            bring: fetches one item; called in several threads.
             count: see above.
         """
-        self._next = ((step, thing) for step, things in enumerate(steps) for thing in things)
+        self._next = ((step, item) for step, items in enumerate(steps) for item in items)
         self._bring, self._count = bring, count
         self._changed = threading.Condition()
-        self._steps_of: deque[int] = deque()  # of things begun that no step so far has needed
+        self._steps_of: deque[int] = deque()  # of the items begun that no step so far has needed
         self._taken, self._over = 0, False
         for _ in range(min(_THREADS, count)):
             threading.Thread(target=self._work, daemon=True).start()
 
     def taken(self) -> None:
-        """Say that one more step is done."""
+        """Count one more step as done."""
         with self._changed:
             self._taken += 1
             while self._steps_of and self._steps_of[0] < self._taken:
@@ -49,7 +49,7 @@ class Ahead:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Fetch no more items."""
         with self._changed:
             self._over = True
             self._changed.notify_all()
@@ -62,16 +62,16 @@ class Ahead:
                 found = None if self._over else next(self._next, None)
                 if found is None:
                     return
-                step, thing = found
+                step, item = found
                 if step >= self._taken:
                     self._steps_of.append(step)
             with suppress(DoveError, OSError):
-                self._bring(thing)
+                self._bring(item)
 
 
 @contextmanager
-def reading_ahead(samples: object, plan: Plan) -> Iterator[Callable[[], None]]:
-    """Bring the shards that a plan reads, if they lie in a bucket; give a function to call after each batch.
+def prefetching(samples: object, plan: BatchPlan) -> Iterator[Callable[[], None]]:
+    """Prefetch the shards that a plan reads, if they are in a bucket; yield a function to call after each batch.
 
     Raises:
         UsageError: the cache cannot hold the shards that are read at once.
@@ -80,26 +80,26 @@ def reading_ahead(samples: object, plan: Plan) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     count = _room(samples, samples.folder, plan.window)
-    ahead = Ahead(_steps(samples, plan), samples.bring, count=count)
+    prefetcher = Prefetcher(_steps(samples, plan), samples.bring, count=count)
     try:
-        yield ahead.taken
+        yield prefetcher.taken
     finally:
-        ahead.close()
+        prefetcher.close()
 
 
 def _room(samples: Shards, bucket: Place, window: int) -> int:
-    """Return how many shards may be here, at most, that no batch so far has needed."""
+    """Return how many shards may be prefetched at most."""
     largest, bound = max(1, samples.largest()), Cache(bucket.cache).bound
     needed = min(len(samples.names), window + 1)
     if bound // largest < needed:
         message = f"{needed} shards of {samples.folder} are read at once, of up to {largest / 1e9:.3g} GB each"
-        hint = f"the cache may have {bound / 1e9:.3g} GB: give it --cache-size {needed * largest * 1.05 / 1e9:.3g}"
+        hint = f"the cache is limited to {bound / 1e9:.3g} GB: use --cache-size {needed * largest * 1.05 / 1e9:.3g}"
         raise UsageError(message, hint=hint)
     return max(1, min(_MOST, bound // largest - window))
 
 
-def _steps(samples: Shards, plan: Plan) -> Iterator[list[int]]:
-    """Yield the shards that each batch is the first of its epoch to read."""
+def _steps(samples: Shards, plan: BatchPlan) -> Iterator[list[int]]:
+    """Yield, for each batch, the shards that no batch of its epoch has read before."""
     epoch, seen = -1, set[int]()
     for own, numbers in plan.batches():
         if own != epoch:

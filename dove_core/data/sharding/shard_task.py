@@ -1,53 +1,57 @@
-"""Making one shard: a task that any process on any machine can do alone, and do again without harm."""
+"""Making one shard: a task that any process on any machine can run, and run again."""
 
 from __future__ import annotations
 
 import hashlib
-import re
+import tarfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dove_core.data.manifest import FAILED, OK, STATUSES, ShardMarker, read_marker
-from dove_core.data.sharding.image import Look
-from dove_core.data.sharding.members import LostSourceError, Members
-from dove_core.data.sharding.plan import PlannedRows
-from dove_core.data.sharding.row import Prepared, prepare
+from dove_core.config import ShardConfig
+from dove_core.data.manifest import (
+    FAILED,
+    OK,
+    STATUSES,
+    ShardMarker,
+    marker_name,
+    read_marker,
+    sidecar_name,
+    tar_name,
+)
+from dove_core.data.sharding.member_reader import LostSourceError, MemberReader
+from dove_core.data.sharding.prepare import Prepared, prepare
+from dove_core.data.sharding.shard_plan import PlannedRows
 from dove_core.data.sharding.sidecar import read_sidecar, sidecar_bytes, sidecar_row
-from dove_core.data.sharding.tar import TarWriter, read_sample
+from dove_core.data.sharding.tar import BLOCK, TarWriter
 from dove_core.errors import DataError
 from dove_core.files import sha256_of_stream
 from dove_core.places import Place
 
 DROPPED = "empty caption"
-OUTPUT = re.compile(r"(\d{5,})\.(tar|parquet|done)")
-"""Names of the files that shards are made of."""
-
-SIGN = ".dove"
-"""Name of an empty file in a split's folder while its shards are made: what lies there is ours."""
 
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What the shards of a split have in common; it travels to other processes. The plan may lie in a bucket."""
+    """What the shards of a split have in common; it is sent to other processes. The plan may be in a bucket."""
 
     plan: Place
     images: tuple[Path, ...]
     metas: tuple[Path, ...]
     place: Place
-    look: Look
+    config: ShardConfig
     fingerprint: str
     rows_fingerprint: str
 
 
 @dataclass
 class _Tally:
-    """What became of the rows of a shard so far."""
+    """The sidecar's rows so far, and counts for the marker."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     problems: Counter[str] = field(default_factory=Counter)
@@ -75,50 +79,35 @@ class _Tally:
 
 
 @dataclass(frozen=True)
-class _Before:
-    """A shard as an earlier run left it: what was fine there need not be read again."""
+class _EarlierShard:
+    """A whole shard of an earlier run: its samples are copied instead of read again."""
 
     marker: ShardMarker
     rows: list[dict[str, Any]]
     tar: BinaryIO
 
 
-def tar_name(shard: int) -> str:
-    """Return the name of a shard's tar."""
-    return f"{shard:05d}.tar"
-
-
-def sidecar_name(shard: int) -> str:
-    """Return the name of a shard's sidecar."""
-    return f"{shard:05d}.parquet"
-
-
-def marker_name(shard: int) -> str:
-    """Return the name of a shard's done-marker."""
-    return f"{shard:05d}.done"
-
-
-def do(job: ShardJob, what: tuple[int, bool]) -> ShardMarker:
+def make_shard(job: ShardJob, item: tuple[int, bool]) -> ShardMarker:
     """Write tar, sidecar and done-marker of a shard, in this order, each whole or absent.
 
-    `what` is the shard's number, and whether to go on from the shard that is there: then only images that were
-    missing or damaged are read, and the others come from its tar.
+    `item` is the shard's number, and whether to update the shard that is there: then only images that were missing or
+    damaged are read, and the other samples are copied from its tar.
 
     Raises:
         DataError: the plan, or the old shard, is damaged.
         SpaceError: the disk is full.
     """
-    shard, go_on = what
+    shard, update = item
     try:
-        with _earlier(job, shard) if go_on else nullcontext() as before:
-            return _write(job, shard, before)
+        with _earlier_shard(job, shard) if update else nullcontext() as earlier:
+            return _write(job, shard, earlier)
     except LostSourceError as error:
-        raise DataError(str(error), hint="mend that and run again: finished shards are kept") from error
+        raise DataError(str(error), hint="repair it and run again: finished shards are kept") from error
 
 
 @contextmanager
-def _earlier(job: ShardJob, shard: int) -> Iterator[_Before | None]:
-    """Give a shard as an earlier run left it; nothing if a byte of it has changed since, or is gone."""
+def _earlier_shard(job: ShardJob, shard: int) -> Iterator[_EarlierShard | None]:
+    """Open the shard of an earlier run; None if any byte of it is missing or has changed since."""
     try:
         marker = read_marker(job.place, marker_name(shard))
         sidecar = job.place.read(sidecar_name(shard))
@@ -129,35 +118,36 @@ def _earlier(job: ShardJob, shard: int) -> Iterator[_Before | None]:
     with tar:
         is_whole = hashlib.sha256(sidecar).hexdigest() == marker.sidecar_sha256
         is_whole = is_whole and sha256_of_stream(tar) == marker.sha256
-        yield _Before(marker, read_sidecar(sidecar), tar) if is_whole else None
+        yield _EarlierShard(marker, read_sidecar(sidecar), tar) if is_whole else None
 
 
 def close() -> None:
-    """Close what this process opened for its shards."""
+    """Close the files that this process opened for its shards."""
     _opened.cache_clear()
 
 
-def _write(job: ShardJob, shard: int, before: _Before | None) -> ShardMarker:
+def _write(job: ShardJob, shard: int, earlier: _EarlierShard | None) -> ShardMarker:
     rows, images, metas = _opened(job.plan, job.images, job.metas)
     planned = list(rows.of_shard(shard))
     images.expect([row.image for row in planned if row.image is not None])
     tally = _Tally()
-    if before is not None:
-        tally.problems.update(before.marker.meta_problems)
-        tally.examples = _lasting(before.marker.examples)
+    if earlier is not None:
+        tally.problems.update(earlier.marker.meta_problems)
+        # Examples of a status are found again.
+        tally.examples = {why: path for why, path in earlier.marker.examples.items() if why not in STATUSES}
     with warnings.catch_warnings(), job.place.writing(tar_name(shard)) as stream, TarWriter(stream) as tar:
         warnings.simplefilter("ignore")  # Pillow's, of odd but readable images
         for number, row in enumerate(planned):
-            if before is not None and before.rows[number]["status"] not in FAILED:
-                tally.rows.append(_copied(tar, before, before.rows[number]))
+            if earlier is not None and earlier.rows[number]["status"] not in FAILED:
+                tally.rows.append(_copy_sample(tar, earlier.tar, earlier.rows[number]))
                 continue
-            item = prepare(row, images, metas, job.look)
-            tally.add(item, _added(tar, item))
-        images.hold()
+            item = prepare(row, images, metas, job.config)
+            tally.add(item, _add_sample(tar, item))
+        images.check_unchanged()
         sha256 = tar.finish()
-        job.place.remove(marker_name(shard))  # from here on, tar and sidecar may not belong together
-    if before is not None:
-        tally.dropped = before.marker.dropped_captions
+        job.place.remove(marker_name(shard))  # until the new one is written, tar and sidecar may not fit each other
+    if earlier is not None:
+        tally.dropped = earlier.marker.dropped_captions
     sidecar = sidecar_bytes(tally.rows)
     with job.place.writing(sidecar_name(shard)) as stream:
         stream.write(sidecar)
@@ -166,7 +156,8 @@ def _write(job: ShardJob, shard: int, before: _Before | None) -> ShardMarker:
     return marker
 
 
-def _added(tar: TarWriter, item: Prepared) -> int | None:
+def _add_sample(tar: TarWriter, item: Prepared) -> int | None:
+    """Write an image and its JSON, if there is an image; return the image's offset."""
     if item.image is None:
         return None
     offset = tar.add(item.sample.key + item.image.ending, item.image.data)
@@ -174,25 +165,20 @@ def _added(tar: TarWriter, item: Prepared) -> int | None:
     return offset
 
 
-def _copied(tar: TarWriter, before: _Before, row: dict[str, Any]) -> dict[str, Any]:
-    """Copy a sample from the old tar; return its sidecar row."""
+def _copy_sample(tar: TarWriter, old: BinaryIO, row: dict[str, Any]) -> dict[str, Any]:
+    """Copy the sample of a sidecar row, if it has one, from an old tar; return the row with the new offset."""
     if row["offset"] is None:
         return row
-    before.tar.seek(row["offset"] - 512)
-    name = before.tar.read(100).rstrip(b"\0").decode("ascii")
-    image, json = read_sample(before.tar, row["offset"], row["size"])
-    offset = tar.add(name, image)
-    tar.add(f"{row['key']}.json", json)
-    return {**row, "offset": offset}
-
-
-def _lasting(examples: Mapping[str, str]) -> dict[str, str]:
-    """Return the examples that are not of a status: those are found anew."""
-    return {reason: example for reason, example in examples.items() if reason not in STATUSES}
+    old.seek(row["offset"] - BLOCK)
+    offsets = []
+    for _ in ("image", "JSON"):
+        member = tarfile.TarInfo.frombuf(old.read(BLOCK), "ascii", "strict")
+        offsets.append(tar.add(member.name, old.read(member.size + -member.size % BLOCK)[: member.size]))
+    return {**row, "offset": offsets[0]}
 
 
 @lru_cache(maxsize=1)
 def _opened(
     plan: Place, images: tuple[Path, ...], metas: tuple[Path, ...]
-) -> tuple[PlannedRows, Members, Members | None]:
-    return PlannedRows(plan), Members(images), Members(metas) if metas else None
+) -> tuple[PlannedRows, MemberReader, MemberReader | None]:
+    return PlannedRows(plan), MemberReader(images), MemberReader(metas) if metas else None

@@ -1,4 +1,4 @@
-"""Things that many scenes are made of: trees, cars, houses, roads, rails, boats."""
+"""Objects of many scenes: trees, cars, houses, roads, rails, boats."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 from collections.abc import Sequence
 
 from dove_core.data.scenes.canvas import Canvas
-from dove_core.data.scenes.palette import Material, Palette
-from dove_core.data.scenes.shapes import Disc, Frame, Point, beside, spread
+from dove_core.data.scenes.palette import Palette, Surface
+from dove_core.data.scenes.shapes import Disc, Point, Pose, beside, spread
 
 
-def tree(canvas: Canvas, palette: Palette, x: float, y: float, radius: float, crown: Material | None = None) -> None:
+def tree(canvas: Canvas, palette: Palette, x: float, y: float, radius: float, crown: Surface | None = None) -> None:
     """Put up a tree with a lit and a dark side."""
     crown = crown or palette.tree()
     ease = radius * 0.3
@@ -23,7 +23,7 @@ def tree(canvas: Canvas, palette: Palette, x: float, y: float, radius: float, cr
 def trees(
     canvas: Canvas, palette: Palette, step: float, chance: float, radius: tuple[float, float] = (2.5, 4.5)
 ) -> None:
-    """Strew trees over free ground: a grid of `step` metres, shaken, each place used with `chance`."""
+    """Scatter trees over free ground: a jittered grid of `step` metres, each point used with `chance`."""
     rng, half = canvas.rng, canvas.side / 2
     step = max(step, 7 * canvas.gsd)
     for gx in spread(-half, half, step):
@@ -36,7 +36,7 @@ def trees(
                 tree(canvas, palette, x, y, size)
 
 
-def car(canvas: Canvas, palette: Palette, frame: Frame, length: float = 4.6) -> None:
+def car(canvas: Canvas, palette: Palette, frame: Pose, length: float = 4.6) -> None:
     """Put a car at a frame's origin, along its heading."""
     body = canvas.rng.choice(palette.cars[:4] if canvas.rng.random() < 0.75 else palette.cars)
     outline = frame.box(0, 0, length, 2.0)
@@ -55,12 +55,12 @@ def traffic(canvas: Canvas, palette: Palette, points: Sequence[Point], offset: f
         length = math.dist((ax, ay), (bx, by))
         heading = math.atan2(by - ay, bx - ax)
         while wait < length:
-            car(canvas, palette, Frame(ax, ay, heading).turned(wait, -offset, 0 if offset > 0 else math.pi))
+            car(canvas, palette, Pose(ax, ay, heading).turned(wait, -offset, 0 if offset > 0 else math.pi))
             wait += rng.uniform(0.6, 1.6) * gap
         wait -= length
 
 
-def house(canvas: Canvas, palette: Palette, frame: Frame, length: float, width: float, tiles: Material) -> None:
+def house(canvas: Canvas, palette: Palette, frame: Pose, length: float, width: float, tiles: Surface) -> None:
     """Put up a house with a gable roof, its ridge along the heading."""
     up = frame.angle + math.pi / 2
     glow = 0.26 * math.cos(up - canvas.sun.angle)
@@ -73,7 +73,7 @@ def house(canvas: Canvas, palette: Palette, frame: Frame, length: float, width: 
     canvas.stand(frame.box(0, 0, length, width), canvas.rng.uniform(5, 8), surfaces)
 
 
-def hall(canvas: Canvas, palette: Palette, frame: Frame, length: float, width: float, height: float) -> None:
+def hall(canvas: Canvas, palette: Palette, frame: Pose, length: float, width: float, height: float) -> None:
     """Put up a flat or ribbed hall with a rim and roof lights."""
     rng = canvas.rng
     roof = rng.choice(palette.flats)
@@ -95,7 +95,7 @@ ROADS: dict[str, float] = {"track": 4.0, "service": 6.0, "residential": 8.0, "pr
 
 
 def road(canvas: Canvas, palette: Palette, points: Sequence[Point], kind: str) -> None:
-    """Lay a road of a class of `ROADS`, with the marks and traffic it has."""
+    """Lay a road of a class of `ROADS`, with its marks and traffic."""
     width = max(ROADS[kind], 2.2 * canvas.gsd)
     canvas.taken.add_line(points, width + 3)
     if kind == "track":
@@ -117,7 +117,7 @@ def road(canvas: Canvas, palette: Palette, points: Sequence[Point], kind: str) -
         traffic(canvas, palette, points, -width / 4, 26 if kind == "primary" else 60)
 
 
-def rails(canvas: Canvas, palette: Palette, points: Sequence[Point], bed: Material) -> None:
+def rails(canvas: Canvas, palette: Palette, points: Sequence[Point], bed: Surface) -> None:
     """Lay one railway track: ballast, sleepers, two rails."""
     canvas.line(points, max(3.8, 2.5 * canvas.gsd), bed)
     if canvas.gsd < 0.7:
@@ -127,7 +127,7 @@ def rails(canvas: Canvas, palette: Palette, points: Sequence[Point], bed: Materi
         canvas.line(beside(points, offset), max(0.25, 0.45 * canvas.gsd), palette.dark if side < 0 else palette.steel)
 
 
-def train(canvas: Canvas, palette: Palette, frame: Frame, count: int, colours: Sequence[Material]) -> None:
+def train(canvas: Canvas, palette: Palette, frame: Pose, count: int, colours: Sequence[Surface]) -> None:
     """Put `count` wagons in a row from a frame's origin along its heading."""
     rng = canvas.rng
     colour = rng.choice(colours)
@@ -138,7 +138,7 @@ def train(canvas: Canvas, palette: Palette, frame: Frame, count: int, colours: S
         canvas.stand(outline, 3.5, [(outline, colour), (frame.box(i * 15.5 + 7, 0.8, 13.4, 0.8), colour.lit(1.2))])
 
 
-def boat(canvas: Canvas, palette: Palette, frame: Frame, length: float) -> None:
+def boat(canvas: Canvas, palette: Palette, frame: Pose, length: float) -> None:
     """Put a yacht or motor boat at a frame's origin, bow forward."""
     half, beam = length / 2, length * 0.16
     hull = frame.path([(-half, -beam), (half * 0.3, -beam), (half, 0), (half * 0.3, beam), (-half, beam)])
@@ -147,16 +147,16 @@ def boat(canvas: Canvas, palette: Palette, frame: Frame, length: float) -> None:
     canvas.stand(hull, 1.5, [(hull, deck), (frame.box(-half * 0.25, 0, half * 0.7, beam), inner)])
 
 
-LOADS = tuple(Material(c) for c in ((172, 66, 52), (52, 92, 140), (206, 206, 200), (72, 124, 92), (212, 148, 60)))
+LOADS = tuple(Surface(c) for c in ((172, 66, 52), (52, 92, 140), (206, 206, 200), (72, 124, 92), (212, 148, 60)))
 """Colours of containers."""
 
 
-def ship(canvas: Canvas, palette: Palette, frame: Frame, length: float) -> None:
+def ship(canvas: Canvas, palette: Palette, frame: Pose, length: float) -> None:
     """Put a freighter at a frame's origin, bow forward, laden with containers or with hatches."""
     rng, half, beam = canvas.rng, length / 2, length * 0.085
     sides = [(-half, -beam * 0.8), (half * 0.7, -beam), (half, 0), (half * 0.7, beam), (-half, beam * 0.8)]
     hull = frame.path(sides)
-    deck = rng.choice([Material((132, 62, 52)), Material((70, 96, 84)), Material((116, 122, 128)), palette.dark])
+    deck = rng.choice([Surface((132, 62, 52)), Surface((70, 96, 84)), Surface((116, 122, 128)), palette.dark])
     surfaces = [(hull, palette.dark), (frame.path([(x * 0.97, y * 0.86) for x, y in sides]), deck)]
     laden = rng.random() < 0.6
     step = max(1.0, 0.8 * canvas.gsd)
@@ -171,7 +171,7 @@ def ship(canvas: Canvas, palette: Palette, frame: Frame, length: float) -> None:
     canvas.stand(hull, 9, surfaces)
 
 
-def plane(canvas: Canvas, palette: Palette, frame: Frame, length: float) -> None:
+def plane(canvas: Canvas, palette: Palette, frame: Pose, length: float) -> None:
     """Put an airliner at a frame's origin, nose forward."""
     half, body = length / 2, length * 0.052
     span = length * 0.48

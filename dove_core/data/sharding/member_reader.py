@@ -1,4 +1,4 @@
-"""Reading the files that a plan names: members of zips by offset, or files of folders."""
+"""The reader of the files that a plan names: members of zips by offset, or files of folders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OPEN_FILES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
+class MemberLocation:
     """Where one file lies: in the zip or folder number `place`, under `name`; `header` is -1 in a folder."""
 
     place: int
@@ -31,19 +31,19 @@ class Location:
     method: int
 
     @classmethod
-    def of(cls, row: dict[str, Any], prefix: str) -> Location | None:
-        """Return the location in a plan's row, None if it has none."""
+    def of(cls, row: dict[str, Any], prefix: str) -> MemberLocation | None:
+        """Return the location in a plan's row, None if there is none."""
         if row[f"{prefix}place"] is None:
             return None
         return cls(*(row[prefix + name] for name in cls.__slots__))
 
 
 class LostSourceError(Exception):
-    """A whole zip cannot be read any more, or has changed: no fault of single images. Never leaves a task."""
+    """A whole zip cannot be read any more, or has changed. Caught within a shard's task."""
 
 
-class Members:
-    """The zips and folders of a release, opened when first read."""
+class MemberReader:
+    """Reads from the zips and folders of a release, which are opened when first read."""
 
     def __init__(self, places: Sequence[Path]) -> None:
         self._places = list(places)
@@ -56,16 +56,16 @@ class Members:
         for file in self.__dict__.get("_files", {}).values():
             os.close(file)
 
-    def expect(self, locations: Sequence[Location]) -> None:
-        """Tell the system what is read next, so that a slow disk can bring it in one sweep."""
+    def expect(self, locations: Sequence[MemberLocation]) -> None:
+        """Tell the operating system what is read next, so that a slow disk can read it in one sweep."""
         for where in sorted((where for where in locations if where.header >= 0), key=lambda w: (w.place, w.header)):
             try:
                 os.posix_fadvise(self._file(where), where.header, where.length, os.POSIX_FADV_WILLNEED)
-            except (OSError, AttributeError):  # not every system or disk takes advice
+            except (OSError, AttributeError):  # not supported by every system and disk
                 return
 
-    def read(self, where: Location, limit: int) -> bytes:
-        """Return a file's bytes, their CRC checked if a zip holds it.
+    def read(self, where: MemberLocation, limit: int) -> bytes:
+        """Return a file's bytes; those from a zip have their CRC checked.
 
         Raises:
             DataError: the file is damaged, encrypted, cannot be read, or has more than `limit` bytes.
@@ -83,11 +83,11 @@ class Members:
             raise LostSourceError(f"{self._places[where.place]} cannot be read: {error.strerror or error}") from error
         return content(record, where.packed, where.size, where.crc, where.method, name)
 
-    def hold(self) -> None:
-        """See that no zip that is open was written to since it was opened.
+    def check_unchanged(self) -> None:
+        """Check that no zip was written to since it was opened.
 
         Raises:
-            LostSourceError: one was.
+            LostSourceError: a zip was written to.
         """
         for place, file in self._files.items():
             if _version(file) != self._versions[place]:
@@ -105,7 +105,7 @@ class Members:
         except OSError as error:
             raise DataError(f"{name} cannot be read: {error.strerror or error}") from error
 
-    def _file(self, where: Location) -> int:
+    def _file(self, where: MemberLocation) -> int:
         if where.place not in self._files:
             if len(self._files) >= _OPEN_FILES:
                 os.close(self._files.popitem(last=False)[1])
@@ -121,14 +121,14 @@ def _version(file: int) -> tuple[int, int]:
 
 
 def stem_of(place: Path) -> str:
-    """Return the folder that the files of a zip or folder count as lying in."""
+    """Return the first folder in the names of files from this zip or folder."""
     stem = place.resolve().name if place.is_dir() else place.stem
     return stem.encode("utf-8", "replace").decode()
 
 
 @contextmanager
 def open_zip(path: Path) -> Iterator[tuple[Read, int]]:
-    """Give a reader of a file's parts, and its length in bytes.
+    """Yield a function that reads byte ranges of a file, and the file's length in bytes.
 
     Raises:
         DataError: the file cannot be opened.
@@ -136,7 +136,9 @@ def open_zip(path: Path) -> Iterator[tuple[Read, int]]:
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError as error:
-        raise DataError(f"{path} cannot be read as a zip: {error.strerror}", hint="check the file's rights") from error
+        raise DataError(
+            f"{path} cannot be read as a zip: {error.strerror}", hint="check the file's permissions"
+        ) from error
     try:
         yield lambda offset, length: _read_all(file, offset, length), os.fstat(file).st_size
     finally:
@@ -144,9 +146,9 @@ def open_zip(path: Path) -> Iterator[tuple[Read, int]]:
 
 
 def _read_all(file: int, offset: int, length: int) -> bytes:
-    """Read a part of a file; one call brings 2 GiB at most."""
-    parts = []
-    while length > 0 and (part := os.pread(file, min(length, 2**30), offset)):
-        parts.append(part)
-        offset, length = offset + len(part), length - len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    """Read a byte range of a file; one system call returns at most 2 GiB."""
+    pieces = []
+    while length > 0 and (piece := os.pread(file, min(length, 2**30), offset)):
+        pieces.append(piece)
+        offset, length = offset + len(piece), length - len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
