@@ -158,7 +158,7 @@ def test_a_signal_to_two_processes_saves_and_ends_with_130(to_all, shapes, tmp_p
     os.killpg(process.pid, signal.SIGINT) if to_all else process.terminate()
     assert process.wait(200) == 130, output(run)
     assert steps_of(run) % 10 == 0, output(run)  # the step at which processes check for signals
-    assert output(run).rstrip().endswith("interrupted; what is finished is kept")
+    assert output(run).rstrip().endswith("interrupted; finished files are kept")
     assert start(shapes / "train", run, "--resume", "--gpus", "2", "--max-steps", "22").wait(300) == 0, output(run)
 
 
