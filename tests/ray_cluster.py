@@ -86,7 +86,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def told(events: list[Event]) -> tuple[list[Event], int, set[str]]:
+def totals_of(events: list[Event]) -> tuple[list[Event], int, set[str]]:
     """Return the events in any order: what started, how much was done, what was saved."""
     advanced = sum(event.amount for event in events if isinstance(event, Advanced))
     saved = {Path(event.path).name for event in events if isinstance(event, Saved)}

@@ -25,7 +25,7 @@ from dove_core.index.embed import embed
 from tests import ray_cluster
 from tests.conftest import ALONE
 from tests.made import COLOURS, draw_shape, make_karpathy
-from tests.ray_cluster import ENVIRONMENT, MARK, ROOT, contents, living, started, token_known, told
+from tests.ray_cluster import ENVIRONMENT, MARK, ROOT, contents, living, started, token_known, totals_of
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_shards_are_the_same_bytes_and_reports_the_same(source, sharded, cluster
     made = shard_captions(source[0], images, out, ShardConfig(shard_size=7), execution=cluster, report=own.append)
     assert [manifest.samples for manifest in made] == [12, 60] or [manifest.samples for manifest in made] == [60, 12]
     assert contents(out) == contents(alone)
-    assert told(own) == told(events)
+    assert totals_of(own) == totals_of(events)
     assert verify_shards(out, ShardConfig(), execution=cluster) == []
     (out / "train" / "00001.tar").write_bytes(b"")
     assert [fault.file for fault in verify_shards(out, ShardConfig(), execution=cluster)] == ["shapes/train/00001.tar"]
@@ -92,7 +92,7 @@ def test_embedding_parts_and_index_are_the_same_bytes_and_reports_the_same(train
     )  # fmt: skip
     assert index is not None and len(index) == 23
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    assert told(reports[0]) == told(reports[1])
+    assert totals_of(reports[0]) == totals_of(reports[1])
 
 
 @pytest.mark.parametrize("gpus", [pytest.param(1, marks=pytest.mark.slow), 2])

@@ -91,10 +91,10 @@ def test_ctrl_c_ends_all_at_once_however_often_it_is_pressed(presses):
             os.killpg(process.pid, signal.SIGINT)
             time.sleep(0.05)
         out, err = process.communicate(timeout=60)  # the tasks alone would take minutes
-    if presses == 1:  # a second one may come while the first is told of
+    if presses == 1:  # a second one may come during the message of the first
         assert out == "interrupted\n", err
     for _ in range(300):
         if not living(process.pid):
             break
         time.sleep(0.1)
-    assert not living(process.pid), "somebody of the group is still there"
+    assert not living(process.pid), "a process of the group still runs"

@@ -158,6 +158,8 @@ def _work(launched: _Launch[T], threads: int) -> None:
             result = launched.job(world, connection.send if connection else silent)
         if world.first:
             launched.write("result", result)
+    except KeyboardInterrupt:
+        os._exit(0)  # all have saved; the process group would wait for the others
     except (DoveError, LostError) as error:
         time.sleep(_SETTLE if isinstance(error, LostError) else 0)
         launched.write(f"error-{rank}", error)

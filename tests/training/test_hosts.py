@@ -162,7 +162,6 @@ def test_the_remaining_hosts_see_each_sample_once_after_a_kill_and_a_cut_cable(h
     assert sorted(trained_samples(tmp_path)) == list(range(len(Shards(shapes / "train"))))
     assert load_state(tmp_path / "run")[0].epoch == 1
     assert "lost another one" in (tmp_path / f"{first.address}.log").read_text()
-    assert processes[0].wait(200) == 1  # its torchrun does not reach the rendezvous any more
 
 
 @two

@@ -20,6 +20,7 @@ from dove_core.config import LaunchConfig, TrainConfig
 from dove_core.data.reader import Shards
 from dove_core.errors import TrainingError
 from dove_core.events import Noted
+from dove_core.places import Folder
 from dove_core.training.launch import launch
 from dove_core.training.loop import TrainingJob
 from dove_core.training.run import RunSettings, load_state
@@ -74,7 +75,7 @@ def test_other_numbers_of_processes_neither_repeat_nor_skip_a_sample(shapes, tmp
         before = load_state(run)[0].samples if seen else 0
         log = tmp_path / f"{processes}"
         log.mkdir()
-        training_job = TrainingJob(run, settings, ALONE, resumed=bool(seen))
+        training_job = TrainingJob(Folder(run), settings, ALONE, resumed=bool(seen))
         job = partial(jobs.counted_training, log=log, dies_at=dies_at, job=training_job)
         launching = LaunchConfig(gpus=processes, restarts=0)
         if processes == 1:
@@ -100,10 +101,10 @@ def test_processes_are_started_again_after_one_was_killed_and_resume_from_last(s
     training = TrainConfig(weights="none", epochs=1, batch_size=4, save_steps=2, max_steps=5)
     data = Shards(shapes / "train").manifest.fingerprint
     settings = RunSettings(str(shapes / "train"), data, None, SMALL, training)
-    job, events = TrainingJob(tmp_path / "run", settings, ALONE), []
+    job, events = TrainingJob(Folder(tmp_path / "run"), settings, ALONE), []
     counted = partial(jobs.counted_training, log=tmp_path, dies_at=3, job=job)
     launch(LaunchConfig(gpus=2, restarts=1), "cpu", counted, report=events.append)
-    messages = [event.message for event in events if isinstance(event, Noted)]
+    messages = [event.message for event in events if isinstance(event, Noted) and "process" in event.message]
     assert messages == [
         "training process 1 ended with code -9", "processes were started again and continue from last/"
     ]  # fmt: skip
@@ -143,6 +144,22 @@ def test_a_killed_worker_of_two_is_replaced_and_the_weights_are_the_same(shapes,
     assert process.wait(900) == 0, output(run)
     assert output(run).count("processes were started again and continue from last/") == 2
     assert same(run / "last", whole / "last")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to_all", [True, False])
+def test_a_signal_to_two_processes_saves_and_ends_with_130(to_all, shapes, tmp_path):
+    run = tmp_path / "run"
+    words = [*MODEL, *TRAINING, "--epochs", "100", "--gpus", "2", "--workers", "0", "--save-steps", "3"]
+    process = start(shapes / "train", run, *words)
+    while steps_of(run) < 3:
+        assert process.poll() is None, output(run)
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT) if to_all else process.terminate()
+    assert process.wait(200) == 130, output(run)
+    assert steps_of(run) % 10 == 0, output(run)  # the step at which processes check for signals
+    assert output(run).rstrip().endswith("interrupted; finished files are kept")
+    assert start(shapes / "train", run, "--resume", "--gpus", "2", "--max-steps", "22").wait(300) == 0, output(run)
 
 
 def workers_of(pid: int) -> list[int]:

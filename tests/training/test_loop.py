@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import signal
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,20 @@ def test_a_run_is_not_overwritten(shapes, trained):
     with pytest.raises(TrainingError, match="holds a trained run") as caught:
         train(shapes / "train", trained, SMALL, QUICK, ALONE)
     assert "--resume" in caught.value.hint
+
+
+def test_a_restart_of_torchrun_continues_its_run_and_refuses_another_one(shapes, tmp_path, monkeypatch):
+    once, run = dataclasses.replace(QUICK, max_steps=1), tmp_path / "run"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, value)
+    train(shapes / "train", run, SMALL, once, ALONE)
+    with pytest.raises(TrainingError, match="holds a trained run"):
+        train(shapes / "train", run, SMALL, dataclasses.replace(once, learning_rate=0.1), ALONE)
+    with pytest.raises(TrainingError, match="has taken its 1 steps"):
+        train(shapes / "train", run, SMALL, once, ALONE)
+    assert load_state(run)[0].steps == 1
 
 
 def test_a_finished_run_says_so_and_takes_more_epochs(trained, tmp_path):
