@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -137,6 +138,24 @@ def test_files_and_functions_stay_short(path):
             code = node.body[1:] if ast.get_docstring(node) else node.body
             lines = code[-1].end_lineno - code[0].lineno + 1 if code else 0
             assert lines <= 45, f"{path}: {node.name} has {lines} lines"
+
+
+def test_public_functions_have_one_argument_name_for_each_class_of_settings():
+    names = {
+        "CacheConfig": "cache", "ComputeConfig": "compute", "EmbedConfig": "embedding", "EvalConfig": "evaluation",
+        "ExecutorConfig": "execution", "FetchConfig": "fetching", "FilterConfig": "filters",
+        "LaunchConfig": "launching", "ModelConfig": "model", "PushConfig": "pushing",
+        "QueryConfig": "query", "RankConfig": "ranking",
+        "ShardConfig": "sharding", "TrainConfig": "training", "VerifyConfig": "verification",
+        "ZeroShotConfig": "zero_shot",
+    }  # fmt: skip
+    assert set(names) == {name for name in dove_core.__all__ if name.endswith("Config")}
+    for public in dove_core.__all__:
+        value = getattr(dove_core, public)
+        for one in [value, *(getattr(value, name) for name in (vars(value) if inspect.isclass(value) else ()))]:
+            arguments = inspect.signature(one).parameters.values() if callable(one) else ()
+            for argument in arguments:
+                assert names.get(argument.annotation, argument.name) == argument.name, f"{public}: {argument}"
 
 
 def test_no_two_classes_have_one_name():

@@ -38,7 +38,11 @@ def test_every_cell_runs_and_images_are_drawn(tmp_path, monkeypatch):
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 9
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3  # attention, recall, locations
+    shown = [output["data"]["text/html"] for output in outputs if "<img" in output.get("data", {}).get("text/html", "")]
+    assert [html.count('<img src="data:image/jpeg;base64,') for html in shown[:4]] == [6, 6, 6, 6]
+    assert len(shown) >= 7
     text = "".join(output.get("text", "") for output in outputs)
     assert "pairwise   mean recall" in text
-    assert "its own:" in text
+    assert "its own caption:" in text
+    assert (tmp_path / "answers" / "river.png").exists()

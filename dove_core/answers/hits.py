@@ -78,7 +78,7 @@ class Hits(Sequence[Hit]):
         title = f"<b>{escape(self.question.title)}</b>{'' if self._hits else ': no hits'}"
         head = "".join(f"<div>{line}</div>" for line in [title, *map(escape, notes)])
         cards = "".join(_card(hit, image) for hit, image in zip(shown, images, strict=True))
-        return f'{head}<div style="display: flex; flex-wrap: wrap; gap: 8px; margin-top: 8px">{cards}</div>'
+        return f'{head}<div style="display: flex; flex-wrap: wrap; gap: 8px; margin: 8px 0">{cards}</div>'
 
     def images(self) -> list[Image.Image]:
         """Return the images as RGB, in their full size.

@@ -64,8 +64,8 @@ def fetch(
 def execute(plan: FetchPlan, *, retry: Retry | None = None, report: Report = silent) -> list[Path]:
     """Carry out a plan; returns and raises as `fetch`."""
     plan.check()
-    transfers = Transfers(plan.config.connections, retry, report)
-    with plan.layout.locked(plan.selection.files), opened(plan.base, plan.config.connections) as origin_of:
+    transfers = Transfers(plan.fetching.connections, retry, report)
+    with plan.layout.locked(plan.selection.files), opened(plan.base, plan.fetching.connections) as origin_of:
         run = _FetchRun(plan, origin_of, transfers)
         run.adopt()
         if plan.unreachable is not None:
@@ -82,7 +82,7 @@ class _FetchRun:
     def __init__(self, plan: FetchPlan, origin_of: Callable[[str], Origin], transfers: Transfers) -> None:
         self._plan, self._origin_of, self._transfers = plan, origin_of, transfers
         self._layout, self._selection = plan.layout, plan.selection
-        self._checksum = plan.config.checksum
+        self._checksum = plan.fetching.checksum
         self._verified = Verified(plan.layout.folder, plan.release.md5_source, transfers)
 
     def adopt(self) -> None:
@@ -109,7 +109,7 @@ class _FetchRun:
         self._put_away_other_tables()
 
     def _choose(self, tables: list[PlannedFile]) -> list[TableChoice]:
-        limit = self._plan.config.limit
+        limit = self._plan.fetching.limit
         if self._selection.is_by_member:
             unknown = Remote("unusable", Version(None, None))  # of a server that does not answer: all was adopted
             remotes = {planned.file: planned.remote or unknown for planned in self._plan.files}

@@ -82,7 +82,7 @@ class FetchPlan:
 
     release: Release
     layout: Layout
-    config: FetchConfig
+    fetching: FetchConfig
     selection: FileSelection
     base: str
     files: tuple[PlannedFile, ...]
