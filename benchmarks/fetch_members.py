@@ -25,10 +25,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from dove_core.data.fetching.answers import Version
-from dove_core.data.fetching.members import MemberFetch
-from dove_core.data.fetching.ranges import KeptDirectory
-from dove_core.data.fetching.servers import WebFile
+from dove_core.data.fetching.members import KeptDirectory, MemberFetch
+from dove_core.data.fetching.servers import Version, WebFile
 from dove_core.data.fetching.transfers import Transfers
 from dove_core.data.zips import ZipDirectory, content
 from tests.http_server import Served, Server

@@ -101,7 +101,7 @@ class Bucket(Place):
             root = str(self._fs._strip_protocol(self.url)) + "/"
             found = self._retried("", lambda: self._fs.find(self.url, detail=True))
         below = {path.removeprefix(root): facts for path, facts in found.items() if path.startswith(root)}
-        self._facts = {name: _fact(facts) for name, facts in sorted(below.items()) if not name.endswith("/")}
+        self._facts = {name: fact_of(facts) for name, facts in sorted(below.items()) if not name.endswith("/")}
         return self._facts
 
     def has(self, name: str) -> bool:
@@ -211,7 +211,7 @@ class Bucket(Place):
                 stream.write(block)
             stream.flush()
             os.fsync(stream.fileno())
-        if self._retried(name, lambda: _fact(self._fs.info(self.where(name)))) != self._facts[name]:
+        if self._retried(name, lambda: fact_of(self._fs.info(self.where(name)))) != self._facts[name]:
             raise self._changed(name)
 
     def _changed(self, name: str) -> DownloadError:
@@ -265,7 +265,8 @@ class Bucket(Place):
             raise UsageError(message, hint=_HINT) from error
 
 
-def _fact(facts: dict[str, Any]) -> Fact:
+def fact_of(facts: dict[str, Any]) -> Fact:
+    """Return size and mark out of what a file system says of an object."""
     return Fact(int(facts["size"]), next((str(facts[name]) for name in _MARKS if facts.get(name) is not None), ""))
 
 

@@ -20,9 +20,8 @@ import pyarrow as pa
 
 from dove_core.errors import DataError
 
-STORED, DEFLATED, BZIP2 = 0, 8, 12
-LOCAL_HEADER = 30
-"""Bytes of a local header before the member's name."""
+_STORED, _DEFLATED, _BZIP2 = 0, 8, 12
+_LOCAL_HEADER = 30  # bytes of a local header before the member's name
 
 Read = Callable[[int, int], bytes]
 """`read(offset, length)` returns those bytes of a file, fewer where it ends."""
@@ -73,6 +72,11 @@ class ZipDirectory:
         """Count the entries, folders included."""
         return len(self.header)
 
+    def content(self, number: int, record: bytes, name: str) -> bytes:
+        """Return the unpacked bytes of a member; arguments and errors are those of the function `content`."""
+        packed, size, crc, method = (int(column[number]) for column in (self.packed, self.size, self.crc, self.method))
+        return content(record, packed, size, crc, method, name)
+
 
 def read_directory(read: Read, size: int, name: str) -> ZipDirectory:
     """Read the central directory of the zip `name` of `size` bytes; Zip64 and bytes before the first member are fine.
@@ -100,32 +104,10 @@ def directory_digest(read: Read, size: int, name: str) -> str:
 def content(record: bytes, packed: int, size: int, crc: int, method: int, name: str) -> bytes:
     """Return the unpacked bytes of a member, their length and CRC checked.
 
-    Args:
-        record: the zip from the member's local header on.
-        packed: bytes in the zip.
-        size: bytes unpacked.
-        crc: CRC-32 of the unpacked bytes.
-        method: its compression method.
-        name: the member's name, for errors.
+    `record` has the zip's bytes from the member's local header on; `name` is for errors.
 
     Raises:
         DataError: the member is damaged, encrypted, or compressed by an unsupported method.
-    """
-    start = data_start(record, name)
-    data = record[start : start + packed]
-    if len(data) < packed:
-        raise DataError(f"{name} is damaged: it is truncated")
-    plain = _unpack(data, size, method, name)
-    if len(plain) != size or zlib.crc32(plain) != crc:
-        raise DataError(f"{name} is damaged: its length or CRC is wrong")
-    return plain
-
-
-def data_start(record: bytes, name: str) -> int:
-    """Return the offset of a member's packed bytes from its local header.
-
-    Raises:
-        DataError: there is no local header, or the member is encrypted.
     """
     try:
         magic, flags, name_length, extra_length = _LOCAL.unpack_from(record)
@@ -135,20 +117,27 @@ def data_start(record: bytes, name: str) -> int:
         raise DataError(f"{name} is damaged: the directory says it is at another place")
     if flags & _ENCRYPTED:
         raise DataError(f"{name} is encrypted")
-    return LOCAL_HEADER + int(name_length) + int(extra_length)
+    start = _LOCAL_HEADER + name_length + extra_length
+    data = record[start : start + packed]
+    if len(data) < packed:
+        raise DataError(f"{name} is damaged: it is truncated")
+    plain = _unpack(data, size, method, name)
+    if len(plain) != size or zlib.crc32(plain) != crc:
+        raise DataError(f"{name} is damaged: its length or CRC is wrong")
+    return plain
 
 
 def record_length(header: int, end: int, packed: int) -> int:
     """Return how many bytes to read from a local header on for the whole member."""
-    return min(end - header, LOCAL_HEADER + _MOST_EXTRA + packed)
+    return min(end - header, _LOCAL_HEADER + _MOST_EXTRA + packed)
 
 
 def _unpack(data: bytes, size: int, method: int, name: str) -> bytes:
-    if method == STORED:
+    if method == _STORED:
         return data
-    if method not in (DEFLATED, BZIP2):
+    if method not in (_DEFLATED, _BZIP2):
         raise DataError(f"{name} has compression method {method}, which is not supported: zip it stored or deflated")
-    unpacker: Any = zlib.decompressobj(-15) if method == DEFLATED else bz2.BZ2Decompressor()
+    unpacker: Any = zlib.decompressobj(-15) if method == _DEFLATED else bz2.BZ2Decompressor()
     try:
         plain: bytes = unpacker.decompress(data, size + 1)  # not more, however much there is
     except (zlib.error, OSError, EOFError, ValueError) as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dove_core.data.fetching.download import download, partial_length
+from dove_core.data.fetching.download import Partial, download
 from dove_core.data.fetching.servers import WebFile
 from dove_core.data.fetching.transfers import Retry, Transfers
 from dove_core.errors import DownloadError
@@ -279,6 +279,6 @@ def test_a_compressed_answer_is_not_saved_as_the_file(server, client, tmp_path):
 def test_only_bytes_that_can_be_resumed_from_count_as_here(server, client, tmp_path):
     server.files["a.zip"] = Served(ZIP, drops=[100_000])
     refused(server, client, tmp_path / "a.zip", retry=ONCE)
-    assert partial_length(tmp_path / "a.zip") == 100_000
+    assert Partial(tmp_path / "a.zip").resumable() == 100_000
     (tmp_path / "a.zip.part.json").unlink()
-    assert partial_length(tmp_path / "a.zip") == 0
+    assert Partial(tmp_path / "a.zip").resumable() == 0

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from dove_core.config import FetchConfig
-from dove_core.data.fetching.answers import Version
 from dove_core.data.fetching.catalog import Release, RemoteFile
 from dove_core.data.fetching.fetch import fetch
-from dove_core.data.fetching.layout import VERIFIED
+from dove_core.data.fetching.servers import Version
 from dove_core.data.fetching.transfers import Retry
 from dove_core.errors import DownloadError, SpaceError, UsageError
 from dove_core.events import Event, Noted, Saved, Started
@@ -52,7 +51,7 @@ def test_every_file_arrives_in_the_releases_own_layout(server, tmp_path):
     assert paths == [tmp_path / "new" / "tiny" / name for name in ("dataframe/val.csv", "images2.zip", "meta2.zip")]
     assert [path.read_bytes() for path in paths] == [TABLE, IMAGES, META]
     rest = {path for path in (tmp_path / "new" / "tiny").glob("[!.]*") if path.is_file()} - set(paths)
-    assert {path.name for path in rest} == {VERIFIED}
+    assert not rest
 
 
 def test_every_file_is_asked_for_before_the_first_is_fetched(server, tmp_path):
@@ -266,8 +265,9 @@ def test_a_wrong_md5_can_be_accepted_without_fetching_the_file_again(server, tmp
         fetch(release, tmp_path, retry=QUICK)
 
 
-def test_a_damaged_note_of_the_sums_names_itself(server, tmp_path: Path):
-    (tmp_path / VERIFIED).write_text("{")
-    with pytest.raises(DownloadError, match=VERIFIED) as caught:
-        fetch(release_on(server), tmp_path, retry=QUICK)
-    assert "delete" in caught.value.hint
+def test_after_a_damaged_note_of_the_check_the_file_is_checked_again(server, tmp_path):
+    fetch(release_on(server), tmp_path, retry=QUICK)
+    (tmp_path / ".fetch/verified/images2.zip").write_text("{")
+    events: list[Event] = []
+    fetch(release_on(server), tmp_path, retry=QUICK, report=events.append)
+    assert Started("verify images2.zip", len(IMAGES), "B", 0) in events

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dove_core.config import ShardConfig
-from dove_core.data.fetching.download import Partial, partial_length
+from dove_core.data.fetching.download import Partial
 from dove_core.data.sharding.shards import shard_release
 from tests.data.mirror import Mirror, jpeg, rows_of
 from tests.http_server import serving
@@ -52,7 +52,7 @@ def run(mirror: Mirror, folder: Path, kind: str, kill_after: float | None) -> bo
 def kept(folder: Path, bodies: dict[str, bytes]) -> int:
     """Return how many bytes of the release are here, as far as the notes say."""
     return sum(
-        len(body) if (folder / name).exists() else partial_length(folder / name) for name, body in bodies.items()
+        len(body) if (folder / name).exists() else Partial(folder / name).resumable() for name, body in bodies.items()
     )
 
 

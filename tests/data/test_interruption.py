@@ -60,7 +60,7 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 import httpx
-from dove_core.data.fetching.download import download, partial_length
+from dove_core.data.fetching.download import Partial, download
 from dove_core.data.fetching.servers import WebFile
 from dove_core.data.fetching.transfers import Transfers
 from dove_core.errors import SpaceError
@@ -68,7 +68,7 @@ with httpx.Client(timeout=30, trust_env=False) as client:
     try:
         download(WebFile(sys.argv[1], client), Path(sys.argv[2]), Transfers())
     except SpaceError as error:
-        kept = partial_length(Path(sys.argv[2]))
+        kept = Partial(Path(sys.argv[2])).resumable()
         sys.exit(f"SpaceError {{error.message}} | {{error.hint}} | {{kept}}")
 """
 

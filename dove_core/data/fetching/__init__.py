@@ -3,15 +3,12 @@
 Modules, each importing only those above it:
 
     catalog     facts of the releases: files, servers, MD5s, licences
-    tables      the caption tables: images of their rows, shorter tables
     selection   which files the settings ask for
-    choice      which rows and members the settings ask for
+    tables      which rows and members the settings ask for, shorter tables
     transfers   requests at once, retries, progress, stop
-    answers     what a server's answer means
-    servers     files on web servers, in folders and buckets
+    servers     files on web servers, in folders and buckets; what their answers mean
     download    one whole file, resumed where it was interrupted
-    ranges      ranges of a remote file; the directory of a remote zip
-    members     members of a remote zip as plain files
+    members     members of a remote zip as plain files, fetched by ranges
     layout      where files are in the release's folder, and which are here
     adopt       files that the user has already
     subset      the images that tables name, from all archives

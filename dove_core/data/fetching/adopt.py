@@ -7,14 +7,13 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from dove_core.data.fetching.answers import content_problem
 from dove_core.data.fetching.catalog import Release, RemoteFile
-from dove_core.data.fetching.download import check_md5, subset_note
+from dove_core.data.fetching.download import subset_note
 from dove_core.data.fetching.layout import Layout
 from dove_core.data.fetching.transfers import Transfers
-from dove_core.errors import DownloadError, UsageError
+from dove_core.errors import UsageError
 from dove_core.events import Noted, Saved
-from dove_core.files import link_or_copy, space_checked
+from dove_core.files import link_or_copy, space_checked, write_json
 
 
 def find_adoptable(file: RemoteFile, place: Path, size: int | None) -> Path | None:
@@ -26,11 +25,10 @@ def find_adoptable(file: RemoteFile, place: Path, size: int | None) -> Path | No
     if not place.is_dir():
         raise UsageError(f"{place} is not a folder", hint="--from takes the folder with the files that you have")
     for found in (place / file.path, place / Path(file.path).name):
-        if found.is_file() and _fits(found, file, size):
+        if found.is_file() and (_is_whole(found) if size is None else found.stat().st_size == size):
             return found
     unpacked = place / Path(file.path).stem
-    is_unpacked = file.kind in ("images", "meta") and unpacked.is_dir() and any(unpacked.iterdir())
-    return unpacked if is_unpacked else None
+    return unpacked if file.is_archive and unpacked.is_dir() and any(unpacked.iterdir()) else None
 
 
 def adopt(
@@ -42,40 +40,32 @@ def adopt(
         DownloadError: the MD5 is not the published one.
         SpaceError: the disk is full.
     """
-    target, found = layout.path(file), found.resolve()
-    if found.is_dir():
-        target = layout.unpacked(file)
-        count = sum(len(names) for _, _, names in os.walk(found))
-        if not (target.exists() and target.samefile(found)):
+    found, is_folder = found.resolve(), found.is_dir()
+    target = layout.unpacked(file) if is_folder else layout.path(file)
+    is_there = target.exists() and target.samefile(found)
+    if is_folder:
+        if not is_there:
             with space_checked(target):
                 shutil.copytree(found, target, copy_function=_link, dirs_exist_ok=True,
                                 ignore_dangling_symlinks=True)  # fmt: skip
-        layout.note_unpacked(target, count, found)
+        count = sum(len(names) for _, _, names in os.walk(found))
+        write_json(layout.adopted_note(file), {"format": 1, "files": count, "adopted_from": str(found)})
         transfers.report(Noted(f"adopted {found}: {count} files, unpacked, as they are"))
         return
-    if checksum and file.md5 is not None:
-        check_md5(found, file.md5, release.md5_source, transfers)
+    if checksum:
+        layout.verify(file, found, release.md5_source, transfers, is_checked=False)
     subset_note(target).unlink(missing_ok=True)
-    if not (target.exists() and target.samefile(found)):
+    if not is_there:
         link_or_copy(found, target)
+    if checksum:
+        layout.verify(file, target, release.md5_source, transfers, is_checked=True)
     transfers.report(Noted(f"adopted {found}"))
     transfers.report(Saved(str(target)))
-
-
-def still_missing(paths: list[str], base: str, cause: DownloadError) -> DownloadError:
-    """Return the error for files that were neither adopted nor fetched."""
-    named = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
-    hint = "run the same command again when the server can be reached: adopted files stay"
-    return DownloadError(f"{base} cannot be reached ({cause.message}); still missing: {named}", hint=hint)
 
 
 def _link(source: str, target: str) -> None:
     link_or_copy(Path(source).resolve(), Path(target))
 
 
-def _fits(found: Path, file: RemoteFile, size: int | None) -> bool:
-    if size is not None and found.stat().st_size != size:
-        return False
-    with found.open("rb") as stream:
-        problem = content_problem(stream.read(1024), file.path)
-    return not problem and (size is not None or found.suffix.lower() != ".zip" or zipfile.is_zipfile(found))
+def _is_whole(found: Path) -> bool:
+    return found.suffix.lower() != ".zip" or zipfile.is_zipfile(found)

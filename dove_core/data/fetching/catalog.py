@@ -30,6 +30,11 @@ class RemoteFile:
     rows: int = 0
     archive: int = 0
 
+    @property
+    def is_archive(self) -> bool:
+        """Return whether its members may be here instead of it."""
+        return self.kind in ("images", "meta")
+
 
 @dataclass(frozen=True)
 class Release:
@@ -107,20 +112,10 @@ SKYSCRIPT = Release(
     images=5_200_000,
 )  # fmt: skip
 
-_RETRIEVAL = {"rsicd": "RSICD", "rsitmd": "RSITMD", "ucm": "ucmcaptions"}
-_CLASSIFICATION = {
-    "aid": "aid",
-    "eurosat": "eurosat",
-    "fmow": "fmow",
-    "millionaid": "millionaid",
-    "nwpu": "nwpu",
-    "patternnet": "patternnet",
-    "rsicb256": "rsicb256",
-    "skyscript-cls": "SkyScript_cls",
-    "roof-shape": "roof_shape",
-    "smoothness": "smoothness",
-    "surface": "surface",
-}
+_BENCHMARKS = (
+    "RSICD", "RSITMD", "ucmcaptions", "aid", "eurosat", "fmow", "millionaid", "nwpu", "patternnet", "rsicb256",
+    "SkyScript_cls", "roof_shape", "smoothness", "surface",
+)  # fmt: skip
 _CHECKPOINTS = {
     "skyclip-vit-b32-top50": "SkyCLIP_ViT_B32_top50pct",
     "skyclip-vit-l14-top30": "SkyCLIP_ViT_L14_top30pct",
@@ -137,7 +132,8 @@ def _on_same_server(name: str, paths: list[str], licence: str) -> Release:
 
 
 def _all() -> dict[str, Release]:
-    sets = {name: f"benchmark/{stem}.zip" for name, stem in (_RETRIEVAL | _CLASSIFICATION).items()}
+    names = {stem: stem.lower().replace("_", "-") for stem in _BENCHMARKS} | {"ucmcaptions": "ucm"}
+    sets = {name: f"benchmark/{stem}.zip" for stem, name in names.items()}
     terms = "each data set keeps its own terms; packed by SkyScript's authors"
     weights = "MIT (the authors' repository); weights follow from CLIP's (MIT)"
     return {

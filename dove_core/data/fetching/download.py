@@ -12,8 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from dove_core.data.fetching.answers import WRONG_CONTENT, Version, content_problem
-from dove_core.data.fetching.servers import Origin
+from dove_core.data.fetching.servers import WRONG_CONTENT, Origin, Version, content_problem
 from dove_core.data.fetching.transfers import RERUN, ChangedError, PassingError, Progress, Transfers
 from dove_core.errors import DownloadError
 from dove_core.events import Noted, Saved
@@ -42,6 +41,10 @@ class Partial:
         length = self.length()
         is_begun = version.mark is not None and length > 0 and (version.size is None or length < version.size)
         return version if is_begun or length == version.size else None
+
+    def resumable(self) -> int:
+        """Return from how many bytes a download would resume."""
+        return self.length() if self.version() else 0
 
     def begin(self, version: Version) -> None:
         """Remove what is here, and note the version of the bytes to come."""
@@ -73,14 +76,8 @@ class Partial:
 
 
 def subset_note(path: Path) -> Path:
-    """Return the note that says that a table, or a zip from an earlier version, has only some of the published one."""
+    """Return the note that says that a table has only some of the published rows."""
     return path.with_name(f"{path.name}.subset.json")
-
-
-def partial_length(target: Path) -> int:
-    """Return from how many bytes a download of `target` would resume."""
-    partial = Partial(target)
-    return partial.length() if partial.version() else 0
 
 
 def download(

@@ -12,20 +12,18 @@ from pathlib import Path
 import numpy as np
 
 from dove_core.config import FetchConfig
-from dove_core.data.fetching.adopt import adopt as adopt_file, still_missing
-from dove_core.data.fetching.answers import Version
+from dove_core.data.fetching.adopt import adopt as adopt_file
 from dove_core.data.fetching.catalog import Release, RemoteFile
-from dove_core.data.fetching.choice import TableChoice, choose_rows
 from dove_core.data.fetching.download import Partial, download, subset_note
-from dove_core.data.fetching.layout import Layout, Verified
+from dove_core.data.fetching.layout import Layout
 from dove_core.data.fetching.plan import FetchPlan, PlannedFile, plan_fetch
-from dove_core.data.fetching.servers import Origin, Remote, opened
-from dove_core.data.fetching.subset import SubsetFetch
-from dove_core.data.fetching.tables import write_cut
+from dove_core.data.fetching.servers import Origin, Version, opened
+from dove_core.data.fetching.subset import Subset
+from dove_core.data.fetching.tables import TableChoice, write_cut
 from dove_core.data.fetching.transfers import Retry, Transfers
 from dove_core.errors import DownloadError
 from dove_core.events import Noted, Report, Saved, silent
-from dove_core.files import LocalPath, link_or_copy
+from dove_core.files import LocalPath, link_or_copy, write_json
 
 __all__ = ["execute", "fetch", "plan_fetch"]
 
@@ -66,13 +64,15 @@ def execute(plan: FetchPlan, *, retry: Retry | None = None, report: Report = sil
     plan.check()
     transfers = Transfers(plan.fetching.connections, retry, report)
     with plan.layout.locked(plan.selection.files), opened(plan.base, plan.fetching.connections) as origin_of:
-        run = _FetchRun(plan, origin_of, transfers)
-        run.adopt()
+        for file in plan.files:
+            if file.state == "adoptable" and file.found is not None:
+                checksum = plan.fetching.checksum
+                adopt_file(file.file, file.found, plan.release, plan.layout, transfers, checksum=checksum)
         if plan.unreachable is not None:
             missing = [file.file.path for file in plan.files if file.state in ("absent", "part")]
             if missing:
-                raise still_missing(missing, plan.base, plan.unreachable)
-        run.bring_all()
+                raise _still_missing(missing, plan.base, plan.unreachable)
+        _FetchRun(plan, origin_of, transfers).run()
     return [path for path in (_path(file, plan.layout) for file in plan.files) if path.exists()]
 
 
@@ -83,18 +83,10 @@ class _FetchRun:
         self._plan, self._origin_of, self._transfers = plan, origin_of, transfers
         self._layout, self._selection = plan.layout, plan.selection
         self._checksum = plan.fetching.checksum
-        self._verified = Verified(plan.layout.folder, plan.release.md5_source, transfers)
+        remotes = {planned.file: planned.remote for planned in plan.files}
+        self._subset = Subset(plan.selection, plan.layout, plan.fetching.limit, remotes)
 
-    def adopt(self) -> None:
-        """Adopt what was found in the user's folder."""
-        for planned in self._plan.files:
-            if planned.state == "adoptable" and planned.found is not None:
-                adopt_file(planned.file, planned.found, self._plan.release, self._layout, self._transfers,
-                           checksum=self._checksum)  # fmt: skip
-                if planned.found.is_file() and self._checksum:
-                    self._verified.settle(planned.file, planned.path, is_checked=True)
-
-    def bring_all(self) -> None:
+    def run(self) -> None:
         """Fetch tables, then archives or members, then cut tables to the images that are here."""
         tables = [planned for planned in self._plan.files if planned.file.kind == "table"]
         others = [planned for planned in self._plan.files if planned.file.kind != "table"]
@@ -104,20 +96,12 @@ class _FetchRun:
             failed = [error for error in self._transfers.at_once(self._bring_or_fail, others) if error is not None]
             if failed:
                 raise failed[0]
-        for choice in self._choose(tables) if is_cut else ():
+            choices = self._subset.choose({}) if is_cut else []
+        else:
+            choices = self._subset.fetch(self._origin_of, self._bring, self._transfers)
+        for choice in choices:
             self._place_table(choice)
         self._put_away_other_tables()
-
-    def _choose(self, tables: list[PlannedFile]) -> list[TableChoice]:
-        limit = self._plan.fetching.limit
-        if self._selection.is_by_member:
-            unknown = Remote("unusable", Version(None, None))  # of a server that does not answer: all was adopted
-            remotes = {planned.file: planned.remote or unknown for planned in self._plan.files}
-            subset = SubsetFetch(self._selection, self._layout, limit, self._origin_of, self._bring, self._transfers)
-            return subset.run(remotes)
-        whole = {file.archive: None for file in self._selection.of("images")}
-        sources = {table.file: self._layout.whole(table.file, table.version.size) for table in tables}
-        return [choose_rows(file, path, whole, limit) for file, path in sources.items() if path is not None]
 
     def _bring(self, file: RemoteFile, version: Version, target: Path | None = None) -> None:
         """Fetch a whole file, unless it is here, and compare it with its MD5."""
@@ -134,7 +118,8 @@ class _FetchRun:
         elif whole == path:
             Partial(path).discard()
         if self._checksum and (whole is None or whole.is_file()):
-            self._verified.settle(file, whole or path, is_checked=whole is None)
+            source = self._plan.release.md5_source
+            self._layout.verify(file, whole or path, source, self._transfers, is_checked=whole is None)
 
     def _bring_or_fail(self, planned: PlannedFile) -> DownloadError | None:
         """Fetch a whole file; return why that failed, so that the other files are fetched first."""
@@ -164,7 +149,7 @@ class _FetchRun:
             link_or_copy(published, target)
             subset_note(target).unlink(missing_ok=True)
         else:
-            self._layout.note_cut(target, len(choice.rows), choice.total)
+            write_json(subset_note(target), {"format": 1, "rows": len(choice.rows), "total": choice.total})
             write_cut(published, np.sort(choice.rows), target)
         self._transfers.report(Saved(str(target)))
 
@@ -181,6 +166,13 @@ class _FetchRun:
             path.unlink()
             subset_note(path).unlink(missing_ok=True)
             self._transfers.report(Noted(f"{path} was put aside: other captions of this split were chosen"))
+
+
+def _still_missing(paths: list[str], base: str, cause: DownloadError) -> DownloadError:
+    """Return the error for files that were neither adopted nor fetched."""
+    named = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+    hint = "run the same command again when the server can be reached: adopted files stay"
+    return DownloadError(f"{base} cannot be reached ({cause.message}); still missing: {named}", hint=hint)
 
 
 def _path(planned: PlannedFile, layout: Layout) -> Path:

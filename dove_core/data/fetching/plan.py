@@ -9,13 +9,12 @@ from typing import Any, Literal
 
 from dove_core.config import FetchConfig
 from dove_core.data.fetching.adopt import find_adoptable
-from dove_core.data.fetching.answers import Version
 from dove_core.data.fetching.catalog import Release, RemoteFile
-from dove_core.data.fetching.download import partial_length, subset_note
+from dove_core.data.fetching.download import Partial, subset_note
 from dove_core.data.fetching.layout import Layout
 from dove_core.data.fetching.selection import FileSelection, select
-from dove_core.data.fetching.servers import Origin, Remote, opened
-from dove_core.data.fetching.subset import known_need
+from dove_core.data.fetching.servers import UNKNOWN, Origin, Remote, Version, opened
+from dove_core.data.fetching.subset import Subset
 from dove_core.data.fetching.transfers import Retry, Transfers
 from dove_core.errors import DownloadError, SpaceError
 from dove_core.events import Noted, Report, silent
@@ -34,7 +33,7 @@ class PlannedFile:
         file: the release's file.
         address: where it is fetched from.
         path: where it goes.
-        remote: what the server answered; None: it cannot be reached.
+        remote: what the server has of it.
         state: whole here, partly here, to be adopted from the folder given with `--from`, or not here.
         to_come: bytes still to fetch; None: unknown.
         is_by_member: only some of an archive's members are wanted.
@@ -45,7 +44,7 @@ class PlannedFile:
     file: RemoteFile
     address: str
     path: Path
-    remote: Remote | None
+    remote: Remote
     state: Literal["here", "part", "adoptable", "absent"]
     to_come: int | None
     is_by_member: bool = False
@@ -55,12 +54,12 @@ class PlannedFile:
     @property
     def version(self) -> Version:
         """Return the version on the server."""
-        return self.remote.version if self.remote is not None else Version(None, None)
+        return self.remote.version
 
     @property
     def presence(self) -> str:
         """Return whether the server has it: present, missing, forbidden, unusable or unreachable."""
-        return self.remote.presence if self.remote is not None else "unreachable"
+        return self.remote.presence
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry as plain data, for JSON."""
@@ -123,7 +122,7 @@ class FetchPlan:
             SpaceError: the files do not fit on the disk.
         """
         for file in self.files:
-            problem = file.remote.problem if file.remote is not None else None
+            problem = file.remote.problem
             if problem is not None and file.state not in ("here", "adoptable"):
                 raise DownloadError(problem.message, hint=problem.hint)
         if self.to_come > self.free:
@@ -166,7 +165,6 @@ def plan_fetch(
     selection = select(release, fetching)
     layout, base = Layout(Path(folder)), mirror or release.base_url
     transfers = Transfers(fetching.connections, retry or _PROBING, report)
-    remotes: dict[RemoteFile, Remote] = {}
     unreachable = None
     with opened(base, fetching.connections) as origin_of:
         origins = {file: origin_of(file.path) for file in selection.files}
@@ -177,15 +175,12 @@ def plan_fetch(
         except DownloadError as error:
             if adopt is None:
                 raise
-            remotes, unreachable = {}, error
-    need = known_need(selection, remotes, layout, fetching.limit) if selection.is_by_member else {}
+            remotes, unreachable = dict.fromkeys(origins, Remote("unreachable", UNKNOWN)), error
+    need = Subset(selection, layout, fetching.limit, remotes).to_come() if selection.is_by_member else {}
     files = []
     for file, origin in origins.items():
-        remote = remotes.get(file)
-        found = (
-            find_adoptable(file, Path(adopt), remote.version.size if remote else None) if adopt is not None else None
-        )
-        planned = PlannedFile(file, origin.address, layout.path(file), remote, "absent", None, found=found)
+        found = None if adopt is None else find_adoptable(file, Path(adopt), remotes[file].version.size)
+        planned = PlannedFile(file, origin.address, layout.path(file), remotes[file], "absent", None, found=found)
         files.append(_with_state(planned, need.get(file), layout, selection, report))
     return FetchPlan(release, layout, fetching, selection, base, tuple(files), _free(layout.folder), unreachable)
 
@@ -219,6 +214,6 @@ def _with_state(
     if path.is_file() and not subset_note(path).exists():
         length = path.stat().st_size
         report(Noted(f"{path} has {length} bytes, on the server it has {size}: it will be fetched again and replaced"))
-    kept = partial_length(path)
+    kept = Partial(path).resumable()
     to_come = None if size is None else max(0, size - kept)
     return replace(planned, state="part" if kept else "absent", to_come=to_come)

@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
-import errno
+import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 from urllib.parse import quote
 
 import httpx
 
-from dove_core.buckets import file_system
-from dove_core.data.fetching.answers import Version, check_answer, version_of
+from dove_core.buckets import fact_of, file_system
 from dove_core.data.fetching.transfers import ChangedError, PassingError
 from dove_core.errors import DownloadError, UsageError
 
-Presence = Literal["present", "missing", "forbidden", "unusable"]
+Presence = Literal["present", "missing", "forbidden", "unusable", "unreachable"]
 
+WRONG_CONTENT = (
+    "the file may have moved, or the server sent a login or proxy page instead: open the address in a browser, "
+    "or choose another server with --mirror"
+)
+_REFUSED = (
+    "either there is no such file (a bucket that does not allow listing answers 403 for a missing file too) or access "
+    "is refused: check the address, or choose another server with --mirror"
+)
+_ADDRESS = "check the address, or choose another server with --mirror"
+_CREDENTIALS = "check your credentials for this place; FSSPEC_S3_ANON=true reads a public bucket without credentials"
 _BLOCK = 4 * 2**20  # bytes of one read through fsspec
 _TIMEOUT = 30.0  # seconds without a byte after which a connection is given up
 _PLAIN = {"Accept-Encoding": "identity"}  # ranges and lengths of the file itself, not of a compressed form
 _PRESENCE: dict[int, Presence] = {403: "forbidden", 404: "missing", 410: "missing"}
-_MARKS = ("ETag", "etag", "generation", "mtime", "LastModified", "created")  # of the file systems that fsspec has
-_UNKNOWN = Version(None, None)
-_NOT_A_FILE = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
-_ADDRESS = "check the address, or choose another server with --mirror"
-_CREDENTIALS = "check your credentials for this place; FSSPEC_S3_ANON=true reads a public bucket without credentials"
+_PASSING_STATUS = (408, 425, 429)
+_ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")  # the second: an archive without members
+_TABLE_MARGIN = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and blanks may stand before a table
+
+
+@dataclass(frozen=True)
+class Version:
+    """What distinguishes one version of a remote file from the next; None where the server does not say.
+
+    `mark` is the strong ETag, or else the date of the last change: a value for `If-Range`. `size` is in bytes.
+    """
+
+    mark: str | None
+    size: int | None
+
+    def agrees_with(self, other: Version) -> bool:
+        """Return whether both can be the same version."""
+        pairs = ((self.mark, other.mark), (self.size, other.size))
+        return all(mine is None or theirs is None or mine == theirs for mine, theirs in pairs)
+
+
+UNKNOWN = Version(None, None)
 
 
 @dataclass(frozen=True)
@@ -49,29 +75,8 @@ class Answer:
     chunks: Iterator[bytes]
 
 
-class Origin(Protocol):
-    """One file on a server; its requests raise PassingError or httpx.TransportError where a retry may help."""
-
-    @property
-    def address(self) -> str:
-        """Return the address as the user would write it."""
-
-    def examine(self) -> Remote:
-        """Return whether the file is there, its length and version."""
-
-    def answer(
-        self, start: int = 0, end: int | None = None, kept: Version | None = None
-    ) -> AbstractContextManager[Answer]:
-        """Give the bytes from `start` up to `end`, or the whole file if the server does not serve ranges.
-
-        Raises:
-            ChangedError: the file is not of the version `kept`.
-            DownloadError: it cannot be fetched.
-        """
-
-
 class WebFile:
-    """A file on a web server."""
+    """A file on a web server; requests raise PassingError or httpx.TransportError where a retry may help."""
 
     def __init__(self, url: str, client: httpx.Client) -> None:
         self.address, self._client = url, client
@@ -83,14 +88,19 @@ class WebFile:
             if answer.status_code == 416:  # an empty file has no first byte
                 return Remote("present", Version(None, 0))
             try:
-                check_answer(answer)
+                _check_answer(answer)
             except DownloadError as error:
-                return Remote(_PRESENCE.get(answer.status_code, "unusable"), _UNKNOWN, problem=error)
-            return Remote("present", version_of(answer, 0), has_ranges=answer.status_code == 206)
+                return Remote(_PRESENCE.get(answer.status_code, "unusable"), UNKNOWN, problem=error)
+            return Remote("present", _version_of(answer, 0), has_ranges=answer.status_code == 206)
 
     @contextmanager
     def answer(self, start: int = 0, end: int | None = None, kept: Version | None = None) -> Iterator[Answer]:
-        """Request a range, on condition that the version is the same."""
+        """Give the bytes from `start` up to `end`, or the whole file if the server does not serve ranges.
+
+        Raises:
+            ChangedError: the file is not of the version `kept`.
+            DownloadError: it cannot be fetched.
+        """
         headers = dict(_PLAIN)
         if start or end is not None:
             headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
@@ -99,9 +109,9 @@ class WebFile:
         with self._client.stream("GET", self.address, headers=headers, follow_redirects=True) as response:
             if kept is not None and response.status_code == 416:  # it is shorter now
                 raise ChangedError
-            check_answer(response)
+            _check_answer(response)
             offset = start if response.status_code == 206 else 0
-            version = version_of(response, offset)
+            version = _version_of(response, offset)
             # A server may ignore If-Range, and send the whole of another version where a range was requested.
             if kept is not None and (offset or end is not None) and not kept.agrees_with(version):
                 raise ChangedError
@@ -109,7 +119,7 @@ class WebFile:
 
 
 class StoredFile:
-    """A file in a folder or bucket that fsspec reaches."""
+    """A file in a folder or bucket that fsspec reaches; it has the methods of `WebFile`."""
 
     def __init__(self, files: Any, path: str) -> None:
         self._files, self._path = files, path
@@ -125,7 +135,7 @@ class StoredFile:
             return Remote("present", self._version(), has_ranges=True)
         except DownloadError as error:
             presence: Presence = "forbidden" if isinstance(error.__cause__, PermissionError) else "missing"
-            return Remote(presence, _UNKNOWN, problem=error)
+            return Remote(presence, UNKNOWN, problem=error)
 
     @contextmanager
     def answer(self, start: int = 0, end: int | None = None, kept: Version | None = None) -> Iterator[Answer]:
@@ -149,23 +159,35 @@ class StoredFile:
             facts = self._files.info(self._path)
         if facts.get("type") == "directory":
             raise DownloadError(f"{self.address} is a folder, not a file", hint=_ADDRESS)
-        mark = next((str(facts[name]) for name in _MARKS if facts.get(name) is not None), None)
-        return Version(mark, int(facts["size"]))
+        size, mark = fact_of(facts)
+        return Version(mark or None, size)
 
     @contextmanager
     def _errors_translated(self) -> Iterator[None]:
         """Turn a file system's error into one that names the address, or into one that may pass."""
         try:
             yield
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise DownloadError(f"{self.address} does not exist", hint=_ADDRESS) from error
         except Exception as error:  # each file system has errors of its own
-            message = f"{self.address} cannot be read: {error}"
             if isinstance(error, PermissionError) or "CredentialsError" in type(error).__name__:
-                raise DownloadError(message, hint=_CREDENTIALS) from error
-            if isinstance(error, OSError) and error.errno in _NOT_A_FILE:
-                raise DownloadError(message, hint=_ADDRESS) from error
+                raise DownloadError(f"{self.address} cannot be read: {error}", hint=_CREDENTIALS) from error
             raise PassingError(str(error) or type(error).__name__) from error
+
+
+Origin = WebFile | StoredFile
+
+
+def content_problem(start: bytes, name: str) -> str:
+    """Return why a file that begins with these bytes cannot be what the ending of `name` says; "" if it can be."""
+    ending = PurePosixPath(name).suffix.lower()
+    if not start:
+        return "it is empty"
+    if ending == ".zip" and not start.startswith(_ZIP_STARTS):
+        return f"it begins with {start[:8]!r}, which is not the start of a zip archive"
+    if ending == ".csv" and (b"\0" in start or start.lstrip(_TABLE_MARGIN).startswith(b"<")):
+        return f"it begins with {start[:8]!r}, which is not the start of a table"
+    return ""
 
 
 @contextmanager
@@ -205,3 +227,34 @@ def _web_root(base: str) -> str:
     if not host:
         raise UsageError(f"{base} is not a web address", hint="such as --mirror https://example.org/SkyScript/")
     return base.rstrip("/") + "/"
+
+
+def _check_answer(answer: httpx.Response) -> None:
+    """Check that an answer is successful and carries the file, or a range of it, not a web page."""
+    status, url = f"{answer.status_code} {answer.reason_phrase}".rstrip(), answer.url
+    if answer.status_code in _PASSING_STATUS or answer.status_code >= 500:
+        asked = answer.headers.get("Retry-After", "")
+        raise PassingError(f"the server answered {status}", float(asked) if asked.isdecimal() else 0.0)
+    if answer.status_code == 403:
+        raise DownloadError(f"the server refused {url} ({status})", hint=_REFUSED)
+    if answer.status_code not in (200, 206):
+        raise DownloadError(f"{url} cannot be fetched: the server answered {status}", hint=_ADDRESS)
+    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind in ("text/html", "application/xhtml+xml") and PurePosixPath(url.path).suffix not in (".html", ".htm"):
+        raise DownloadError(f"{url} returned a web page ({kind}), not the file", hint=WRONG_CONTENT)
+    coding = answer.headers.get("Content-Encoding", "identity").lower()
+    if coding != "identity":
+        raise DownloadError(f"{url} is sent compressed ({coding}), although not requested", hint=WRONG_CONTENT)
+
+
+def _version_of(answer: httpx.Response, offset: int) -> Version:
+    """Return which version an answer's bytes belong to; they must begin at `offset`."""
+    etag = answer.headers.get("ETag", "")
+    mark = answer.headers.get("Last-Modified") if etag in ("", '""') or etag.startswith("W/") else etag
+    length = answer.headers.get("Content-Length", "")
+    if answer.status_code == 206:
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+        if match is None or int(match[1]) != offset:
+            raise PassingError("the server sent another range of the file than requested")
+        length = match[2]
+    return Version(mark, int(length) if length.isdigit() else None)
