@@ -95,7 +95,7 @@ def _show(plan: FetchPlan, as_json: bool, check: bool) -> None:
         plan.check()
     absent = [file for file in plan.files if file.presence != "present"]
     if check and absent:
-        problem = absent[0].remote.problem or plan.unreachable
+        problem = absent[0].remote.problem
         message = f"{len(absent)} of {len(plan.files)} files cannot be fetched"
         raise DownloadError(message, hint=problem.hint if problem is not None else "")
 

@@ -52,7 +52,6 @@ class ZipDirectory:
         size: (N,) int64, bytes unpacked.
         crc: (N,) uint32, CRC-32 of the unpacked bytes.
         method: (N,) uint16, 0 stored, 8 deflated.
-        flags: (N,) uint16, general purpose bits.
         start: offset of the central directory.
         digest: its SHA-256; it covers every member's name, size and CRC.
     """
@@ -64,7 +63,6 @@ class ZipDirectory:
     size: np.ndarray
     crc: np.ndarray
     method: np.ndarray
-    flags: np.ndarray
     start: int
     digest: str
 
@@ -74,7 +72,7 @@ class ZipDirectory:
 
     def content(self, number: int, record: bytes, name: str) -> bytes:
         """Return the unpacked bytes of a member; arguments and errors are those of the function `content`."""
-        packed, size, crc, method = (int(column[number]) for column in (self.packed, self.size, self.crc, self.method))
+        packed, size, crc, method = (int(one[number]) for one in (self.packed, self.size, self.crc, self.method))
         return content(record, packed, size, crc, method, name)
 
 
@@ -168,10 +166,9 @@ def _find_directory(read: Read, size: int, name: str) -> tuple[int, int, int]:
 
 
 def _parse(data: bytes, start: int, shift: int, name: str) -> ZipDirectory:
-    columns = {"header": array("q"), "packed": array("q"), "size": array("q"), "crc": array("q")}
-    small = {"method": array("H"), "flags": array("H")}
-    header, packed, size, crc = (column.append for column in columns.values())
-    method, flags = (column.append for column in small.values())
+    types = {"header": "q", "packed": "q", "size": "q", "crc": "I", "method": "H"}
+    columns = {key: array(kind) for key, kind in types.items()}
+    header, packed, size, crc, method = (column.append for column in columns.values())
     names, offsets, at = bytearray(), array("q", [0]), 0
     unpack, fixed = _ENTRY.unpack_from, _ENTRY.size
     while at < len(data):
@@ -187,16 +184,12 @@ def _parse(data: bytes, start: int, shift: int, name: str) -> ZipDirectory:
             whole, less, place = _wide(more, whole, less, place, name)
         names += raw if raw.isascii() and b"\0" not in raw else _as_utf_8(raw, bits)
         offsets.append(len(names))
-        header(place + shift), packed(less), size(whole), crc(sum_), method(how), flags(bits)
+        header(place + shift), packed(less), size(whole), crc(sum_), method(how)
         at += fixed + n + extra + comment
     text = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(bytes(names)))
-    whole_numbers = {key: np.frombuffer(column, np.int64) for key, column in columns.items()}
-    crcs = whole_numbers.pop("crc").astype(np.uint32)
-    rest = {key: np.frombuffer(column, np.uint16) for key, column in small.items()}
-    end = _ends(whole_numbers["header"], start, name)
-    return ZipDirectory(
-        text, end=end, crc=crcs, start=start, digest=hashlib.sha256(data).hexdigest(), **whole_numbers, **rest
-    )
+    arrays = {key: np.frombuffer(column, types[key]) for key, column in columns.items()}
+    end = _ends(arrays["header"], start, name)
+    return ZipDirectory(text, end=end, start=start, digest=hashlib.sha256(data).hexdigest(), **arrays)
 
 
 def _ends(header: np.ndarray, start: int, name: str) -> np.ndarray:

@@ -9,8 +9,7 @@ Modules, each importing only those above it:
     servers     files on web servers, in folders and buckets; what their answers mean
     download    one whole file, resumed where it was interrupted
     members     members of a remote zip as plain files, fetched by ranges
-    layout      where files are in the release's folder, and which are here
-    adopt       files that the user has already
+    layout      where files are in the release's folder, which are here, which the user has elsewhere
     subset      the images that tables name, from all archives
     plan        what a fetch will do
     fetch       the whole fetch

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from dove_core.config import FetchConfig
-from dove_core.data.fetching.adopt import adopt as adopt_file
 from dove_core.data.fetching.catalog import Release, RemoteFile
 from dove_core.data.fetching.download import Partial, download, subset_note
-from dove_core.data.fetching.layout import Layout
+from dove_core.data.fetching.layout import adopt as adopt_file
 from dove_core.data.fetching.plan import FetchPlan, PlannedFile, plan_fetch
 from dove_core.data.fetching.servers import Origin, Version, opened
 from dove_core.data.fetching.subset import Subset
@@ -68,12 +67,11 @@ def execute(plan: FetchPlan, *, retry: Retry | None = None, report: Report = sil
             if file.state == "adoptable" and file.found is not None:
                 checksum = plan.fetching.checksum
                 adopt_file(file.file, file.found, plan.release, plan.layout, transfers, checksum=checksum)
-        if plan.unreachable is not None:
-            missing = [file.file.path for file in plan.files if file.state in ("absent", "part")]
-            if missing:
-                raise _still_missing(missing, plan.base, plan.unreachable)
+        _check_reachable(plan)
         _FetchRun(plan, origin_of, transfers).run()
-    return [path for path in (_path(file, plan.layout) for file in plan.files) if path.exists()]
+    places = [(plan.layout.whole(file.file, None), file) for file in plan.files]
+    paths = [whole or (plan.layout.unpacked(file.file) if file.is_by_member else file.path) for whole, file in places]
+    return [path for path in paths if path.exists()]
 
 
 class _FetchRun:
@@ -168,14 +166,11 @@ class _FetchRun:
             self._transfers.report(Noted(f"{path} was put aside: other captions of this split were chosen"))
 
 
-def _still_missing(paths: list[str], base: str, cause: DownloadError) -> DownloadError:
-    """Return the error for files that were neither adopted nor fetched."""
-    named = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
-    hint = "run the same command again when the server can be reached: adopted files stay"
-    return DownloadError(f"{base} cannot be reached ({cause.message}); still missing: {named}", hint=hint)
-
-
-def _path(planned: PlannedFile, layout: Layout) -> Path:
-    """Return where a file is now, or the folder with members of it."""
-    whole = layout.whole(planned.file, None)
-    return whole or (layout.unpacked(planned.file) if planned.is_by_member else planned.path)
+def _check_reachable(plan: FetchPlan) -> None:
+    """Check that the server has answered, or that all files are adopted."""
+    missing = [file for file in plan.files if file.presence == "unreachable" and file.state in ("absent", "part")]
+    if missing:
+        cause = missing[0].remote.problem
+        named = ", ".join(file.file.path for file in missing)
+        hint = "run the same command again when the server can be reached: adopted files stay"
+        raise DownloadError(f"{plan.base} cannot be reached ({cause}); still missing: {named}", hint=hint)

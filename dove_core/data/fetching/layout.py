@@ -1,4 +1,4 @@
-"""Where the files of a release are in its folder, and which are here already.
+"""Where the files of a release are in its folder, which are here, and which the user has elsewhere on this machine.
 
 `.fetch/` has what only `dove fetch` needs: published tables while shorter ones take their places, directories of remote
 archives, and notes of files that were compared with their published MD5.
@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
+import shutil
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dove_core.data.fetching.catalog import RemoteFile
+from dove_core.data.fetching.catalog import Release, RemoteFile
 from dove_core.data.fetching.download import check_md5, subset_note
 from dove_core.data.fetching.transfers import Transfers
 from dove_core.errors import UsageError
-from dove_core.files import atomic_file, is_aside, make_folder, space_checked
+from dove_core.events import Noted, Saved
+from dove_core.files import atomic_file, is_aside, link_or_copy, make_folder, space_checked, write_json
 
 
 @dataclass(frozen=True)
@@ -99,3 +103,58 @@ class Layout:
                     if is_aside(path):
                         path.unlink()
             yield
+
+
+def find_adoptable(file: RemoteFile, place: Path, size: int | None) -> Path | None:
+    """Return what in `place` can become `file`: a file of its name and length, or the folder it unpacks to.
+
+    Raises:
+        UsageError: `place` is not a folder.
+    """
+    if not place.is_dir():
+        raise UsageError(f"{place} is not a folder", hint="--from takes the folder with the files that you have")
+    for found in (place / file.path, place / Path(file.path).name):
+        if found.is_file() and (_is_whole(found) if size is None else found.stat().st_size == size):
+            return found
+    unpacked = place / Path(file.path).stem
+    return unpacked if file.is_archive and unpacked.is_dir() and any(unpacked.iterdir()) else None
+
+
+def adopt(
+    file: RemoteFile, found: Path, release: Release, layout: Layout, transfers: Transfers, *, checksum: bool
+) -> None:
+    """Put what was found where the release has it, by hard links, or as copies where links are not possible.
+
+    Raises:
+        DownloadError: the MD5 is not the published one.
+        SpaceError: the disk is full.
+    """
+    found, is_folder = found.resolve(), found.is_dir()
+    target = layout.unpacked(file) if is_folder else layout.path(file)
+    is_there = target.exists() and target.samefile(found)
+    if is_folder:
+        if not is_there:
+            with space_checked(target):
+                shutil.copytree(found, target, copy_function=_link, dirs_exist_ok=True,
+                                ignore_dangling_symlinks=True)  # fmt: skip
+        count = sum(len(names) for _, _, names in os.walk(found))
+        write_json(layout.adopted_note(file), {"format": 1, "files": count, "adopted_from": str(found)})
+        transfers.report(Noted(f"adopted {found}: {count} files, unpacked, as they are"))
+        return
+    if checksum:
+        layout.verify(file, found, release.md5_source, transfers, is_checked=False)
+    subset_note(target).unlink(missing_ok=True)
+    if not is_there:
+        link_or_copy(found, target)
+    if checksum:
+        layout.verify(file, target, release.md5_source, transfers, is_checked=True)
+    transfers.report(Noted(f"adopted {found}"))
+    transfers.report(Saved(str(target)))
+
+
+def _link(source: str, target: str) -> None:
+    link_or_copy(Path(source).resolve(), Path(target))
+
+
+def _is_whole(found: Path) -> bool:
+    return found.suffix.lower() != ".zip" or zipfile.is_zipfile(found)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from dove_core.errors import DataError, DownloadError
 from dove_core.events import Noted, Saved, Skipped
 from dove_core.files import atomic_file, make_folder, read_record, space_checked, write_record
 
-_FORMAT = 2
+_FORMAT = 1
 _CHANGED = "run the same command again: what is the same in the new version is kept"
 _WASTE = 0.1  # bytes between members that are fetched as well, as a share of the members' own: this saves requests
 _LONGEST_RUN = 4 * 2**20
@@ -207,13 +206,20 @@ def runs_of(directory: ZipDirectory, numbers: np.ndarray) -> list[Run]:
         return []
     order = numbers[np.argsort(directory.header[numbers], kind="stable")]
     starts = directory.header[order]
-    lengths = np.array([_length(directory, number) for number in order.tolist()])
+    facts = (column[order].tolist() for column in (directory.header, directory.end, directory.packed))
+    lengths = np.array(list(map(record_length, *facts)))
     ends = np.maximum.accumulate(starts + lengths)
     gaps = np.maximum(starts[1:] - ends[:-1], 0)
     by_size = np.argsort(gaps, kind="stable")
     is_closed = np.zeros(len(gaps), dtype=bool)
     is_closed[by_size[np.cumsum(gaps[by_size]) <= _WASTE * int(lengths.sum())]] = True
-    return list(_cut(order, starts, ends, is_closed))
+    runs, first = list[Run](), 0
+    for last, end in enumerate(ends.tolist()):
+        is_last = last == len(gaps)
+        if is_last or not is_closed[last] or ends[last + 1] - starts[first] > _LONGEST_RUN:
+            runs.append(Run(int(starts[first]), end, order[first : last + 1]))
+            first = last + 1
+    return runs
 
 
 def _write(data: bytes, path: Path, aside: Path) -> None:
@@ -230,17 +236,3 @@ def _is_here(path: Path, size: int, crc: int | None) -> bool:
         return path.stat().st_size == size and (crc is None or zlib.crc32(path.read_bytes()) == crc)
     except OSError:
         return False
-
-
-def _length(directory: ZipDirectory, number: int) -> int:
-    """Return how many bytes of the zip to read for a member."""
-    return record_length(int(directory.header[number]), int(directory.end[number]), int(directory.packed[number]))
-
-
-def _cut(order: np.ndarray, starts: np.ndarray, ends: np.ndarray, is_closed: np.ndarray) -> Iterator[Run]:
-    first, closed = 0, [*is_closed.tolist(), False]
-    begins, stops = starts.tolist(), ends.tolist()
-    for i, is_joined in enumerate(closed):
-        if not is_joined or stops[i + 1] - begins[first] > _LONGEST_RUN:
-            yield Run(begins[first], stops[i], order[first : i + 1])
-            first = i + 1

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dove_core.config import FetchConfig
-from dove_core.data.fetching.adopt import find_adoptable
 from dove_core.data.fetching.catalog import Release, RemoteFile
 from dove_core.data.fetching.download import Partial, subset_note
-from dove_core.data.fetching.layout import Layout
+from dove_core.data.fetching.layout import Layout, find_adoptable
 from dove_core.data.fetching.selection import FileSelection, select
 from dove_core.data.fetching.servers import UNKNOWN, Origin, Remote, Version, opened
 from dove_core.data.fetching.subset import Subset
@@ -72,7 +71,7 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class FetchPlan:
-    """All that a fetch will do; `free` is free space in bytes, `unreachable` why the server does not answer.
+    """All that a fetch will do; `free` is free space in bytes.
 
     >>> plan = dove.plan_fetch(dove.RELEASES["rsicd"], "data/new", mirror="mirror")
     >>> plan.is_done, [file.state for file in plan.files]
@@ -86,7 +85,6 @@ class FetchPlan:
     base: str
     files: tuple[PlannedFile, ...]
     free: int
-    unreachable: DownloadError | None = None
 
     @property
     def to_come(self) -> int:
@@ -122,7 +120,7 @@ class FetchPlan:
             SpaceError: the files do not fit on the disk.
         """
         for file in self.files:
-            problem = file.remote.problem
+            problem = file.remote.problem if file.presence != "unreachable" else None  # files are adopted first
             if problem is not None and file.state not in ("here", "adoptable"):
                 raise DownloadError(problem.message, hint=problem.hint)
         if self.to_come > self.free:
@@ -165,7 +163,6 @@ def plan_fetch(
     selection = select(release, fetching)
     layout, base = Layout(Path(folder)), mirror or release.base_url
     transfers = Transfers(fetching.connections, retry or _PROBING, report)
-    unreachable = None
     with opened(base, fetching.connections) as origin_of:
         origins = {file: origin_of(file.path) for file in selection.files}
         try:
@@ -175,14 +172,14 @@ def plan_fetch(
         except DownloadError as error:
             if adopt is None:
                 raise
-            remotes, unreachable = dict.fromkeys(origins, Remote("unreachable", UNKNOWN)), error
+            remotes = dict.fromkeys(origins, Remote("unreachable", UNKNOWN, problem=error))
     need = Subset(selection, layout, fetching.limit, remotes).to_come() if selection.is_by_member else {}
     files = []
     for file, origin in origins.items():
         found = None if adopt is None else find_adoptable(file, Path(adopt), remotes[file].version.size)
         planned = PlannedFile(file, origin.address, layout.path(file), remotes[file], "absent", None, found=found)
         files.append(_with_state(planned, need.get(file), layout, selection, report))
-    return FetchPlan(release, layout, fetching, selection, base, tuple(files), _free(layout.folder), unreachable)
+    return FetchPlan(release, layout, fetching, selection, base, tuple(files), _free(layout.folder))
 
 
 def _examine(item: tuple[RemoteFile, Origin], transfers: Transfers) -> tuple[RemoteFile, Remote]:
