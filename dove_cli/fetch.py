@@ -87,13 +87,13 @@ def _show(plan: FetchPlan, as_json: bool, check: bool) -> None:
         print_json(plan.as_dict())
     elif check:
         for file in plan.files:
-            size = "" if file.version.size is None else f"  {file.version.size}"
-            print(f"{file.presence:<11}  {file.address}{size}")
+            size = "" if file.remote.version.size is None else f"  {file.remote.version.size}"
+            print(f"{file.remote.presence:<11}  {file.address}{size}")
     else:
         print(fetch_plan(plan))
     if not check:
         plan.check()
-    absent = [file for file in plan.files if file.presence != "present"]
+    absent = [file for file in plan.files if file.remote.presence != "present"]
     if check and absent:
         problem = absent[0].remote.problem
         message = f"{len(absent)} of {len(plan.files)} files cannot be fetched"

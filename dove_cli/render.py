@@ -73,7 +73,7 @@ def confirm(question: str) -> bool:
 
 def fetch_plan(plan: FetchPlan) -> str:
     """Return a plan as text: one line for each file, then the total size and the free space."""
-    rows = [(_size(file.version.size), _to_come(file), str(file.path)) for file in plan.files]
+    rows = [(_size(file.remote.version.size), _to_come(file), str(file.path)) for file in plan.files]
     width = max((len(state) for _, state, _ in rows), default=0)
     lines = [f"{size:>9}  {state:<{width}}  {path}" for size, state, path in rows]
     return "\n".join([f"from {plan.base}", *lines, plan.summary()])
@@ -82,8 +82,8 @@ def fetch_plan(plan: FetchPlan) -> str:
 def _to_come(file: PlannedFile) -> str:
     if file.state in ("here", "adoptable"):
         return {"here": "here", "adoptable": f"from {file.found}"}[file.state]
-    if file.presence != "present":
-        return file.presence
+    if file.remote.presence != "present":
+        return file.remote.presence
     if file.is_by_member and file.to_come == 0:
         return "selected members are here"
     if file.is_by_member:

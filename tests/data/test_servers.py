@@ -54,7 +54,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(copy):
 def test_what_a_folder_lacks_is_missing(mirror, copy, tmp_path):
     (copy / "meta2.zip").unlink()
     plan = plan_fetch(mirror.release(), tmp_path / "out", FetchConfig(), mirror=str(copy), retry=QUICK)
-    assert {planned.file.path: planned.presence for planned in plan.files}["meta2.zip"] == "missing"
+    assert {planned.file.path: planned.remote.presence for planned in plan.files}["meta2.zip"] == "missing"
     with pytest.raises(DownloadError, match=r"meta2\.zip does not exist"):
         plan.check()
 

@@ -94,7 +94,7 @@ def download(
         target: its path here; the ending (.zip, .csv) says which first bytes are valid.
         transfers: how requests are retried; receives Started, Advanced, Noted and Saved.
         size: expected length in bytes, used if the server does not send one with the file.
-        md5: expected MD5, 32 hexadecimal digits; None: no check.
+        md5: expected MD5; None: no check.
         md5_source: who published it, for the error.
 
     Raises:

@@ -15,8 +15,8 @@ from dove_core.config import FetchConfig
 from dove_core.data.fetching.catalog import Release, RemoteFile
 from dove_core.data.fetching.download import Partial, download, subset_note
 from dove_core.data.fetching.layout import adopt as adopt_file
-from dove_core.data.fetching.plan import FetchPlan, PlannedFile, plan_fetch
-from dove_core.data.fetching.servers import Origin, Version, opened
+from dove_core.data.fetching.plan import FetchPlan, plan_fetch
+from dove_core.data.fetching.servers import Origin, opened
 from dove_core.data.fetching.subset import Subset
 from dove_core.data.fetching.tables import TableChoice, write_cut
 from dove_core.data.fetching.transfers import Retry, Transfers
@@ -86,27 +86,27 @@ class _FetchRun:
 
     def run(self) -> None:
         """Fetch tables, then archives or members, then cut tables to the images that are here."""
-        tables = [planned for planned in self._plan.files if planned.file.kind == "table"]
-        others = [planned for planned in self._plan.files if planned.file.kind != "table"]
-        is_cut = self._selection.is_by_member or self._selection.is_cut
-        self._transfers.at_once(lambda planned: self._bring_table(planned, is_cut=is_cut), tables)
-        if not self._selection.is_by_member:
+        tables, choices = self._selection.of("table"), list[TableChoice]()
+        self._transfers.at_once(self._bring, tables)
+        if self._selection.is_by_member:
+            choices = self._subset.fetch(self._origin_of, self._bring, self._transfers)
+        else:
+            others = [file for file in self._selection.files if file.kind != "table"]
             failed = [error for error in self._transfers.at_once(self._bring_or_fail, others) if error is not None]
             if failed:
                 raise failed[0]
-            choices = self._subset.choose({}) if is_cut else []
-        else:
-            choices = self._subset.fetch(self._origin_of, self._bring, self._transfers)
-        for choice in choices:
-            self._place_table(choice)
+            if self._selection.is_cut:
+                choices = self._subset.choose({})
+        chosen = {choice.file: choice for choice in choices}
+        for table in tables:
+            self._place_table(table, chosen.get(table))
         self._put_away_other_tables()
 
-    def _bring(self, file: RemoteFile, version: Version, target: Path | None = None) -> None:
+    def _bring(self, file: RemoteFile) -> None:
         """Fetch a whole file, unless it is here, and compare it with its MD5."""
-        path = target or self._layout.path(file)
-        whole = self._layout.whole(file, version.size)
+        path, whole, version = self._layout.path(file), self._subset.whole(file), self._subset.remotes[file].version
         if whole is None:
-            if self._layout.is_subset(file) and target is None:
+            if self._layout.is_subset(file):
                 folder = self._layout.unpacked(file)
                 rest = f"; delete {folder} after that to free its space" if folder.is_dir() else ""
                 self._transfers.report(Noted(f"{path}: only some of it is here: the whole of it is fetched{rest}"))
@@ -119,36 +119,29 @@ class _FetchRun:
             source = self._plan.release.md5_source
             self._layout.verify(file, whole or path, source, self._transfers, is_checked=whole is None)
 
-    def _bring_or_fail(self, planned: PlannedFile) -> DownloadError | None:
+    def _bring_or_fail(self, file: RemoteFile) -> DownloadError | None:
         """Fetch a whole file; return why that failed, so that the other files are fetched first."""
         try:
-            self._bring(planned.file, planned.version)
+            self._bring(file)
         except DownloadError as error:
             self._transfers.report(Noted(f"{error.message}; fetching the other files"))
             return error
         return None
 
-    def _bring_table(self, planned: PlannedFile, *, is_cut: bool) -> None:
-        """Fetch a whole table to where `dove shard` looks, or aside if a shorter one takes its place."""
-        file, path, published = planned.file, planned.path, self._layout.published(planned.file)
-        self._bring(file, planned.version, published if is_cut else path)
-        whole = self._layout.whole(file, planned.version.size)
-        if is_cut and whole == path:
-            link_or_copy(path, published)
-        elif not is_cut and whole == published:
-            subset_note(path).unlink(missing_ok=True)
-            link_or_copy(published, path)
-            self._transfers.report(Saved(str(path)))
-
-    def _place_table(self, choice: TableChoice) -> None:
+    def _place_table(self, file: RemoteFile, choice: TableChoice | None) -> None:
         """Put a table where `dove shard` looks: as published if all its images are here, else cut to those."""
-        target, published = self._layout.path(choice.file), self._layout.published(choice.file)
-        if len(choice.rows) == choice.total:
-            link_or_copy(published, target)
-            subset_note(target).unlink(missing_ok=True)
-        else:
+        source, target, published = self._subset.whole(file), self._layout.path(file), self._layout.published(file)
+        assert source is not None
+        if choice is not None and len(choice.rows) < choice.total:
+            if source == target:
+                link_or_copy(target, published)
             write_json(subset_note(target), {"format": 1, "rows": len(choice.rows), "total": choice.total})
             write_cut(published, np.sort(choice.rows), target)
+        elif source != target:
+            subset_note(target).unlink(missing_ok=True)
+            link_or_copy(source, target)
+        else:
+            return
         self._transfers.report(Saved(str(target)))
 
     def _put_away_other_tables(self) -> None:
@@ -168,7 +161,9 @@ class _FetchRun:
 
 def _check_reachable(plan: FetchPlan) -> None:
     """Check that the server has answered, or that all files are adopted."""
-    missing = [file for file in plan.files if file.presence == "unreachable" and file.state in ("absent", "part")]
+    missing = [
+        file for file in plan.files if file.remote.presence == "unreachable" and file.state in ("absent", "part")
+    ]
     if missing:
         cause = missing[0].remote.problem
         named = ", ".join(file.file.path for file in missing)

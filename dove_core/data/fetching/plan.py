@@ -12,7 +12,7 @@ from dove_core.data.fetching.catalog import Release, RemoteFile
 from dove_core.data.fetching.download import Partial, subset_note
 from dove_core.data.fetching.layout import Layout, find_adoptable
 from dove_core.data.fetching.selection import FileSelection, select
-from dove_core.data.fetching.servers import UNKNOWN, Origin, Remote, Version, opened
+from dove_core.data.fetching.servers import Origin, Remote, opened
 from dove_core.data.fetching.subset import Subset
 from dove_core.data.fetching.transfers import Retry, Transfers
 from dove_core.errors import DownloadError, SpaceError
@@ -50,22 +50,12 @@ class PlannedFile:
     is_estimate: bool = False
     found: Path | None = None
 
-    @property
-    def version(self) -> Version:
-        """Return the version on the server."""
-        return self.remote.version
-
-    @property
-    def presence(self) -> str:
-        """Return whether the server has it: present, missing, forbidden, unusable or unreachable."""
-        return self.remote.presence
-
     def as_dict(self) -> dict[str, Any]:
         """Return the entry as plain data, for JSON."""
         return {
-            "path": str(self.path), "url": self.address, "server": self.presence, "size": self.version.size,
-            "here": self.state, "bytes_to_come": self.to_come, "estimated": self.is_estimate,
-            "by_member": self.is_by_member,
+            "path": str(self.path), "url": self.address, "server": self.remote.presence,
+            "size": self.remote.version.size, "here": self.state, "bytes_to_come": self.to_come,
+            "estimated": self.is_estimate, "by_member": self.is_by_member,
         }  # fmt: skip
 
 
@@ -120,7 +110,7 @@ class FetchPlan:
             SpaceError: the files do not fit on the disk.
         """
         for file in self.files:
-            problem = file.remote.problem if file.presence != "unreachable" else None  # files are adopted first
+            problem = file.remote.problem if file.remote.presence != "unreachable" else None  # files are adopted first
             if problem is not None and file.state not in ("here", "adoptable"):
                 raise DownloadError(problem.message, hint=problem.hint)
         if self.to_come > self.free:
@@ -172,7 +162,7 @@ def plan_fetch(
         except DownloadError as error:
             if adopt is None:
                 raise
-            remotes = dict.fromkeys(origins, Remote("unreachable", UNKNOWN, problem=error))
+            remotes = dict.fromkeys(origins, Remote("unreachable", problem=error))
     need = Subset(selection, layout, fetching.limit, remotes).to_come() if selection.is_by_member else {}
     files = []
     for file, origin in origins.items():
@@ -199,7 +189,7 @@ def _with_state(
     planned: PlannedFile, need: int | None, layout: Layout, selection: FileSelection, report: Report
 ) -> PlannedFile:
     """Return the entry with what is here of the file, and what is still to be fetched."""
-    file, path, size = planned.file, planned.path, planned.version.size
+    file, path, size = planned.file, planned.path, planned.remote.version.size
     if layout.whole(file, size) is not None:
         return replace(planned, state="here", to_come=0)
     if planned.found is not None:

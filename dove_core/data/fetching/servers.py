@@ -53,15 +53,12 @@ class Version:
         return all(mine is None or theirs is None or mine == theirs for mine, theirs in pairs)
 
 
-UNKNOWN = Version(None, None)
-
-
 @dataclass(frozen=True)
 class Remote:
-    """What an address has; `problem` says why it cannot be fetched, `has_ranges` whether ranges of it can be."""
+    """What an address has: whether the file is there, which version, whether ranges can be requested, or why not."""
 
     presence: Presence
-    version: Version
+    version: Version = Version(None, None)
     has_ranges: bool = False
     problem: DownloadError | None = None
 
@@ -90,7 +87,7 @@ class WebFile:
             try:
                 _check_answer(answer)
             except DownloadError as error:
-                return Remote(_PRESENCE.get(answer.status_code, "unusable"), UNKNOWN, problem=error)
+                return Remote(_PRESENCE.get(answer.status_code, "unusable"), problem=error)
             return Remote("present", _version_of(answer, 0), has_ranges=answer.status_code == 206)
 
     @contextmanager
@@ -135,7 +132,7 @@ class StoredFile:
             return Remote("present", self._version(), has_ranges=True)
         except DownloadError as error:
             presence: Presence = "forbidden" if isinstance(error.__cause__, PermissionError) else "missing"
-            return Remote(presence, UNKNOWN, problem=error)
+            return Remote(presence, problem=error)
 
     @contextmanager
     def answer(self, start: int = 0, end: int | None = None, kept: Version | None = None) -> Iterator[Answer]:
@@ -192,11 +189,7 @@ def content_problem(start: bytes, name: str) -> str:
 
 @contextmanager
 def opened(base: str, connections: int) -> Iterator[Callable[[str], Origin]]:
-    """Give a function that returns the file at a path below `base`.
-
-    Args:
-        base: a web address, a folder of this machine, or a folder with a protocol that fsspec knows.
-        connections: largest number of requests at once.
+    """Give a function that returns the file at a path below a web address, a folder, or an address of a bucket.
 
     Raises:
         UsageError: `base` is none of these, or its protocol needs a package that is not installed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -37,17 +38,21 @@ class Subset:
     limit: int
     remotes: Mapping[RemoteFile, Remote]
 
+    def whole(self, file: RemoteFile) -> Path | None:
+        """Return where the whole of a file is, as `Layout.whole`."""
+        return self.layout.whole(file, self._version(file).size)
+
     def choose(self, directories: Directories) -> list[TableChoice]:
         """Choose rows of every table; the published tables are here."""
         archives = {file.archive: directories.get(file) for file in self.selection.of("images")}
-        tables = {file: self.layout.whole(file, self._version(file).size) for file in self.selection.of("table")}
+        tables = {file: self.whole(file) for file in self.selection.of("table")}
         return [choose_rows(file, path, archives, self.limit) for file, path in tables.items() if path is not None]
 
     def to_come(self) -> dict[RemoteFile, int]:
         """Return how many bytes are still to be fetched of each archive, if earlier calls left what shows it."""
         kept = {file: self._kept(file).read() for file in self._partial()}
         directories = {file: directory for file, directory in kept.items() if directory is not None}
-        tables = [self.layout.whole(file, self._version(file).size) for file in self.selection.of("table")]
+        tables = [self.whole(file) for file in self.selection.of("table")]
         if len(directories) < len(kept) or None in tables:
             return {}
         choices, need = self.choose(directories), {}
@@ -57,15 +62,12 @@ class Subset:
         return need
 
     def fetch(
-        self, origin_of: Callable[[str], Origin], bring_whole: Callable[[RemoteFile, Version], None],
+        self, origin_of: Callable[[str], Origin], bring_whole: Callable[[RemoteFile], None],
         transfers: Transfers,
     ) -> list[TableChoice]:  # fmt: skip
         """Fetch all members that the tables name; return the rows whose images are here.
 
-        Args:
-            origin_of: returns the file at a path of the release.
-            bring_whole: fetches a whole archive from a server that does not serve ranges.
-            transfers: the requests; receives Started, Advanced, Noted, Skipped and Saved.
+        `bring_whole` fetches a whole archive, from a server that does not serve ranges.
 
         Raises:
             DataError: a table or an archive's directory is damaged.
@@ -76,7 +78,7 @@ class Subset:
             if self._version(file).size is None or not self.remotes[file].has_ranges:
                 reason = "the server does not serve ranges of files: the whole of it is fetched"
                 transfers.report(Noted(f"{origin_of(file.path).address}: {reason}"))
-                bring_whole(file, self._version(file))
+                bring_whole(file)
 
         def directory_of(file: RemoteFile) -> tuple[RemoteFile, ZipDirectory]:
             kept = self._kept(file)
@@ -106,7 +108,7 @@ class Subset:
     def _partial(self) -> list[RemoteFile]:
         """Return the archives that are not here as a whole."""
         archives = [*self.selection.of("images"), *self.selection.of("meta")]
-        return [file for file in archives if self.layout.whole(file, self._version(file).size) is None]
+        return [file for file in archives if self.whole(file) is None]
 
     def _kept(self, file: RemoteFile) -> KeptDirectory:
         folder = self.layout.cache / "directories"
