@@ -30,9 +30,6 @@ def mirror() -> Iterator[Mirror]:
         yield Mirror(server)
 
 
-WHOLE = FetchConfig()
-
-
 def have(mirror: Mirror, folder: Path, *names: str) -> Path:
     """Put some files of the release flat into a folder, as a browser would."""
     folder.mkdir()
@@ -41,7 +38,7 @@ def have(mirror: Mirror, folder: Path, *names: str) -> Path:
     return folder
 
 
-def bring(tiny: Mirror, folder: Path, config: FetchConfig = WHOLE, **settings) -> list[Event]:
+def bring(tiny: Mirror, folder: Path, config: FetchConfig = FetchConfig(), **settings) -> list[Event]:  # noqa: B008  # frozen
     events: list[Event] = []
     release = settings.pop("release", tiny.release())
     fetch(release, folder, config, retry=QUICK, report=events.append, **settings)
