@@ -208,6 +208,8 @@ def test_every_fetching_setting_changes_something(name, tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with serving() as server:
         mirror = Mirror(server, padding=3 * 2**20)
+        for served in server.files.values():
+            served.latency = 0.02
         release = mirror.release({"images2.zip": "0" * 32 if name == "checksum" else None})
         seen = []
         for config in (FetchConfig(), dataclasses.replace(FetchConfig(), **{name: FETCHING[name]})):
@@ -222,7 +224,8 @@ def test_every_fetching_setting_changes_something(name, tmp_path, monkeypatch):
             files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
             sizes = {path: (folder / path).stat().st_size for path in files}
             ranges = sorted(asked.headers.get("Range", "") for asked in server.asked)
-            seen.append((sizes, ranges, server.most_at_work > 1))
+            # The server may count a request for a moment longer than the client: two are counted with one connection.
+            seen.append((sizes, ranges, server.most_at_work > 2))
     assert seen[0] != seen[1]
 
 
