@@ -121,6 +121,15 @@ def test_where_everything_is_adopted_no_server_is_needed(mirror, tmp_path):
     shard_release(tmp_path / "out", tmp_path / "shards", ShardConfig(max_bad=0))
 
 
+def test_without_a_server_a_web_page_saved_as_a_table_is_not_adopted(mirror, tmp_path):
+    with serving() as gone:
+        base = gone.url()
+    mine = have(mirror, tmp_path / "mine", *mirror.bodies)
+    (mine / "Tiny_val.csv").write_text("<html>not found</html>")
+    with pytest.raises(DownloadError, match=r"Tiny_val\.csv"):
+        fetch(tiny_release(base), tmp_path / "out", retry=QUICK, adopt=mine)
+
+
 def test_where_everything_is_adopted_a_limit_needs_no_server(mirror, tmp_path):
     with serving() as gone:
         base = gone.url()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import httpx
@@ -60,9 +62,16 @@ def test_retry_after_in_seconds_is_waited_for(server, client, tmp_path):
     assert time.monotonic() - begin >= 1.0
 
 
-@pytest.mark.parametrize("asked", ["soon", "Fri, 31 Dec 2999 23:59:59 GMT"])
-def test_a_retry_after_that_is_not_a_number_is_ignored(server, client, tmp_path, asked):
-    server.files["a.zip"] = Served(ZIP, refusals=[(503, {"Retry-After": asked})])
+def test_retry_after_as_a_date_is_waited_for(server, client, tmp_path):
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)  # full seconds: 1 to 2 from now
+    server.files["a.zip"] = Served(ZIP, refusals=[(503, {"Retry-After": date})])
+    begin = time.monotonic()
+    bring(server.url("a.zip"), client, tmp_path / "a.zip")
+    assert time.monotonic() - begin >= 0.8
+
+
+def test_an_invalid_retry_after_is_ignored(server, client, tmp_path):
+    server.files["a.zip"] = Served(ZIP, refusals=[(503, {"Retry-After": "soon"})])
     bring(server.url("a.zip"), client, tmp_path / "a.zip")
     assert (tmp_path / "a.zip").read_bytes() == ZIP
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dove_core.config import FetchConfig
+from dove_core.config import FetchConfig, ShardConfig
 from dove_core.data.fetching.fetch import fetch
 from dove_core.data.fetching.members import KeptDirectory, MemberFetch, runs_of
 from dove_core.data.fetching.servers import opened
 from dove_core.data.fetching.transfers import Transfers
+from dove_core.data.sharding.shards import shard_release
 from dove_core.data.zips import ZipDirectory
 from dove_core.errors import DataError
 from tests.data.mirror import QUICK, Mirror, archive, jpeg, rows_of, stem
@@ -106,6 +107,40 @@ def test_of_a_renewed_archive_only_the_members_that_differ_are_fetched(server, t
     fetch(mirror.release(), tmp_path, TEST, retry=QUICK)
     assert (tmp_path / "images2" / f"{stem(2, 15)}.jpg").read_bytes() == jpeg(2, 19)
     assert mirror.sent("images2") < 70_000  # the end of the zip with the directory, and one member
+
+
+def older_subset(mirror: Mirror, folder: Path, count: int) -> None:
+    """Put a release into a folder as earlier versions of dove left it: smaller zips with some members."""
+    for part in (2, 3):
+        images = {f"images{part}/{stem(part, n)}.jpg": jpeg(part, n) for n in range(10, 10 + count)}
+        (folder / f"images{part}.zip").write_bytes(archive(images))
+        (folder / f"images{part}.zip.subset.json").write_text(json.dumps({"format": 1, "mark": '"one"', "size": 9}))
+        (folder / f"images{part}.zip.subset.part").write_bytes(b"left over")
+
+
+def test_a_smaller_zip_of_an_earlier_version_is_sharded_as_before(server, tmp_path):
+    mirror = Mirror(server)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "old" / "dataframe").mkdir(parents=True)
+    fetch(mirror.release(), tmp_path / "new", FetchConfig(split="test", meta=False), retry=QUICK)
+    older_subset(mirror, tmp_path / "old", 20)
+    (tmp_path / "old/dataframe/Tiny_test.csv").write_bytes(mirror.bodies["dataframe/Tiny_test.csv"])
+    for name in ("new", "old"):
+        shard_release(tmp_path / name, tmp_path / f"{name}-shards", ShardConfig(shard_size=16, max_bad=0))
+    new = {path.name: path.read_bytes() for path in (tmp_path / "new-shards/test").glob("*.tar")}
+    assert len(new) == 3
+    assert new == {path.name: path.read_bytes() for path in (tmp_path / "old-shards/test").glob("*.tar")}
+
+
+def test_a_smaller_zip_of_an_earlier_version_is_unpacked_and_only_the_rest_is_fetched(server, tmp_path):
+    mirror = Mirror(server)
+    older_subset(mirror, tmp_path, 15)
+    fetch(mirror.release(), tmp_path, TEST, retry=QUICK)
+    found = {path.read_bytes() for path in tmp_path.glob("images*/*.jpg")}
+    assert found == {jpeg(part, number) for part, number in rows_of("test")}
+    assert not list(tmp_path.glob("images*.zip*"))
+    rest = sum(len(jpeg(part, number)) for part in (2, 3) for number in range(25, 30))
+    assert rest < mirror.sent("images") < 1.3 * rest + 2 * 67_000
 
 
 def directory_of(lengths: list[int]) -> ZipDirectory:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from dove_core.data.fetching.download import subset_note
 from dove_core.data.fetching.servers import WRONG_CONTENT, Origin, Version
 from dove_core.data.fetching.transfers import ChangedError, PassingError, Progress, Transfers
 from dove_core.data.zips import ZipDirectory, read_directory, record_length
@@ -198,6 +200,26 @@ def missing_members(directory: ZipDirectory, numbers: np.ndarray, folder: Path, 
     is_here = [_is_here(member_path(folder, name), size, crc if by_crc else None) for name, size, crc in facts]
     missing: np.ndarray = numbers[~np.array(is_here, dtype=bool)]
     return missing
+
+
+def unpack_older_subset(archive: Path, folder: Path) -> None:
+    """Unpack a smaller zip of an earlier version of dove: `dove shard` would read it instead of the folder.
+
+    Raises:
+        DataError: the zip is damaged.
+    """
+    note = subset_note(archive)
+    if not (note.exists() and archive.exists()):
+        return
+    make_folder(folder)
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            for name in packed.namelist():
+                _write(packed.read(name), member_path(folder, name), folder / ".fetch-unpack.tmp")
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{archive} is damaged: {error}", hint=f"delete {archive} and {note}") from error
+    for left in (archive, note, archive.with_name(f"{archive.name}.subset.part")):
+        left.unlink(missing_ok=True)
 
 
 def runs_of(directory: ZipDirectory, numbers: np.ndarray) -> list[Run]:

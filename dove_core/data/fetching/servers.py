@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import quote
@@ -226,8 +228,7 @@ def _check_answer(answer: httpx.Response) -> None:
     """Check that an answer is successful and carries the file, or a range of it, not a web page."""
     status, url = f"{answer.status_code} {answer.reason_phrase}".rstrip(), answer.url
     if answer.status_code in _PASSING_STATUS or answer.status_code >= 500:
-        asked = answer.headers.get("Retry-After", "")
-        raise PassingError(f"the server answered {status}", float(asked) if asked.isdecimal() else 0.0)
+        raise PassingError(f"the server answered {status}", _asked_wait(answer.headers.get("Retry-After", "")))
     if answer.status_code == 403:
         raise DownloadError(f"the server refused {url} ({status})", hint=_REFUSED)
     if answer.status_code not in (200, 206):
@@ -251,3 +252,14 @@ def _version_of(answer: httpx.Response, offset: int) -> Version:
             raise PassingError("the server sent another range of the file than requested")
         length = match[2]
     return Version(mark, int(length) if length.isdigit() else None)
+
+
+def _asked_wait(asked: str) -> float:
+    """Return the seconds that `Retry-After` asks for, as a number or as a date; 0 if it is neither."""
+    if asked.isdecimal():
+        return float(asked)
+    try:
+        moment = parsedate_to_datetime(asked)
+    except ValueError:
+        return 0.0
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

@@ -10,7 +10,7 @@ import numpy as np
 
 from dove_core.data.fetching.catalog import RemoteFile
 from dove_core.data.fetching.layout import Layout
-from dove_core.data.fetching.members import KeptDirectory, MemberFetch, missing_members
+from dove_core.data.fetching.members import KeptDirectory, MemberFetch, missing_members, unpack_older_subset
 from dove_core.data.fetching.selection import FileSelection
 from dove_core.data.fetching.servers import Origin, Remote, Version
 from dove_core.data.fetching.tables import TableChoice, choose_rows, members_of, metas_of
@@ -75,6 +75,7 @@ class Subset:
             SpaceError: the disk is full.
         """
         for file in self._partial():
+            unpack_older_subset(self.layout.path(file), self.layout.unpacked(file))
             if self._version(file).size is None or not self.remotes[file].has_ranges:
                 reason = "the server does not serve ranges of files: the whole of it is fetched"
                 transfers.report(Noted(f"{origin_of(file.path).address}: {reason}"))
