@@ -155,8 +155,9 @@ class MemberFetch:
         data = fetch_range(self._origin, run.start, run.end, self._version, self._transfers)
         for number in run.members.tolist():
             name = str(self._directory.names[number].as_py())
+            start, end = int(self._directory.header[number]), int(self._directory.end[number])
             try:
-                plain = self._directory.content(number, data[int(self._directory.header[number]) - run.start :], name)
+                plain = self._directory.content(number, data[start - run.start : end - run.start], name)
             except DataError:
                 self._damaged.append(number)
                 continue
