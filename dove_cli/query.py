@@ -13,7 +13,7 @@ from dove_cli.answers import Outputs, show
 from dove_cli.defaults import INDEX, named, only_checkpoint, only_index
 from dove_cli.render import print_json, reporting
 from dove_core.config import CacheConfig, ComputeConfig, FilterConfig, QueryConfig, RankConfig
-from dove_core.errors import UsageError
+from dove_core.errors import UsageError, reason_of
 from dove_core.places import Place
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ def query(
     rank: RankConfig,
     compute: ComputeConfig,
     cache: CacheConfig,
-    text: Annotated[str | None, typer.Argument(help="The query in words, in quotation marks.")] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT]", help="The query in words, in quotation marks.")
+    ] = None,
     image: Annotated[
         Path | None, typer.Option(help="Image file: find images like it.", rich_help_panel=_EXAMPLES)
     ] = None,
@@ -109,6 +111,7 @@ def query(
     - `dove query "parking lot" --unlike w123_US_19 --geojson parking.geojson`
     - `dove query "airport runway" --index http://milvus:19530/skyscript --checkpoint runs/skyscript/best`
     """
+    text = _one_text(words or [])
     if queries and (text or image or like or unlike):
         raise UsageError("--queries cannot be combined with another query", hint="give --queries alone")
     has_query = bool(text or image or like or unlike or queries)
@@ -133,11 +136,19 @@ def query(
         _answer_all(searcher, lines, settings, filters, rank, as_json)
     else:
         example = None if image is None else read_query_image(image)
-        question = Question(text or "", example, tuple(like or ()), tuple(unlike or ()))
+        question = Question(text, example, tuple(like or ()), tuple(unlike or ()))
         with reporting() as report:
             hits = searcher.answer(question, settings, rank, filters, report=report)
         show(hits, as_json)
         outputs.write(question.title, hits, searcher, question.text)
+
+
+def _one_text(words: Sequence[str]) -> str:
+    if len(words) > 1:
+        raise UsageError(
+            f"a query is one text, not {len(words)}", hint=f'quote the words: dove query "{" ".join(words)}"'
+        )
+    return words[0] if words else ""
 
 
 def _opened(
@@ -182,8 +193,7 @@ def _lines(path: Path) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UsageError(f"--queries {path} cannot be read: {reason}", hint=hint) from error
+        raise UsageError(f"--queries {path} cannot be read: {reason_of(error)}", hint=hint) from error
     found = [line for line in lines if line]
     if not found:
         raise UsageError(f"--queries {path} is empty", hint=hint)

@@ -39,6 +39,13 @@ def _rebuild(kind: type[DoveError], message: str, hint: str) -> DoveError:
     return kind(message, hint=hint)
 
 
+def reason_of(error: Exception) -> str:
+    """Return why a file cannot be read, for a message that names the file already."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+
+
 class UsageError(DoveError):
     """A setting, path or query is invalid."""
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, get_origin, get_type_hints
 
-from dove_core.errors import DoveError, SpaceError, UsageError
+from dove_core.errors import DoveError, SpaceError, UsageError, reason_of
 
 Record = TypeVar("Record")
 
@@ -156,7 +156,7 @@ def read_json(path: Path, kind: type[DoveError], *, hint: str) -> Any:
     except FileNotFoundError:
         raise kind(f"{path} does not exist", hint=hint) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise kind(f"{path} cannot be read: {error}", hint=hint) from error
+        raise kind(f"{path} cannot be read: {reason_of(error)}", hint=hint) from error
 
 
 def read_record(path: Path, record: type[Record], format_number: int, kind: type[DoveError], *, hint: str) -> Record:

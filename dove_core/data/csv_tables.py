@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dove_core.errors import DataError
+from dove_core.errors import DataError, reason_of
 
 PATH_COLUMNS = ("filepath", "path", "image", "filename")
 """Names of the column with the image's path, best first."""
@@ -133,4 +133,4 @@ def _readable(file: Path, hint: str) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8: {error}", hint="save it as UTF-8") from error
     except (OSError, ValueError, csv.Error, pd.errors.ParserWarning) as error:  # pandas' own errors are ValueErrors
-        raise DataError(f"{file} cannot be read as a CSV: {error}", hint=hint) from error
+        raise DataError(f"{file} cannot be read as a CSV: {reason_of(error)}", hint=hint) from error

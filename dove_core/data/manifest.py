@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dove_core.addresses import Address, place_of
-from dove_core.errors import DataError
+from dove_core.errors import DataError, reason_of
 from dove_core.files import json_bytes, parse_record, record_values
 from dove_core.places import Place
 
@@ -85,7 +85,7 @@ def _read_values(place: Place, name: str) -> Any:
     except FileNotFoundError:
         raise DataError(f"{place.where(name)} does not exist", hint=_HINT) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{place.where(name)} cannot be read: {error}", hint=_HINT) from error
+        raise DataError(f"{place.where(name)} cannot be read: {reason_of(error)}", hint=_HINT) from error
 
 
 def read_marker(place: Place, name: str) -> ShardMarker:

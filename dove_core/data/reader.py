@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from dove_core.addresses import Address, place_of
 from dove_core.data.manifest import MANIFEST, OK, ShardManifest, read_manifest
 from dove_core.data.sample import Sample
-from dove_core.errors import DataError
+from dove_core.errors import DataError, reason_of
 from dove_core.places import LocalFiles, Place
 
 _BLOCK = 512
@@ -39,6 +39,12 @@ class Record:
     size: int
     image: bytes
     sample: Sample
+
+    @property
+    def name(self) -> str:
+        """The image's file and its path, for messages; in a folder of images, both are the same."""
+        path = self.sample.path
+        return path if path == self.shard else f"{self.shard}: {path}"
 
     def without_image(self) -> Record:
         """Return the record without the image's bytes."""
@@ -191,14 +197,14 @@ class Shards:
                 self._sidecars = self.folder.local_files([_sidecar_of(name) for name in self.names])
             return pq.read_table(self._sidecars.folder / own, columns=columns, filters=[("status", "=", OK)])
         except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{self.folder.where(own)} cannot be read: {error}", hint=_HINT) from error
+            raise DataError(f"{self.folder.where(own)} cannot be read: {reason_of(error)}", hint=_HINT) from error
 
     def _open(self, name: str) -> int:
         try:
             with self.folder.local_path(name) as path:
                 return os.open(path, os.O_RDONLY)
         except OSError as error:
-            raise DataError(f"{self.folder.where(name)} cannot be opened: {error}", hint=_HINT) from error
+            raise DataError(f"{self.folder.where(name)} cannot be opened: {reason_of(error)}", hint=_HINT) from error
 
     def _positions(self, name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
         table = self._sidecar(name, ["offset", "size"])
@@ -216,7 +222,9 @@ class Shards:
         try:
             return os.pread(self._files[shard], length, offset)
         except OSError as error:
-            raise DataError(f"{self.folder.where(self.names[shard])} cannot be read: {error}", hint=_HINT) from error
+            raise DataError(
+                f"{self.folder.where(self.names[shard])} cannot be read: {reason_of(error)}", hint=_HINT
+            ) from error
 
     def _damaged(self, shard: int, number: int) -> DataError:
         where = f"{self.folder.where(self.names[shard])} at byte {int(self._offset[number])}"

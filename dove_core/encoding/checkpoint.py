@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dove_core.encoding.dove_text import CONFIG, FAMILY
 from dove_core.encoding.families import HINT, family_named, family_of
-from dove_core.errors import CheckpointError
+from dove_core.errors import CheckpointError, reason_of
 from dove_core.files import fingerprint_of_files
 from dove_core.places import Place
 
@@ -39,7 +39,7 @@ def checkpoint_here(place: Place) -> Iterator[Path]:
     except FileNotFoundError as error:
         raise CheckpointError(f"{place} is not a checkpoint: it has no {CONFIG}", hint=HINT) from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{place.where(CONFIG)} cannot be read: {error}", hint=HINT) from error
+        raise CheckpointError(f"{place.where(CONFIG)} cannot be read: {reason_of(error)}", hint=HINT) from error
     with files:
         yield files.folder
 

@@ -27,7 +27,7 @@ from dove_core.encoding.dove_text import (
 )  # fmt: skip
 from dove_core.encoding.encoder import RegionFeatures
 from dove_core.encoding.preprocess import CenterSquare
-from dove_core.errors import CheckpointError
+from dove_core.errors import CheckpointError, reason_of
 from dove_core.files import fingerprint_of_files, write_json
 from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures
 from dove_core.model.tokenizer import Tokenizer
@@ -74,7 +74,7 @@ def read_checkpoint(folder: Path, fingerprint: str = "") -> Checkpoint:
     try:
         checkpoint.model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
     except (SafetensorError, OSError, RuntimeError) as error:
-        message = f"{folder / WEIGHTS} cannot be read: {str(error).splitlines()[0]}"
+        message = f"{folder / WEIGHTS} cannot be read: {reason_of(error).splitlines()[0]}"
         hint = "the file is incomplete or from another model; copy or train the checkpoint again"
         raise CheckpointError(message, hint=hint) from error
     checkpoint.model.eval()

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from dove_core.config import ModelConfig
 from dove_core.encoding.text_side import WordAttention
-from dove_core.errors import CheckpointError, UsageError
+from dove_core.errors import CheckpointError, UsageError, reason_of
 from dove_core.files import parse_record, read_json, record_values
 from dove_core.model.tokenizer import Tokenizer, split_words
 
@@ -238,7 +238,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         with safe_open(path, framework="numpy") as weights:
             return {name: weights.get_tensor(name) for name in weights.keys() if name.startswith(TEXT_WEIGHTS)}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}", hint=_HINT) from error
+        raise CheckpointError(f"{path} cannot be read: {reason_of(error)}", hint=_HINT) from error
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

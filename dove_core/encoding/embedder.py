@@ -247,7 +247,7 @@ class _FitSamples:
         return records, torch.stack(pixels) if pixels else None, unusable
 
     def _fit(self, record: Record) -> Tensor | Unusable:
-        name = f"{record.shard}: {record.sample.path}"
+        name = record.name
         if self.strict:
             return self.preprocess.fit(record.image, name)
         try:

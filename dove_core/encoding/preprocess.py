@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import simplejpeg
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as T
 
@@ -152,6 +152,8 @@ def apply_crop(image: Tensor, crop: Crop, size: int) -> Tensor:
 
 
 def _broken(name: str, error: Exception) -> DataError:
+    if isinstance(error, UnidentifiedImageError):
+        return DataError(f"{name} is not an image that Pillow can read", hint="expected a JPEG, PNG, WebP or TIFF; is the file damaged?")
     return DataError(f"{name} cannot be decoded: {error}", hint="the file is damaged, or Pillow cannot read its format")
 
 

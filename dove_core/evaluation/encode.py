@@ -52,7 +52,7 @@ def encode_split(
         report: receives progress events.
 
     Raises:
-        DataError: no sample has a caption in the field.
+        DataError: there is no such field, or no sample has a caption in it.
     """
     texts, distinct, owners = _texts(embedder, shards, field)
     report(Started("encoding", len(shards), "images"))
@@ -90,7 +90,7 @@ def encode_in_tasks(
         The features, and the exact scores of all pairs or None if `evaluation` does not ask for them.
 
     Raises:
-        DataError: no sample has a caption in the field, or a process died.
+        DataError: there is no such field, no sample has a caption in it, or a process died.
         UsageError: there are fewer GPUs than tasks.
     """
     count = evaluation.gpus
@@ -156,7 +156,11 @@ def _encode_images(
 
 def _texts(embedder: Embedder, shards: Shards, field: str) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Return the distinct captions; for each caption, its number among them and the number of its image."""
-    field = shards.choose_field(field or embedder.encoder.caption_field)
+    known = shards.manifest.caption_fields
+    if field and field not in known:
+        message = f"--caption-field {field}: there is no such field"
+        raise DataError(message, hint=f"the caption fields are {', '.join(known)}")
+    field = field or shards.choose_field(embedder.encoder.caption_field)
     of_each: Sequence[list[str]] = list(shards.captions(field))
     texts = [text for own in of_each for text in own]
     if not texts:

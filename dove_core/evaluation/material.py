@@ -22,7 +22,7 @@ from dove_core.config import ShardConfig
 from dove_core.data.csv_tables import column_names, path_column, plain_names, read_columns, split_of
 from dove_core.data.sharding.archives import image_places, index_images
 from dove_core.data.sharding.shards import shard_captions
-from dove_core.errors import DataError, UsageError
+from dove_core.errors import DataError, UsageError, reason_of
 from dove_core.evaluation.zero_shot import read_class_names
 from dove_core.events import Noted, Report, Skipped, silent
 
@@ -139,7 +139,7 @@ def _texts_inside(images: Path) -> list[str]:
             raise DataError(f"{images} does not exist", hint="give a zip or a folder with --images") from None
         except (OSError, zipfile.BadZipFile) as error:
             hint = "give a complete zip, or a folder of images"
-            raise DataError(f"{images} cannot be read as a zip: {error}", hint=hint) from error
+            raise DataError(f"{images} cannot be read as a zip: {reason_of(error)}", hint=hint) from error
     is_text = re.compile(r"(?i)(?:\.csv|(?:^|/)classnames[^/]*\.txt)$")
     return [name for name in names if is_text.search(name) and not name.startswith("__MACOSX/")]
 

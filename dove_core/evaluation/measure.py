@@ -99,9 +99,13 @@ def measure_shards(request: EvaluationRequest, shards: Address, *, report: Repor
     """Measure retrieval on a split, or classification if `zero_shot.label_field` is set.
 
     Raises:
+        UsageError: `zero_shot` has class names, but no label field.
         CheckpointError: the checkpoint is missing or damaged, or returns vectors that are not finite.
         DataError: the shards are missing or damaged, or lack captions or labels.
     """
+    if request.zero_shot.class_names and not request.zero_shot.label_field:
+        message = f"--class-names {request.zero_shot.class_names}: there are no labels, and captions have no classes"
+        raise UsageError(message, hint="name the caption field or CSV column of the labels with --label-field")
     sections: list[Section] = []
     checkpoint, split = place_of(request.checkpoint), place_of(shards)
 

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from dove_core.data.reader import Shards
-from dove_core.errors import DataError
+from dove_core.encoding.preprocess import decode
 from dove_core.evaluation.evaluate import Evaluation
 from dove_core.evaluation.rows import RankedRow
 from dove_core.evaluation.zero_shot import ZeroShot
@@ -155,13 +155,7 @@ def _classification(measured: ZeroShot, shards: Shards) -> Section:
 def _image(shards: Shards, number: int) -> str:
     """Return a small copy of an image as a data URL."""
     record = shards.read(number)
-    try:
-        with Image.open(io.BytesIO(record.image)) as image:
-            small = image.convert("RGB")
-    except (OSError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{record.shard}: {record.sample.path} cannot be decoded: {error}", hint="run `dove shard` again"
-        ) from error
+    small = Image.fromarray(decode(record.image, record.name).permute(1, 2, 0).numpy())
     small.thumbnail((_SIDE, _SIDE))
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=85)

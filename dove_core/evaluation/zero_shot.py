@@ -15,7 +15,7 @@ from dove_core.data.reader import Shards
 from dove_core.encoding.embedder import Embedder
 from dove_core.encoding.encoder import Features, join
 from dove_core.encoding.load import load_encoder
-from dove_core.errors import DataError, UsageError
+from dove_core.errors import DataError, UsageError, reason_of
 from dove_core.evaluation.classification import ClassificationScores, class_vectors, classify, write_prompts
 from dove_core.evaluation.provenance import provenance_of
 from dove_core.evaluation.rows import TIE
@@ -145,7 +145,7 @@ def read_class_names(file: Path) -> list[str]:
     try:
         lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read: {error}", hint=hint) from error
+        raise DataError(f"{file} cannot be read: {reason_of(error)}", hint=hint) from error
     names = [line for line in lines if line]
     if len(names) < 2 or len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})

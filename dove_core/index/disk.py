@@ -20,7 +20,7 @@ from dove_core.addresses import Address, follow_path, place_of
 from dove_core.config import FilterConfig
 from dove_core.encoding.load import load_text_side
 from dove_core.encoding.text_side import TextSide
-from dove_core.errors import SearchIndexError
+from dove_core.errors import SearchIndexError, reason_of
 from dove_core.files import read_record
 from dove_core.index.images import read_image, read_images
 from dove_core.index.nearest import FEW, nearest, nearest_many
@@ -77,7 +77,7 @@ class SearchIndex:
         try:
             self.vectors: np.ndarray = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise SearchIndexError(f"{folder / VECTORS} cannot be read: {error}", hint=_AGAIN) from error
+            raise SearchIndexError(f"{folder / VECTORS} cannot be read: {reason_of(error)}", hint=_AGAIN) from error
         if self.vectors.shape != (sum(self.manifest.counts), self.manifest.dim):
             message = f"{folder / VECTORS} has shape {self.vectors.shape}, which differs from {MANIFEST}"
             raise SearchIndexError(message, hint=_AGAIN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dove_core.errors import DataError, SearchIndexError
+from dove_core.errors import DataError, SearchIndexError, reason_of
 from dove_core.index.rows import Row
 from dove_core.places import Place
 
@@ -30,7 +30,7 @@ def read_image(root: Place, shard: str, offset: int, size: int) -> bytes:
     try:
         data = root.range(shard, offset, size)
     except OSError as error:
-        raise SearchIndexError(f"{root / shard} cannot be read: {error}", hint=_HINT) from error
+        raise SearchIndexError(f"{root / shard} cannot be read: {reason_of(error)}", hint=_HINT) from error
     if len(data) < size:
         raise SearchIndexError(f"{root / shard} is shorter than when it was embedded", hint="run `dove embed` again")
     return data

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dove_core.data.reader import Record
-from dove_core.errors import SearchIndexError
+from dove_core.errors import SearchIndexError, reason_of
 from dove_core.places import Place
 
 _MARK, _SKIPPED = b"dove", b"dove_skipped"
@@ -120,7 +120,7 @@ def read_facts(place: Place, name: str) -> PartFacts | None:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SearchIndexError(
-            f"{place.where(name)} is damaged: {error}", hint="remove it and run `dove embed` again"
+            f"{place.where(name)} is damaged: {reason_of(error)}", hint="remove it and run `dove embed` again"
         ) from error
     known = mark.keys() == {field.name for field in fields(PartMark)}
     return PartFacts(PartMark(**mark) if known else None, metadata.num_rows, skipped)
@@ -136,7 +136,7 @@ def read_part(path: Path, columns: list[str]) -> Any:
         return pq.read_table(path, columns=columns)
     except (OSError, ValueError, KeyError) as error:
         raise SearchIndexError(
-            f"{path} cannot be read: {error}", hint="remove it and run `dove embed` again"
+            f"{path} cannot be read: {reason_of(error)}", hint="remove it and run `dove embed` again"
         ) from error
 
 

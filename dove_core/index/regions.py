@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dove_core.errors import SearchIndexError
+from dove_core.errors import SearchIndexError, reason_of
 from dove_core.places import Place
 
 _HINT = "run `dove embed --regions` again"
@@ -68,7 +68,7 @@ class StoredRegions:
             try:
                 self._parts[part] = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:
-                raise SearchIndexError(f"{path} cannot be read: {error}", hint=_HINT) from error
+                raise SearchIndexError(f"{path} cannot be read: {reason_of(error)}", hint=_HINT) from error
             if self._parts[part].shape != (count,) or self._parts[part].dtype.names != ("fused", "scale", "regions"):
                 raise SearchIndexError(f"{path} does not have regions of {count} images", hint=_HINT)
         record: np.void = self._parts[part][number - self._starts[part]]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dove_core.errors import SearchIndexError
+from dove_core.errors import SearchIndexError, reason_of
 
 _HINT = "run `dove embed` again to rebuild it from the parts"
 BOX = ("xmin", "ymin", "xmax", "ymax")
@@ -90,7 +90,7 @@ class RowTable:
             if self._table.schema != SCHEMA:
                 raise ValueError("it has other columns")
         except (OSError, ValueError) as error:
-            raise SearchIndexError(f"{path} cannot be read: {error}", hint=_HINT) from error
+            raise SearchIndexError(f"{path} cannot be read: {reason_of(error)}", hint=_HINT) from error
 
     def __len__(self) -> int:
         """Count the rows."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dove_core.config import ModelConfig, TrainConfig
-from dove_core.errors import UsageError
+from dove_core.errors import UsageError, reason_of
 
 _HOME = Path(__file__).parent
 _TABLES = {"model": ModelConfig, "training": TrainConfig}
@@ -39,7 +39,7 @@ def read_recipe(name: str) -> dict[str, Any]:
         hint = f"choose one of {', '.join(recipe_names())}, or give the path of a .toml file"
         raise UsageError(f"--recipe {name}: there is no such recipe", hint=hint) from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"--recipe {name} cannot be read: {error}", hint="expected a TOML file") from error
+        raise UsageError(f"--recipe {name} cannot be read: {reason_of(error)}", hint="expected a TOML file") from error
     settings: dict[str, Any] = {}
     for table, values in content.items():
         kind = _TABLES.get(table)

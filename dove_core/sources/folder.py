@@ -9,8 +9,9 @@ from dove_core.data.reader import Record
 from dove_core.data.sample import Sample, source_of
 from dove_core.data.samples import Unusable
 from dove_core.data.sharding.archives import IMAGE_ENDINGS, JUNK, files_below
+from dove_core.data.sharding.image import MAX_IMAGE_BYTES
 from dove_core.places import Folder
-from dove_core.sources.source import MAX_BYTES, TOO_LARGE, Input, Source, digest_of
+from dove_core.sources.source import TOO_LARGE, Input, Source, digest_of
 
 UNREADABLE = "unreadable file"
 
@@ -28,6 +29,10 @@ class ImageFolder(Source):
         self._files = sorted(
             file for file in files_below(root) if file[0].lower().endswith(IMAGE_ENDINGS) and not JUNK.search(file[0])
         )
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self._files)
 
     def inputs(self) -> Sequence[Input]:
         """Return the input of each part; its digest covers names, sizes and modification times."""
@@ -63,10 +68,10 @@ class FolderSamples:
         name = self._names[number]
         try:
             with (self._root / name).open("rb") as stream:
-                data = stream.read(MAX_BYTES + 1)
+                data = stream.read(MAX_IMAGE_BYTES + 1)
         except OSError as error:
             return Unusable(UNREADABLE, f"{name}: {error.strerror}")
-        if len(data) > MAX_BYTES:
+        if len(data) > MAX_IMAGE_BYTES:
             return Unusable(TOO_LARGE, name)
         source, gsd = source_of(PurePosixPath(name).stem)
         return Record(number, name, 0, len(data), data, Sample(name, name, {}, source=source, gsd=gsd))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dove_core.addresses import path_of
 from dove_core.config import EmbedConfig
-from dove_core.data.manifest import IN_PROGRESS
+from dove_core.data.manifest import IN_PROGRESS, MANIFEST
 from dove_core.data.sharding.archives import JUNK, files_below
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Report
@@ -68,7 +68,7 @@ def open_source(places: Sequence[Place], settings: EmbedConfig, field: str, repo
 
 
 def _open_folder(folder: Path, settings: EmbedConfig, field: str, report: Report) -> Source:
-    has_manifest = (folder / "manifest.json").exists() or any(folder.glob("*/manifest.json"))
+    has_manifest = (folder / MANIFEST).exists() or any(folder.glob(f"*/{MANIFEST}"))
     if settings.tile and not has_manifest:
         if scenes := _files_with(folder, SCENES):
             return Scenes(folder, scenes, settings, field, report)
@@ -83,7 +83,7 @@ def _open_folder(folder: Path, settings: EmbedConfig, field: str, report: Report
     if tars := sorted(path for path in folder.glob("*.tar") if not path.name.startswith(".")):
         return Tars(folder, tars, field)
     images = ImageFolder(folder, settings.part_size, field)
-    if images.inputs():
+    if len(images):
         return images
     if tars := _files_with(folder, TARS):
         return Tars(folder, tars, field)

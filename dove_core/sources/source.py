@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dove_core.data.samples import Samples
+from dove_core.data.sharding.image import MAX_IMAGE_BYTES
 from dove_core.data.sharding.meta import time_of
 from dove_core.places import Place
 
-MAX_BYTES = 256 * 2**20
-"""Largest size of an image file in tars and folders."""
-
-TOO_LARGE = f"larger than {MAX_BYTES // 2**20} MiB"
+TOO_LARGE = f"larger than {MAX_IMAGE_BYTES // 2**20} MiB"
 
 _TIME = re.compile(r"(\d{4})(?:[-:](\d\d)(?:[-:](\d\d)(?:[T ](\d\d):(\d\d)(?::\d\d.*)?)?)?)?\s*")
 

@@ -17,13 +17,14 @@ from typing import Any
 from dove_core.data.reader import Record
 from dove_core.data.sample import Sample, clean_caption, source_of
 from dove_core.data.samples import Unusable
+from dove_core.data.sharding.archives import IMAGE_ENDINGS
+from dove_core.data.sharding.image import MAX_IMAGE_BYTES
 from dove_core.data.sharding.meta import box_of
-from dove_core.errors import DataError
+from dove_core.errors import DataError, reason_of
 from dove_core.places import Folder
-from dove_core.sources.source import MAX_BYTES, TOO_LARGE, Input, Source, digest_of, time_in
+from dove_core.sources.source import TOO_LARGE, Input, Source, digest_of, time_in
 from dove_core.sources.tar_headers import members
 
-ENDINGS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "jp2")
 NO_IMAGE, SECOND_IMAGE, DAMAGED = "no image in the sample", "second image in a sample", "damaged tar"
 COMPRESSED = "compressed tar; decompress it first"
 _MAX_TEXT = 2**20
@@ -111,13 +112,13 @@ class TarSamples:
         member = self._members[number]
         if isinstance(member, Unusable):
             return member
-        if member.image.size > MAX_BYTES:
+        if member.image.size > MAX_IMAGE_BYTES:
             return Unusable(TOO_LARGE, f"{self._name}: {member.key}")
         try:
             data = self._pread(member.image)
             values, text = self._metadata(member)
         except OSError as error:
-            return Unusable(DAMAGED, f"{self._path}: {error}")
+            return Unusable(DAMAGED, f"{self._path}: {reason_of(error)}")
         sample = sample_of(member.key, values, text, self._field)
         return Record(number, self._name, member.image.offset, member.image.size, data, sample)
 
@@ -184,7 +185,7 @@ def _members(path: Path) -> Iterator[_Member | Unusable]:
                 yield file
                 continue
             ending, span = file[1:]
-            kind = "image" if ending in ENDINGS else ending
+            kind = "image" if f".{ending}" in IMAGE_ENDINGS else ending
             if kind == "image" and kind in spans:
                 skipped.append(Unusable(SECOND_IMAGE, f"{path.name}: {key}.{ending}"))
             spans.setdefault(kind, span)
@@ -210,7 +211,7 @@ def _files(path: Path) -> Iterator[tuple[str, str, _Span] | Unusable]:
             if not count:
                 yield Unusable(DAMAGED, f"{path}: it is empty")
     except (DataError, OSError) as error:
-        yield Unusable(COMPRESSED if _is_compressed(path) else DAMAGED, f"{path}: {error}")
+        yield Unusable(COMPRESSED if _is_compressed(path) else DAMAGED, f"{path}: {reason_of(error)}")
 
 
 def _is_compressed(path: Path) -> bool:

@@ -148,7 +148,7 @@ class MakeBatch:
         for record in records:
             random = np.random.default_rng((self.seed, epoch, record.number))
             own = self._captions(record, random)
-            name, data = f"{record.shard}: {record.sample.path}", record.image
+            name, data = record.name, record.image
             try:
                 height, width = image_size(data, name)
                 view = draw_crop(height, width, random, crop_scale=self.crop_scale, turn=self.turn)
@@ -185,7 +185,7 @@ class MakeBatch:
     def _captions(self, record: Record, random: np.random.Generator) -> list[str]:
         texts = record.sample.captions.get(self.field, ())
         if not texts:
-            message = f"{record.shard}: {record.sample.path} has no caption {self.field!r}"
+            message = f"{record.name} has no caption {self.field!r}"
             raise DataError(message, hint="choose another --caption-field, or shard the release again")
         order = random.permutation(len(texts))  # an image with fewer captions repeats them
         return [texts[int(order[k % len(texts)])] for k in range(self.count)]

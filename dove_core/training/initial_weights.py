@@ -15,7 +15,7 @@ import torchvision
 from safetensors import SafetensorError
 from torch import Tensor
 
-from dove_core.errors import CheckpointError, DownloadError
+from dove_core.errors import CheckpointError, DownloadError, reason_of
 from dove_core.model.backbone import Trunk
 
 
@@ -62,7 +62,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise CheckpointError(f"--weights {path} does not exist", hint="give imagenet, none, or a file") from None
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
-        raise CheckpointError(f"--weights {path} cannot be read: {error}", hint="is the file complete?") from error
+        hint = "expected a complete file of weights, saved by torch or safetensors"
+        raise CheckpointError(f"--weights {path} cannot be read: {reason_of(error)}", hint=hint) from error
     except Exception as error:  # errors of the unpickler have no common base class
         message = f"--weights {path} is not a file of weights: {error}"
         raise CheckpointError(message, hint="save the model's state_dict") from error

@@ -14,7 +14,7 @@ import torch
 from dove_core.bounds import option_name
 from dove_core.config import ModelConfig, TrainConfig
 from dove_core.encoding.dove import Checkpoint, save_checkpoint
-from dove_core.errors import CheckpointError, TrainingError, UsageError
+from dove_core.errors import CheckpointError, TrainingError, UsageError, reason_of
 from dove_core.files import atomic_folder, make_folder, read_json, settled_folder, write_json
 from dove_core.training.journal import COMMANDS, METRICS
 from dove_core.training.storage import RunStorage
@@ -118,7 +118,9 @@ def load_state(run: Path) -> tuple[Position, dict[str, Any]]:
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist", hint="start the run without --resume") from None
     except (RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}", hint="start the run again without --resume") from error
+        raise CheckpointError(
+            f"{path} cannot be read: {reason_of(error)}", hint="start the run again without --resume"
+        ) from error
 
 
 def refuse_existing_run(storage: RunStorage) -> None:

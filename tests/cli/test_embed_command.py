@@ -43,7 +43,8 @@ def test_a_folder_becomes_an_index_of_its_name_and_its_images_are_found(home):
     assert code == 0, err
     assert json.loads(out)["index"] == "index/photos"
     assert json.loads(out)["pictures"] == 8
-    assert "embedding: left out 1 (image cannot be decoded), such as broken.jpg" in err
+    assert "embedding: left out 1 (image cannot be decoded), such as broken.jpg: " in err
+    assert err.count("broken.jpg") == 1
     code, out, err = dove("query", "a red circle", "--top", "3", "--json", "--sheet", "a.png", "--device", "cpu")
     assert code == 0, err
     assert {Path(json.loads(line)["key"]).parent for line in out.splitlines()} == {Path("deep")}

@@ -99,6 +99,11 @@ def test_a_manifest_is_read_back_strictly(release: Path, tmp_path: Path) -> None
             read_manifest(path.parent)
         assert str(path) in caught.value.message
         assert "dove shard" in caught.value.hint
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match=r"manifest\.json cannot be read: Is a directory$"):
+        read_manifest(path.parent)
+    path.rmdir()
     manifest.write(Folder(path.parent))
     assert read_manifest(path.parent) == manifest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -65,6 +66,15 @@ def test_a_truncated_or_missing_file_is_named(folder, name, keep):
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")) as caught:
         load_encoder(folder)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["model.json", "vocabulary.json", "model.safetensors"])
+def test_a_folder_in_place_of_a_file_is_an_error_that_says_so(folder, name):
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(CheckpointError, match=re.escape(f"{folder / name} cannot be read: ") + ".*") as caught:
+        load_encoder(folder)
+    assert caught.value.message.endswith(": Is a directory")
 
 
 def test_files_that_do_not_match_each_other_are_an_error(folder):

@@ -47,8 +47,9 @@ def test_other_kinds_and_modes_become_rgb(kind, mode):
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"\xff\xd8\xff", b"<html>no</html>"])
 def test_invalid_bytes_are_an_error_with_the_name(data):
-    with pytest.raises(DataError, match=r"a\.jpg cannot be decoded"):
+    with pytest.raises(DataError, match=r"^a\.jpg (cannot be decoded|is not an image that Pillow can read)") as caught:
         decode(data, "a.jpg")
+    assert "object at" not in caught.value.message
 
 
 def test_a_gpu_decodes_after_its_queued_work(monkeypatch):
@@ -144,7 +145,7 @@ def test_a_large_jpeg_is_decoded_at_half_size_if_that_is_enough_and_looks_the_sa
 
 def test_the_size_of_invalid_bytes_is_an_error():
     for data in (b"", b"\xff\xd8\xff", b"<html>"):
-        with pytest.raises(DataError, match=r"a\.jpg cannot be decoded"):
+        with pytest.raises(DataError, match=r"^a\.jpg (cannot be decoded|is not an image that Pillow can read)"):
             image_size(data, "a.jpg")
 
 

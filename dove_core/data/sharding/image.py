@@ -14,6 +14,9 @@ from PIL import Image, UnidentifiedImageError
 from dove_core.config import ShardConfig
 from dove_core.errors import DataError
 
+MAX_IMAGE_BYTES = 256 * 2**20
+"""Largest file that is read as an image; a larger one is a mistake or an attack."""
+
 MAX_PIXELS = 100_000_000
 """Largest image that is decoded; a small file can expand to far more than the memory holds."""
 

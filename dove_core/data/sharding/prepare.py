@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dove_core.config import ShardConfig
 from dove_core.data.manifest import DAMAGED_IMAGE, DUPLICATE_KEY, MERGED, MISSING_IMAGE, NO_CAPTION, OK
 from dove_core.data.sample import Sample, clean_captions, source_of
-from dove_core.data.sharding.image import StoredImage, read_image
+from dove_core.data.sharding.image import MAX_IMAGE_BYTES, StoredImage, read_image
 from dove_core.data.sharding.member_reader import MemberLocation, MemberReader
 from dove_core.data.sharding.meta import MAX_META_BYTES, Meta, read_meta
 from dove_core.data.sharding.shard_plan import PlannedRow
@@ -15,8 +15,6 @@ from dove_core.errors import DataError
 
 MISSING_META = "missing meta"
 DAMAGED_META = "damaged meta"
-MAX_IMAGE_BYTES = 256 * 2**20
-"""Largest file that is read as an image; a larger one is a mistake or an attack."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from dove_core.data.sharding.archives import (
 from dove_core.data.sharding.caption_table import CaptionTable, stems_of
 from dove_core.data.sharding.distinct import distinct_rows
 from dove_core.data.sharding.member_reader import MemberLocation
-from dove_core.errors import DataError
+from dove_core.errors import DataError, reason_of
 from dove_core.files import atomic_file, sha256_of
 from dove_core.places import Place
 
@@ -67,9 +67,9 @@ class Sources:
         return index_images(self.images)
 
     @cached_property
-    def meta_index(self) -> Archives | None:
-        """All metadata, None where there is none."""
-        return Archives(self.metas, META_ENDINGS) if self.metas else None
+    def meta_index(self) -> Archives:
+        """All metadata."""
+        return Archives(self.metas, META_ENDINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,9 @@ class PlannedRows:
             yield PlannedRow(row["key"], row["path"], captions, *flags, image, row["problem"], meta)
 
     def _unreadable(self, error: Exception) -> DataError:
-        return DataError(f"{self._path} cannot be read: {error}", hint="delete it and run `dove shard` again")
+        return DataError(
+            f"{self._path} cannot be read: {reason_of(error)}", hint="delete it and run `dove shard` again"
+        )
 
 
 def _write(table: CaptionTable, sources: Sources, config: ShardConfig, stream: Any) -> None:
@@ -199,7 +201,7 @@ def _write(table: CaptionTable, sources: Sources, config: ShardConfig, stream: A
             "merged": pa.array(rows.is_merged[numbers]),
             "problem": pa.array([found.problems.get(number) for number in numbers.tolist()], pa.string()),
             **sources.image_index.columns(found.entry[numbers], "picture_"),
-            **_meta_columns(sources.meta_index, metas[numbers]),
+            **sources.meta_index.columns(metas[numbers], "meta_"),
         }
         chunk = pa.table(columns)
         # Nearly all strings are distinct: a dictionary of them would cost time and save nothing.
@@ -209,10 +211,10 @@ def _write(table: CaptionTable, sources: Sources, config: ShardConfig, stream: A
         writer.close()
 
 
-def _locate_metas(paths: Any, index: Archives | None) -> np.ndarray:
+def _locate_metas(paths: Any, index: Archives) -> np.ndarray:
     """Return the entry of each row's metadata, the file with the image's stem; -1 where there is none."""
     entry = np.full(len(paths), -1, np.int64)
-    if index is None or not len(index):
+    if not len(index):
         return entry
     stems = stems_of(paths)
     for ending in sorted(META_ENDINGS):
@@ -221,12 +223,6 @@ def _locate_metas(paths: Any, index: Archives | None) -> np.ndarray:
         names = pc.binary_join_element_wise(stems.take(pa.array(left)), end, nothing)
         entry[left] = index.locate(names).entry
     return entry
-
-
-def _meta_columns(index: Archives | None, entries: np.ndarray) -> dict[str, Any]:
-    if index is None:
-        return {f"meta_{name}": pa.nulls(len(entries), pa.int64()) for name in MemberLocation.__slots__}
-    return index.columns(entries, "meta_")
 
 
 def _digest(value: Any) -> str:
