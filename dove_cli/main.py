@@ -34,8 +34,18 @@ app = typer.Typer(
 index = typer.Typer(help="Check an index, or copy it to Milvus.", epilog=_EPILOG, no_args_is_help=True)
 
 
-def _add(name: str, command: Command, *, to: typer.Typer = app, without: frozenset[str] = frozenset()) -> None:
-    to.command(name, epilog=_EPILOG)(with_exit_codes(with_settings(command, without=without), fail, interrupted))
+def _add(
+    name: str,
+    command: Command,
+    *,
+    to: typer.Typer = app,
+    without: frozenset[str] = frozenset(),
+    takes_extra_words: bool = False,
+) -> None:
+    context = {"allow_extra_args": takes_extra_words}
+    to.command(name, epilog=_EPILOG, context_settings=context)(
+        with_exit_codes(with_settings(command, without=without), fail, interrupted)
+    )
 
 
 _add("fetch", fetch)
@@ -43,7 +53,7 @@ _add("shard", shard)
 _add("train", train)
 _add("eval", evaluate, without=frozenset({"decode", "compile"}))
 _add("embed", embed, without=frozenset({"decode"}))
-_add("query", query, without=frozenset({"workers", "decode", "compile"}))
+_add("query", query, without=frozenset({"workers", "decode", "compile"}), takes_extra_words=True)  # to hint at quotes
 _add("push", push, to=index)
 _add("verify", verify, to=index, without=frozenset({"decode", "compile", "workers"}))
 app.add_typer(index, name="index")

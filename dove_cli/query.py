@@ -24,14 +24,13 @@ _EXAMPLES = "Queries other than words, or together with words"
 
 
 def query(
+    context: typer.Context,
     settings: QueryConfig,
     filters: FilterConfig,
     rank: RankConfig,
     compute: ComputeConfig,
     cache: CacheConfig,
-    words: Annotated[
-        list[str] | None, typer.Argument(metavar="[TEXT]", help="The query in words, in quotation marks.")
-    ] = None,
+    text: Annotated[str | None, typer.Argument(help="The query in words, in quotation marks.")] = None,
     image: Annotated[
         Path | None, typer.Option(help="Image file: find images like it.", rich_help_panel=_EXAMPLES)
     ] = None,
@@ -111,7 +110,10 @@ def query(
     - `dove query "parking lot" --unlike w123_US_19 --geojson parking.geojson`
     - `dove query "airport runway" --index http://milvus:19530/skyscript --checkpoint runs/skyscript/best`
     """
-    text = _one_text(words or [])
+    if context.args:
+        parts = [str(text), *context.args]
+        hint = f'quote the words: dove query "{" ".join(parts)}"'
+        raise UsageError(f"the query has several parts: {', '.join(parts)}", hint=hint)
     if queries and (text or image or like or unlike):
         raise UsageError("--queries cannot be combined with another query", hint="give --queries alone")
     has_query = bool(text or image or like or unlike or queries)
@@ -136,19 +138,11 @@ def query(
         _answer_all(searcher, lines, settings, filters, rank, as_json)
     else:
         example = None if image is None else read_query_image(image)
-        question = Question(text, example, tuple(like or ()), tuple(unlike or ()))
+        question = Question(text or "", example, tuple(like or ()), tuple(unlike or ()))
         with reporting() as report:
             hits = searcher.answer(question, settings, rank, filters, report=report)
         show(hits, as_json)
         outputs.write(question.title, hits, searcher, question.text)
-
-
-def _one_text(words: Sequence[str]) -> str:
-    if len(words) > 1:
-        raise UsageError(
-            f"a query is one text, not {len(words)}", hint=f'quote the words: dove query "{" ".join(words)}"'
-        )
-    return words[0] if words else ""
 
 
 def _opened(

@@ -11,7 +11,6 @@ from dove_core.cache import Cache
 from dove_core.data.batch_plan import BatchPlan
 from dove_core.data.reader import Shards
 from dove_core.errors import DoveError, UsageError
-from dove_core.places import Place
 
 _THREADS = 4
 _MOST = 16
@@ -76,10 +75,10 @@ def prefetching(samples: object, plan: BatchPlan) -> Iterator[Callable[[], None]
     Raises:
         UsageError: the cache cannot hold the shards that are read at once.
     """
-    if not isinstance(samples, Shards) or not samples.in_bucket:
+    if not isinstance(samples, Shards) or not samples.folder.is_remote:
         yield lambda: None
         return
-    count = _room(samples, samples.folder, plan.window)
+    count = _room(samples, plan.window)
     prefetcher = Prefetcher(_steps(samples, plan), samples.bring, count=count)
     try:
         yield prefetcher.taken
@@ -87,9 +86,9 @@ def prefetching(samples: object, plan: BatchPlan) -> Iterator[Callable[[], None]
         prefetcher.close()
 
 
-def _room(samples: Shards, bucket: Place, window: int) -> int:
+def _room(samples: Shards, window: int) -> int:
     """Return how many shards may be prefetched at most."""
-    largest, bound = max(1, samples.largest()), Cache(bucket.cache).bound
+    largest, bound = max(1, samples.largest()), Cache(samples.folder.cache).bound
     needed = min(len(samples.names), window + 1)
     if bound // largest < needed:
         message = f"{needed} shards of {samples.folder} are read at once, of up to {largest / 1e9:.3g} GB each"

@@ -167,18 +167,13 @@ class Shards:
         hint = f"choose one with --caption-field: {', '.join(fields)}; a model reads the field it was trained with"
         raise DataError(f"{self.folder} has no caption field {wanted!r}", hint=hint)
 
-    @property
-    def in_bucket(self) -> bool:
-        """Tell whether tars are downloaded when they are read."""
-        return self.folder.is_remote
-
     def bring(self, shard: int) -> None:
         """Download a shard into the cache, if it is in a bucket.
 
         Raises:
             DataError, UsageError, DownloadError: it is missing, or cannot be reached.
         """
-        if self.in_bucket:
+        if self.folder.is_remote:
             os.close(self._open(self.names[shard]))
 
     def shards_of(self, numbers: np.ndarray) -> list[int]:
@@ -215,7 +210,7 @@ class Shards:
 
     def _pread(self, shard: int, offset: int, length: int) -> bytes:
         if shard not in self._files:
-            if len(self._files) >= (_OPEN_FILES // 2 if self.in_bucket else _OPEN_FILES):
+            if len(self._files) >= (_OPEN_FILES // 2 if self.folder.is_remote else _OPEN_FILES):
                 os.close(self._files.popitem(last=False)[1])
             self._files[shard] = self._open(self.names[shard])
         self._files.move_to_end(shard)

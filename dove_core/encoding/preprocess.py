@@ -153,7 +153,10 @@ def apply_crop(image: Tensor, crop: Crop, size: int) -> Tensor:
 
 def _broken(name: str, error: Exception) -> DataError:
     if isinstance(error, UnidentifiedImageError):
-        return DataError(f"{name} is not an image that Pillow can read", hint="expected a JPEG, PNG, WebP or TIFF; is the file damaged?")
+        return DataError(
+            f"{name} is not an image that Pillow can read",
+            hint="expected a JPEG, PNG, WebP or TIFF; is the file damaged?",
+        )
     return DataError(f"{name} cannot be decoded: {error}", hint="the file is damaged, or Pillow cannot read its format")
 
 

@@ -49,32 +49,30 @@ def open_source(places: Sequence[Place], settings: EmbedConfig, field: str, repo
     if len(paths) == 1 and paths[0].is_dir():
         return _open_folder(paths[0], settings, field, report)
     root, files = _below_one_root(paths)
-    endings = {file.suffix.lower() for file in files}
-    if settings.tile and not endings <= set(SCENES):
-        raise UsageError(f"--tile: {files[0]} is not a GeoTIFF", hint="remove --tile, or give .tif files")
-    if endings <= set(SCENES) and not settings.tile:
+    others = [file for file in files if file.suffix.lower() not in SCENES]
+    if not others and not settings.tile:
         message = f"{files[0]} is a GeoTIFF; choose a tile size with --tile"
         raise UsageError(message, hint="use --tile 256, or give a folder of small GeoTIFFs")
-    if endings <= set(SCENES):
+    if not others:
         return Scenes(root, files, settings, field, report)
-    if endings <= set(TARS):
-        return Tars(root, files, field)
-    other = next((file for file in files if file.suffix.lower() not in (*SCENES, *TARS)), None)
-    if other:
-        raise UsageError(f"{other} is not a valid input of `dove embed`", hint=_HINT)
-    raise UsageError(
-        f"{files[0]} and {files[-1]} are of different kinds", hint="embed .tar files and .tif files separately"
-    )
+    if settings.tile:
+        raise UsageError(f"--tile: {others[0]} is not a GeoTIFF", hint="remove --tile, or give .tif files")
+    if unknown := [file for file in others if file.suffix.lower() not in TARS]:
+        raise UsageError(f"{unknown[0]} is not a valid input of `dove embed`", hint=_HINT)
+    if len(others) < len(files):
+        hint = "embed .tar files and .tif files separately"
+        raise UsageError(f"{files[0]} and {files[-1]} are of different kinds", hint=hint)
+    return Tars(root, files, field)
 
 
 def _open_folder(folder: Path, settings: EmbedConfig, field: str, report: Report) -> Source:
     has_manifest = (folder / MANIFEST).exists() or any(folder.glob(f"*/{MANIFEST}"))
-    if settings.tile and not has_manifest:
+    if settings.tile and has_manifest:
+        raise UsageError(f"--tile: {folder} has shards, not GeoTIFFs", hint="remove --tile")
+    if settings.tile:
         if scenes := _files_with(folder, SCENES):
             return Scenes(folder, scenes, settings, field, report)
         raise DataError(f"--tile: {folder} has no .tif files", hint=_HINT)
-    if settings.tile:
-        raise UsageError(f"--tile: {folder} has shards, not GeoTIFFs", hint="remove --tile")
     if has_manifest:
         return ReleaseShards(Folder(folder), field)
     if any((place / IN_PROGRESS).exists() for place in (folder, *folder.glob("*/"))):

@@ -300,6 +300,7 @@ def test_the_kind_of_input_is_recognised_from_its_files(made, shapes, tmp_path):
         (["a.tar", "a.tif"], {}, UsageError, r"a\.tar and .*a\.tif are of different kinds"),
         (["a.jpg"], {}, UsageError, r"a\.jpg is not a valid input"),
         (["a.tar"], {"tile": 64}, UsageError, r"--tile: .*a\.tar is not a GeoTIFF"),
+        (["a.tar", "a.tif"], {"tile": 64}, UsageError, r"--tile: .*a\.tar is not a GeoTIFF"),
         (["empty"], {"tile": 64}, DataError, r"--tile: .* has no \.tif files"),
         (["shards"], {"tile": 64}, UsageError, "has shards, not GeoTIFFs"),
         (["unfinished"], {}, DataError, "has unfinished shards"),

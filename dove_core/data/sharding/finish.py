@@ -121,7 +121,6 @@ def _check_share(manifest: ShardManifest, place: Place, table: CaptionTable, sou
 
 def _remove_stale(place: Place, shards: int) -> None:
     """Remove the shards of a larger plan; numbered files without a marker of dove's are kept."""
-    for shard, _ in read_markers(place):
-        if shard >= shards:
-            for name in (tar_name(shard), sidecar_name(shard), marker_name(shard)):
-                place.remove(name)
+    for shard, _ in read_markers(place, start=shards):
+        for name in (tar_name(shard), sidecar_name(shard), marker_name(shard)):
+            place.remove(name)

@@ -44,11 +44,11 @@ def refuse_foreign_files(place: Place) -> None:
     raise UsageError(message, hint="they would be overwritten: choose another --out or --name, or move them away")
 
 
-def read_markers(place: Place) -> Iterator[tuple[int, ShardMarker]]:
-    """Yield number and marker of every shard in a folder whose done-marker can be read."""
+def read_markers(place: Place, start: int = 0) -> Iterator[tuple[int, ShardMarker]]:
+    """Yield number and marker of every shard from number `start` whose done-marker can be read."""
     for name in place.sizes():
         match = SHARD_FILE.fullmatch(name)
-        if match is not None and match.group(2) == "done":
+        if match is not None and match.group(2) == "done" and int(match.group(1)) >= start:
             try:
                 yield int(match.group(1)), read_marker(place, name)
             except DataError:
