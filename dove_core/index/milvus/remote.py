@@ -10,7 +10,6 @@ import numpy as np
 from dove_core.addresses import Address, place_of
 from dove_core.config import FilterConfig
 from dove_core.encoding.checkpoint import checkpoint_here, settled_place
-from dove_core.encoding.load import load_text_side
 from dove_core.encoding.text_side import TextSide
 from dove_core.errors import SearchIndexError, UsageError
 from dove_core.index.filters import no_such_source
@@ -89,8 +88,8 @@ class RemoteIndex:
         if not settled_place(self.checkpoint).exists():
             message = f"{self.name}: its model does not exist at {self.checkpoint}"
             raise UsageError(message, hint="give the model, or the folder words/ of the index, with --checkpoint")
-        with checkpoint_here(self.checkpoint) as folder:
-            words = load_text_side(folder)
+        with checkpoint_here(self.checkpoint) as (folder, family):
+            words = family.load_text_side(folder)
         if words.digest() != self.card.words:
             message = f"{self.name} was made by the model {self.card.fingerprint}; {self.checkpoint} is another model"
             raise SearchIndexError(message, hint="give the model that made it with --checkpoint")
