@@ -17,9 +17,9 @@ from dove_core.index.images import read_images
 from dove_core.index.milvus.address import parse_address
 from dove_core.index.milvus.collection import MOST, Collection
 from dove_core.index.milvus.expression import FilterExpression, expression_of, quoted, source_expression
-from dove_core.index.milvus.schema import BOX, SHOWN, Card, row_of
+from dove_core.index.milvus.schema import SHOWN, Card, row_of
 from dove_core.index.nearest import TIES, best
-from dove_core.index.rows import Row
+from dove_core.index.rows import BOX, Row
 
 _AT_ONCE = 1 << 18
 """Largest number of rows of all answers of one call."""
@@ -142,7 +142,7 @@ class RemoteIndex:
         self, vectors: np.ndarray, top: int, limit: int, keep: FilterExpression
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Request more hits until every answer has enough rows within the circle, or there are no more."""
-        fields = BOX if keep.circle else []
+        fields = list(BOX) if keep.circle else []
         params = {} if self.card.vector_index == "flat" else {"ef": min(max(128, 4 * limit), 2 * MOST)}
         while True:
             answers = self._collection.nearest(vectors, limit, keep.expression, fields, params)
