@@ -14,7 +14,7 @@ Address = str | os.PathLike[str] | Place
 """A path of this machine, a `file://` address, the address of a bucket such as `s3://bucket/folder`, or a place."""
 
 
-def place_of(address: Address, cache: CacheConfig = CacheConfig()) -> Place:  # noqa: B008  # frozen
+def place_of(address: Address, cache: CacheConfig = CacheConfig()) -> Place:
     """Return the place of a path or address.
 
     Args:

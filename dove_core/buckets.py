@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import IO, Any, BinaryIO, TypeVar
 
 from dove_core.cache import Cache, Fact
 from dove_core.config import CacheConfig
@@ -39,7 +39,7 @@ class Bucket(Place):
     Size and mark of an object are remembered from the first request: an object that changes later is an error.
     """
 
-    def __init__(self, url: str, cache: CacheConfig = CacheConfig()) -> None:  # noqa: B008  # frozen
+    def __init__(self, url: str, cache: CacheConfig = CacheConfig()) -> None:
         self.url, self.cache = url.rstrip("/"), cache
         self._facts: dict[str, Fact] = {}
 
@@ -137,16 +137,12 @@ class Bucket(Place):
         return self._retried(name, read)
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[BinaryIO]:
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
         """Give a temporary file of this machine, then upload it."""
-        file, path = tempfile.mkstemp(prefix="dove-")
-        try:
-            with _temporary(file) as stream:
-                yield stream
-            self.put(Path(path), name)
-        finally:
-            with suppress(OSError):
-                Path(path).unlink()
+        with space_checked(Path(tempfile.gettempdir())), tempfile.NamedTemporaryFile("wb", prefix="dove-") as stream:
+            yield stream.file
+            stream.flush()
+            self.put(Path(stream.name), name)
 
     def put(self, path: Path, name: str) -> None:
         """Upload a file of this machine.
@@ -268,17 +264,6 @@ class Bucket(Place):
 def fact_of(facts: dict[str, Any]) -> Fact:
     """Return size and mark out of what a file system says of an object."""
     return Fact(int(facts["size"]), next((str(facts[name]) for name in _MARKS if facts.get(name) is not None), ""))
-
-
-@contextmanager
-def _temporary(file: int) -> Iterator[BinaryIO]:
-    """Give a stream on an open temporary file.
-
-    Raises:
-        SpaceError: the disk is full.
-    """
-    with space_checked(Path(tempfile.gettempdir())), os.fdopen(file, "wb") as stream:
-        yield stream
 
 
 def file_system(url: str) -> Any:

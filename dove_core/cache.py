@@ -68,7 +68,7 @@ class Cache:
         entry = self.folder / f"{digest}-{size}"
         while (copies := _held(entry)) is None:
             make_folder(self.folder / _LOCKS)
-            with _locked(self._lock_of(digest)):
+            with locked(self._lock_of(digest)):
                 if not entry.exists():
                     self._fill(entry, size, list(files), bring)
         return copies
@@ -87,7 +87,7 @@ class Cache:
     def _fill(self, entry: Path, size: int, names: list[str], bring: Callable[[str, Path], None]) -> None:
         aside = entry.with_name(f"{entry.name}.part")
         shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed: no other has the lock
-        with _locked(self.folder / _LOCKS / _ROOM):
+        with locked(self.folder / _LOCKS / _ROOM):
             self._make_room(size)
             make_folder(aside)
         try:
@@ -116,7 +116,7 @@ class Cache:
             if total <= self.bound:
                 return
             lock = self._lock_of(match[1]) if match[3] else path / _LOCK
-            with suppress(OSError), _locked(lock, wait=False):
+            with suppress(OSError), locked(lock, wait=False):
                 aside = path.with_name(f"{path.name}.gone-{os.getpid()}")
                 path.rename(aside)
                 shutil.rmtree(aside, ignore_errors=True)
@@ -142,7 +142,7 @@ def _held(entry: Path) -> LocalFiles | None:
 
 
 @contextmanager
-def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold an exclusive lock.
 
     Raises:

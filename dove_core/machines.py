@@ -19,7 +19,7 @@ class ComputeConfig(Settings):
     -1
     """
 
-    device: Device = _setting("auto", "Device; auto uses a GPU if there is one.")  # noqa: RUF009
+    device: Device = _setting("auto", "Device; auto uses a GPU if there is one.")
     amp: bool = _setting(True, "Mixed precision, if the device is faster with it.")
     decode: Literal["auto", "cpu", "gpu"] = _setting(
         "auto", "Device that decodes JPEGs in training; auto: the GPU, if it can and the CPU has few cores."

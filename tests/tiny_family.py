@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from dove_core.encoding.preprocess import fit
+from dove_core.encoding.preprocess import CenterSquare
 from dove_core.files import fingerprint_of_files
 
 CONFIG = "model.json"
@@ -18,7 +18,7 @@ CONFIG = "model.json"
 
 class TinyPreprocess:
     def fit(self, data, name):
-        return fit(data, name, 16)
+        return CenterSquare(16).fit(data, name)
 
     def normalise(self, pixels):
         return pixels.float() / 255

@@ -68,7 +68,7 @@ def _suffix(image: bytes, row: Row) -> str:
     for suffix, first_bytes in _FIRST_BYTES.items():
         if first_bytes.match(image):
             return suffix
-    raise not_there(row.shard, row.key)
+    raise not_there(row)
 
 
 def _table(hits: Sequence[Hit], paths: Sequence[Path]) -> bytes:

@@ -49,7 +49,7 @@ def explain(searcher: Searcher, text: str, hits: Sequence[Hit]) -> list[Explanat
     """
     if not hits:
         return []
-    data = [searcher.index.image(hit.row) for hit in hits]
+    data = searcher.index.images([hit.row for hit in hits])
     found = searcher.attention(text, [(one, hit.row.key) for one, hit in zip(data, hits, strict=True)])
     return [
         Explanation(

@@ -12,10 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dove_core.files import atomic_file, json_bytes
+from dove_core.index.rows import Box
 from dove_core.search.query import Hit
-
-Box = tuple[float, float, float, float]
-"""West, south, east, north in degrees; west is greater than east across the 180th meridian."""
 
 _LITTLE_ENDIAN, _POLYGON, _MULTIPOLYGON = 1, 3, 6
 _COLUMNS = {

@@ -23,7 +23,7 @@ def open_index(
     *,
     checkpoint: Address | None = None,
     shards: Address | None = None,
-    compute: ComputeConfig = ComputeConfig(),  # noqa: B008  # frozen
+    compute: ComputeConfig = ComputeConfig(),
 ) -> ImageIndex:
     """Open an index that `dove embed` or `embed` made.
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dove_core.answers.geo import Box, bounds_of
+from dove_core.answers.geo import bounds_of
+from dove_core.index.rows import Box
 from dove_core.search.query import Hit
 
 NARROW, WIDE = 330, 1000

@@ -28,7 +28,7 @@ def decode_image(data: bytes, row: Row, *, side: int | None = None) -> Image.Ima
                 image.draft("RGB", (side, side))
             return image.convert("RGB")
     except (OSError, Image.DecompressionBombError) as error:
-        raise not_there(row.shard, row.key) from error
+        raise not_there(row) from error
 
 
 def thumbnail_uri(data: bytes, row: Row, side: int) -> str:

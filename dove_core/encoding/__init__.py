@@ -9,7 +9,7 @@ Modules, bottom up; each imports only those above it:
     dove_text   the text side of DOVE, and ROAM over stored regions, in numpy
     dove        DOVE as an `Encoder`, and its checkpoint files
     families    the name of a model family to the code that loads it
-    checkpoint  the files of a checkpoint and their fingerprint
+    checkpoint  the files of a checkpoint, in a folder or a bucket
     load        loading of an encoder or a text side
     embedder    images and texts to embeddings, in batches on a device
 """

@@ -14,7 +14,7 @@ from dove_core.config import ComputeConfig
 from dove_core.encoding.preprocess import decode_jpegs
 from dove_core.errors import UsageError
 from dove_core.executors import Executor
-from dove_core.processes import Resources
+from dove_core.processes import Resources, cores
 
 _MOST_WORKERS = 16
 _CORES_FOR_A_GPU = 8
@@ -48,7 +48,7 @@ def mixed_dtype(device: torch.device, amp: bool) -> torch.dtype | None:
 
 def usable_cores() -> int:
     """Return the number of CPU cores for this process: those of the machine divided by its training processes."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def worker_count(workers: int, device: torch.device, processes: int = 1) -> int:
@@ -59,8 +59,8 @@ def worker_count(workers: int, device: torch.device, processes: int = 1) -> int:
     """
     if workers >= 0:
         return workers
-    cores = max(1, usable_cores() // processes)
-    return min(2, cores) if device.type == "cpu" else max(1, min(_MOST_WORKERS, cores - 1))
+    own = max(1, usable_cores() // processes)
+    return min(2, own) if device.type == "cpu" else max(1, min(_MOST_WORKERS, own - 1))
 
 
 def check_gpu_count(device: torch.device, count: int, *, setting: str = "") -> None:

@@ -16,7 +16,6 @@ from dove_core.config import ModelConfig
 from dove_core.encoding.dove_text import (
     CONFIG,
     FAMILY,
-    FILES,
     FORMAT,
     TEXT_WEIGHTS,
     VOCABULARY,
@@ -28,7 +27,7 @@ from dove_core.encoding.dove_text import (
 from dove_core.encoding.encoder import RegionFeatures
 from dove_core.encoding.preprocess import CenterSquare
 from dove_core.errors import CheckpointError, reason_of
-from dove_core.files import fingerprint_of_files, write_json
+from dove_core.files import write_json
 from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.model.tokens import padded
@@ -38,16 +37,15 @@ _CAPTIONS_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A DOVE model with its configuration and tokenizer; `fingerprint` is 16 hexadecimal digits over the files."""
+    """A DOVE model with its configuration and tokenizer."""
 
     model: Dove
     config: ModelConfig
     tokenizer: Tokenizer
-    fingerprint: str = ""
 
 
 def build(config: ModelConfig, tokenizer: Tokenizer) -> Checkpoint:
-    """Make a new model for a vocabulary; it gets a fingerprint when it is saved and read."""
+    """Make a new model for a vocabulary."""
     return Checkpoint(Dove(config, len(tokenizer)), config, tokenizer)
 
 
@@ -59,12 +57,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     write_json(folder / VOCABULARY, {"format": FORMAT, "words": checkpoint.tokenizer.words})
 
 
-def read_checkpoint(folder: Path, fingerprint: str = "") -> Checkpoint:
-    """Read a checkpoint from a folder of this machine; the model is on the CPU, in evaluation mode.
-
-    Args:
-        folder: with the three files.
-        fingerprint: of the files, if it is known already.
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint from a folder; the model is on the CPU, in evaluation mode.
 
     Raises:
         CheckpointError: a file is missing, damaged, of another format, or does not match the others.
@@ -78,12 +72,13 @@ def read_checkpoint(folder: Path, fingerprint: str = "") -> Checkpoint:
         hint = "the file is incomplete or from another model; copy or train the checkpoint again"
         raise CheckpointError(message, hint=hint) from error
     checkpoint.model.eval()
-    fingerprint = fingerprint or fingerprint_of_files(folder, FILES)
-    return Checkpoint(checkpoint.model, config, checkpoint.tokenizer, fingerprint)
+    return checkpoint
 
 
 class DoveEncoder:
     """An `Encoder` and `Reranker`: DOVE's global embeddings, and ROAM's scores of pairs.
+
+    A model that is in training has no `fingerprint`.
 
     Raises:
         ValueError: the model is in training mode, in which dropout changes the embeddings.
@@ -91,12 +86,12 @@ class DoveEncoder:
 
     family = FAMILY
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, fingerprint: str = "") -> None:
         if checkpoint.model.training:
             raise ValueError("the model must be in evaluation mode: call model.eval()")
         self.checkpoint, self.model = checkpoint, checkpoint.model
         config = checkpoint.config
-        self.dim, self.fingerprint, self.caption_field = config.embed_dim, checkpoint.fingerprint, config.caption_field
+        self.dim, self.fingerprint, self.caption_field = config.embed_dim, fingerprint, config.caption_field
         self.preprocess = CenterSquare(config.image_size)
         self.regions = config.region_grid**2 + (config.center_box == "center")
 

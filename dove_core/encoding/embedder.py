@@ -50,7 +50,7 @@ class Embedder:
     torch.Size([2, 32])
     """
 
-    def __init__(self, encoder: Encoder, compute: ComputeConfig = ComputeConfig()) -> None:  # noqa: B008  # frozen
+    def __init__(self, encoder: Encoder, compute: ComputeConfig = ComputeConfig()) -> None:
         self.encoder = encoder
         self.device = choose_device(compute.device)
         encoder.to(self.device)

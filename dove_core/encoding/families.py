@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dove_core.encoding.dove_text import CONFIG, FAMILY, FILES, DoveText
 from dove_core.errors import CheckpointError
@@ -59,7 +59,7 @@ class DoveFamily:
         """Load a checkpoint on the CPU."""
         from dove_core.encoding.dove import DoveEncoder, read_checkpoint  # noqa: PLC0415  # torch
 
-        return DoveEncoder(read_checkpoint(folder, fingerprint))
+        return DoveEncoder(read_checkpoint(folder), fingerprint)
 
     def load_text_side(self, folder: Path) -> TextSide:
         """Load the text side in numpy."""
@@ -72,18 +72,18 @@ def family_of(folder: Path) -> Family:
     Raises:
         CheckpointError: `model.json` is missing or damaged, or its family is not installed.
     """
-    content = read_json(folder / CONFIG, CheckpointError, hint=HINT)
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{folder / CONFIG} is not a JSON object", hint=HINT)
-    return family_named(str(content.get("family", FAMILY)), folder / CONFIG)
+    return family_in(read_json(folder / CONFIG, CheckpointError, hint=HINT), str(folder / CONFIG))
 
 
-def family_named(name: str, file: Path) -> Family:
-    """Return a family by its name; `file` is the file with the name, for the message.
+def family_in(content: Any, where: str) -> Family:
+    """Return the family that the content of `model.json` names; `where` is the file, for the message.
 
     Raises:
-        CheckpointError: the family is not installed.
+        CheckpointError: the content is not an object, or the family is not installed.
     """
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{where} is not a JSON object", hint=HINT)
+    name = str(content.get("family", FAMILY))
     if name == FAMILY:
         return DoveFamily()
     from importlib.metadata import entry_points  # noqa: PLC0415  # not needed for DOVE
@@ -91,7 +91,7 @@ def family_named(name: str, file: Path) -> Family:
     installed = entry_points(group=GROUP)
     if name not in installed.names:
         names = ", ".join(sorted({FAMILY, *installed.names}))
-        message = f"{file}: the model family {name!r} is not installed"
+        message = f"{where}: the model family {name!r} is not installed"
         raise CheckpointError(message, hint=f"install the package that has it; installed: {names}")
     family: Family = installed[name].load()
     return family

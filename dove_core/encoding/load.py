@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dove_core.addresses import Address, place_of
-from dove_core.encoding.checkpoint import checkpoint_here, fingerprint_of
+from dove_core.encoding.checkpoint import checkpoint_here
 from dove_core.encoding.families import family_of
 from dove_core.errors import CheckpointError
+from dove_core.files import fingerprint_of_files
 
 if TYPE_CHECKING:
     from dove_core.encoding.encoder import Encoder
@@ -25,13 +26,13 @@ def load_encoder(address: Address) -> Encoder:
     >>> dove.load_encoder("runs/shapes/best").family
     'dove'
     """
-    with checkpoint_here(place_of(address)) as folder:
+    with checkpoint_here(place_of(address)) as (folder, family):
         try:
-            fingerprint = fingerprint_of(folder)
+            fingerprint = fingerprint_of_files(folder, family.files)
         except OSError as error:
             hint = "copy or train the checkpoint again"
             raise CheckpointError(f"{error.filename} cannot be read: {error.strerror}", hint=hint) from error
-        return family_of(folder).load(folder, fingerprint)
+        return family.load(folder, fingerprint)
 
 
 def load_text_side(folder: Path) -> TextSide:

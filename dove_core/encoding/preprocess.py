@@ -93,18 +93,6 @@ def decode_jpegs(encoded: Sequence[Tensor], device: torch.device) -> list[Tensor
     return decoded
 
 
-def fit(data: bytes, name: str, size: int) -> Tensor:
-    """Decode an image, and resize its middle square to `(3, size, size)` uint8.
-
-    Raises:
-        DataError: the bytes are not a valid image.
-    """
-    height, width = image_size(data, name)
-    side = min(height, width)
-    middle = Crop((height - side) / 2 / height, (width - side) / 2 / width, side / height, side / width)
-    return apply_crop(decode(data, name, least=least_pixels(middle, size)), middle, size)
-
-
 @dataclass(frozen=True)
 class CenterSquare:
     """The `Preprocess` of DOVE: the middle square, normalised with the mean and deviation of ImageNet."""
@@ -112,8 +100,15 @@ class CenterSquare:
     size: int
 
     def fit(self, data: bytes, name: str) -> Tensor:
-        """Decode an image, and resize its middle square to `(3, size, size)` uint8."""
-        return fit(data, name, self.size)
+        """Decode an image, and resize its middle square to `(3, size, size)` uint8.
+
+        Raises:
+            DataError: the bytes are not a valid image.
+        """
+        height, width = image_size(data, name)
+        side = min(height, width)
+        middle = Crop((height - side) / 2 / height, (width - side) / 2 / width, side / height, side / width)
+        return apply_crop(decode(data, name, least=least_pixels(middle, self.size)), middle, self.size)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Return normalised pixels `(B, 3, size, size)` float32."""

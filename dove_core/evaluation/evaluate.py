@@ -71,9 +71,9 @@ class Evaluation:
 def evaluate(
     checkpoint: Address,
     shards: Address,
-    evaluation: EvalConfig = EvalConfig(),  # noqa: B008  # frozen
-    ranking: RankConfig = RankConfig(),  # noqa: B008
-    compute: ComputeConfig = ComputeConfig(),  # noqa: B008
+    evaluation: EvalConfig = EvalConfig(),
+    ranking: RankConfig = RankConfig(),
+    compute: ComputeConfig = ComputeConfig(),
     *,
     execution: ExecutorConfig = LOCAL,
     command: str = "",

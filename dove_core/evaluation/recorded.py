@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from dove_core.data.reader import Shards
-from dove_core.encoding.checkpoint import checkpoint_here, fingerprint_of
+from dove_core.encoding.checkpoint import checkpoint_here
 from dove_core.errors import CheckpointError, DownloadError, SpaceError, UsageError
 from dove_core.evaluation.provenance import seen_in_training, versions
-from dove_core.files import json_bytes
+from dove_core.files import fingerprint_of_files, json_bytes
 from dove_core.places import Place
 
 FOLDER = "evaluations"
@@ -62,8 +62,8 @@ def _key(checkpoint: Place, shards: Place, settings: Mapping[str, Any]) -> str:
         with suppress(OSError):
             chosen["class_names"] = Path(chosen["class_names"]).read_text("utf-8", "replace")
     try:
-        with checkpoint_here(checkpoint) as folder:
-            model = fingerprint_of(folder)
+        with checkpoint_here(checkpoint) as (folder, family):
+            model = fingerprint_of_files(folder, family.files)
     except (OSError, CheckpointError):
         return ""
     split = Shards(shards)

@@ -67,8 +67,8 @@ def classify_split(
     checkpoint: Address,
     shards: Address,
     zero_shot: ZeroShotConfig,
-    ranking: RankConfig = RankConfig(),  # noqa: B008  # frozen
-    compute: ComputeConfig = ComputeConfig(),  # noqa: B008
+    ranking: RankConfig = RankConfig(),
+    compute: ComputeConfig = ComputeConfig(),
     *,
     batch_size: int = 64,
     pairwise: bool = True,

@@ -8,10 +8,8 @@ by the same model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +21,7 @@ from dove_core.encoding.text_side import TextSide
 from dove_core.errors import SearchIndexError, reason_of
 from dove_core.files import read_record
 from dove_core.index.images import read_image, read_images
-from dove_core.index.nearest import FEW, nearest, nearest_many
+from dove_core.index.nearest import nearest, nearest_many
 from dove_core.index.regions import StoredRegions, has_regions
 from dove_core.index.rows import Row, RowTable
 from dove_core.places import Place
@@ -57,18 +55,21 @@ class IndexManifest:
 class SearchIndex:
     """An opened index; rows are numbered over all parts."""
 
-    def __init__(self, address: Address, *, shards: Address | None = None) -> None:
+    def __init__(self, address: Address, *, checkpoint: Address | None = None, shards: Address | None = None) -> None:
         """Open an index; one in a bucket is downloaded to the cache.
 
         Args:
             address: of the index.
+            checkpoint: folder of the model, if it was moved.
             shards: folder of the embedded images, if they were moved.
 
         Raises:
             SearchIndexError: the index is missing, damaged, or its files do not match each other.
             UsageError, DownloadError: the bucket cannot be read.
         """
-        self.place, self._shards = place_of(address), None if shards is None else place_of(shards)
+        self.place = place_of(address)
+        self._checkpoint = None if checkpoint is None else place_of(checkpoint)
+        self._shards = None if shards is None else place_of(shards)
         if not self.place.has(MANIFEST):
             raise SearchIndexError(f"{self.place.where(MANIFEST)} does not exist", hint=_HINT)
         self._files = self.place.local_files_matching(_needed)
@@ -99,20 +100,12 @@ class SearchIndex:
     @property
     def checkpoint(self) -> Place:
         """Return the folder of the checkpoint that made the index."""
-        return follow_path(self.place, self.manifest.checkpoint)
+        return self._checkpoint or follow_path(self.place, self.manifest.checkpoint)
 
     @property
     def shards(self) -> Place:
         """Return the folder of the embedded images, which file names in rows are relative to."""
         return self._shards or follow_path(self.place, self.manifest.shards)
-
-    def part(self, name: str) -> AbstractContextManager[Path]:
-        """Give the path of an embedding part on this machine.
-
-        Raises:
-            FileNotFoundError: the part does not exist in the bucket.
-        """
-        return self.place.local_path(name)
 
     @cached_property
     def table(self) -> RowTable:
@@ -167,14 +160,14 @@ class SearchIndex:
             keep: `(N,)` bool, the rows that may be returned; None for all.
             exact: do not use the codes.
         """
-        by_codes = None if exact or len(self) <= FEW else lambda: self.codes
+        by_codes = None if exact else lambda: self.codes
         return nearest(self.vectors, np.asarray(vector, np.float32), top, by_codes, keep)
 
     def search_many(
         self, vectors: np.ndarray, top: int, *, keep: np.ndarray | None = None, exact: bool = False
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return the result of `search` for each of several vectors `(Q, D)`; faster than one by one."""
-        by_codes = None if exact or len(self) <= FEW else lambda: self.codes
+        by_codes = None if exact else lambda: self.codes
         return nearest_many(self.vectors, np.asarray(vectors, np.float32), top, by_codes, keep)
 
     def rows(self, numbers: Sequence[int]) -> list[Row]:
@@ -200,7 +193,7 @@ class SearchIndex:
         Raises:
             SearchIndexError: the file is missing, or shorter than when it was embedded.
         """
-        return read_image(self.shards, row.shard, row.offset, row.size)
+        return read_image(self.shards, row)
 
     def images(self, rows: Sequence[Row]) -> list[bytes]:
         """Read the images of some rows, several at once from a bucket; errors as `image`."""

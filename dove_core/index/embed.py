@@ -29,8 +29,8 @@ def embed(
     checkpoint: Address,
     source: Address | Sequence[Address],
     out: Address,
-    embedding: EmbedConfig = EmbedConfig(),  # noqa: B008  # frozen
-    compute: ComputeConfig = ComputeConfig(),  # noqa: B008
+    embedding: EmbedConfig = EmbedConfig(),
+    compute: ComputeConfig = ComputeConfig(),
     *,
     share: Share = EVERYTHING,
     overwrite: bool = False,
@@ -132,7 +132,7 @@ def _space_needed(rows: int, dim: int) -> str:
 
 def _started(inputs: Sequence[Input], kept: Sequence[PartFacts]) -> Started:
     counts = [one.count for one in inputs]
-    done = sum(one.rows + sum(count for count, _ in one.skipped.values()) for one in kept)
+    done = sum(one.images for one in kept)
     return Started(TASK, None if None in counts else sum(count or 0 for count in counts), "images", done=done)
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from dove_core.config import FilterConfig
 from dove_core.errors import UsageError
-from dove_core.index.rows import UNKNOWN_SECOND, RowTable, as_bools, span_of
+from dove_core.index.rows import BOX, UNKNOWN_SECOND, Box, RowTable, as_bools, span_of
 
 _EARTH = 6_371_008.8
 """Mean radius in metres (IUGG)."""
@@ -43,7 +43,7 @@ def kept_rows(table: RowTable, filters: FilterConfig) -> np.ndarray | None:
     ]
     if filters.near or filters.within:
         circle = parse_circle(filters.near, filters.within)
-        masks.append(circle.holds(*(table.numbers(name) for name in ("xmin", "ymin", "xmax", "ymax"))))
+        masks.append(circle.holds(*(table.numbers(name) for name in BOX)))
     if filters.max_gsd:
         masks.append(table.numbers("gsd") <= filters.max_gsd)  # false for NaN
     if not masks:
@@ -52,7 +52,7 @@ def kept_rows(table: RowTable, filters: FilterConfig) -> np.ndarray | None:
     return kept
 
 
-def parse_box(text: str) -> tuple[float, float, float, float]:
+def parse_box(text: str) -> Box:
     """Return west, south, east and north of `W,S,E,N` in degrees; west > east crosses the antimeridian.
 
     Raises:
@@ -97,7 +97,7 @@ def parse_distance(text: str) -> float:
 def _in_box(table: RowTable, text: str) -> np.ndarray:
     """Return which footprints intersect a box."""
     west, south, east, north = parse_box(text)
-    xmin, ymin, xmax, ymax = (table.numbers(name) for name in ("xmin", "ymin", "xmax", "ymax"))
+    xmin, ymin, xmax, ymax = (table.numbers(name) for name in BOX)
     meets = np.zeros(len(table), bool)
     # Both may cross the antimeridian. The box is split into one or two intervals that do not.
     for left, right in ((west, east),) if west <= east else ((west, 180.0), (-180.0, east)):
@@ -130,7 +130,7 @@ class Circle:
         return inside
 
     @property
-    def box(self) -> tuple[float, float, float, float]:
+    def box(self) -> Box:
         """Return west, south, east and north of a slightly larger box that contains the circle."""
         angle = self.metres / _EARTH * (1 + 1e-6) + 1e-7
         south, north = self.latitude - math.degrees(angle), self.latitude + math.degrees(angle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from dove_core.errors import DataError, SearchIndexError, reason_of
 from dove_core.index.rows import Row
@@ -12,27 +13,24 @@ _AT_ONCE = 16
 _HINT = "give the folder with the embedded images with --shards, or run `dove embed` again"
 
 
-def read_image(root: Place, shard: str, offset: int, size: int) -> bytes:
+def read_image(root: Place, row: Row) -> bytes:
     """Return the bytes of an image in a file below `root`, or of a tile of a GeoTIFF as a PNG.
 
-    Args:
-        root: the folder that was embedded; from a bucket only the bytes of the image are read.
-        shard: path of a tar or image; with a size of 0, the address of a tile.
-        offset: of the image in the file.
-        size: of the image in bytes.
+    From a bucket only the bytes of the image are read. A size of 0 says that `row.shard` is the address of a tile.
 
     Raises:
         SearchIndexError: the file is missing, or has changed since it was embedded.
         UsageError: rasterio is not installed, and the image is a tile.
     """
-    if size == 0:
-        return _read_tile(root, shard)
+    if row.size == 0:
+        return _read_tile(root, row.shard)
     try:
-        data = root.range(shard, offset, size)
+        data = root.range(row.shard, row.offset, row.size)
     except OSError as error:
-        raise SearchIndexError(f"{root / shard} cannot be read: {reason_of(error)}", hint=_HINT) from error
-    if len(data) < size:
-        raise SearchIndexError(f"{root / shard} is shorter than when it was embedded", hint="run `dove embed` again")
+        raise SearchIndexError(f"{root / row.shard} cannot be read: {reason_of(error)}", hint=_HINT) from error
+    if len(data) < row.size:
+        message = f"{root / row.shard} is shorter than when it was embedded"
+        raise SearchIndexError(message, hint="run `dove embed` again")
     return data
 
 
@@ -43,16 +41,12 @@ def read_images(root: Place, rows: Sequence[Row]) -> list[bytes]:
         SearchIndexError, UsageError: as `read_image`.
         DownloadError: the bucket cannot be read.
     """
-
-    def read(row: Row) -> bytes:
-        return read_image(root, row.shard, row.offset, row.size)
-
     if not root.is_remote:
-        return [read(row) for row in rows]
+        return [read_image(root, row) for row in rows]
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # only for buckets
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(read, rows))
+        return list(pool.map(partial(read_image, root), rows))
 
 
 def _read_tile(root: Place, address: str) -> bytes:
@@ -69,7 +63,7 @@ def _read_tile(root: Place, address: str) -> bytes:
         raise SearchIndexError(error.message, hint=_HINT) from error
 
 
-def not_there(shard: str, key: str) -> SearchIndexError:
+def not_there(row: Row) -> SearchIndexError:
     """Return the error for bytes that are not an image any more."""
-    message = f"{shard} does not hold the image {key} any more"
+    message = f"{row.shard} does not hold the image {row.key} any more"
     return SearchIndexError(message, hint="run `dove embed` again if the shards were made again")

@@ -6,24 +6,18 @@ from dove_core.encoding.encoder import Encoder
 from dove_core.encoding.load import load_encoder
 from dove_core.errors import SearchIndexError
 from dove_core.index.searchable import Searchable
-from dove_core.places import Place
 
 
-def encoder_of(index: Searchable, checkpoint: Place | None = None) -> Encoder:
+def encoder_of(index: Searchable) -> Encoder:
     """Load the model that made an index on the CPU, and check its fingerprint.
-
-    Args:
-        index: the index.
-        checkpoint: folder of the model, if it was moved.
 
     Raises:
         SearchIndexError: the checkpoint is not the model that made the index.
         CheckpointError: the checkpoint is missing or damaged.
     """
-    place = checkpoint or index.checkpoint
-    encoder, wanted = load_encoder(place), index.fingerprint
+    encoder, wanted = load_encoder(index.checkpoint), index.fingerprint
     if encoder.fingerprint != wanted:
-        message = f"{index.name} was made by the model {wanted}; {place} is {encoder.fingerprint}"
+        message = f"{index.name} was made by the model {wanted}; {index.checkpoint} is {encoder.fingerprint}"
         hint = "give the model of the index with --checkpoint, or embed again with `dove embed --overwrite`"
         raise SearchIndexError(message, hint=hint)
     return encoder

@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 
 from dove_core.data.reader import Record
 from dove_core.errors import SearchIndexError, reason_of
+from dove_core.index.rows import BOX, Box, centre_of
 from dove_core.places import Place
 
 _MARK, _SKIPPED = b"dove", b"dove_skipped"
-_BOX = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
+_BOX = pa.struct([(name, pa.float64()) for name in BOX])
 _GEO = {
     "version": "1.1.0",
     "primary_column": "place",
@@ -27,7 +28,7 @@ _GEO = {
         "place": {
             "encoding": "WKB",
             "geometry_types": ["Point"],
-            "covering": {"bbox": {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}},
+            "covering": {"bbox": {name: ["bbox", name] for name in BOX}},
         }
     },
 }
@@ -52,6 +53,11 @@ class PartFacts:
     mark: PartMark | None
     rows: int
     skipped: Mapping[str, tuple[int, str]]
+
+    @property
+    def images(self) -> int:
+        """Return the number of its images, the skipped ones included."""
+        return self.rows + sum(count for count, _ in self.skipped.values())
 
 
 def part_name(number: int) -> str:
@@ -147,14 +153,10 @@ def read_vectors(path: Path) -> np.ndarray:
     return vectors
 
 
-def _point(box: tuple[float, float, float, float] | None) -> bytes | None:
-    """Return the centre of a box as a little-endian WKB point; a box across the antimeridian has west > east."""
-    if box is None:
-        return None
-    west, south, east, north = box
-    middle = (west + east + (360 if west > east else 0)) / 2
-    return struct.pack("<BIdd", 1, 1, middle - 360 if middle > 180 else middle, (south + north) / 2)
+def _point(box: Box | None) -> bytes | None:
+    """Return the centre of a box as a little-endian WKB point."""
+    return None if box is None else struct.pack("<BIdd", 1, 1, *centre_of(box))
 
 
-def _box(box: tuple[float, float, float, float] | None) -> dict[str, float] | None:
-    return None if box is None else dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+def _box(box: Box | None) -> dict[str, float] | None:
+    return None if box is None else dict(zip(BOX, box, strict=True))

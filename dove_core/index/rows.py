@@ -18,6 +18,9 @@ import pyarrow as pa
 
 from dove_core.errors import SearchIndexError, reason_of
 
+Box = tuple[float, float, float, float]
+"""West, south, east, north in degrees; west is greater than east across the antimeridian."""
+
 _HINT = "run `dove embed` again to rebuild it from the parts"
 BOX = ("xmin", "ymin", "xmax", "ymax")
 PART_COLUMNS = ["key", "caption", "bbox", "time", "source", "gsd", "tags", "shard", "offset", "size"]
@@ -48,7 +51,7 @@ _UNITS = {4: "Y", 7: "M", 10: "D", 13: "h", 16: "m", 19: "s"}
 class Row:
     """An image of an index: its metadata, and its position in a file.
 
-    `box` is west, south, east, north in degrees; west > east if it crosses the antimeridian. `gsd` is in metres.
+    `gsd` is in metres.
 
     >>> row = dove.open_index("index/shapes").rows([0])[0]
     >>> row.caption, row.place
@@ -60,7 +63,7 @@ class Row:
     shard: str
     offset: int
     size: int
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     time: str | None = None
     source: str | None = None
     gsd: float | None = None
@@ -69,11 +72,14 @@ class Row:
     @property
     def place(self) -> tuple[float, float] | None:
         """Return the longitude and latitude of the centre of the footprint."""
-        if self.box is None:
-            return None
-        west, south, east, north = self.box
-        middle = (west + east + (360 if west > east else 0)) / 2
-        return (middle - 360 if middle > 180 else middle, (south + north) / 2)
+        return None if self.box is None else centre_of(self.box)
+
+
+def centre_of(box: Box) -> tuple[float, float]:
+    """Return the longitude and latitude of the centre of a box."""
+    west, south, east, north = box
+    middle = (west + east + (360 if west > east else 0)) / 2
+    return middle - 360 if middle > 180 else middle, (south + north) / 2
 
 
 class RowTable:

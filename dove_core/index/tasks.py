@@ -105,7 +105,7 @@ def _embed_all(job: Job, embedder: Embedder, parts: Sequence[int], report: Repor
         for part in parts:
             found = read_facts(place, part_name(part))
             if found and (facts := job.plan.finished(part, found, place.sizes())):  # by a killed worker
-                report(Advanced(TASK, facts.rows + sum(count for count, _ in facts.skipped.values())))
+                report(Advanced(TASK, facts.images))
             else:
                 _embed_part(job, embedder, part, report)
             if ahead:

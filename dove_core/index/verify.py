@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dove_core.addresses import Address, place_of
+from dove_core.addresses import Address
 from dove_core.config import ComputeConfig, VerifyConfig
 from dove_core.encoding.embedder import Embedder
 from dove_core.errors import DataError, SearchIndexError
@@ -33,8 +33,8 @@ class RowFault:
 
 def verify_index(
     address: Address,
-    compute: ComputeConfig = ComputeConfig(),  # noqa: B008  # frozen
-    verification: VerifyConfig = VerifyConfig(),  # noqa: B008
+    compute: ComputeConfig = ComputeConfig(),
+    verification: VerifyConfig = VerifyConfig(),
     *,
     checkpoint: Address | None = None,
     report: Report = silent,
@@ -55,8 +55,8 @@ def verify_index(
     >>> dove.verify_index("index/shapes")
     (64, [])
     """
-    index = SearchIndex(address)
-    embedder = Embedder(encoder_of(index, None if checkpoint is None else place_of(checkpoint)), compute)
+    index = SearchIndex(address, checkpoint=checkpoint)
+    embedder = Embedder(encoder_of(index), compute)
     size = min(verification.sample, len(index))
     chosen = np.sort(np.random.default_rng(verification.seed).choice(len(index), size, replace=False))
     report(Started(_TASK, len(chosen), "rows"))
@@ -73,7 +73,7 @@ def verify_index(
 def _faults_of_part(
     index: SearchIndex, embedder: Embedder, part: int, numbers: np.ndarray, start: int
 ) -> list[RowFault]:
-    with index.part(part_name(part)) as path:
+    with index.place.local_path(part_name(part)) as path:
         stored, vectors = read_part(path, ["key", "shard", "offset"]), read_vectors(path)
     faults = []
     for number, row in zip(numbers.tolist(), index.rows(numbers.tolist()), strict=True):

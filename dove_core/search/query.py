@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dove_core.addresses import Address, place_of
+from dove_core.addresses import Address
 from dove_core.config import ComputeConfig, FilterConfig, QueryConfig, RankConfig
 from dove_core.errors import UsageError
 from dove_core.events import Noted, Report, silent
@@ -17,7 +17,6 @@ from dove_core.index.disk import SearchIndex
 from dove_core.index.milvus.address import is_address
 from dove_core.index.rows import Row
 from dove_core.index.searchable import Searchable
-from dove_core.places import Place
 from dove_core.search.dedup import distinct
 from dove_core.search.question import Question
 
@@ -67,19 +66,14 @@ class Searcher:
     [1, 2, 3]
     """
 
-    def __init__(
-        self,
-        index: Searchable,
-        compute: ComputeConfig = ComputeConfig(),  # noqa: B008  # frozen
-        checkpoint: Place | None = None,
-    ) -> None:
-        self.index, self._compute, self._checkpoint = index, compute, checkpoint
+    def __init__(self, index: Searchable, compute: ComputeConfig = ComputeConfig()) -> None:
+        self.index, self._compute = index, compute
 
     @classmethod
     def open(
         cls,
         index: Address,
-        compute: ComputeConfig = ComputeConfig(),  # noqa: B008  # frozen
+        compute: ComputeConfig = ComputeConfig(),
         *,
         checkpoint: Address | None = None,
         shards: Address | None = None,
@@ -103,8 +97,7 @@ class Searcher:
             from dove_core.index.milvus.remote import RemoteIndex
 
             return cls(RemoteIndex.open(str(index), checkpoint=checkpoint, shards=shards), compute)
-        model = None if checkpoint is None else place_of(checkpoint)
-        searcher = cls(SearchIndex(index, shards=shards), compute, model)
+        searcher = cls(SearchIndex(index, checkpoint=checkpoint, shards=shards), compute)
         if checkpoint is not None:
             searcher.embedder  # noqa: B018  # checks that it is the model that made the index
         return searcher
@@ -120,14 +113,14 @@ class Searcher:
         from dove_core.encoding.embedder import Embedder
         from dove_core.index.model import encoder_of
 
-        return Embedder(encoder_of(self.index, self._checkpoint), self._compute)
+        return Embedder(encoder_of(self.index), self._compute)
 
     def ask(
         self,
         text: str,
-        query: QueryConfig = QueryConfig(),  # noqa: B008  # frozen
-        ranking: RankConfig = RankConfig(),  # noqa: B008
-        filters: FilterConfig = FilterConfig(),  # noqa: B008
+        query: QueryConfig = QueryConfig(),
+        ranking: RankConfig = RankConfig(),
+        filters: FilterConfig = FilterConfig(),
         *,
         report: Report = silent,
     ) -> list[Hit]:
@@ -137,9 +130,9 @@ class Searcher:
     def answer(
         self,
         question: Question,
-        query: QueryConfig = QueryConfig(),  # noqa: B008  # frozen
-        ranking: RankConfig = RankConfig(),  # noqa: B008
-        filters: FilterConfig = FilterConfig(),  # noqa: B008
+        query: QueryConfig = QueryConfig(),
+        ranking: RankConfig = RankConfig(),
+        filters: FilterConfig = FilterConfig(),
         *,
         report: Report = silent,
     ) -> list[Hit]:
@@ -169,9 +162,9 @@ class Searcher:
     def answer_all(
         self,
         texts: Sequence[str],
-        query: QueryConfig = QueryConfig(),  # noqa: B008  # frozen
-        ranking: RankConfig = RankConfig(),  # noqa: B008
-        filters: FilterConfig = FilterConfig(),  # noqa: B008
+        query: QueryConfig = QueryConfig(),
+        ranking: RankConfig = RankConfig(),
+        filters: FilterConfig = FilterConfig(),
         *,
         report: Report = silent,
     ) -> Iterator[tuple[str, list[Hit]]]:
@@ -202,10 +195,12 @@ class Searcher:
         return self._text_reranker().attention(text, self.embedder.describe_regions(images))
 
     def _encode_question(self, question: Question, report: Report) -> np.ndarray:
-        """Return the search direction `(D,)` of a question."""
+        """Return the search direction `(D,)` of a question; report words that the model does not know."""
         parts = []
         if question.text:
-            parts.append(self._encode_text(question.text, report))
+            parts.append(self.index.words.encode(question.text))
+            if unknown := self.index.words.unknown_words(question.text):
+                report(Noted(f"words that the model has not learned: {', '.join(unknown)}"))
         elif not (question.image or question.like):
             raise UsageError("the query has no words", hint="ask with words, an image, or keys of similar images")
         if question.image:
@@ -217,13 +212,6 @@ class Searcher:
         total = np.sum(parts, axis=0)
         direction: np.ndarray = (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
         return direction
-
-    def _encode_text(self, text: str, report: Report) -> np.ndarray:
-        """Return the embedding `(D,)` of a text; report words that the model does not know."""
-        embedding = self.index.words.encode(text)
-        if unknown := self.index.words.unknown_words(text):
-            report(Noted(f"words that the model has not learned: {', '.join(unknown)}"))
-        return embedding
 
     def _encode_known(self, text: str, report: Report) -> np.ndarray | None:
         """Return the embedding of a text; if the model knows no word of it, report that and return None."""

@@ -21,8 +21,8 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from dove_core.config import LaunchConfig
-from dove_core.encoding.compute import choose_device
-from dove_core.errors import DoveError, TrainingError, UsageError
+from dove_core.encoding.compute import check_gpu_count, choose_device
+from dove_core.errors import DoveError, TrainingError
 from dove_core.events import Noted, Report, silent
 from dove_core.processes import EventListener, end_with_parent
 from dove_core.training.interrupt import Interrupt
@@ -59,17 +59,12 @@ def launch(launching: LaunchConfig, device: str, job: Job[T], *, report: Report 
             report(Noted(f"{found['WORLD_SIZE']} tasks of SLURM meet at {found['MASTER_ADDR']}:{found['MASTER_PORT']}"))
     if joins_others():
         return _join(device, job, report)
-    device_type = choose_device(device).type
-    if device_type == "cuda" and count > torch.cuda.device_count():
-        message = f"--gpus {count}: this machine has {torch.cuda.device_count()} GPU(s)"
-        raise UsageError(message, hint="ask for fewer, or use --device cpu to train with several CPU processes")
+    chosen = choose_device(device)
+    check_gpu_count(chosen, count, setting=device)
     if count == 1:
-        return job(World(0, 1, torch.device(device_type)), report)
-    if device_type == "cpu" and device == "auto":
-        message = f"--gpus {count}: this machine has no GPU that torch can use"
-        raise UsageError(message, hint="leave --gpus out, or use --device cpu to train with several CPU processes")
+        return job(World(0, 1, chosen), report)
     with tempfile.TemporaryDirectory(prefix="dove-") as folder:
-        return _Launch(Path(folder), count, device_type, job).run(launching.restarts, report)
+        return _Launch(Path(folder), count, chosen.type, job).run(launching.restarts, report)
 
 
 def joins_others() -> bool:

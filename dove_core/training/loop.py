@@ -39,19 +39,19 @@ class TrainingJob:
     compute: ComputeConfig
     resumed: bool = False
     command: str = ""
-    cache: CacheConfig = CacheConfig()  # noqa: RUF009  # frozen
+    cache: CacheConfig = CacheConfig()
 
 
 def train(
     shards: Address,
     run: Address,
-    model: ModelConfig = ModelConfig(),  # noqa: B008  # frozen
-    training: TrainConfig = TrainConfig(),  # noqa: B008
-    compute: ComputeConfig = ComputeConfig(),  # noqa: B008
+    model: ModelConfig = ModelConfig(),
+    training: TrainConfig = TrainConfig(),
+    compute: ComputeConfig = ComputeConfig(),
     *,
     validation: Address | None = None,
-    launching: LaunchConfig = LaunchConfig(),  # noqa: B008  # frozen
-    cache: CacheConfig = CacheConfig(),  # noqa: B008
+    launching: LaunchConfig = LaunchConfig(),
+    cache: CacheConfig = CacheConfig(),
     command: str = "",
     report: Report = silent,
 ) -> TrainResult | None:
@@ -100,13 +100,13 @@ def train(
 
 def resume(
     run: Address,
-    compute: ComputeConfig = ComputeConfig(),  # noqa: B008  # frozen
+    compute: ComputeConfig = ComputeConfig(),
     *,
     changes: Mapping[str, Any] = MappingProxyType({}),
     shards: Address | None = None,
     validation: Address | None = None,
-    launching: LaunchConfig = LaunchConfig(),  # noqa: B008  # frozen
-    cache: CacheConfig = CacheConfig(),  # noqa: B008
+    launching: LaunchConfig = LaunchConfig(),
+    cache: CacheConfig = CacheConfig(),
     command: str = "",
     report: Report = silent,
 ) -> TrainResult | None:

@@ -7,16 +7,13 @@ whenever a run is killed, the bucket holds a complete checkpoint.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from dove_core.buckets import Bucket
-from dove_core.cache import cache_folder
+from dove_core.cache import cache_folder, locked
 from dove_core.config import CacheConfig
 from dove_core.encoding.checkpoint import settled_place
 from dove_core.encoding.dove_text import CONFIG
@@ -64,7 +61,7 @@ class RunStorage:
         if self._bucket is None:
             return
         make_folder(self.path.parent)
-        with _locked(self.path.with_name(f"{self.path.name}.lock")):
+        with locked(self.path.with_name(f"{self.path.name}.lock")):
             found = self._bucket.facts()
             last = next((name for name in ("last", "last.old") if f"{name}/{CONFIG}" in found), "last")
             wanted = {name: list(fact) for name, fact in found.items() if name.split("/")[0] == last or "/" not in name}
@@ -123,10 +120,3 @@ def _replace(place: Bucket, folder: Path) -> None:
     if CONFIG in (left := old.facts()):
         for name in sorted(left, key=lambda name: name != CONFIG):
             old.remove(name)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -38,7 +38,7 @@ def have(mirror: Mirror, folder: Path, *names: str) -> Path:
     return folder
 
 
-def bring(tiny: Mirror, folder: Path, config: FetchConfig = FetchConfig(), **settings) -> list[Event]:  # noqa: B008  # frozen
+def bring(tiny: Mirror, folder: Path, config: FetchConfig = FetchConfig(), **settings) -> list[Event]:
     events: list[Event] = []
     release = settings.pop("release", tiny.release())
     fetch(release, folder, config, retry=QUICK, report=events.append, **settings)

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from dove_core.encoding.preprocess import (
+    CenterSquare,
     Crop,
     apply_crop,
     decode,
     decode_jpegs,
     draw_crop,
-    fit,
     image_size,
     jitter,
     least_pixels,
@@ -81,9 +81,9 @@ def lossless(image: torch.Tensor) -> bytes:
 def test_fitting_keeps_the_middle_and_the_aspect():
     wide = torch.zeros(3, 40, 120, dtype=torch.uint8)
     wide[:, :, 40:80] = 200
-    assert fit(lossless(wide), "x", 40).float().mean() == 200
-    assert fit(lossless(wide), "x", 16).shape == (3, 16, 16)
-    assert fit(lossless(torch.zeros(3, 7, 5, dtype=torch.uint8)), "x", 32).shape == (3, 32, 32)
+    assert CenterSquare(40).fit(lossless(wide), "x").float().mean() == 200
+    assert CenterSquare(16).fit(lossless(wide), "x").shape == (3, 16, 16)
+    assert CenterSquare(32).fit(lossless(torch.zeros(3, 7, 5, dtype=torch.uint8)), "x").shape == (3, 32, 32)
 
 
 def test_augmenting_depends_only_on_the_seed():
@@ -98,7 +98,7 @@ def test_augmenting_depends_only_on_the_seed():
 def test_without_crop_and_turn_a_square_image_is_only_resized():
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (3, 48, 48), np.uint8))
     whole = augment(image, 32, np.random.default_rng(0), crop_scale=1.0, turn=False)
-    assert torch.equal(whole, fit(lossless(image), "x", 32))
+    assert torch.equal(whole, CenterSquare(32).fit(lossless(image), "x"))
 
 
 def test_random_rotations_and_mirrorings_are_the_eight_symmetries_of_the_square():

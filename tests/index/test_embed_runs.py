@@ -24,7 +24,7 @@ from dove_core.data.reader import Shards
 from dove_core.encoding.compute import limit_to_share, worker_count
 from dove_core.encoding.embedder import Embedder
 from dove_core.encoding.load import load_encoder
-from dove_core.encoding.preprocess import fit, normalise
+from dove_core.encoding.preprocess import CenterSquare, normalise
 from dove_core.errors import CheckpointError, DataError, SearchIndexError, UsageError
 from dove_core.events import Advanced, Noted, Saved, Skipped, Started, silent
 from dove_core.index.disk import SearchIndex
@@ -341,7 +341,7 @@ def test_regions_are_stored_for_each_part_if_requested(trained, photos, tmp_path
     assert len(list(out.glob("regions-*.npy"))) == 20
     regions, fused = index.regions.read(np.array([0, 30, 58]))
     embedder = Embedder(load_encoder(trained / "best"), ALONE)
-    pixels = torch.stack([fit(index.image(row), "x", 32) for row in index.rows([0, 30, 58])])
+    pixels = torch.stack([CenterSquare(32).fit(index.image(row), "x") for row in index.rows([0, 30, 58])])
     with torch.no_grad():
         images, expected = embedder.encoder.model.encode_regions(normalise(pixels))
     assert np.abs(regions - expected.numpy()).max() < np.abs(expected.numpy()).max() / 100

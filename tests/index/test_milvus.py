@@ -21,7 +21,6 @@ import pytest
 from dove_core.config import EmbedConfig, FilterConfig, PushConfig, QueryConfig, RankConfig, VerifyConfig
 from dove_core.data.reader import Record
 from dove_core.data.sample import Sample
-from dove_core.encoding.checkpoint import fingerprint_of
 from dove_core.encoding.load import load_encoder
 from dove_core.errors import DataError, SearchIndexError, UsageError
 from dove_core.events import Started
@@ -68,7 +67,7 @@ def make_index(folder, checkpoint, counts, dim=32, seed=0):
     """Write an index of random vectors, some of them equal, with metadata of all kinds and without images."""
     random, first = np.random.default_rng(seed), 0
     folder.mkdir(parents=True)
-    mark = PartMark(fingerprint_of(checkpoint), "", str(seed))
+    mark = PartMark(load_encoder(checkpoint).fingerprint, "", str(seed))
     for part, count in enumerate(counts):
         samples = [sample_of(first + k, random) for k in range(count)]
         vectors = random.normal(size=(count, dim)) + 3 * np.eye(dim)[random.integers(0, 4, count)]
@@ -390,7 +389,7 @@ def test_a_collection_of_another_model_or_another_program_is_an_error(folder, tr
 def test_a_text_too_long_for_milvus_is_an_error_that_names_its_image(trained, name, tmp_path):
     folder = make_index(tmp_path / "long", trained / "best", [3])
     records = [Record(0, "a.tar", 0, 9, b"", Sample("long", "", {"title": ("\u00e9" * 40_000,)}))]
-    mark = PartMark(fingerprint_of(trained / "best"), "", "")
+    mark = PartMark(load_encoder(trained / "best").fingerprint, "", "")
     write_part(Folder(folder), 0, records, np.eye(1, 32), field="title", mark=mark)
     model = Folder(trained / "best")
     build_index(Folder(folder), load_encoder(model), [1], checkpoint=model, shards=Folder(folder))

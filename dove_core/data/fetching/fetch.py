@@ -30,7 +30,7 @@ __all__ = ["execute", "fetch", "plan_fetch"]
 def fetch(
     release: Release,
     folder: LocalPath,
-    fetching: FetchConfig = FetchConfig(),  # noqa: B008  # frozen
+    fetching: FetchConfig = FetchConfig(),
     *,
     mirror: str | None = None,
     adopt: LocalPath | None = None,

@@ -124,7 +124,7 @@ class FetchPlan:
 def plan_fetch(
     release: Release,
     folder: LocalPath,
-    fetching: FetchConfig = FetchConfig(),  # noqa: B008  # frozen
+    fetching: FetchConfig = FetchConfig(),
     *,
     mirror: str | None = None,
     adopt: LocalPath | None = None,

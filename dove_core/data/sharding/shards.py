@@ -37,7 +37,7 @@ PLANS = ".plan"
 def shard_release(
     release_folder: LocalPath,
     out: Address,
-    sharding: ShardConfig = ShardConfig(),  # noqa: B008  # frozen
+    sharding: ShardConfig = ShardConfig(),
     *,
     share: Share = EVERYTHING,
     retry_failed: bool = False,
@@ -80,7 +80,7 @@ def shard_captions(
     captions: LocalPath,
     images: LocalPath,
     out: Address,
-    sharding: ShardConfig = ShardConfig(),  # noqa: B008  # frozen
+    sharding: ShardConfig = ShardConfig(),
     *,
     split: str | None = None,
     share: Share = EVERYTHING,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -35,7 +35,7 @@ class Pushed:
 def push_index(
     index_address: Address,
     to: str,
-    pushing: PushConfig = PushConfig(),  # noqa: B008  # frozen
+    pushing: PushConfig = PushConfig(),
     *,
     overwrite: bool = False,
     report: Report = silent,
@@ -45,7 +45,7 @@ def push_index(
     Args:
         index_address: of the index.
         to: `http://HOST:19530`, or `FILE.db` of Milvus Lite, with `/NAME` of a collection or the index's name.
-        config: type of the vector index.
+        pushing: type of the vector index.
         overwrite: replace a collection with another model, other rows, or another vector index.
         report: receives progress.
 
@@ -68,8 +68,10 @@ def push_index(
     )  # fmt: skip
     collection = Collection(address, create=True)
     try:
-        if collection.exists() and (overwrite or not _has_same_content(collection, card)):
-            _drop_replaced(collection, card, overwrite=overwrite, report=report)
+        if collection.exists():
+            existing = collection.card()
+            if overwrite or replace(existing, checkpoint=card.checkpoint, shards=card.shards) != card:
+                _drop_replaced(collection, existing, card, overwrite=overwrite, report=report)
         if not collection.exists():
             collection.create(card)
         collection.load()
@@ -99,22 +101,8 @@ def content_of(index: SearchIndex) -> str:
     return digest.hexdigest()[:16]
 
 
-def _has_same_content(collection: Collection, card: Card) -> bool:
-    """Tell whether a collection has the content that a card describes; the paths of model and shards may differ."""
-    existing = collection.card()
-    return all(
-        getattr(existing, name) == getattr(card, name)
-        for name in ("fingerprint", "words", "content", "dim", "rows", "vector_index")
-    )
-
-
-def _drop_replaced(collection: Collection, card: Card, *, overwrite: bool, report: Report) -> None:
-    """Drop a collection with other content.
-
-    Raises:
-        SearchIndexError: `overwrite` is not set, or the collection was not made by `dove index push`.
-    """
-    existing = collection.card()
+def _drop_replaced(collection: Collection, existing: Card, card: Card, *, overwrite: bool, report: Report) -> None:
+    """Drop a collection with other content; it is an error if `overwrite` is not set."""
     if not overwrite:
         if existing.fingerprint != card.fingerprint:
             reason = f"was made by the model {existing.fingerprint}, the index by {card.fingerprint}"
@@ -137,7 +125,7 @@ def _fill(collection: Collection, index: SearchIndex, report: Report) -> int:
     written = 0
     for part in np.flatnonzero(~complete).tolist():
         start, count = starts[part], index.manifest.counts[part]
-        with index.part(part_name(part)) as path:
+        with index.place.local_path(part_name(part)) as path:
             rows, vectors = read_part(path, PART_COLUMNS), read_vectors(path)
         for first in range(0, count, _ROWS_AT_ONCE):
             block = slice(first, first + _ROWS_AT_ONCE)

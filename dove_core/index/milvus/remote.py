@@ -10,7 +10,6 @@ import numpy as np
 from dove_core.addresses import Address, place_of
 from dove_core.config import FilterConfig
 from dove_core.encoding.checkpoint import checkpoint_here, settled_place
-from dove_core.encoding.load import load_text_side
 from dove_core.encoding.text_side import TextSide
 from dove_core.errors import SearchIndexError, UsageError
 from dove_core.index.filters import no_such_source
@@ -18,9 +17,9 @@ from dove_core.index.images import read_images
 from dove_core.index.milvus.address import parse_address
 from dove_core.index.milvus.collection import MOST, Collection
 from dove_core.index.milvus.expression import FilterExpression, expression_of, quoted, source_expression
-from dove_core.index.milvus.schema import BOX, SHOWN, Card, row_of
+from dove_core.index.milvus.schema import SHOWN, Card, row_of
 from dove_core.index.nearest import TIES, best
-from dove_core.index.rows import Row
+from dove_core.index.rows import BOX, Row
 
 _AT_ONCE = 1 << 18
 """Largest number of rows of all answers of one call."""
@@ -89,8 +88,8 @@ class RemoteIndex:
         if not settled_place(self.checkpoint).exists():
             message = f"{self.name}: its model does not exist at {self.checkpoint}"
             raise UsageError(message, hint="give the model, or the folder words/ of the index, with --checkpoint")
-        with checkpoint_here(self.checkpoint) as folder:
-            words = load_text_side(folder)
+        with checkpoint_here(self.checkpoint) as (folder, family):
+            words = family.load_text_side(folder)
         if words.digest() != self.card.words:
             message = f"{self.name} was made by the model {self.card.fingerprint}; {self.checkpoint} is another model"
             raise SearchIndexError(message, hint="give the model that made it with --checkpoint")
@@ -143,7 +142,7 @@ class RemoteIndex:
         self, vectors: np.ndarray, top: int, limit: int, keep: FilterExpression
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Request more hits until every answer has enough rows within the circle, or there are no more."""
-        fields = BOX if keep.circle else []
+        fields = list(BOX) if keep.circle else []
         params = {} if self.card.vector_index == "flat" else {"ef": min(max(128, 4 * limit), 2 * MOST)}
         while True:
             answers = self._collection.nearest(vectors, limit, keep.expression, fields, params)

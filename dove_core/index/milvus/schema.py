@@ -16,13 +16,12 @@ import numpy as np
 from dove_core.errors import DataError, SearchIndexError
 from dove_core.files import parse_record, record_values
 from dove_core.index.columns import part_columns
-from dove_core.index.rows import UNKNOWN_SECOND, Row
+from dove_core.index.rows import BOX, UNKNOWN_SECOND, Row
 
 FORMAT = 1
 CARD = "dove.card"
 """The property of a collection with its card."""
 
-BOX = ["xmin", "ymin", "xmax", "ymax"]
 SHOWN = ["id", "key", "caption", *BOX, "time", "source", "gsd", "tags", "shard", "offset", "size"]
 _TEXTS = ("key", "caption", "time", "source", "shard")
 _LONGEST, _MOST_TAGS = 65_535, 2048
@@ -140,11 +139,7 @@ def tags_of(elements: Any) -> dict[str, str]:
 
 
 def _check_limits(row: Mapping[str, Any]) -> None:
-    """Check a row against the limits of Milvus.
-
-    Raises:
-        DataError: a text is too long, or there are too many tags.
-    """
+    """Check a row against the limits of Milvus."""
     texts = [row[name] for name in _TEXTS if row[name] is not None] + row["tags"]
     if max(len(text.encode()) for text in texts) > _LONGEST or len(row["tags"]) > 2 * _MOST_TAGS:
         message = f"{row['key'][:200]} has more than {_LONGEST:,} bytes in a text, or more than {_MOST_TAGS:,} tags"
