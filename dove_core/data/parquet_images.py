@@ -34,9 +34,10 @@ _ADDRESS = re.compile(r"(?s)(?P<file>.+)#row=(?P<row>\d+)")
 
 @dataclass(frozen=True)
 class ImageParquet:
-    """A file with images: its columns, the numbers of rows of its row groups, and a digest of its footer.
+    """A file with images: its columns, the rows in each row group, size, modification time, and a digest of its footer.
 
-    The footer has the positions and lengths of all columns, so it differs between versions of a file.
+    The time is in nanoseconds. The footer has the positions and lengths of all columns, so it differs between versions
+    of a file.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class ImageParquet:
     columns: ImageColumns
     groups: tuple[int, ...]
     size: int
+    modified: int
     digest: str
 
     def __len__(self) -> int:
@@ -75,20 +77,19 @@ def describe_parquet(path: Path) -> ImageParquet:
         DataError: the file is missing, damaged or no Parquet file, or has no images.
     """
     try:
-        with path.open("rb") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, size - _TAIL))
-            length = int.from_bytes(stream.read(_TAIL)[:4], "little")
-            stream.seek(max(0, size - _TAIL - length))
-            digest = hashlib.sha256(stream.read()).hexdigest()
         with pq.ParquetFile(path) as file:
             groups = tuple(file.metadata.row_group(k).num_rows for k in range(file.metadata.num_row_groups))
             schema = file.schema_arrow
+        with path.open("rb") as stream:
+            facts = os.fstat(stream.fileno())
+            stream.seek(facts.st_size - _TAIL)
+            stream.seek(-_TAIL - int.from_bytes(stream.read(_TAIL)[:4], "little"), os.SEEK_END)
+            digest = hashlib.sha256(stream.read()).hexdigest()
     except FileNotFoundError:
         raise DataError(f"{path} does not exist", hint="check the path") from None
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read as Parquet: {reason_of(error)}", hint=_HINT) from error
-    return ImageParquet(path, schema, choose_columns(path, schema), groups, size, digest)
+    return ImageParquet(path, schema, choose_columns(path, schema), groups, facts.st_size, facts.st_mtime_ns, digest)
 
 
 class RowReader:

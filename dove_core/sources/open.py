@@ -95,7 +95,7 @@ def _open_folder(folder: Path, settings: EmbedConfig, field: str, report: Report
         return Tars(folder, tars, field)
     if tables:
         return ParquetFiles(folder, tables, settings.part_size, field, report)
-    raise DataError(f"{folder} has no shards, .tar files, images or .parquet files", hint=_HINT)
+    raise DataError(f"{folder} has no shards, .tar files or images, and no .parquet files", hint=_HINT)
 
 
 def _has_images(table: Path) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dove_core.data.parquet_columns import ImageColumns
 from dove_core.data.parquet_images import ImageParquet, RowReader, describe_parquet, row_address, row_name
 from dove_core.data.reader import Record
 from dove_core.data.sample import Sample, clean_captions, key_of, source_of
@@ -42,11 +41,11 @@ class ParquetFiles(Source):
         for path in files:
             name = path.relative_to(root).as_posix()
             try:
-                file, modified = describe_parquet(path), path.stat().st_mtime_ns
+                file = describe_parquet(path)
             except DataError as error:
                 errors.append(error)
             else:
-                self._files.append((name, file, digest_of(name, file.size, modified)))
+                self._files.append((name, file, digest_of(name, file.size, file.modified)))
         if errors and not self._files:
             raise errors[0]
         if errors:
@@ -67,9 +66,7 @@ class ParquetFiles(Source):
         """Return the rows of a part."""
         number, start = self._parts[part]
         name, file, _ = self._files[number]
-        return ParquetSamples(
-            self._folder, name, file.columns, range(len(file))[start : start + self._size], self._field
-        )
+        return ParquetSamples(self._folder, name, range(len(file))[start : start + self._size], self._field)
 
     def field(self, part: int) -> str:
         """Return the caption field of the model."""
@@ -86,8 +83,8 @@ class ParquetSamples:
 
     strict = False
 
-    def __init__(self, root: Path, name: str, columns: ImageColumns, rows: range, field: str) -> None:
-        self._path, self._name, self._columns, self._rows, self._field = root / name, name, columns, rows, field
+    def __init__(self, root: Path, name: str, rows: range, field: str) -> None:
+        self._path, self._name, self._rows, self._field = root / name, name, rows, field
         self._opened: tuple[int, RowReader] | None = None
 
     def __len__(self) -> int:
@@ -108,24 +105,26 @@ class ParquetSamples:
         row = self._rows[number]
         address = row_address(self._name, row)
         try:
-            values = self._reader().read(row)
+            reader = self._reader()
+            values = reader.read(row)
         except DataError as error:
             return Unusable(DAMAGED, error.message)
         except OSError as error:
             return Unusable(DAMAGED, f"{self._path}: {reason_of(error)}")
-        image = self._columns.image_in(values)
+        image = reader.columns.image_in(values)
         if not image:
             return Unusable(NO_IMAGE, address)
         if len(image) > MAX_IMAGE_BYTES:
             return Unusable(TOO_LARGE, address)
-        name = self._columns.name_in(values) or row_name(self._name, row)
+        name = reader.columns.name_in(values) or row_name(self._name, row)
         key = key_of(name)
         source, gsd = source_of(key)
-        return Record(number, address, 0, 0, image, Sample(key, name, self._captions(values), source=source, gsd=gsd))
+        captions = self._captions(reader.columns.captions_in(values))
+        return Record(number, address, 0, 0, image, Sample(key, name, captions, source=source, gsd=gsd))
 
-    def _captions(self, values: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    def _captions(self, raw: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
         """Return the captions of the model's field, or else of the first field with one."""
-        fields = {name: clean_captions(texts) for name, texts in self._columns.captions_in(values).items()}
+        fields = {name: clean_captions(texts) for name, texts in raw.items()}
         found = fields.get(self._field) or next(filter(None, fields.values()), ())
         return {self._field: found} if found else {}
 
