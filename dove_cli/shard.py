@@ -115,7 +115,9 @@ def _check_together(
         raise UsageError(f"--name {name!r} cannot be the name of a folder", hint="choose another folder with --out")
     if any(own) and not all(own) and not verify_only:
         what = "--captions and --name" if len(own) == 2 else "--captions, --images and --name"
-        raise UsageError(f"{what} belong together", hint=f"give {'both' if len(own) == 2 else 'all three'}, or none of them")
+        raise UsageError(
+            f"{what} belong together", hint=f"give {'both' if len(own) == 2 else 'all three'}, or none of them"
+        )
     if any(own) and release:
         raise UsageError(f"both the release {release!r} and --captions are given", hint="leave one of them out")
     if split and not any(own):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import pytest
 from dove_core.config import ShardConfig
 from dove_core.data.parquet_images import RowReader
 from dove_core.data.reader import Shards
+from dove_core.data.sharding.member_reader import LostSourceError
+from dove_core.data.sharding.row_images import RowImages, RowLocation
 from dove_core.data.sharding.shards import shard_captions, shard_release
 from dove_core.data.sharding.verify_shards import verify_shards
 from dove_core.errors import DataError, UsageError
@@ -105,6 +108,8 @@ def test_the_seed_decides_the_order_of_row_groups_and_rows_of_a_group_stay_toget
 SCRIPT = """
 import sys
 from dove_core.config import ShardConfig
+from dove_core.data.sharding.member_reader import LostSourceError
+from dove_core.data.sharding.row_images import RowImages, RowLocation
 from dove_core.data.sharding.shards import shard_captions
 print("ready", flush=True)
 shard_captions(sys.argv[1], None, sys.argv[2], ShardConfig(shard_size=3, workers=2))
@@ -369,6 +374,21 @@ def test_shards_are_made_again_if_captions_or_images_have_changed(tmp_path):
     write_rows(path, [{**rows[0], "image": image(9)}, *rows[1:]])
     shard(path, tmp_path / "out")
     assert samples(tmp_path / "out" / "train")["train_000000"] == (image(9), {"caption": ("lake 0",)})
+
+
+def test_a_file_that_changes_or_vanishes_while_it_is_read_is_an_error(tmp_path):
+    path = write_rows(tmp_path / "train.parquet", [{"image": image(0), "caption": "a"}])
+    reader = RowImages([path])
+    assert reader.read(RowLocation(0, 0), 1000) == image(0)
+    with pytest.raises(DataError, match=r"row 0 of train\.parquet has \d+ bytes, more than 10"):
+        reader.read(RowLocation(0, 0), 10)
+    reader.check_unchanged()
+    os.utime(path, ns=(0, 0))
+    with pytest.raises(LostSourceError, match="was changed while it was read"):
+        reader.check_unchanged()
+    path.unlink()
+    with pytest.raises(LostSourceError, match="cannot be read: No such file"):
+        RowImages([path]).read(RowLocation(0, 0), 1000)
 
 
 def test_a_large_row_group_is_read_in_little_memory(tmp_path):
