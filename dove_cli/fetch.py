@@ -63,7 +63,7 @@ def fetch(
         _draw(out or DATA / release, as_json)
         return
     from dove_core.data.fetching.fetch import execute, plan_fetch
-    from dove_core.data.fetching.selection import find_release
+    from dove_core.data.fetching.lookup import find_release
 
     chosen = find_release(release)
     with reporting() as report:

@@ -76,7 +76,7 @@ def fetch_plan(plan: FetchPlan) -> str:
     rows = [(_size(file.remote.version.size), _to_come(file), str(file.path)) for file in plan.files]
     width = max((len(state) for _, state, _ in rows), default=0)
     lines = [f"{size:>9}  {state:<{width}}  {path}" for size, state, path in rows]
-    return "\n".join([f"from {plan.base}", *lines, plan.summary()])
+    return "\n".join([f"from {plan.source}", *lines, plan.summary()])
 
 
 def _to_come(file: PlannedFile) -> str:

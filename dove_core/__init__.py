@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     )
     from dove_core.data.fetching.catalog import RELEASES as RELEASES
     from dove_core.data.fetching.fetch import fetch as fetch
+    from dove_core.data.fetching.lookup import find_release as find_release
     from dove_core.data.fetching.plan import FetchPlan as FetchPlan, plan_fetch as plan_fetch
     from dove_core.data.loader import open_webdataset as open_webdataset
     from dove_core.data.manifest import read_manifest as read_manifest
@@ -84,6 +85,7 @@ _HOMES = {
     "ModelConfig PushConfig QueryConfig RankConfig ShardConfig TrainConfig VerifyConfig ZeroShotConfig",
     "data.fetching.catalog": "RELEASES",
     "data.fetching.fetch": "fetch",
+    "data.fetching.lookup": "find_release",
     "data.fetching.plan": "FetchPlan plan_fetch",
     "data.loader": "open_webdataset",
     "data.manifest": "read_manifest",

@@ -41,10 +41,10 @@ def zipped(name: str, content: bytes) -> bytes:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """Every file of every release below sky/; the archives of SkyScript hold a few images."""
+    """Every file of SkyScript's server below sky/; the archives of SkyScript hold a few images."""
     with serving() as running:
-        for release in RELEASES.values():
-            for file in release.files:
+        for release in (place for release in RELEASES.values() for place in (release, *release.alternatives)):
+            for file in (file for file in release.files if not file.path.endswith(".parquet")):
                 body = zipped("a/b.jpg", b"x" * 50) if file.path.endswith(".zip") else table([(2, 0), (3, 1)])
                 running.files[f"sky/{file.path}"] = Served(body)
         for part in range(2, 8):
@@ -143,8 +143,9 @@ def test_benchmarks_and_checkpoints_are_found_by_name(empty, server):
     ("words", "message"),
     [
         (["atlantis"], "there is no release 'atlantis'"),
-        (["rsicd", "--split", "test"], "rsicd is fetched as a whole: --split"),
-        (["rsicd", "--no-meta"], "rsicd is fetched as a whole: --no-meta"),
+        (["rsitmd", "--split", "test"], "rsitmd is fetched as a whole: --split"),
+        (["rsitmd", "--no-meta"], "rsitmd is fetched as a whole: --no-meta"),
+        (["rsicd", "--limit", "5"], "rsicd has its captions and images in the same files: --limit"),
         (["--parts", "9"], "skyscript has no archive 9"),
         (["--parts", "two"], "--parts 'two' is not a list of numbers"),
         (["--captions", "best"], "Invalid value for '--captions'"),
