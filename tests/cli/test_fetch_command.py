@@ -43,8 +43,10 @@ def zipped(name: str, content: bytes) -> bytes:
 def server() -> Iterator[Server]:
     """Every file of SkyScript's server below sky/; the archives of SkyScript hold a few images."""
     with serving() as running:
-        for release in (place for release in RELEASES.values() for place in (release, *release.alternatives)):
-            for file in (file for file in release.files if not file.path.endswith(".parquet")):
+        for release in RELEASES.values():
+            for file in (*release.files, *(file for other in release.alternatives for file in other.files)):
+                if file.path.endswith(".parquet"):
+                    continue
                 body = zipped("a/b.jpg", b"x" * 50) if file.path.endswith(".zip") else table([(2, 0), (3, 1)])
                 running.files[f"sky/{file.path}"] = Served(body)
         for part in range(2, 8):

@@ -125,7 +125,10 @@ def hub_headers() -> dict[str, str]:
 
 def _hub() -> Any:
     try:
-        import huggingface_hub  # noqa: PLC0415  # an extra
+        import huggingface_hub  # an extra
+        import huggingface_hub.constants
+        import huggingface_hub.errors
+        import huggingface_hub.utils
     except ImportError as error:
         hint = "pip install huggingface_hub (the extra `hub` of dove-eo)"
         raise UsageError("the Hugging Face Hub needs the package huggingface_hub", hint=hint) from error
