@@ -24,13 +24,15 @@ def fetch(
     release: Annotated[
         str,
         typer.Argument(
-            help="What to fetch: skyscript (about 150 GB); sample (60 MB, drawn on this machine); benchmarks, or one "
-            "of its sets, such as rsicd; a SkyCLIP checkpoint, such as skyclip-vit-b32-top50."
+            help="What to fetch: skyscript (about 150 GB); rsicd (526 MB); sample (60 MB, drawn on this machine); "
+            "benchmarks, or one of its sets, such as rsitmd; hf:OWNER/NAME, a data set of the Hugging Face Hub with "
+            "images in Parquet files; a SkyCLIP checkpoint, such as skyclip-vit-b32-top50."
         ),
     ] = "skyscript",
     out: Annotated[Path | None, typer.Option(help="Folder of the release. [default: data/<release>]")] = None,
     mirror: Annotated[
-        str | None, typer.Option(help="Other server to fetch from: web address, folder, s3:// or gs://.")
+        str | None,
+        typer.Option(help="Other server to fetch from: web address, folder, s3://, gs:// or hf://datasets/OWNER/NAME."),
     ] = None,
     adopt: Annotated[
         Path | None,
@@ -48,10 +50,13 @@ def fetch(
     """Fetch a release, or some of it: captions, images and metadata, each file verified.
 
     It shows its plan first: every file with its size, what is here already, and the free space. An interrupted fetch
-    resumes when it is run again. With --split or --limit, only those images are fetched out of the archives.
+    resumes when it is run again. With --split or --limit, only those images are fetched out of the archives. If a
+    release is at several places, the first one that has all files is used; files in the Hub's cache are not fetched.
 
     - `dove fetch`
     - `dove fetch sample`
+    - `dove fetch rsicd`
+    - `dove fetch hf:arampacha/rsicd --split test`
     - `dove fetch --limit 10000 --parts 2`
     - `dove fetch --split test --dry-run`
     - `dove fetch benchmarks`
