@@ -77,4 +77,4 @@ def test_a_token_and_offline_mode_are_those_of_the_hubs_client(hub, fetch):
 def test_without_its_client_the_extra_is_named(fetch, name):
     code, _, err = fetch(name, before="import sys; sys.modules['huggingface_hub'] = None; ")
     assert code == 2
-    assert "hint: pip install huggingface_hub (the extra `hub` of dove-eo)" in err
+    assert "hint: pip install 'dove-eo[hub]'" in err

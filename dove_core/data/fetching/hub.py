@@ -130,7 +130,7 @@ def _hub() -> Any:
         import huggingface_hub.errors
         import huggingface_hub.utils
     except ImportError as error:
-        hint = "pip install huggingface_hub (the extra `hub` of dove-eo)"
+        hint = "pip install 'dove-eo[hub]'"
         raise UsageError("the Hugging Face Hub needs the package huggingface_hub", hint=hint) from error
     return huggingface_hub
 
