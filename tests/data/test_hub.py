@@ -233,7 +233,7 @@ def test_a_repository_without_what_is_needed_is_an_error_that_names_it(hub, name
 
 @pytest.mark.parametrize("name", ["hf:", "hf:rsicd", "hf:a/b/c", "hf:a b/c"])
 def test_a_name_that_is_no_repository_is_a_usage_error(hub, name):
-    with pytest.raises(UsageError, match="is not hf:OWNER/NAME"):
+    with pytest.raises(UsageError, match="is not OWNER/NAME"):
         find_release(name)
     assert not hub.asked
 
@@ -274,7 +274,7 @@ def test_without_a_network_the_cache_is_enough_and_else_the_switch_is_named(hub,
     use_in_this_process(hub, tmp_path / "empty", monkeypatch, offline=True)
     with pytest.raises(DownloadError, match="HF_HUB_OFFLINE switches the Hub off"):
         fetch(RELEASES["rsicd"], tmp_path / "other", mirror="hf://datasets/arampacha/rsicd", retry=QUICK)
-    with pytest.raises(DownloadError, match="HF_HUB_OFFLINE"):
+    with pytest.raises(DownloadError, match="HF_HUB_OFFLINE .*cannot be asked for"):
         find_release("hf:arampacha/rsicd")
     assert len(hub.asked) == asked and not bucket.asked
 
@@ -283,7 +283,7 @@ def test_a_repository_of_the_hub_can_be_a_mirror(hub, tmp_path):
     hub.add("me/copy", FILES)
     fetch(RELEASES["rsicd"], tmp_path, mirror="hf://datasets/me/copy", retry=QUICK)
     assert contents(tmp_path) == FILES
-    with pytest.raises(UsageError, match="not the address of a repository"):
+    with pytest.raises(UsageError, match="'copy' is not OWNER/NAME"):
         fetch(RELEASES["rsicd"], tmp_path, mirror="hf://copy", retry=QUICK)
 
 

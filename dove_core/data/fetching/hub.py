@@ -8,7 +8,7 @@ and are stored once; a file in the Hub's cache is not fetched again.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -41,10 +41,18 @@ class Repository:
         """
         rest = address.removeprefix(SCHEME).rstrip("/")
         name = rest.removeprefix(_DATASETS)
+        return cls.of("dataset" if name != rest else "model", name)
+
+    @classmethod
+    def of(cls, kind: Literal["dataset", "model"], name: str) -> Repository:
+        """Return a repository by its name.
+
+        Raises:
+            UsageError: the name is not OWNER/NAME.
+        """
         if not _NAME.fullmatch(name):
-            hint = f"write {SCHEME}{_DATASETS}OWNER/NAME for a data set, {SCHEME}OWNER/NAME for a model"
-            raise UsageError(f"{address} is not the address of a repository", hint=hint)
-        return cls("dataset" if name != rest else "model", name)
+            raise UsageError(f"{name!r} is not OWNER/NAME", hint="such as hf:arampacha/rsicd")
+        return cls(kind, name)
 
     @property
     def address(self) -> str:
@@ -56,16 +64,33 @@ class Repository:
         """The web page of the repository."""
         return f"{_hub().constants.ENDPOINT}/{_DATASETS if self.kind == 'dataset' else ''}{self.name}"
 
+    def exists(self) -> bool:
+        """Return whether the Hub has it, as far as the user may know.
+
+        Raises:
+            DownloadError: the Hub cannot be reached, or does not accept the user's token.
+        """
+        return bool(self._ask(lambda hub: hub.HfApi().repo_exists(self.name, repo_type=self.kind)))
+
     def files(self) -> list[str]:
         """Return the paths of all files.
 
         Raises:
             DownloadError: there is no such repository, it may not be read, or the Hub cannot be reached.
         """
+        return sorted(self._ask(lambda hub: hub.HfApi().list_repo_files(self.name, repo_type=self.kind)))
+
+    def cached(self, path: str) -> Path | None:
+        """Return a file in the Hub's cache; None if it is not there."""
+        found = _hub().try_to_load_from_cache(self.name, path, repo_type=self.kind)
+        return Path(found) if isinstance(found, str) else None
+
+    def _ask(self, question: Callable[[Any], Any]) -> Any:
+        """Ask the Hub's client, whose errors are translated."""
         hub = _hub()
-        _check_online(hub, f"the list of files of {self.page} is not known")
+        _check_online(f"it cannot be asked for {self.page}")
         try:
-            return sorted(hub.HfApi().list_repo_files(self.name, repo_type=self.kind))
+            return question(hub)
         except hub.errors.HfHubHTTPError as error:
             response = error.response
             refusal = None if response is None else _refusal(self, response.status_code, response.headers, "")
@@ -84,17 +109,17 @@ class HubFile(WebFile):
     def examine(self) -> Remote:
         """Request one byte, unless the Hub is switched off."""
         try:
-            _check_online(_hub(), f"{self.address} is not in its cache")
+            _check_online(f"{self.address} is not in its cache")
         except DownloadError as error:
             return Remote("unusable", problem=error)
         return super().examine()
 
     def kept_elsewhere(self, version: Version) -> Path | None:
         """Return the file in the Hub's cache on this machine, if it is of this version."""
-        found = _hub().try_to_load_from_cache(self._repository.name, self._path, repo_type=self._repository.kind)
-        if not isinstance(found, str):
+        found = self._repository.cached(self._path)
+        if found is None:
             return None
-        blob = Path(found).resolve()  # its name is the file's version
+        blob = found.resolve()  # its name is the file's version
         mark = version.mark and version.mark.strip('"')
         return blob if mark in (None, blob.name) and version.size in (None, blob.stat().st_size) else None
 
@@ -135,8 +160,13 @@ def _hub() -> Any:
     return huggingface_hub
 
 
-def _check_online(hub: Any, problem: str) -> None:
-    if hub.constants.HF_HUB_OFFLINE:
+def is_offline() -> bool:
+    """Return whether HF_HUB_OFFLINE switches the Hub off."""
+    return bool(_hub().constants.HF_HUB_OFFLINE)
+
+
+def _check_online(problem: str) -> None:
+    if is_offline():
         hint = "unset HF_HUB_OFFLINE, or give a copy with --mirror or --from"
         raise DownloadError(f"HF_HUB_OFFLINE switches the Hub off, and {problem}", hint=hint)
 

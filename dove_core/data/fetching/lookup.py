@@ -17,7 +17,7 @@ def find_release(name: str) -> Release:
 
     Raises:
         DownloadError: the Hub has no such data set, refuses it or cannot be reached, or there are no Parquet files.
-        UsageError: there is no release of that name.
+        UsageError: there is no release of that name, or it is not OWNER/NAME.
 
     >>> dove.find_release("RSICD").name
     'rsicd'
@@ -32,10 +32,7 @@ def find_release(name: str) -> Release:
 
 
 def _of_hub(name: str) -> Release:
-    try:
-        repository = Repository.at(f"hf://datasets/{name}")
-    except UsageError as error:
-        raise UsageError(f"{HUB}{name} is not {HUB}OWNER/NAME", hint="such as hf:arampacha/rsicd") from error
+    repository = Repository.of("dataset", name)
     names = repository.files()
     files = tuple(RemoteFile(path, split=split_in(path)) for path in names if path.lower().endswith(".parquet"))
     if not files:
