@@ -28,10 +28,11 @@ PLAN = """
 import sys
 from pathlib import Path
 from dove_core.config import ShardConfig
+from dove_core.data.sharding.archive_sources import ArchiveSources
 from dove_core.data.sharding.caption_table import read_caption_csv
-from dove_core.data.sharding.shard_plan import Sources, make_plan
+from dove_core.data.sharding.shard_plan import make_plan
 table, images, out = map(Path, sys.argv[1:])
-plan = make_plan(read_caption_csv(table), Sources(images), ShardConfig(), out)
+plan = make_plan(read_caption_csv(table), ArchiveSources(images), ShardConfig(), out)
 print(plan.rows, "rows in", len(plan), "shards,", plan.file.stat().st_size // 10**6, "MB of plan")
 """
 

@@ -24,8 +24,8 @@ def embed(
     source: Annotated[
         list[Place] | None,
         typer.Argument(
-            help="Images to embed: shards, .tar files, GeoTIFFs (with --tile), or a folder of images, tars or "
-            "GeoTIFFs. [default: the split of --shards]"
+            help="Images to embed: shards, .tar files, .parquet files with images inside, GeoTIFFs (with --tile), or a "
+            "folder of images, tars, Parquet files or GeoTIFFs. [default: the split of --shards]"
         ),
     ] = None,
     checkpoint: Annotated[
@@ -64,14 +64,15 @@ def embed(
     """Embed images and make the index that `dove query` searches.
 
     It writes one Parquet file for each shard or tar, or for each --part-size images or tiles, and then the index.
-    After an interruption, run the same command again: finished files are kept. Images of a folder or a tar that
-    cannot be decoded are left out and counted.
+    After an interruption, run the same command again: finished files are kept. Images that cannot be decoded are
+    left out and counted, except those of shards, where they are an error.
 
     - `dove embed`
     - `dove embed --shards shards/skyscript --out everything`
     - `dove embed photos/`
     - `dove embed photos/ --checkpoint remoteclip-vit-b32`
     - `dove embed laion/*.tar --gpus 8`
+    - `dove embed test-00000-of-00001.parquet`
     - `dove embed scene.tif --tile 256 --stride 128`
     - `dove embed tars/ --out all --task-id 3 --num-tasks 16`
     - `dove embed laion/*.tar --gpus 16 --executor ray`

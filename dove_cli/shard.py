@@ -25,13 +25,22 @@ def shard(
     execution: ExecutorConfig,
     release: Annotated[str | None, typer.Argument(help="Name of a release in data/. [default: the only one]")] = None,
     captions: Annotated[
-        Path | None, typer.Option(help="Your own captions: a SkyScript-style CSV or a Karpathy JSON.")
+        Path | None,
+        typer.Option(
+            help="Your own captions: a SkyScript-style CSV, a Karpathy JSON, or Parquet with images inside, a file or "
+            "a folder of them."
+        ),
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Images of --captions: a zip or a folder.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Images of --captions: a zip or a folder; not needed for Parquet.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the release made from --captions.")] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="Split of --captions: of a CSV without a split in its name, or the only split to read."),
+        typer.Option(
+            help="Split of --captions: of a CSV or Parquet files without a split in their names, or the only split to "
+            "read."
+        ),
     ] = None,
     out: Annotated[
         str | None,
@@ -65,13 +74,16 @@ def shard(
 
     - `dove shard`
     - `dove shard --captions dataset_rsicd.json --images RSICD_images.zip --name rsicd`
+    - `dove shard --captions train.parquet --name mine`
     - `dove shard --image-size 256 --quality 90`
     - `dove shard --task-id 3 --num-tasks 16`
     - `dove shard --executor ray`
     - `dove shard --verify-only`
     """
-    own = (captions, images, name)
-    _check_together(own, release, split, verify_only)
+    from dove_core.data.sharding.shards import is_parquet, shard_captions, shard_release
+
+    own = (captions, name) if captions and is_parquet(captions) else (captions, images, name)
+    _check_together(own, name, release, split, verify_only)
     folder = None if any(own) else DATA / release if release else _release_of(verify_only, out)
     target = out or str(SHARDS / (name or (folder.name if folder else "")))
     if verify_only:
@@ -81,11 +93,9 @@ def shard(
             faults = verify_shards(target, settings, execution=execution, report=report)
         _show_faults(faults, target, as_json)
         return
-    from dove_core.data.sharding.shards import shard_captions, shard_release
-
     share = share_of(task_id, num_tasks, finish, makes="shard")
     with reporting() as report:
-        if captions and images:
+        if captions:
             manifests = shard_captions(
                 captions, images, target, settings, split=split, share=share, retry_failed=retry_failed,
                 execution=execution, report=report,
@@ -98,12 +108,16 @@ def shard(
     _show(manifests, target.rstrip("/"), as_json)
 
 
-def _check_together(own: tuple[object, ...], release: str | None, split: str | None, verify_only: bool) -> None:
-    name = own[2]
-    if isinstance(name, str) and not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
+def _check_together(
+    own: tuple[object, ...], name: str | None, release: str | None, split: str | None, verify_only: bool
+) -> None:
+    if name is not None and not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
         raise UsageError(f"--name {name!r} cannot be the name of a folder", hint="choose another folder with --out")
     if any(own) and not all(own) and not verify_only:
-        raise UsageError("--captions, --images and --name belong together", hint="give all three, or none of them")
+        what = "--captions and --name" if len(own) == 2 else "--captions, --images and --name"
+        raise UsageError(
+            f"{what} belong together", hint=f"give {'both' if len(own) == 2 else 'all three'}, or none of them"
+        )
     if any(own) and release:
         raise UsageError(f"both the release {release!r} and --captions are given", hint="leave one of them out")
     if split and not any(own):

@@ -254,7 +254,10 @@ class EmbedConfig(Settings):
     )
     regions: bool = _setting(False, "Also store the regions of each image (20 kB), so that --rerank reads no images.")
     part_size: int = _setting(
-        1000, "Images of a folder, or tiles of a GeoTIFF, in one file of embeddings; a shard or tar is one file.", low=1
+        1000,
+        "Images of a folder or Parquet file, or tiles of a GeoTIFF, in one file of embeddings; a shard or tar is one "
+        "file.",
+        low=1,
     )
     tile: int = _setting(
         0, "Cut GeoTIFFs into square tiles of this many pixels; 0: every file is one image.", low=0, high=8192

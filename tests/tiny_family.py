@@ -36,7 +36,7 @@ class TinyText:
             counts[hashlib.sha256(word.encode()).digest()[0] % self.dim] += 1
         return counts / np.linalg.norm(counts)
 
-    def unknown_words(self, text):
+    def notes(self, text):
         return []
 
     def digest(self):

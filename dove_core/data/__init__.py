@@ -10,6 +10,8 @@ Modules, bottom up:
     prefetch    shards in a bucket, downloaded before they are read
     loader      batches, read and transformed by worker processes
     zips        zip archives as columns
+    parquet_columns  which columns of a Parquet file hold images, names and captions
+    parquet_images  Parquet files with images inside, read by row
     csv_tables  caption tables in CSV, read in batches
     fetching    a release, downloaded whole or in part
     sharding    captions and images, turned into tar shards

@@ -39,9 +39,10 @@ def release_tables(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder", hint="give the folder that `dove fetch` filled")
-    files = sorted((folder / "dataframe").glob("*.csv")) or sorted(folder.glob("*.csv"))
+    files = csv_files(folder)
     if not files:
-        raise DataError(f"{folder} has no dataframe/*.csv", hint="run dove fetch again, or name one: --captions FILE")
+        message = f"{folder} has neither dataframe/*.csv nor *.parquet"
+        raise DataError(message, hint="run dove fetch again, or name captions: --captions FILE")
     by_split: dict[str, list[Path]] = {}
     for file in files:
         by_split.setdefault(split_of(file), []).append(file)
@@ -50,6 +51,11 @@ def release_tables(folder: Path) -> list[Path]:
             names = ", ".join(file.name for file in several)
             raise DataError(f"{folder} has several tables for {split}: {names}", hint="choose one: --captions FILE")
     return [by_split[split][0] for split in sorted(by_split, key=("train", "val", "test").index)]
+
+
+def csv_files(folder: Path) -> list[Path]:
+    """Return the sorted CSVs of a release folder: `dataframe/*.csv`, else `*.csv`."""
+    return sorted((folder / "dataframe").glob("*.csv")) or sorted(folder.glob("*.csv"))
 
 
 def column_names(file: Path, *, hint: str = HINT) -> list[str]:

@@ -8,6 +8,12 @@ Modules, bottom up; each imports only those above it:
     compute     devices, precision and the number of processes
     dove_text   the text side of DOVE, and ROAM over stored regions, in numpy
     dove        DOVE as an `Encoder`, and its checkpoint files
+    clip_config      the files of a checkpoint of open_clip's models
+    clip_tokenizer   texts to their tokens, without torch
+    clip_preprocess  images to their input
+    clip_text   their text side, in onnxruntime
+    clip        their `Encoder`, and the export of the text tower
+    clip_import      a file of weights of others to a checkpoint
     families    the name of a model family to the code that loads it
     checkpoint  the files of a checkpoint, in a folder or a bucket
     load        loading of an encoder or a text side

@@ -112,9 +112,14 @@ class DoveText:
             digest.update(values.tobytes())
         return digest.hexdigest()[:16]
 
-    def unknown_words(self, text: str) -> list[str]:
-        """Return the distinct words that are not in the vocabulary, in order."""
-        return self.tokenizer.unknown_words(text)
+    def notes(self, text: str) -> list[str]:
+        """Name the words that are not in the vocabulary, and count those after the last that is read."""
+        unknown, words = self.tokenizer.unknown_words(text), split_words(text)
+        found = [f"words that the model has not learned: {', '.join(unknown)}"] if unknown else []
+        if len(words) > self.config.max_tokens:
+            cut = len(words) - self.config.max_tokens
+            found.append(f"the model reads {self.config.max_tokens} words: the last {cut} of the query were cut")
+        return found
 
     def encode(self, text: str) -> np.ndarray:
         """Return the embedding `(D,)` of a text.
@@ -124,7 +129,7 @@ class DoveText:
             CheckpointError: a weight is missing.
         """
         words = dict.fromkeys(split_words(text))
-        if len(self.unknown_words(text)) == len(words):
+        if len(self.tokenizer.unknown_words(text)) == len(words):
             message = f"the model knows no word of {text!r}" if words else "the query has no words"
             raise UsageError(message, hint=f"use words such as: {', '.join(self.tokenizer.words[:20])}")
         return self.describe(text).embedding

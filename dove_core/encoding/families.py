@@ -1,7 +1,7 @@
 """Model families: from the name in a checkpoint's `model.json` to the code that loads it.
 
-DOVE is part of this package. Another package adds a family with an entry point in the group `dove.families`. Its name
-is the one in `model.json`; its value is an object that implements `Family`:
+DOVE and CLIP are part of this package. Another package adds a family with an entry point in the group
+`dove.families`. Its name is the one in `model.json`; its value is an object that implements `Family`:
 
     [project.entry-points."dove.families"]
     mine = "my_package:family"
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dove_core.encoding import clip_config
 from dove_core.encoding.dove_text import CONFIG, FAMILY, FILES, DoveText
 from dove_core.errors import CheckpointError
 from dove_core.files import read_json
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from dove_core.encoding.text_side import TextSide
 
 GROUP = "dove.families"
-HINT = "a checkpoint is a folder such as runs/NAME/best, made by `dove train`"
+HINT = "a checkpoint is a folder such as runs/NAME/best or models/NAME, made by `dove train` or `dove fetch NAME`"
 
 
 class Family(Protocol):
@@ -66,6 +67,24 @@ class DoveFamily:
         return DoveText.open(folder)
 
 
+class ClipFamily:
+    """The family CLIP: any model that open_clip can build."""
+
+    files = clip_config.FILES
+
+    def load(self, folder: Path, fingerprint: str) -> Encoder:
+        """Load a checkpoint on the CPU."""
+        from dove_core.encoding.clip import load_clip  # noqa: PLC0415  # torch
+
+        return load_clip(folder, fingerprint)
+
+    def load_text_side(self, folder: Path) -> TextSide:
+        """Load the text side in onnxruntime."""
+        from dove_core.encoding.clip_text import ClipText  # noqa: PLC0415  # not needed for DOVE
+
+        return ClipText(folder)
+
+
 def family_of(folder: Path) -> Family:
     """Return the family of the checkpoint or text side in a folder; without a name in `model.json` it is DOVE.
 
@@ -86,11 +105,13 @@ def family_in(content: Any, where: str) -> Family:
     name = str(content.get("family", FAMILY))
     if name == FAMILY:
         return DoveFamily()
-    from importlib.metadata import entry_points  # noqa: PLC0415  # not needed for DOVE
+    if name == clip_config.FAMILY:
+        return ClipFamily()
+    from importlib.metadata import entry_points  # noqa: PLC0415  # not needed for DOVE and CLIP
 
     installed = entry_points(group=GROUP)
     if name not in installed.names:
-        names = ", ".join(sorted({FAMILY, *installed.names}))
+        names = ", ".join(sorted({FAMILY, clip_config.FAMILY, *installed.names}))
         message = f"{where}: the model family {name!r} is not installed"
         raise CheckpointError(message, hint=f"install the package that has it; installed: {names}")
     family: Family = installed[name].load()

@@ -51,8 +51,8 @@ class TextSide(Protocol):
         """
         ...
 
-    def unknown_words(self, text: str) -> Sequence[str]:
-        """Return the distinct words of a text that the model does not know; empty for a model of subwords."""
+    def notes(self, text: str) -> Sequence[str]:
+        """Return messages about the words of a text that the model does not know or does not read."""
         ...
 
     def digest(self) -> str:

@@ -41,8 +41,8 @@ def embed(
 
     Args:
         checkpoint: folder of the model.
-        source: shards (a split, or a release with all its splits), tar files, a folder of images, or GeoTIFF scenes.
-            Shards may be in a bucket.
+        source: shards (a split, or a release with all its splits), tar files, Parquet files with images inside, a
+            folder of images, or GeoTIFF scenes. Shards may be in a bucket.
         out: folder of the index; it may be in a bucket.
         embedding: tile and batch size, number of processes, and the like.
         compute: device and precision.

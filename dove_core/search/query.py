@@ -199,8 +199,8 @@ class Searcher:
         parts = []
         if question.text:
             parts.append(self.index.words.encode(question.text))
-            if unknown := self.index.words.unknown_words(question.text):
-                report(Noted(f"words that the model has not learned: {', '.join(unknown)}"))
+            for message in self.index.words.notes(question.text):
+                report(Noted(message))
         elif not (question.image or question.like):
             raise UsageError("the query has no words", hint="ask with words, an image, or keys of similar images")
         if question.image:

@@ -1,4 +1,4 @@
-"""The kind of input that a path is: shards, tar files, a folder of images, or GeoTIFF scenes."""
+"""The kind of input that a path is: shards, tar or Parquet files, a folder of images, or GeoTIFF scenes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from pathlib import Path
 from dove_core.addresses import path_of
 from dove_core.config import EmbedConfig
 from dove_core.data.manifest import IN_PROGRESS, MANIFEST
+from dove_core.data.parquet_images import ENDING, describe_parquet
 from dove_core.data.sharding.archives import JUNK, files_below
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Report
 from dove_core.places import Folder, Place
 from dove_core.sources.folder import ImageFolder
+from dove_core.sources.parquet import ParquetFiles
 from dove_core.sources.shards import ReleaseShards
 from dove_core.sources.source import Source
 from dove_core.sources.tar import Tars
 from dove_core.sources.tiles import ENDINGS as SCENES, Scenes
 
-TARS = (".tar",)
-_HINT = "give shards, .tar files, a folder of images, or GeoTIFFs with --tile 256"
+TARS, TABLES = (".tar",), (ENDING,)
+_HINT = "give shards, .tar files, .parquet files with images, a folder of images, or GeoTIFFs with --tile 256"
 
 
 def open_source(places: Sequence[Place], settings: EmbedConfig, field: str, report: Report) -> Source:
@@ -57,11 +59,14 @@ def open_source(places: Sequence[Place], settings: EmbedConfig, field: str, repo
         return Scenes(root, files, settings, field, report)
     if settings.tile:
         raise UsageError(f"--tile: {others[0]} is not a GeoTIFF", hint="remove --tile, or give .tif files")
-    if unknown := [file for file in others if file.suffix.lower() not in TARS]:
+    if unknown := [file for file in others if file.suffix.lower() not in (*TARS, *TABLES)]:
         raise UsageError(f"{unknown[0]} is not a valid input of `dove embed`", hint=_HINT)
-    if len(others) < len(files):
-        hint = "embed .tar files and .tif files separately"
-        raise UsageError(f"{files[0]} and {files[-1]} are of different kinds", hint=hint)
+    if len({file.suffix.lower() in TARS for file in files}) > 1 or len(others) < len(files):
+        hint = "embed files of each kind separately"
+        different = next(file for file in files if file.suffix.lower() != files[0].suffix.lower())
+        raise UsageError(f"{files[0]} and {different} are of different kinds", hint=hint)
+    if others[0].suffix.lower() in TABLES:
+        return ParquetFiles(root, files, settings.part_size, field, report)
     return Tars(root, files, field)
 
 
@@ -80,12 +85,25 @@ def _open_folder(folder: Path, settings: EmbedConfig, field: str, report: Report
         raise DataError(message, hint="run `dove shard` again to finish them")
     if tars := sorted(path for path in folder.glob("*.tar") if not path.name.startswith(".")):
         return Tars(folder, tars, field)
-    images = ImageFolder(folder, settings.part_size, field)
-    if len(images):
+    images, tables = ImageFolder(folder, settings.part_size, field), _files_with(folder, TABLES)
+    if len(images) and not any(map(_has_images, tables)):
         return images
+    if len(images):
+        message = f"{folder} has both image files and Parquet files with images"
+        raise UsageError(message, hint=f"give the Parquet files, such as {tables[0]}, or a folder of the images alone")
     if tars := _files_with(folder, TARS):
         return Tars(folder, tars, field)
-    raise DataError(f"{folder} has no shards, .tar files or images", hint=_HINT)
+    if tables:
+        return ParquetFiles(folder, tables, settings.part_size, field, report)
+    raise DataError(f"{folder} has no shards, .tar files or images, and no .parquet files", hint=_HINT)
+
+
+def _has_images(table: Path) -> bool:
+    try:
+        describe_parquet(table)
+    except DataError:
+        return False
+    return True
 
 
 def _files_with(folder: Path, endings: tuple[str, ...]) -> list[Path]:

@@ -14,6 +14,7 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from tests.cli.test_commands import dove
+from tests.data.parquet_files import write_rows
 from tests.made import COLOURS, draw_shape
 
 ON_CPU = ("--device", "cpu", "--workers", "0")
@@ -114,3 +115,20 @@ def test_embed_uses_the_only_test_split_by_default(home):
     assert code == 0
     assert Image.open(io.BytesIO((home / "a.png").read_bytes())).format == "PNG"
     assert json.loads(out)["shard"].endswith(".tar")
+
+
+def test_a_parquet_file_becomes_an_index_of_its_name_and_a_sheet_shows_its_images(home):
+    rows = [{"image": (home / f"photos/deep/{k}.jpg").read_bytes(), "caption": f"circle {k}"} for k in range(8)]
+    write_rows(home / "circles.parquet", rows)
+    code, out, err = dove("embed", "circles.parquet", *ON_CPU, "--json")
+    assert code == 0, err
+    assert json.loads(out)["index"] == "index/circles"
+    words = ["--index", "circles", "--top", "3", "--rerank", "6", "--sheet", "a.png", "--copy-to", "hits"]
+    code, out, err = dove("query", "a red circle", *words, "--device", "cpu", "--json")
+    assert code == 0, err
+    hits = [json.loads(line) for line in out.splitlines()]
+    assert all(hit["shard"].startswith("circles.parquet#row=") for hit in hits)
+    assert (home / "a.png").exists()
+    copied = {path.read_bytes() for path in (home / "hits").glob("*.jpg")}
+    assert len(copied) == 3
+    assert copied <= {row["image"] for row in rows}

@@ -9,6 +9,7 @@ import pytest
 
 from dove_core.data.manifest import read_manifest
 from tests.cli.test_commands import dove
+from tests.data.parquet_files import make_rsicd
 from tests.data.releases import contents, make_release
 
 
@@ -102,3 +103,41 @@ def test_images_are_downsampled_and_failed_ones_are_tried_again(home):
     code, _, err = dove("shard", "--image-size", "4", "--image-format", "webp", "--retry-failed", "--workers", "1")
     assert code == 0, err
     assert read_manifest(home / "shards/sky/train").samples == 10
+
+
+def test_a_fetched_release_of_parquet_files_is_sharded_with_all_its_splits(tmp_path, monkeypatch):
+    make_rsicd(tmp_path / "data" / "rsicd")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = dove("shard", "--workers", "1", "--json")
+    assert code == 0, err
+    assert [json.loads(line)["shards"] for line in out.splitlines()] == [
+        "shards/rsicd/train", "shards/rsicd/val", "shards/rsicd/test"
+    ]  # fmt: skip
+    assert "images from image.bytes, captions from captions, names from filename" in err
+    first = contents(tmp_path / "shards" / "rsicd")
+    code, _, err = dove("shard", "rsicd", "--workers", "1")
+    assert code == 0, err
+    assert contents(tmp_path / "shards" / "rsicd") == first
+
+
+def test_own_parquet_files_need_a_name_and_no_images(tmp_path, monkeypatch):
+    make_rsicd(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = dove("shard", "--captions", "mine")
+    assert code == 2
+    assert "--captions and --name belong together" in err
+    code, _, err = dove("shard", "--captions", "mine", "--images", "mine", "--name", "x")
+    assert code == 2
+    assert "remove --images" in err
+    code, _, err = dove("shard", "--captions", "mine", "--name", "x", "--split", "test", "--workers", "1")
+    assert code == 0, err
+    assert [path.parent.name for path in tmp_path.rglob("manifest.json")] == ["test"]
+    (tmp_path / "mine/data/test-00000-of-00001.parquet").rename(tmp_path / "photos.parquet")
+    code, _, err = dove("shard", "--captions", "photos.parquet", "--name", "photos")
+    assert code == 4
+    assert "hint: name the split with --split train" in err
+    code, _, err = dove(
+        "shard", "--captions", "photos.parquet", "--name", "photos", "--split", "all", "--workers", "1"
+    )  # fmt: skip
+    assert code == 0, err
+    assert read_manifest(tmp_path / "shards/photos/all").samples == 5

@@ -325,7 +325,7 @@ def test_odd_captions_survive_to_the_tar(release: Path, tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_of_captions_and_a_setting_out_of_bounds_are_errors(release: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"neither a \.csv nor a \.json"):
+    with pytest.raises(DataError, match=r"is not a \.csv, \.json or \.parquet"):
         shard_captions(tmp_path / "captions.xml", release, tmp_path / "out", SMALL)
     with pytest.raises(UsageError, match="--shard-size"):
         shard_release(release, tmp_path / "out", ShardConfig(shard_size=0))

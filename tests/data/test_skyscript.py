@@ -122,7 +122,7 @@ def test_a_release_has_one_table_for_each_split(tmp_path: Path) -> None:
 
 
 def test_a_release_without_tables_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no dataframe"):
+    with pytest.raises(DataError, match="neither dataframe"):
         release_tables(tmp_path)
     with pytest.raises(DataError, match="not a folder"):
         release_tables(tmp_path / "nowhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from dove_core.addresses import follow_path, path_between
 from dove_core.buckets import Bucket, file_system
 from dove_core.config import CacheConfig, EmbedConfig, QueryConfig, RankConfig
+from dove_core.data.reader import Shards
 from dove_core.errors import SearchIndexError, UsageError
 from dove_core.events import Noted, Saved, Started
 from dove_core.index.disk import SearchIndex
@@ -22,6 +24,7 @@ from dove_core.search.query import Searcher
 from tests.cli.test_commands import dove
 from tests.conftest import ALONE
 from tests.cutting_proxy import Link, linked
+from tests.data.parquet_files import write_rows
 from tests.s3_server import BUCKET, s3_environment, s3_serving
 
 pytest.importorskip("s3fs")
@@ -79,6 +82,21 @@ def test_re_ranking_reads_images_from_the_bucket_and_processes_share_parts(link,
     local = embed(trained / "best", shapes / "train", tmp_path / "index", EmbedConfig(batch_size=8), ALONE)
     ask = ("a red circle", QueryConfig(top=5, rerank=8), RankConfig())
     assert Searcher(index, ALONE).ask(*ask) == Searcher(local, ALONE).ask(*ask)
+
+
+def test_hits_of_a_parquet_file_are_read_from_a_bucket_by_range(link, trained, shapes, tmp_path):
+    shards = Shards(shapes / "test")
+    noise = np.random.default_rng(0)
+    rows = [{"image": shards.read(k).image + noise.bytes(100_000), "filename": f"{k}.jpg"} for k in range(12)]
+    path = write_rows(tmp_path / "set" / "a.parquet", rows, row_group_size=2, use_dictionary=False)
+    index = embed(trained / "best", path, tmp_path / "index", EmbedConfig(), ALONE)
+    file_system("s3://").put(str(path), f"{BUCKET}/set/a.parquet")
+    far = SearchIndex(tmp_path / "index", shards=Bucket(f"{ROOT}/set", CacheConfig(str(tmp_path / "cache"))))
+    found = index.rows([1, 9])
+    assert far.images(found) == index.images(found) == [rows[1]["image"], rows[9]["image"]]
+    assert not list(tmp_path.glob("cache/**/*.parquet")), "the file is not copied"
+    with pytest.raises(SearchIndexError, match=r"b\.parquet cannot be read"):
+        far.image(dataclasses.replace(found[0], shard="b.parquet#row=1"))
 
 
 def test_paths_from_an_index_to_its_shards_are_relative_within_a_bucket_or_machine():

@@ -25,6 +25,7 @@ from dove_core.errors import DataError, SearchIndexError, UsageError
 from dove_core.events import Advanced, Noted, Skipped, Started
 from dove_core.index.embed import embed
 from dove_core.index.images import read_image
+from dove_core.index.rows import Row
 from dove_core.places import Folder
 from dove_core.sources.geotiff import Tile, parse_tile
 from dove_core.sources.tiles import Scenes, tile_starts
@@ -61,10 +62,14 @@ def tiles_of(path: Path, settings: EmbedConfig = TILES, events: list | None = No
     return [part.read(number) for part in samples for number in range(len(part))]
 
 
+def tile_at(address: str) -> Row:
+    return Row("a", None, address, 0, 0)
+
+
 def pixels_of(record, folder: Path) -> np.ndarray:
     """Return the pixels that were embedded, which are those that a hit shows."""
     embedded = np.array(Image.open(io.BytesIO(record.image)))
-    shown = read_image(Folder(folder), record.shard, record.offset, record.size)
+    shown = read_image(Folder(folder), tile_at(record.shard))
     assert shown.startswith(b"\x89PNG")
     assert np.array_equal(np.array(Image.open(io.BytesIO(shown))), embedded)
     return embedded
@@ -337,7 +342,7 @@ def test_a_tile_of_a_missing_or_smaller_scene_is_an_error(tmp_path):
         (record.shard.replace("a.tif", "b.tif"), "cannot be read"),
     ):
         with pytest.raises(SearchIndexError, match=message) as caught:
-            read_image(Folder(tmp_path), shard, 0, 0)
+            read_image(Folder(tmp_path), tile_at(shard))
         assert "dove embed" in caught.value.hint
 
 
@@ -356,7 +361,7 @@ def test_without_rasterio_the_error_says_how_to_install_it(trained, tmp_path, mo
         embed(trained / "best", [path], tmp_path / "index", TILES, ALONE)
     assert caught.value.hint == "pip install rasterio"
     with pytest.raises(UsageError, match="needs the package rasterio"):
-        read_image(Folder(tmp_path), Tile(0, 0, 32, 32, (1,)).address("a.tif"), 0, 0)
+        read_image(Folder(tmp_path), tile_at(Tile(0, 0, 32, 32, (1,)).address("a.tif")))
 
 
 def test_scenes_with_large_blocks_are_reported(tmp_path, monkeypatch):

@@ -9,8 +9,12 @@ Modules, bottom up:
     karpathy       the same, read from a Karpathy JSON
     distinct       one sample for each image, one key for each sample
     member_reader  members of zips and files of folders, read one by one
+    row_images     images in rows of Parquet files, read one by one
     archives       the index that finds images and metadata by path
     shard_plan     which rows make which shard
+    archive_sources  zips and folders as the sources of shards
+    parquet_table  captions in Parquet files with images inside, and their splits
+    parquet_sources  such files as the sources of shards
     prepare        a row, turned into a sample with its image, or a reason why not
     sidecar        the Parquet table beside a tar
     shard_task     the task that makes one shard

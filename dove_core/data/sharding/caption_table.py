@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from dove_core.data.csv_tables import HINT, ROWS_AT_ONCE, path_column, read_columns, split_of
 from dove_core.data.sample import MAX_KEY, key_of
 from dove_core.errors import DataError, UsageError
+from dove_core.files import sha256_of
 
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -24,13 +25,15 @@ class CaptionTable:
     """Every input row of one split, in the file's order: the path of an image and its captions, not cleaned.
 
     The columns are Arrow arrays, because five million rows of Python strings would take gigabytes: `paths` holds
-    strings, each of `fields` a list of strings a row.
+    strings, each of `fields` a list of strings a row. `content` is a SHA-256 of all of it, empty if `file` has nothing
+    else.
     """
 
     file: Path
     split: str
     paths: Any
     fields: Mapping[str, Any]
+    content: str = ""
 
     @classmethod
     def of(
@@ -44,6 +47,10 @@ class CaptionTable:
     def __len__(self) -> int:
         """Count the rows."""
         return len(self.paths)
+
+    def digest(self) -> str:
+        """Return a SHA-256 of the captions."""
+        return self.content or sha256_of(self.file)
 
     def keys(self) -> Any:
         """Return the key of every row as an Arrow array of strings."""
@@ -60,9 +67,7 @@ def read_caption_csv(file: Path, split: str | None = None) -> CaptionTable:
         DataError: the file is missing or damaged, or has no path column or no column of text.
         UsageError: `split` cannot be the name of a folder.
     """
-    split = split_of(file) if split is None else split
-    if not _SPLIT_NAME.fullmatch(split):
-        raise UsageError(f"split {split!r} cannot be the name of a folder", hint="use letters, digits, - and _")
+    split = checked_split(split_of(file) if split is None else split)
     columns = read_columns(file)
     path = path_column(file, columns)
     paths = columns.pop(path)
@@ -74,6 +79,17 @@ def read_caption_csv(file: Path, split: str | None = None) -> CaptionTable:
         seen = ", ".join([path, *columns])
         raise DataError(f"{file} has no column of text beside {path}; columns: {seen}", hint=HINT)
     return CaptionTable(file, split, paths, fields)
+
+
+def checked_split(split: str) -> str:
+    """Return the name of a split.
+
+    Raises:
+        UsageError: it cannot be the name of a folder.
+    """
+    if not _SPLIT_NAME.fullmatch(split):
+        raise UsageError(f"split {split!r} cannot be the name of a folder", hint="use letters, digits, - and _")
+    return split
 
 
 def _has_letters(column: Any) -> bool:

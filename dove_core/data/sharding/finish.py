@@ -106,10 +106,8 @@ def _check_share(manifest: ShardManifest, place: Place, table: CaptionTable, sou
     bad = manifest.rows - manifest.samples - manifest.counts[MERGED]
     reasons = ", ".join(f"{count} {status}" for status, count in manifest.counts.items() if count and status != OK)
     if not manifest.samples:
-        wanted, images = table.paths[0].as_py(), sources.image_index
         message = f"no row of {table.file} for {table.split} can be used: {reasons}"
-        hint = f"expected images such as {wanted!r}; seen: {len(images)} images such as {images.example()!r}"
-        raise BadRowsError(message, hint=hint)
+        raise BadRowsError(message, hint=sources.seen(table))
     if bad > max_bad * manifest.rows:
         message = f"{bad} of {manifest.rows} rows for {table.split} cannot be used: {reasons}"
         hint = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,15 +31,19 @@ class MemberLocation:
     method: int
 
     @classmethod
-    def of(cls, row: dict[str, Any], prefix: str) -> MemberLocation | None:
+    def of(cls, row: Mapping[str, Any], prefix: str) -> MemberLocation | None:
         """Return the location in a plan's row, None if there is none."""
         if row[f"{prefix}place"] is None:
             return None
         return cls(*(row[prefix + name] for name in cls.__slots__))
 
 
+class NoImageError(DataError):
+    """A row has no image. Caught within a shard's task."""
+
+
 class LostSourceError(Exception):
-    """A whole zip cannot be read any more, or has changed. Caught within a shard's task."""
+    """A whole zip or Parquet file cannot be read any more, or has changed. Caught within a shard's task."""
 
 
 class MemberReader:

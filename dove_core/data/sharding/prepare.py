@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from dove_core.config import ShardConfig
 from dove_core.data.manifest import DAMAGED_IMAGE, DUPLICATE_KEY, MERGED, MISSING_IMAGE, NO_CAPTION, OK
 from dove_core.data.sample import Sample, clean_captions, source_of
 from dove_core.data.sharding.image import MAX_IMAGE_BYTES, StoredImage, read_image
-from dove_core.data.sharding.member_reader import MemberLocation, MemberReader
+from dove_core.data.sharding.member_reader import MemberLocation, MemberReader, NoImageError
 from dove_core.data.sharding.meta import MAX_META_BYTES, Meta, read_meta
 from dove_core.data.sharding.shard_plan import PlannedRow
 from dove_core.errors import DataError
 
 MISSING_META = "missing meta"
 DAMAGED_META = "damaged meta"
+
+
+class ImageReader(Protocol):
+    """Reads the images that a plan names: of zips and folders, or of Parquet files."""
+
+    def expect(self, locations: Sequence[Any]) -> None:
+        """Prepare to read some images."""
+        ...
+
+    def read(self, where: Any, limit: int) -> bytes:
+        """Return the bytes of an image, at most `limit`; a DataError says why there are none."""
+        ...
+
+    def check_unchanged(self) -> None:
+        """Raise a LostSourceError if a source was written to since it was opened."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +47,7 @@ class Prepared:
     meta_problems: tuple[str, ...] = ()
 
 
-def prepare(row: PlannedRow, images: MemberReader, metas: MemberReader | None, config: ShardConfig) -> Prepared:
+def prepare(row: PlannedRow, images: ImageReader, metas: MemberReader | None, config: ShardConfig) -> Prepared:
     """Clean the captions, check the image, and read its metadata if there is any."""
     captions = {name: texts for name, raw in row.captions.items() if (texts := clean_captions(raw))}
     dropped = sum(map(len, row.captions.values())) - sum(map(len, captions.values()))
@@ -46,6 +64,8 @@ def prepare(row: PlannedRow, images: MemberReader, metas: MemberReader | None, c
         return Prepared(sample, MISSING_IMAGE, row.problem, dropped_captions=dropped)
     try:
         image = read_image(images.read(row.image, MAX_IMAGE_BYTES), config)
+    except NoImageError as error:
+        return Prepared(sample, MISSING_IMAGE, error.message, dropped_captions=dropped)
     except DataError as error:
         return Prepared(sample, DAMAGED_IMAGE, error.message, dropped_captions=dropped)
     meta = _read_meta(row.meta, metas) if metas is not None else Meta()

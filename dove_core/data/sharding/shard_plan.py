@@ -8,32 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dove_core.config import ShardConfig
-from dove_core.data.sharding.archives import (
-    IMAGE_ENDINGS,
-    META_ENDINGS,
-    Archives,
-    identity_of,
-    image_places,
-    index_images,
-    meta_places,
-)
-from dove_core.data.sharding.caption_table import CaptionTable, stems_of
+from dove_core.data.sharding.caption_table import CaptionTable
 from dove_core.data.sharding.distinct import distinct_rows
 from dove_core.data.sharding.member_reader import MemberLocation
+from dove_core.data.sharding.row_images import RowLocation
 from dove_core.errors import DataError, reason_of
-from dove_core.files import atomic_file, sha256_of
+from dove_core.files import atomic_file
 from dove_core.places import Place
 
 _FORMAT = 2
@@ -45,31 +35,49 @@ _NOT_IN_BYTES = ("max_bad", "workers")
 """Settings that do not change the contents of shards."""
 
 
-class Sources:
-    """The zips and folders of images and metadata; their contents are indexed once, when first needed."""
+@dataclass(frozen=True)
+class FoundRows:
+    """The rows of a table with the places of their files.
 
-    def __init__(self, images: Path) -> None:
-        """Find the zips and folders in `images`, a zip or a folder.
+    `entry` numbers the images: equal numbers are one image, a negative one stands for none. `problems` says why there
+    is none. `columns` returns where the files of some rows are, as columns of a plan.
+    """
 
-        Raises:
-            DataError: it does not exist.
-        """
-        self.images, self.metas = image_places(images), meta_places(images)
+    table: CaptionTable
+    entry: np.ndarray
+    problems: Mapping[int, str]
+    columns: Callable[[np.ndarray], dict[str, Any]]
 
-    @cached_property
+
+class Sources(Protocol):
+    """Where the images of some tables are: in zips and folders, or in Parquet files."""
+
+    @property
+    def images(self) -> Sequence[Path]:
+        """The zips and folders, or files."""
+        ...
+
+    @property
+    def metas(self) -> Sequence[Path]:
+        """The zips and folders of metadata."""
+        ...
+
+    @property
     def identity(self) -> list[list[tuple[str, int, str]]]:
-        """Name, size and digest of every place."""
-        return [identity_of(self.images, IMAGE_ENDINGS), identity_of(self.metas, META_ENDINGS)]
+        """Name, size and digest of all images and of all metadata, which differ between versions of them."""
+        ...
 
-    @cached_property
-    def image_index(self) -> Archives:
-        """All images."""
-        return index_images(self.images)
+    def find(self, table: CaptionTable) -> FoundRows:
+        """Find the files of every row."""
+        ...
 
-    @cached_property
-    def meta_index(self) -> Archives:
-        """All metadata."""
-        return Archives(self.metas, META_ENDINGS)
+    def order(self, table: CaptionTable, seed: int) -> np.ndarray:
+        """Return the numbers of the rows in the order of the shards, which depends on the seed alone."""
+        ...
+
+    def seen(self, table: CaptionTable) -> str:
+        """Return what images were expected and found, as a hint for a table none of whose rows can be used."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,7 @@ class PlannedRow:
     captions: Mapping[str, Sequence[str]]
     is_repeated: bool
     is_merged: bool
-    image: MemberLocation | None
+    image: MemberLocation | RowLocation | None
     problem: str | None
     meta: MemberLocation | None
 
@@ -113,12 +121,12 @@ class ShardPlan:
 def fingerprints(table: CaptionTable, sources: Sources, config: ShardConfig) -> tuple[str, str]:
     """Return the fingerprint of a plan, and that of its rows alone."""
     settings = {name: value for name, value in asdict(config).items() if name not in _NOT_IN_BYTES}
-    rows = _digest({"format": _FORMAT, "captions": sha256_of(table.file), "split": table.split, "config": settings})
+    rows = _digest({"format": _FORMAT, "captions": table.digest(), "split": table.split, "config": settings})
     return _digest({"rows": rows, "sources": sources.identity}), rows
 
 
 def make_plan(table: CaptionTable, sources: Sources, config: ShardConfig, folder: Path) -> ShardPlan:
-    """Spread the rows of a table over shards in an order that depends on the seed alone, and find each row's files.
+    """Spread the rows of a table over shards in the order of its sources, and find each row's files.
 
     The plan is written into `folder`, unless it is there already.
 
@@ -153,6 +161,7 @@ class PlannedRows:
         except (OSError, pa.ArrowException) as error:
             raise self._unreadable(error) from error
         names = self._file.schema_arrow.names
+        self.are_in_parquet = "picture_row" in names
         self._fields = {name.removeprefix(_CAPTIONS): name for name in names if name.startswith(_CAPTIONS)}
 
     def __del__(self) -> None:
@@ -172,9 +181,14 @@ class PlannedRows:
             raise self._unreadable(error) from error
         for row in rows:
             captions = {field: row[column] for field, column in self._fields.items()}
-            image, meta = MemberLocation.of(row, "picture_"), MemberLocation.of(row, "meta_")
-            flags = row["repeated"], row["merged"]
+            flags, image = (row["repeated"], row["merged"]), self._image_of(row)
+            meta = None if self.are_in_parquet else MemberLocation.of(row, "meta_")
             yield PlannedRow(row["key"], row["path"], captions, *flags, image, row["problem"], meta)
+
+    def _image_of(self, row: Mapping[str, Any]) -> MemberLocation | RowLocation | None:
+        if self.are_in_parquet:
+            return RowLocation(row["picture_place"], row["picture_row"])
+        return MemberLocation.of(row, "picture_")
 
     def _unreadable(self, error: Exception) -> DataError:
         return DataError(
@@ -183,11 +197,9 @@ class PlannedRows:
 
 
 def _write(table: CaptionTable, sources: Sources, config: ShardConfig, stream: Any) -> None:
-    found = sources.image_index.locate(table.paths)
-    rows = distinct_rows(table, found.entry)
-    metas = _locate_metas(table.paths, sources.meta_index)
-    # A bit generator's raw stream stays the same in every numpy version, which `permutation` does not promise.
-    order = np.argsort(np.random.PCG64(config.seed).random_raw(len(table)), kind="stable")
+    found = sources.find(table)
+    rows = distinct_rows(found.table, found.entry)
+    order = sources.order(table, config.seed)
     step = max(1, _ROWS_AT_ONCE // config.shard_size) * config.shard_size
     writer = None
     for start in range(0, len(order), step):
@@ -195,13 +207,12 @@ def _write(table: CaptionTable, sources: Sources, config: ShardConfig, stream: A
         taken = pa.array(numbers)
         columns = {
             "key": rows.keys.take(taken),
-            "path": table.paths.take(taken),
+            "path": found.table.paths.take(taken),
             **{_CAPTIONS + name: rows.captions(name, numbers) for name in table.fields},
             "repeated": pa.array(rows.is_repeated[numbers]),
             "merged": pa.array(rows.is_merged[numbers]),
             "problem": pa.array([found.problems.get(number) for number in numbers.tolist()], pa.string()),
-            **sources.image_index.columns(found.entry[numbers], "picture_"),
-            **sources.meta_index.columns(metas[numbers], "meta_"),
+            **found.columns(numbers),
         }
         chunk = pa.table(columns)
         # Nearly all strings are distinct: a dictionary of them would cost time and save nothing.
@@ -209,20 +220,6 @@ def _write(table: CaptionTable, sources: Sources, config: ShardConfig, stream: A
         writer.write_table(chunk.cast(writer.schema), row_group_size=config.shard_size)
     if writer is not None:
         writer.close()
-
-
-def _locate_metas(paths: Any, index: Archives) -> np.ndarray:
-    """Return the entry of each row's metadata, the file with the image's stem; -1 where there is none."""
-    entry = np.full(len(paths), -1, np.int64)
-    if not len(index):
-        return entry
-    stems = stems_of(paths)
-    for ending in sorted(META_ENDINGS):
-        left = np.flatnonzero(entry < 0)
-        nothing, end = (pa.scalar(text, pa.large_string()) for text in ("", ending))
-        names = pc.binary_join_element_wise(stems.take(pa.array(left)), end, nothing)
-        entry[left] = index.locate(names).entry
-    return entry
 
 
 def _digest(value: Any) -> str:

@@ -25,7 +25,8 @@ from dove_core.data.manifest import (
     tar_name,
 )
 from dove_core.data.sharding.member_reader import LostSourceError, MemberReader
-from dove_core.data.sharding.prepare import Prepared, prepare
+from dove_core.data.sharding.prepare import ImageReader, Prepared, prepare
+from dove_core.data.sharding.row_images import RowImages
 from dove_core.data.sharding.shard_plan import PlannedRows
 from dove_core.data.sharding.sidecar import read_sidecar, sidecar_bytes, sidecar_row
 from dove_core.data.sharding.tar import BLOCK, TarWriter
@@ -180,5 +181,7 @@ def _copy_sample(tar: TarWriter, old: BinaryIO, row: dict[str, Any]) -> dict[str
 @lru_cache(maxsize=1)
 def _opened(
     plan: Place, images: tuple[Path, ...], metas: tuple[Path, ...]
-) -> tuple[PlannedRows, MemberReader, MemberReader | None]:
-    return PlannedRows(plan), MemberReader(images), MemberReader(metas) if metas else None
+) -> tuple[PlannedRows, ImageReader, MemberReader | None]:
+    rows = PlannedRows(plan)
+    reader: ImageReader = RowImages(images) if rows.are_in_parquet else MemberReader(images)
+    return rows, reader, MemberReader(metas) if metas else None

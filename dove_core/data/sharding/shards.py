@@ -15,21 +15,31 @@ from pathlib import Path
 
 from dove_core.addresses import Address, place_of
 from dove_core.config import ExecutorConfig, ShardConfig
-from dove_core.data.csv_tables import release_tables
+from dove_core.data.csv_tables import csv_files, release_tables
 from dove_core.data.manifest import IN_PROGRESS, ShardManifest, tar_name
+from dove_core.data.parquet_images import ENDING
+from dove_core.data.sharding.archive_sources import ArchiveSources
 from dove_core.data.sharding.caption_table import CaptionTable, read_caption_csv
 from dove_core.data.sharding.finish import BadRowsError, finish, remove_manifest
 from dove_core.data.sharding.karpathy import read_karpathy
 from dove_core.data.sharding.kept_shards import finished_shards, kept_shards, refuse_foreign_files
+from dove_core.data.sharding.parquet_sources import ParquetSources
+from dove_core.data.sharding.parquet_table import (
+    describe_split,
+    parquet_names,
+    parquet_splits,
+    read_parquet_captions,
+)
 from dove_core.data.sharding.shard_plan import ShardPlan, Sources, make_plan
 from dove_core.data.sharding.shard_task import ShardJob, close, make_shard
-from dove_core.errors import DataError
+from dove_core.errors import DataError, UsageError
 from dove_core.events import Advanced, Noted, Report, Saved, Started, silent
 from dove_core.executors import LOCAL, Executor, executing
 from dove_core.files import LocalPath
 from dove_core.places import Place
 from dove_core.processes import EVERYTHING, Share
 
+_Split = tuple[CaptionTable, Sources]
 PLANS = ".plan"
 """Name of the folder of plans, which is in the split's folder while its shards are made."""
 
@@ -46,6 +56,7 @@ def shard_release(
 ) -> list[ShardManifest]:
     """Make shards of a release as fetched: `images*.zip` or `images*/`, `meta*.zip`, `dataframe/*.csv`.
 
+    A release without CSVs is one of Parquet files with images inside, such as `data/train-00000-of-00001.parquet`.
     Finished shards of the same plan are kept.
 
     Args:
@@ -70,15 +81,18 @@ def shard_release(
     >>> train.samples, test.split
     (8, 'test')
     """
-    images = Path(release_folder)
-    tables = [read_caption_csv(file) for file in release_tables(images)]
+    folder = Path(release_folder)
+    if folder.is_dir() and not csv_files(folder) and parquet_names(folder):
+        splits = _in_parquet(folder, None, report)
+    else:
+        splits = _in_archives([read_caption_csv(file) for file in release_tables(folder)], folder)
     with executing(execution) as executor:
-        return _shard_tables(tables, images, place_of(out), _Run(sharding, share, retry_failed, executor, report))
+        return _shard_splits(splits, place_of(out), _Run(sharding, share, retry_failed, executor, report))
 
 
 def shard_captions(
     captions: LocalPath,
-    images: LocalPath,
+    images: LocalPath | None,
     out: Address,
     sharding: ShardConfig = ShardConfig(),
     *,
@@ -90,27 +104,56 @@ def shard_captions(
 ) -> list[ShardManifest]:
     """Make shards of one caption file, a CSV or a JSON in the Karpathy form, and the images in a zip or folder.
 
-    `split` names the split of a CSV whose file name does not, or chooses one of a JSON's splits. The other arguments
-    and the result are those of `shard_release`.
+    Or of a Parquet file with images inside, or a folder of them; `images` is then None. `split` names the split of a
+    CSV or of Parquet files whose names do not, or chooses one of several splits. The other arguments and the result are
+    those of `shard_release`.
 
     Raises:
         DataError: captions or images are missing or unreadable, or too many rows are unusable.
         SpaceError: the disk is full.
-        UsageError: `out` cannot be written.
+        UsageError: `out` cannot be written, or `images` is missing or superfluous.
 
     >>> manifests = dove.shard_captions("dataset_shapes.json", "images", "shards/other", split="test")
     >>> [manifest.samples for manifest in manifests]
     [24]
     """
     file = Path(captions)
-    if file.suffix.lower() == ".json":
-        tables = read_karpathy(file, split)
-    elif file.suffix.lower() == ".csv":
-        tables = [read_caption_csv(file, split)]
+    if is_parquet(file):
+        if images is not None:
+            raise UsageError(f"{file} has its images inside", hint="remove --images")
+        splits = _in_parquet(file, split, report)
+    elif images is None:
+        raise UsageError(f"the images of {file} are missing", hint="give a zip or a folder with --images")
     else:
-        raise DataError(f"{file} is neither a .csv nor a .json", hint="see docs/formats.md for both forms")
+        splits = _in_archives(_read_tables(file, split), Path(images))
     with executing(execution) as executor:
-        return _shard_tables(tables, Path(images), place_of(out), _Run(sharding, share, retry_failed, executor, report))
+        return _shard_splits(splits, place_of(out), _Run(sharding, share, retry_failed, executor, report))
+
+
+def is_parquet(captions: Path) -> bool:
+    """Tell whether captions are in Parquet: a file of that ending, or a folder."""
+    return captions.is_dir() or captions.suffix.lower() == ENDING
+
+
+def _read_tables(file: Path, split: str | None) -> list[CaptionTable]:
+    if file.suffix.lower() == ".json":
+        return read_karpathy(file, split)
+    if file.suffix.lower() == ".csv":
+        return [read_caption_csv(file, split)]
+    raise DataError(f"{file} is not a .csv, .json or .parquet", hint="see docs/formats.md for these forms")
+
+
+def _in_archives(tables: Sequence[CaptionTable], images: Path) -> list[_Split]:
+    sources = ArchiveSources(images)
+    return [(table, sources) for table in tables]
+
+
+def _in_parquet(path: Path, split: str | None, report: Report) -> list[_Split]:
+    splits: list[_Split] = []
+    for one in parquet_splits(path, split):
+        files = describe_split(one, report)
+        splits.append((read_parquet_captions(one, files), ParquetSources(one, files)))
+    return splits
 
 
 @dataclass(frozen=True)
@@ -124,12 +167,11 @@ class _Run:
     report: Report
 
 
-def _shard_tables(tables: Sequence[CaptionTable], images: Path, root: Place, run: _Run) -> list[ShardManifest]:
+def _shard_splits(splits: Sequence[_Split], root: Place, run: _Run) -> list[ShardManifest]:
     """Make every split; one with too many unusable rows is an error after the others are done."""
-    sources = Sources(images)
     manifests: list[ShardManifest] = []
     failed: list[BadRowsError] = []
-    for table in tables:
+    for table, sources in splits:
         try:
             manifest = _shard_split(table, sources, root, run)
         except BadRowsError as error:

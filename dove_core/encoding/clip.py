@@ -1,0 +1,183 @@
+"""A model of the family `clip` as an `Encoder`, computed by open_clip, and the files of its checkpoints."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from dove_core.encoding.clip_config import (
+    CONFIG,
+    FAMILY,
+    HINT,
+    INSTALL,
+    TOKENIZER,
+    WEIGHTS,
+    ClipConfig,
+    read_config,
+    write_config,
+)  # fmt: skip
+from dove_core.encoding.clip_preprocess import ClipPreprocess
+from dove_core.encoding.clip_text import TEXT_TOWER, TEXT_WEIGHTS
+from dove_core.encoding.clip_tokenizer import ClipTokenizer
+from dove_core.errors import CheckpointError, UsageError, reason_of
+
+_TEXTS_AT_ONCE = 256
+_OPSET = 17
+
+
+class ClipEncoder:
+    """An `Encoder`: the image tower and the text tower of open_clip.
+
+    A model that is in training has no `fingerprint`.
+    """
+
+    family, reranker = FAMILY, None
+
+    def __init__(self, model: nn.Module, config: ClipConfig, folder: Path, fingerprint: str = "") -> None:
+        self.model: Any = model
+        self.config, self.dim, self.fingerprint = config, config.dim, fingerprint
+        self.caption_field = config.caption_field
+        self.preprocess = ClipPreprocess(config)
+        self.tokenizer = ClipTokenizer(folder, config)
+        self._tokenizer_json = (folder / TOKENIZER).read_bytes()
+
+    @property
+    def _device(self) -> torch.device:
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights to a device."""
+        self.model.to(device)
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Return the embeddings `(B, D)` float32 of length 1 of images `(B, 3, S, S)`, normalised."""
+        return normalize(self.model.encode_image(pixels).float(), dim=-1)
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Return the embeddings `(C, D)` float32 of length 1 of texts."""
+        tokens = torch.from_numpy(self.tokenizer.encode(texts))
+        blocks = [self.model.encode_text(block.to(self._device)) for block in torch.split(tokens, _TEXTS_AT_ONCE)]
+        return normalize(torch.cat(blocks).float(), dim=-1)
+
+    def save_text_side(self, folder: Path) -> None:
+        """Write the text tower as ONNX with its weights beside it, the configuration and the tokenizer.
+
+        Raises:
+            UsageError: the library onnx is not installed.
+        """
+        write_config(folder, self.config)
+        (folder / TOKENIZER).write_bytes(self._tokenizer_json)
+        device = self._device
+        self.model.cpu()
+        try:
+            _export_text_tower(self.model, torch.from_numpy(self.tokenizer.encode([""])), folder, self.fingerprint)
+        finally:
+            self.model.to(device)
+
+
+def load_clip(folder: Path, fingerprint: str = "") -> ClipEncoder:
+    """Load a checkpoint on the CPU, in evaluation mode.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or does not match the others.
+        UsageError: open_clip is not installed.
+    """
+    config = read_config(folder)
+    model = build_model(config)
+    try:
+        model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        message = f"{folder / WEIGHTS} cannot be read: {reason_of(error).splitlines()[0]}"
+        raise CheckpointError(message, hint=HINT) from error
+    return ClipEncoder(model.eval(), config, folder, fingerprint)
+
+
+def save_clip(folder: Path, model: nn.Module, config: ClipConfig, tokenizer: Path) -> None:
+    """Write weights, configuration and tokenizer into an existing folder, best within `files.atomic_folder`."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    (folder / WEIGHTS).write_bytes(safetensors.torch.save(weights))
+    shutil.copyfile(tokenizer, folder / TOKENIZER)
+    write_config(folder, config)
+
+
+def build_model(config: ClipConfig) -> nn.Module:
+    """Return a model with random weights.
+
+    Raises:
+        CheckpointError: open_clip cannot build the model that `config` describes.
+        UsageError: open_clip is not installed.
+    """
+    try:
+        import open_clip  # noqa: PLC0415  # of an extra
+    except ImportError as error:
+        raise UsageError("a CLIP model needs open_clip", hint=INSTALL) from error
+    values: dict[str, Any] = json.loads(json.dumps(config.open_clip_config()["model_cfg"]))
+    if "multimodal_cfg" in values:
+        message = f"{config.architecture} also writes captions (CoCa), which is not supported"
+        raise CheckpointError(message, hint="choose an architecture with an image and a text tower only")
+    is_custom = values.pop("custom_text", False) or bool(config.language_model)
+    with tempfile.TemporaryDirectory(prefix="dove-") as folder:
+        if config.language_model:
+            (Path(folder) / "config.json").write_text(json.dumps(config.language_model))
+            values["text_cfg"] |= {"hf_model_name": folder, "hf_model_pretrained": False}
+        try:
+            model: nn.Module = (open_clip.CustomTextCLIP if is_custom else open_clip.CLIP)(**values)
+        except (TypeError, ValueError, RuntimeError, KeyError, OSError) as error:
+            message = f"open_clip cannot build {config.architecture}: {error}"
+            raise CheckpointError(
+                message, hint="is open_clip new enough? try `pip install -U open-clip-torch`"
+            ) from error
+    return model
+
+
+class _TextTower(nn.Module):
+    """The text tower alone: tokens `(1, L)` to the embedding `(1, D)` of length 1."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Encode a text."""
+        return normalize(self.model.encode_text(tokens), dim=-1)
+
+
+def _export_text_tower(model: nn.Module, tokens: Tensor, folder: Path, fingerprint: str) -> None:
+    """Write `text.onnx`, and its weights as `text.bin`, which onnxruntime maps into memory."""
+    try:
+        import onnx  # noqa: PLC0415  # of an extra
+    except ImportError as error:
+        raise UsageError("an index of a CLIP model needs the library onnx", hint=INSTALL) from error
+    with tempfile.TemporaryDirectory(prefix="dove-", dir=folder) as aside, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of itself, and of shapes that are constant here
+        path = Path(aside) / TEXT_TOWER
+        with torch.enable_grad():  # without gradients, torch takes a fused attention that cannot be exported
+            torch.onnx.export(
+                _TextTower(model).eval(), (tokens,), str(path), opset_version=_OPSET, dynamo=False,
+                input_names=["tokens"], output_names=["embedding"],
+            )  # fmt: skip
+        exported = onnx.load(str(path))
+    _describe(exported, {"fingerprint": fingerprint})
+    onnx.save_model(
+        exported, str(folder / TEXT_TOWER),
+        save_as_external_data=True, all_tensors_to_one_file=True, location=TEXT_WEIGHTS, size_threshold=1024,
+    )  # fmt: skip
+    (folder / TEXT_WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # the library makes files only the owner can read
+
+
+def _describe(exported: Any, facts: Mapping[str, str]) -> None:
+    for key, value in facts.items():
+        entry = exported.metadata_props.add()
+        entry.key, entry.value = key, value
