@@ -39,6 +39,7 @@ ROOMS = {
     "data": "",
     "model": "",
     "encoding": "data model",
+    "pretrained": "data encoding",
     "sources": "data",
     "index": "data encoding sources",
     "search": "encoding index",

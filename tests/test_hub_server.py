@@ -13,7 +13,6 @@ import pytest
 
 from tests.hub_server import STRANGER, TOKEN, HubServer, hub_serving
 
-pytest.importorskip("huggingface_hub")
 LARGE, SMALL = bytes(range(256)) * 40, b"few bytes"
 
 

@@ -130,13 +130,11 @@ def test_a_split_and_a_limit_fetch_members_only(empty, server):
     assert dove("shard", "skyscript")[0] == 0
 
 
-def test_benchmarks_and_checkpoints_are_found_by_name(empty, server):
+def test_benchmarks_are_found_by_name(empty, server):
     assert fetch(server, "rsicd")[0] == 0
     assert Path("data/rsicd/benchmark/RSICD.zip").exists()
     assert fetch(server, "Roof_Shape")[0] == 0
     assert Path("data/roof-shape/benchmark/roof_shape.zip").exists()
-    assert fetch(server, "skyclip-vit-b32-top50")[0] == 0
-    assert Path("data/skyclip-vit-b32-top50/ckpt/SkyCLIP_ViT_B32_top50pct.zip").exists()
     assert fetch(server, "benchmarks")[0] == 0
     assert len(list(Path("data/benchmarks/benchmark").glob("*.zip"))) == 14
 
@@ -144,7 +142,7 @@ def test_benchmarks_and_checkpoints_are_found_by_name(empty, server):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["atlantis"], "there is no release 'atlantis'"),
+        (["atlantis"], "there is no release or model 'atlantis'"),
         (["rsitmd", "--split", "test"], "rsitmd is fetched as a whole: --split"),
         (["rsitmd", "--no-meta"], "rsitmd is fetched as a whole: --no-meta"),
         (["rsicd", "--limit", "5"], "rsicd has its captions and images in the same files: --limit"),

@@ -13,7 +13,6 @@ import pytest
 from tests.data.test_hub import FILES, TRAIN
 from tests.hub_server import TOKEN, hub_serving
 
-pytest.importorskip("huggingface_hub")
 ROOT = Path(__file__).parents[2]
 RUN = "import runpy, sys; sys.argv[0] = 'dove'; runpy.run_module('dove_cli', run_name='__main__')"
 

@@ -19,8 +19,6 @@ from tests.data.mirror import QUICK, archive
 from tests.http_server import Served, Server, serving
 from tests.hub_server import STRANGER, TOKEN, HubServer, hub_serving, use_in_this_process
 
-pytest.importorskip("huggingface_hub")
-
 SPLITS = ("train", "valid", "test")
 FILES = {
     f"data/{split}-00000-of-00001.parquet": b"PAR1" + random.Random(split).randbytes(200_000) + b"PAR1"
@@ -274,7 +272,7 @@ def test_without_a_network_the_cache_is_enough_and_else_the_switch_is_named(hub,
     use_in_this_process(hub, tmp_path / "empty", monkeypatch, offline=True)
     with pytest.raises(DownloadError, match="HF_HUB_OFFLINE switches the Hub off"):
         fetch(RELEASES["rsicd"], tmp_path / "other", mirror="hf://datasets/arampacha/rsicd", retry=QUICK)
-    with pytest.raises(DownloadError, match="HF_HUB_OFFLINE .*cannot be asked for"):
+    with pytest.raises(DownloadError, match=r"HF_HUB_OFFLINE .*cannot be asked for"):
         find_release("hf:arampacha/rsicd")
     assert len(hub.asked) == asked and not bucket.asked
 
@@ -283,8 +281,8 @@ def test_a_repository_of_the_hub_can_be_a_mirror(hub, tmp_path):
     hub.add("me/copy", FILES)
     fetch(RELEASES["rsicd"], tmp_path, mirror="hf://datasets/me/copy", retry=QUICK)
     assert contents(tmp_path) == FILES
-    with pytest.raises(UsageError, match="'copy' is not OWNER/NAME"):
-        fetch(RELEASES["rsicd"], tmp_path, mirror="hf://copy", retry=QUICK)
+    with pytest.raises(UsageError, match="not the address of a repository"):
+        fetch(RELEASES["rsicd"], tmp_path, mirror="hf://a/b/c", retry=QUICK)
 
 
 def test_a_file_that_is_no_parquet_is_refused(hub, tmp_path):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Literal
 
@@ -67,8 +65,6 @@ class Release:
     alternatives: tuple[Release, ...] = ()
 
 
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
-_SPLIT = re.compile(rf"(?i)(?:^|[_.-])({'|'.join(_SPLITS)})(?=[_.-]|$)")
 _OPENAI = ("openai-top50", "openai-top30", "unfiltered")
 _LAION = ("laion-top50", "laion-top30", "laion-top50-polished", "laion-top30-polished", "unfiltered-polished")
 
@@ -152,14 +148,6 @@ _BENCHMARKS = (
     "RSICD", "RSITMD", "ucmcaptions", "aid", "eurosat", "fmow", "millionaid", "nwpu", "patternnet", "rsicb256",
     "SkyScript_cls", "roof_shape", "smoothness", "surface",
 )  # fmt: skip
-_CHECKPOINTS = {
-    "skyclip-vit-b32-top50": "SkyCLIP_ViT_B32_top50pct",
-    "skyclip-vit-l14-top30": "SkyCLIP_ViT_L14_top30pct",
-    "skyclip-vit-l14-top50": "SkyCLIP_ViT_L14_top50pct",
-    "skyclip-vit-l14-top30-laion": "SkyCLIP_ViT_L14_top30pct_filtered_by_CLIP_laion_RS",
-    "skyclip-vit-l14-top30-multi": "SkyCLIP_ViT_L14_top30pct_multi_objects",
-    "clip-vit-l14-laion": "CLIP_ViT_L14_LAION_RS",
-}
 
 
 def _on_same_server(name: str, paths: list[str], licence: str) -> Release:
@@ -171,23 +159,13 @@ def _all() -> dict[str, Release]:
     names = {stem: stem.lower().replace("_", "-") for stem in _BENCHMARKS} | {"ucmcaptions": "ucm"}
     sets = {name: f"benchmark/{stem}.zip" for stem, name in names.items()}
     terms = "each data set keeps its own terms; packed by SkyScript's authors"
-    weights = "MIT (the authors' repository); weights follow from CLIP's (MIT)"
     packed = {name: _on_same_server(name, [path], terms) for name, path in sets.items()}
     return {
         SKYSCRIPT.name: SKYSCRIPT,
         **packed,
         RSICD.name: replace(RSICD, alternatives=(packed[RSICD.name],)),
         "benchmarks": _on_same_server("benchmarks", list(sets.values()), terms),
-        **{name: _on_same_server(name, [f"ckpt/{stem}.zip"], weights) for name, stem in _CHECKPOINTS.items()},
     }
-
-
-def split_in(path: str) -> str:
-    """Return the split in the name of a file, or else that of a folder above it; "" if there is none."""
-    file = PurePosixPath(path)
-    if match := _SPLIT.search(file.stem):
-        return _SPLITS[match[1].lower()]
-    return next((_SPLITS[part.lower()] for part in reversed(file.parent.parts) if part.lower() in _SPLITS), "")
 
 
 RELEASES: Mapping[str, Release] = MappingProxyType(_all())

@@ -19,10 +19,11 @@ from dove_core.data.fetching.servers import Remote, Version, WebFile
 from dove_core.errors import DownloadError, UsageError
 
 SCHEME = "hf://"
-_DATASETS = "datasets/"
+DATASETS = "datasets/"
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_ADDRESS = re.compile(r"[\w.-]+(/[\w.-]+)?")  # old repositories have no owner in configurations of models
 _VERSION = "X-Linked-Etag"  # of a large file: its SHA-256, where the ETag of the host that it is redirected to may vary
-_PRIVATE = "check the spelling; for a private repository, set HF_TOKEN to a token of an account that may read it"
+PRIVATE = "check the spelling; for a private repository, set HF_TOKEN to a token of an account that may read it"
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,11 @@ class Repository:
             UsageError: the address has another form.
         """
         rest = address.removeprefix(SCHEME).rstrip("/")
-        name = rest.removeprefix(_DATASETS)
-        return cls.of("dataset" if name != rest else "model", name)
+        name = rest.removeprefix(DATASETS)
+        if not _ADDRESS.fullmatch(name):
+            hint = f"write {SCHEME}{DATASETS}OWNER/NAME for a data set, {SCHEME}OWNER/NAME for a model"
+            raise UsageError(f"{address} is not the address of a repository", hint=hint)
+        return cls("dataset" if name != rest else "model", name)
 
     @classmethod
     def of(cls, kind: Literal["dataset", "model"], name: str) -> Repository:
@@ -57,12 +61,12 @@ class Repository:
     @property
     def address(self) -> str:
         """The address as `at` reads it."""
-        return f"{SCHEME}{_DATASETS if self.kind == 'dataset' else ''}{self.name}"
+        return f"{SCHEME}{DATASETS if self.kind == 'dataset' else ''}{self.name}"
 
     @property
     def page(self) -> str:
         """The web page of the repository."""
-        return f"{_hub().constants.ENDPOINT}/{_DATASETS if self.kind == 'dataset' else ''}{self.name}"
+        return f"{_hub().constants.ENDPOINT}/{DATASETS if self.kind == 'dataset' else ''}{self.name}"
 
     def exists(self) -> bool:
         """Return whether the Hub has it, as far as the user may know.
@@ -184,7 +188,7 @@ def _refusal(repository: Repository, status: int, headers: Mapping[str, str], pa
         hint = f"accept the terms at {page} with an account, and set HF_TOKEN to a token of that account"
         return DownloadError(f"{page} is gated: its owners ask for consent to their terms ({status})", hint=hint)
     if code == "RepoNotFound":
-        return DownloadError(f"the Hub has no {repository.kind} at {page}, or it is private ({status})", hint=_PRIVATE)
+        return DownloadError(f"the Hub has no {repository.kind} at {page}, or it is private ({status})", hint=PRIVATE)
     if code == "EntryNotFound":
         hint = f"its owners may have changed it: see {page}/tree/main"
         return DownloadError(f"{page} has no file {path} ({status})", hint=hint)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dove_core.data.fetching.catalog import RELEASES, Release, RemoteFile, split_in
+from dove_core.data.fetching.catalog import RELEASES, Release, RemoteFile
 from dove_core.data.fetching.hub import Repository
+from dove_core.data.parquet_images import ENDING, split_in
 from dove_core.errors import DownloadError, UsageError
 
 HUB = "hf:"
@@ -34,7 +35,7 @@ def find_release(name: str) -> Release:
 def _of_hub(name: str) -> Release:
     repository = Repository.of("dataset", name)
     names = repository.files()
-    files = tuple(RemoteFile(path, split=split_in(path)) for path in names if path.lower().endswith(".parquet"))
+    files = tuple(RemoteFile(path, split=split_in(path)) for path in names if path.lower().endswith(ENDING))
     if not files:
         seen = ", ".join(names[:5]) or "nothing"
         hint = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +17,7 @@ from dove_core.data.fetching.subset import Subset
 from dove_core.data.fetching.transfers import Retry, Transfers
 from dove_core.errors import DownloadError, SpaceError, UsageError
 from dove_core.events import Noted, Report, silent
-from dove_core.files import LocalPath
+from dove_core.files import LocalPath, free_space
 
 _GIB = 2**30
 _ENTRY = 100  # approximate bytes of a member in an archive's directory
@@ -235,20 +234,13 @@ def _plan_at(
             planned = PlannedFile(file, origin.address, layout.path(file), remotes[file], "absent", None, found=found)
             files.append(_with_state(planned, need.get(file), layout, selection, transfers.report))
     is_adopting = adopt is not None
-    return FetchPlan(place, layout, fetching, selection, base, tuple(files), _free(layout.folder), is_adopting)
+    return FetchPlan(place, layout, fetching, selection, base, tuple(files), free_space(layout.folder), is_adopting)
 
 
 def _examine(item: tuple[RemoteFile, Origin], transfers: Transfers) -> tuple[RemoteFile, Remote]:
     file, origin = item
     hint = "check the network and the address, or choose another server with --mirror"
     return file, transfers.persist(origin.examine, origin.address, hint=hint)
-
-
-def _free(folder: Path) -> int:
-    """Return the free bytes on the disk where `folder` is, or will be."""
-    while not folder.exists():
-        folder = folder.absolute().parent
-    return shutil.disk_usage(folder).free
 
 
 def _with_state(
