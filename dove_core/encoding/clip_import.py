@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -92,14 +93,18 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         if zipfile.is_zipfile(file) and _is_torchscript(file):
             message = f"{file} is a TorchScript archive, which has code in it"
             raise CheckpointError(message, hint="save the model's state_dict, or fetch open_clip:ARCHITECTURE/openai")
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of forms of pickles that torch.save does not write
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
         message = f"{file} has more than tensors in it, and would run code when it is read: it is refused"
         raise CheckpointError(message, hint="ask its authors for safetensors or a plain state_dict") from error
     except FileNotFoundError:
         raise CheckpointError(f"{file} does not exist", hint=hint) from None
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
-        raise CheckpointError(f"{file} cannot be read: {reason_of(error).splitlines()[0]}", hint=hint) from error
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, LookupError) as error:
+        reason = "" if isinstance(error, EOFError | LookupError) else reason_of(error).partition("\n")[0]
+        message = f"{file} cannot be read: {reason or 'it is not a file of torch.save'}"
+        raise CheckpointError(message, hint=hint) from error
     weights = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(weights, Mapping) or not weights:
         raise CheckpointError(f"{file} has no weights in it", hint=hint)

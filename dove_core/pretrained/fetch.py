@@ -14,13 +14,13 @@ from dove_core.data.fetching.hub import SCHEME
 from dove_core.data.fetching.plan import FetchPlan, plan_fetch
 from dove_core.data.fetching.selection import select
 from dove_core.data.fetching.transfers import Retry
-from dove_core.encoding.clip_config import CONFIG, read_config
+from dove_core.encoding.clip_config import CONFIG, INSTALL, read_config
 from dove_core.encoding.clip_import import ModelSource, import_checkpoint
-from dove_core.encoding.clip_vocabulary import SETTINGS
 from dove_core.errors import CheckpointError, UsageError
 from dove_core.events import Noted, Report, Saved, silent
 from dove_core.files import LocalPath, free_space, read_json
 from dove_core.pretrained.catalog import CONFIG as OPEN_CLIP_CONFIG, PretrainedModel
+from dove_core.pretrained.tokenizer import SETTINGS, TOKENIZER, pad_tokenizer
 from dove_core.pretrained.weights import check_space, digest_of, find_weights, space_needed, unpacked
 
 
@@ -227,13 +227,27 @@ def _source(plan: ModelPlan, weights: Path, retry: Retry | None) -> ModelSource:
     config = {} if model.architecture else content(model.base_url, OPEN_CLIP_CONFIG)
     source = ModelSource(model.architecture, model.quick_gelu, model.reason, model.is_verified, plan.origin,
                          model.licence, config, model.preprocess)  # fmt: skip
-    text = source.model()["text_cfg"]
+    text = _text_tower(source)
     if name := text.get("hf_tokenizer_name"):
-        bring(f"{SCHEME}{name}", SETTINGS)
-        source = replace(source, tokenizer=bring(f"{SCHEME}{name}", "tokenizer.json"))
+        own, settings = (bring(f"{SCHEME}{name}", file) for file in (TOKENIZER, SETTINGS))
+        source = replace(source, tokenizer=pad_tokenizer(own, settings, _work(plan.folder) / TOKENIZER))
     if name := text.get("hf_model_name"):
         source = replace(source, language_model=content(f"{SCHEME}{name}", "config.json"))
     return source
+
+
+def _text_tower(source: ModelSource) -> dict[str, Any]:
+    """Return the configuration of the text tower, which may name files of other repositories."""
+    if source.config:
+        found = source.config.get("model_cfg", {})
+    else:
+        try:
+            import open_clip  # noqa: PLC0415  # of an extra
+        except ImportError as error:
+            raise UsageError("a CLIP model needs open_clip", hint=INSTALL) from error
+        found = open_clip.get_model_config(source.architecture) or {}
+    text: dict[str, Any] = found.get("text_cfg", {})
+    return text
 
 
 def _doubt(model: PretrainedModel, folder: Path) -> str:

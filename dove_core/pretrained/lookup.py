@@ -10,6 +10,7 @@ from typing import Any
 from dove_core.data.fetching.catalog import RELEASES, Release
 from dove_core.data.fetching.hub import DATASETS, PRIVATE, Repository, is_offline
 from dove_core.data.fetching.lookup import HUB, find_release
+from dove_core.encoding.clip_config import INSTALL
 from dove_core.errors import DownloadError, UsageError
 from dove_core.pretrained.catalog import CONFIG, MODELS, WEIGHTS, PretrainedModel
 
@@ -133,5 +134,5 @@ def _open_clip() -> Any:
     try:
         import open_clip  # noqa: PLC0415  # an extra, and torch
     except ImportError as error:
-        raise UsageError(f"{TAG} names need open_clip", hint="pip install 'dove-eo[clip]'") from error
+        raise UsageError(f"{TAG} names need open_clip", hint=INSTALL) from error
     return open_clip
