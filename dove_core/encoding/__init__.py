@@ -11,8 +11,8 @@ Modules, bottom up; each imports only those above it:
     clip_config      the files of a checkpoint of open_clip's models
     clip_tokenizer   texts to their tokens, without torch
     clip_preprocess  images to their input
-    clip_text   their text side, in onnxruntime
     clip        their `Encoder`, and the export of the text tower
+    clip_text   their text side, in onnxruntime
     clip_import      a file of weights of others to a checkpoint
     families    the name of a model family to the code that loads it
     checkpoint  the files of a checkpoint, in a folder or a bucket

@@ -21,6 +21,8 @@ from dove_core.encoding.clip_config import (
     FAMILY,
     HINT,
     INSTALL,
+    TEXT_TOWER,
+    TEXT_WEIGHTS,
     TOKENIZER,
     WEIGHTS,
     ClipConfig,
@@ -28,7 +30,6 @@ from dove_core.encoding.clip_config import (
     write_config,
 )  # fmt: skip
 from dove_core.encoding.clip_preprocess import ClipPreprocess
-from dove_core.encoding.clip_text import TEXT_TOWER, TEXT_WEIGHTS
 from dove_core.encoding.clip_tokenizer import ClipTokenizer
 from dove_core.errors import CheckpointError, UsageError, reason_of
 

@@ -19,6 +19,9 @@ CONFIG, WEIGHTS, TOKENIZER = "model.json", "model.safetensors", "tokenizer.json"
 FILES = (WEIGHTS, CONFIG, TOKENIZER)
 """Files of a checkpoint, in the order in which the fingerprint covers them."""
 
+TEXT_TOWER, TEXT_WEIGHTS = "text.onnx", "text.bin"
+"""Files of a text side, besides configuration and tokenizer: the text tower, and its weights."""
+
 HINT = "fetch the model again with `dove fetch NAME --overwrite`"
 INSTALL = "install it with `pip install 'dove-eo[clip]'`"
 

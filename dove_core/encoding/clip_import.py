@@ -13,7 +13,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from dove_core.encoding.clip import build_model, save_clip
@@ -23,6 +22,7 @@ from dove_core.errors import CheckpointError, UsageError, reason_of
 from dove_core.files import atomic_folder, sha256_of
 
 _NAMED = 5
+_EXPECTED = "expected the weights of a model as safetensors or from torch.save; is the file complete?"
 _LONG = ("positional_embedding_res", "text.positional_embedding_res")
 _TEXT_POSITIONS = ("positional_embedding", "text.positional_embedding")
 
@@ -86,34 +86,39 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing, damaged, or has anything else than tensors.
     """
-    hint = "expected the weights of a model as safetensors or from torch.save"
-    try:
-        if file.suffix == ".safetensors":
-            return dict(safetensors.torch.load_file(file))
-        if zipfile.is_zipfile(file) and _is_torchscript(file):
-            message = f"{file} is a TorchScript archive, which has code in it"
-            raise CheckpointError(message, hint="save the model's state_dict, or fetch open_clip:ARCHITECTURE/openai")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of forms of pickles that torch.save does not write
-            content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except pickle.UnpicklingError as error:
-        message = f"{file} has more than tensors in it, and would run code when it is read: it is refused"
-        raise CheckpointError(message, hint="ask its authors for safetensors or a plain state_dict") from error
-    except FileNotFoundError:
-        raise CheckpointError(f"{file} does not exist", hint=hint) from None
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, LookupError) as error:
-        reason = "" if isinstance(error, EOFError | LookupError) else reason_of(error).partition("\n")[0]
-        message = f"{file} cannot be read: {reason or 'it is not a file of torch.save'}"
-        raise CheckpointError(message, hint=hint) from error
+    content = _read(file)
     weights = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(weights, Mapping) or not weights:
-        raise CheckpointError(f"{file} has no weights in it", hint=hint)
+        raise CheckpointError(f"{file} has no weights in it", hint=_EXPECTED)
     if all(str(name).startswith("module.") for name in weights):
         weights = {name.removeprefix("module."): value for name, value in weights.items()}
     odd = [str(name) for name, value in weights.items() if not isinstance(value, Tensor)]
     if odd:
-        raise CheckpointError(f"{file} has values that are not tensors: {_listed(odd)}", hint=hint)
+        raise CheckpointError(f"{file} has values that are not tensors: {_listed(odd)}", hint=_EXPECTED)
     return dict(weights)
+
+
+def _read(file: Path) -> Any:
+    try:
+        if file.suffix == ".safetensors":
+            return safetensors.torch.load_file(file)
+        is_zip = zipfile.is_zipfile(file)
+        if is_zip and _is_torchscript(file):
+            message = f"{file} is a TorchScript archive, which has code in it"
+            raise CheckpointError(message, hint="save the model's state_dict, or fetch open_clip:ARCHITECTURE/openai")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch about files of other programs
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as error:
+        message = f"{file} has more than tensors in it, and would run code when it is read: it is refused"
+        raise CheckpointError(message, hint="ask its authors for safetensors or a plain state_dict") from error
+    except FileNotFoundError:
+        raise CheckpointError(f"{file} does not exist", hint=_EXPECTED) from None
+    except CheckpointError:
+        raise
+    except Exception as error:  # errors of the unpickler have no common base class
+        lines = reason_of(error).splitlines() or [type(error).__name__]
+        raise CheckpointError(f"{file} cannot be read: {lines[0]}", hint=_EXPECTED) from error
 
 
 def _is_torchscript(file: Path) -> bool:

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from dove_core.encoding.clip_config import FILES, INSTALL, ClipConfig, read_config
+from dove_core.encoding.clip_config import FILES, INSTALL, TEXT_TOWER, ClipConfig, read_config
 from dove_core.encoding.clip_tokenizer import ClipTokenizer
 from dove_core.errors import CheckpointError, UsageError
 from dove_core.files import fingerprint_of_files
 
-TEXT_TOWER, TEXT_WEIGHTS = "text.onnx", "text.bin"
 _HINT = "run `dove embed` again, which exports the text tower"
 
 
