@@ -66,6 +66,15 @@ def find_checkpoint(given: Place | None) -> Place:
     return there[0] if there else given
 
 
+def say_doubt(place: Place) -> None:
+    """Show on standard error that nobody has verified the activation of a checkpoint, and how to find out."""
+    if isinstance(place, Folder) and place.has(CARD):
+        from dove_core.pretrained.doubt import doubt_about
+
+        if doubt := doubt_about(place.path):
+            say_default(doubt)
+
+
 def name_of_checkpoint(place: Place) -> str:
     """Return the name of a checkpoint: that of the run of `runs/NAME/best`, otherwise that of its folder."""
     name = place.resolved.name

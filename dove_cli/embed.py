@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dove_cli.defaults import INDEX, find_checkpoint, name_of_checkpoint, named, only_split
+from dove_cli.defaults import INDEX, find_checkpoint, name_of_checkpoint, named, only_split, say_doubt
 from dove_cli.options import JsonOption
 from dove_cli.render import print_json, reporting
 from dove_cli.tasks import TASKS, share_of
@@ -82,6 +82,7 @@ def embed(
         raise UsageError("both SOURCE and --shards are given", hint="leave one of them out")
     share = share_of(task_id, num_tasks, finish, makes="embedding part")
     checkpoint = find_checkpoint(checkpoint)
+    say_doubt(checkpoint)
     if source:
         folder: Place = Folder(INDEX / _name_of(source))
     else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dove_cli.defaults import find_checkpoint, only_split
+from dove_cli.defaults import find_checkpoint, only_split, say_doubt
 from dove_cli.options import JsonOption
 from dove_cli.render import note, print_json, reporting
 from dove_cli.tables import show_differences, show_result, show_suite, warn
@@ -103,6 +103,7 @@ def evaluate(
 
     _check_together(shards, images, captions, split, suite)
     chosen, command = find_checkpoint(checkpoint), shlex.join(["dove", *sys.argv[1:]])
+    say_doubt(chosen)
     source = EvaluationInput(
         shards if shards or images or suite else only_split("test"), images, captions, split, suite
     )

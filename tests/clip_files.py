@@ -10,7 +10,7 @@ import open_clip
 import pytest
 import torch
 
-TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+from tests.clip_models import TEXT, random_model
 
 
 def _vit(patch: int, **more: Any) -> dict[str, Any]:
@@ -37,10 +37,9 @@ def make_architectures_small(patch: pytest.MonkeyPatch) -> None:
         patch.setitem(open_clip.factory._MODEL_CONFIGS, name, config)
 
 
-def tiny_model(architecture: str, quick_gelu: bool, seed: int = 0) -> Any:
-    """Build a model with random weights."""
-    torch.manual_seed(seed)
-    return open_clip.CLIP(**TINY[architecture], quick_gelu=quick_gelu).eval()
+def tiny_model(architecture: str, quick_gelu: bool) -> Any:
+    """Build a small model of an architecture with random weights."""
+    return random_model(TINY[architecture], quick_gelu=quick_gelu)
 
 
 def plain_file(model: torch.nn.Module) -> bytes:

@@ -77,16 +77,14 @@ class HubServer(Server):
             return _refused(401, "", "Invalid credentials in Authorization header")
         if place.startswith("api/"):
             kind, _, rest = place.removeprefix("api/").partition("s/")
-            name, what = _cut(rest)
+            name, is_tree, _ = rest.partition("/tree/")
             repository = self._repository(kind, name)
             if repository is None:
                 return _missing(token)
-            return self._tree(repository, address.query) if what.startswith("tree/") else _facts(repository)
+            return self._tree(repository, address.query) if is_tree else _facts(repository)
         kind = "dataset" if place.startswith("datasets/") else "model"
-        name, what = _cut(place.removeprefix("datasets/"))
-        if not what.startswith("resolve/"):
-            return None
-        return self._file(self._repository(kind, name), what.split("/", 2)[2], token)
+        name, is_file, rest = place.removeprefix("datasets/").partition("/resolve/")
+        return self._file(self._repository(kind, name), rest.partition("/")[2], token) if is_file else None
 
     def _repository(self, kind: str, name: str) -> Repository | None:
         return next((one for one in self.repositories if (one.kind, one.name) == (kind, name)), None)
@@ -138,12 +136,6 @@ def use_in_this_process(hub: HubServer, home: Path, patch: pytest.MonkeyPatch, *
     patch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
     patch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
     patch.setattr(constants, "HF_HUB_OFFLINE", offline)
-
-
-def _cut(path: str) -> tuple[str, str]:
-    """Return OWNER/NAME at the start of a path, and the rest."""
-    owner, name, rest = [*path.split("/", 2), "", ""][:3]
-    return f"{owner}/{name}", rest
 
 
 def _json(value: Any) -> Served:

@@ -50,7 +50,7 @@ ROOMS = {
 """Rooms of `dove_core`, bottom up, and those that each imports besides the ground and itself."""
 
 FAMILIES = re.compile(r"(model|encoding\.(dove|clip)\w*)\b")
-"""What only `encoding` and `training` know: networks, and the two families that come with this package."""
+"""What only `encoding`, `pretrained` and `training` know: networks, and the families that come with this package."""
 
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.glob("dove_c*/**/*.py"))
 OF_CORE = [path for path in MODULES if path.parts[0] == "dove_core"]

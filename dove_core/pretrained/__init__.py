@@ -6,5 +6,6 @@ Modules, each importing only those above it:
     lookup      from the name that a user gives to a model, or to a release of data
     weights     the file with the weights: found, downloaded, or taken out of a zip
     tokenizer   the tokenizer of another repository
+    doubt       what to say if nobody has verified an activation
     fetch       a model's file, converted to a checkpoint
 """

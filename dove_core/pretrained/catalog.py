@@ -53,6 +53,9 @@ class PretrainedModel:
     preprocess: Mapping[str, Any] = field(default_factory=dict)
 
 
+BY_CONFIG = f"as open_clip reads its {CONFIG}"
+"""Reason for the activation of a model with a configuration of its own."""
+
 _AUTHORS = "trained on from OpenAI's weights, as its authors' README and notebook say"
 _REFUSAL = (
     "SkyScript's server refused all downloads when others tried in August 2026 (issue 4054 of torchgeo); it may come "
@@ -117,7 +120,7 @@ _ROWS = (
     _skyclip("clip-vit-l14-laion", "CLIP_ViT_L14_LAION_RS", "ViT-L-14", True, _AUTHORS),
     PretrainedModel("rs-m-clip", "hf://joaodaniel/RS-M-CLIP",
                     WEIGHTS, "", None,
-                    "", licence="see https://huggingface.co/joaodaniel/RS-M-CLIP"),
+                    BY_CONFIG, licence="see https://huggingface.co/joaodaniel/RS-M-CLIP"),
 )  # fmt: skip
 
 MODELS: Mapping[str, PretrainedModel] = MappingProxyType({row.name: row for row in _ROWS})

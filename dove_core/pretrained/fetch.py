@@ -20,6 +20,8 @@ from dove_core.errors import CheckpointError, UsageError
 from dove_core.events import Noted, Report, Saved, silent
 from dove_core.files import LocalPath, free_space, read_json
 from dove_core.pretrained.catalog import CONFIG as OPEN_CLIP_CONFIG, PretrainedModel
+from dove_core.pretrained.doubt import doubt_about
+from dove_core.pretrained.lookup import find
 from dove_core.pretrained.tokenizer import SETTINGS, TOKENIZER, pad_tokenizer
 from dove_core.pretrained.weights import check_space, digest_of, find_weights, space_needed, unpacked
 
@@ -155,9 +157,60 @@ def execute_model(plan: ModelPlan, *, retry: Retry | None = None, report: Report
         import_checkpoint(weights, folder, _source(plan, file, retry))
     shutil.rmtree(_work(folder), ignore_errors=True)
     report(Saved(str(folder)))
-    if not model.is_verified:
-        report(Noted(_doubt(model, folder)))
+    if doubt := doubt_about(folder):
+        report(Noted(doubt))
     return folder
+
+
+def fetch_model(
+    name: str,
+    folder: LocalPath,
+    fetching: FetchConfig = FetchConfig(),
+    *,
+    architecture: str = "",
+    quick_gelu: bool | None = None,
+    mirror: str | None = None,
+    given: LocalPath | None = None,
+    overwrite: bool = False,
+    retry: Retry | None = None,
+    report: Report = silent,
+) -> Path:
+    """Make a checkpoint of a model that others trained; what is here already is not fetched again.
+
+    Args:
+        name: of a model that `dove fetch` knows, such as `remoteclip-vit-b32`; `open_clip:ARCHITECTURE/TAG`;
+            `hf:OWNER/NAME` with an `open_clip_config.json`; or any name, with `given`.
+        folder: the checkpoint.
+        fetching: how files are fetched.
+        architecture: open_clip's name of the architecture, where no table says it.
+        quick_gelu: whether the activation is QuickGELU, not GELU, where no table says it or you know better.
+        mirror: another server that has the file.
+        given: the file with the weights, instead of a download.
+        overwrite: replace a checkpoint that was made of another file, or make it again.
+        retry: when to repeat requests that failed.
+        report: receives Started, Advanced, Noted and Saved.
+
+    Returns:
+        The folder, for `load_encoder` and all functions that take a checkpoint.
+
+    Raises:
+        CheckpointError: the file has no weights of this architecture, or would run code.
+        DownloadError: the file is refused, missing or wrong, or the retries are exhausted.
+        SpaceError: the disk has no room.
+        UsageError: no model has the name, choices do not fit, or a package is missing.
+
+    >>> folder = dove.fetch_model("mine", "models/mine", given="mine.pt", architecture="ViT-B-32", quick_gelu=True)
+    >>> dove.load_encoder(folder).family
+    'clip'
+    """
+    has_file = given is not None and Path(given).is_file()
+    model = find(name, architecture=architecture, quick_gelu=quick_gelu, has_file=has_file)
+    if isinstance(model, Release):
+        raise UsageError(f"{name} is a release of data, not a model", hint="fetch it with `dove fetch`")
+    plan = plan_model(
+        model, folder, fetching, mirror=mirror, given=given, overwrite=overwrite, retry=retry, report=report
+    )
+    return execute_model(plan, retry=retry, report=report)
 
 
 def as_release(model: PretrainedModel) -> Release:
@@ -248,14 +301,3 @@ def _text_tower(source: ModelSource) -> dict[str, Any]:
         found = open_clip.get_model_config(source.architecture) or {}
     text: dict[str, Any] = found.get("text_cfg", {})
     return text
-
-
-def _doubt(model: PretrainedModel, folder: Path) -> str:
-    """Return how to find out which activation is right."""
-    name, other = ("QuickGELU", "--no-quick-gelu") if model.quick_gelu else ("GELU", "--quick-gelu")
-    ending = other.removeprefix("--")
-    return (
-        f"{folder}: nobody has verified that its activation is {name} ({model.reason}). To find out, run "
-        f"`dove fetch {model.name} {other} --out {folder}-{ending}`, then `dove eval --checkpoint` with both on images "
-        "with captions: the right one has the higher recall"
-    )

@@ -12,7 +12,7 @@ from dove_core.data.fetching.hub import DATASETS, PRIVATE, Repository, is_offlin
 from dove_core.data.fetching.lookup import HUB, find_release
 from dove_core.encoding.clip_config import INSTALL
 from dove_core.errors import DownloadError, UsageError
-from dove_core.pretrained.catalog import CONFIG, MODELS, WEIGHTS, PretrainedModel
+from dove_core.pretrained.catalog import BY_CONFIG, CONFIG, MODELS, WEIGHTS, PretrainedModel
 
 TAG = "open_clip:"
 _CUSTOM = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -112,11 +112,12 @@ def _of_hub(name: str) -> PretrainedModel | Release:
     """Return the model or the data set in a repository: the one that has what is needed, or the one asked for."""
     if name.startswith(f"//{DATASETS}"):
         return find_release(f"{HUB}{name.removeprefix(f'//{DATASETS}')}")
-    is_model_asked, name = name.startswith("//") or is_offline(), name.removeprefix("//")
+    is_model_asked, name = name.startswith("//"), name.removeprefix("//")
     model, data = Repository.of("model", name), Repository.of("dataset", name)
-    is_there = is_offline() or model.exists()
-    is_model = model.cached(CONFIG) is not None if is_offline() else is_there and CONFIG in model.files()
-    is_data = not is_model_asked and data.exists()
+    is_cached = is_offline() and model.cached(CONFIG) is not None
+    is_there = is_cached or model.exists()
+    is_model = is_cached or (is_there and CONFIG in model.files())
+    is_data = not (is_cached or is_model_asked) and data.exists()
     if is_model and is_data:
         raise UsageError(f"the Hub has a model and a data set {name}", hint=f"write {model.address} or {data.address}")
     if is_data:
@@ -127,7 +128,7 @@ def _of_hub(name: str) -> PretrainedModel | Release:
     if not is_model:
         raise DownloadError(f"{model.page} has no {CONFIG}", hint=_FILE)
     licence, folder = f"see {model.page}", name.replace("/", "-").lower()
-    return PretrainedModel(folder, model.address, WEIGHTS, "", None, "", licence=licence)
+    return PretrainedModel(folder, model.address, WEIGHTS, "", None, BY_CONFIG, licence=licence)
 
 
 def _open_clip() -> Any:

@@ -7,21 +7,35 @@ import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub
+import open_clip
 import pytest
-from safetensors.torch import load_file
+import tokenizers
+import torch
+import transformers
+from safetensors.torch import load_file, save
 
 from dove_core.config import FetchConfig
 from dove_core.data.fetching.transfers import Retry
-from dove_core.encoding.clip_config import read_config
+from dove_core.encoding.clip import build_model
+from dove_core.encoding.clip_config import ClipConfig, read_config
+from dove_core.encoding.load import load_encoder
 from dove_core.errors import CheckpointError, DownloadError, SpaceError, UsageError
 from dove_core.events import Advanced, Event, Noted
 from dove_core.pretrained.catalog import MODELS
 from dove_core.pretrained.fetch import execute_model, plan_model
 from dove_core.pretrained.lookup import find
 from tests.clip_files import TINY, make_architectures_small, plain_file, skyclip_zip, tiny_model, training_file
+from tests.clip_models import SIGLIP, random_model
 from tests.http_server import Served, Server, serving
 from tests.hub_server import HubServer, hub_serving, use_in_this_process
 
+SIGLIP_LIKE = {
+    **{name: value for name, value in SIGLIP.items() if name != "text_cfg"},
+    "text_cfg": {
+        **SIGLIP["text_cfg"], "vocab_size": 6, "context_length": 16, "hf_tokenizer_name": "timm/ViT-B-16-SigLIP2",
+    },
+}  # fmt: skip
 QUICK = Retry(retries=2, first_wait=0.01, longest_wait=0.02)
 REMOTE = MODELS["remoteclip-vit-b32"]
 SKY = MODELS["skyclip-vit-b32-top50"]
@@ -75,7 +89,7 @@ def test_a_plain_file_on_the_hub_becomes_a_checkpoint_with_its_facts(tmp_path):
     assert config.activation_reason == REMOTE.reason and config.licence == REMOTE.licence
     assert left(tmp_path / "models") == ["remote"]
     [note] = [event.message for event in events if isinstance(event, Noted) and "nobody has verified" in event.message]
-    assert "QuickGELU" in note and "--no-quick-gelu" in note and "dove eval" in note
+    assert "is QuickGELU" in note and "--no-quick-gelu" in note and "dove eval" in note
 
 
 def test_a_zip_of_skyscripts_bucket_loses_optimizer_and_prefix_and_leaves_nothing_behind(bucket, tmp_path):
@@ -95,9 +109,14 @@ def test_a_zip_of_skyscripts_bucket_loses_optimizer_and_prefix_and_leaves_nothin
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_every_model_shows_address_and_size_without_a_download(hub, tmp_path, name, monkeypatch):
+def test_every_model_shows_address_and_size_without_a_download(hub, bucket, tmp_path, name):
     model = MODELS[name]
-    if not model.base_url.startswith("hf://"):
+    if model.member:
+        bucket.files[model.path[0]] = Served(bytes(5000))
+        plan = plan_model(model, tmp_path / name, mirror=bucket.url(), retry=QUICK)
+        assert plan.download.files[0].address == bucket.url(model.path[0])
+        assert model.base_url == "https://opendatasharing.s3.us-west-2.amazonaws.com/SkyScript/"
+        assert plan.size == 5000 and plan.needed > 2 * 5000
         return
     hub.add(
         model.base_url.removeprefix("hf://"), {model.path[0]: bytes(5000), "open_clip_config.json": b"{}"}, kind="model"
@@ -151,7 +170,7 @@ def test_an_interrupted_download_resumes_and_one_that_cannot_be_converted_stays(
 
 
 def _with_file(tmp_path: Path, name: str, body: bytes) -> str:
-    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror").mkdir(exist_ok=True)
     (tmp_path / "mirror" / name).write_bytes(body)
     return str(tmp_path / "mirror")
 
@@ -191,8 +210,6 @@ def test_a_file_that_the_user_has_is_converted_where_it_is(hub, files, tmp_path)
 
 
 def test_a_file_in_the_hubs_cache_is_converted_there(hub, tmp_path, monkeypatch):
-    import huggingface_hub
-
     huggingface_hub.hf_hub_download("chendelong/RemoteCLIP", "RemoteCLIP-ViT-B-32.pt")
     sent = sum(asked.sent for asked in hub.blobs.asked)
     use_in_this_process(hub, tmp_path / "home", monkeypatch, offline=True)
@@ -200,6 +217,21 @@ def test_a_file_in_the_hubs_cache_is_converted_there(hub, tmp_path, monkeypatch)
     assert read_config(folder).origin == "hf://chendelong/RemoteCLIP/RemoteCLIP-ViT-B-32.pt"
     assert sum(asked.sent for asked in hub.blobs.asked) <= sent + 1
     assert left(tmp_path / "models") == ["net"]
+
+
+def test_a_repository_in_the_hubs_cache_needs_no_network(hub, tmp_path, monkeypatch):
+    config = json.dumps({"model_cfg": {**TINY["ViT-B-16"], "quick_gelu": True}}).encode()
+    weights = save(tiny_model("ViT-B-16", True).state_dict())
+    hub.add("some/net", {"open_clip_config.json": config, "open_clip_model.safetensors": weights}, kind="model")
+    for name in ("open_clip_config.json", "open_clip_model.safetensors"):
+        huggingface_hub.hf_hub_download("some/net", name)
+    asked = len(hub.asked) + len(hub.blobs.asked)
+    use_in_this_process(hub, tmp_path / "home", monkeypatch, offline=True)
+    folder = bring(find("hf:some/net"), tmp_path / "models/net")
+    assert read_config(folder).activation == "quick-gelu"
+    assert len(hub.asked) + len(hub.blobs.asked) == asked
+    with pytest.raises(DownloadError, match="HF_HUB_OFFLINE"):
+        find("hf:some/other")
 
 
 def test_a_damaged_zip_and_one_without_the_weights_are_errors(files, tmp_path):
@@ -246,16 +278,77 @@ def test_settings_that_choose_parts_of_a_release_do_not_fit(tmp_path):
 
 
 def test_a_repository_with_a_configuration_of_open_clip_says_all_itself(hub, tmp_path):
-    config = {"model_cfg": {**TINY["ViT-B-16"], "quick_gelu": True}, "preprocess_cfg": {}}
-    body = plain_file(tiny_model("ViT-B-16", True))
-    hub.add(
-        "some/net",
-        {"open_clip_config.json": json.dumps(config).encode(), "open_clip_pytorch_model.bin": body},
-        kind="model",
-    )
+    config = {"model_cfg": {**TINY["ViT-B-16"], "quick_gelu": True}, "preprocess_cfg": {"resize_mode": "squash"}}
+    hub.add("some/net", _files(config, "ViT-B-16"), kind="model")
     model = find("hf:some/net")
     assert model.name == "some-net"
-    folder = bring(model, tmp_path / "models/net")
-    assert read_config(folder).activation == "quick-gelu"
-    assert read_config(folder).origin == "hf://some/net/open_clip_pytorch_model.bin"
+    made = read_config(bring(model, tmp_path / "models/net"))
+    assert (made.activation, made.activation_verified, made.resize_mode) == ("quick-gelu", True, "squash")
+    assert "open_clip_config.json" in made.activation_reason
+    assert made.origin == "hf://some/net/open_clip_pytorch_model.bin"
     assert left(tmp_path / "models") == ["net"]
+    bare = {name: value for name, value in config["model_cfg"].items() if name != "quick_gelu"}
+    hub.add("some/bare", _files({"model_cfg": bare}, "ViT-B-16"), kind="model")
+    assert read_config(bring(find("hf:some/bare"), tmp_path / "models/bare")).activation == "gelu"
+
+
+def _files(config: dict, architecture: str) -> dict[str, bytes]:
+    body = plain_file(tiny_model(architecture, True))
+    return {"open_clip_config.json": json.dumps(config).encode(), "open_clip_pytorch_model.bin": body}
+
+
+def _words(pad: object = "<pad>") -> dict[str, bytes]:
+    """Return a small tokenizer as repositories have it: only its settings say how texts are padded."""
+    words = {word: number for number, word in enumerate(("<s>", "</s>", "<pad>", "<unk>", "a", "lake"))}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    ends = [("<s>", 0), ("</s>", 1)]
+    made.post_processor = tokenizers.processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
+    return {"tokenizer.json": made.to_str().encode(), "tokenizer_config.json": json.dumps({"pad_token": pad}).encode()}
+
+
+@pytest.mark.parametrize("pad", ["<pad>", {"content": "<pad>", "special": True}])
+def test_a_tag_of_open_clip_brings_its_own_tokenizer_and_preprocessing(hub, tmp_path, monkeypatch, pad):
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-16-SigLIP2", SIGLIP_LIKE)
+    model = random_model(SIGLIP_LIKE)
+    weights = {"open_clip_model.safetensors": save(model.state_dict())}
+    hub.add("timm/ViT-B-16-SigLIP2", {**weights, **_words(pad)}, kind="model")
+    folder = bring(find("open_clip:ViT-B-16-SigLIP2/webli"), tmp_path / "net")
+    config = read_config(folder)
+    assert (config.resize_mode, config.mean, config.clean) == ("squash", [0.5] * 3, "canonicalize")
+    assert (config.activation, config.activation_verified) == ("gelu", True)
+    assert config.origin == "hf://timm/ViT-B-16-SigLIP2/open_clip_model.safetensors"
+    encoder = load_encoder(folder)
+    assert encoder.tokenizer.encode(["A lake!"]).tolist() == [[0, 4, 5, 1, *[2] * 12]]
+    with torch.no_grad():
+        expected = model.encode_text(torch.from_numpy(encoder.tokenizer.encode(["a lake"])), normalize=True)
+    assert torch.allclose(encoder.encode_texts(["a lake"]), expected, atol=1e-5)
+
+
+def test_a_language_model_is_built_from_the_configuration_in_its_own_repository(hub, tmp_path):
+    language = json.loads(
+        transformers.XLMRobertaConfig(
+            vocab_size=6, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+        ).to_json_string()
+    )
+    text = {"hf_model_name": "xlm-tiny", "hf_tokenizer_name": "xlm-tiny", "hf_pooler_type": "mean_pooler",
+            "context_length": 8}  # fmt: skip
+    model_cfg = {"embed_dim": 32, "vision_cfg": TINY["ViT-B-32"]["vision_cfg"], "text_cfg": text}
+    config = ClipConfig("x", model_cfg, "gelu", "", language_model=language)
+    torch.manual_seed(0)
+    model = build_model(config)
+    card = {"open_clip_config.json": json.dumps({"model_cfg": model_cfg}).encode()}
+    hub.add("joaodaniel/RS-M-CLIP", {**card, "open_clip_model.safetensors": save(model.state_dict())}, kind="model")
+    hub.add("xlm-tiny", {**_words(), "config.json": json.dumps(language).encode()}, kind="model")
+    folder = bring(MODELS["rs-m-clip"], tmp_path / "net")
+    assert read_config(folder).language_model == language
+    assert load_encoder(folder).encode_texts(["a lake", ""]).shape == (2, 32)
+
+
+def test_a_tokenizer_that_says_no_padding_is_an_error_and_leaves_no_checkpoint(hub, tmp_path, monkeypatch):
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-16-SigLIP2", SIGLIP_LIKE)
+    weights = {"open_clip_model.safetensors": save(random_model(SIGLIP_LIKE).state_dict())}
+    hub.add("timm/ViT-B-16-SigLIP2", {**weights, **_words(None)}, kind="model")
+    with pytest.raises(CheckpointError, match="do not say which token pads"):
+        bring(find("open_clip:ViT-B-16-SigLIP2/webli"), tmp_path / "net")
+    assert not (tmp_path / "net").exists()

@@ -125,7 +125,7 @@ class HubFile(WebFile):
             return None
         blob = found.resolve()  # its name is the file's version
         mark = version.mark and version.mark.strip('"')
-        return blob if mark in (None, blob.name) and version.size in (None, blob.stat().st_size) else None
+        return found if mark in (None, blob.name) and version.size in (None, blob.stat().st_size) else None
 
     def _check(self, answer: httpx.Response) -> None:
         refusal = _refusal(self._repository, answer.status_code, answer.headers, self._path)
