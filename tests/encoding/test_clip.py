@@ -132,7 +132,7 @@ def photo(height: int, width: int) -> np.ndarray:
     """Return a smooth image with some texture, like a photograph."""
     random = np.random.default_rng(height * width)
     small = Image.fromarray(random.integers(0, 256, (max(2, height // 12), max(2, width // 12), 3), np.uint8))
-    noise = random.normal(0, 6, (height, width, 3))
+    noise = random.normal(0, 3, (height, width, 3))
     return (np.asarray(small.resize((width, height), Image.BICUBIC)) + noise).clip(0, 255).astype(np.uint8)
 
 
@@ -149,7 +149,9 @@ def test_pixels_are_nearly_those_of_open_clips_own_transform(tmp_path_factory, m
     assert mine.shape == theirs.shape
     difference = (mine - theirs).abs() * 0.27 * 255
     assert difference.mean() < 4
-    assert torch.nn.functional.cosine_similarity(mine.flatten(), theirs.flatten(), dim=0) > 0.998
+    assert torch.nn.functional.cosine_similarity(mine.flatten(), theirs.flatten(), dim=0) > (
+        0.995 if form == "JPEG" else 0.999
+    )
 
 
 _FOLDERS = []
