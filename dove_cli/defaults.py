@@ -1,4 +1,4 @@
-"""Default folders: data/<release> -> shards/<release>/<split> -> runs/<name> -> index/<name>.
+"""Default folders: data/<release> -> shards/<release>/<split> -> runs/<name>, models/<name> -> index/<name>.
 
 If an option is left out and exactly one folder fits, that folder is used and shown on standard error.
 """
@@ -11,10 +11,11 @@ from pathlib import Path
 from dove_cli.render import note
 from dove_core.addresses import place_of
 from dove_core.config import CacheConfig
-from dove_core.errors import UsageError
+from dove_core.errors import CheckpointError, UsageError
 from dove_core.places import Folder, Place
 
-DATA, SHARDS, RUNS, INDEX = Path("data"), Path("shards"), Path("runs"), Path("index")
+DATA, SHARDS, RUNS, MODELS, INDEX = Path("data"), Path("shards"), Path("runs"), Path("models"), Path("index")
+CARD = "model.json"  # written last into a checkpoint
 
 
 def only_release() -> Path:
@@ -37,14 +38,47 @@ def only_split(split: str) -> Place:
     return Folder(_only(found, f"a {split} split", "--shards", "run `dove shard` first"))
 
 
-def only_checkpoint() -> Place:
-    """Return `best/` of the only run below runs/.
+def find_checkpoint(given: Place | None) -> Place:
+    """Return the checkpoint that --checkpoint names; without it, the only one of runs/*/best and models/*.
+
+    A name without a slash is a folder here, a run (`NAME` is `runs/NAME/best`) or a model below models/.
 
     Raises:
-        UsageError: there is none, or there are several.
+        CheckpointError: there is none of that name.
+        UsageError: there are several, or no name was given and there is none.
     """
-    found = [path.parent for path in RUNS.glob("*/best/model.json")]
-    return Folder(_only(found, "a checkpoint", "--checkpoint", "run `dove train` first"))
+    if given is None:
+        hint = "run `dove train`, or `dove fetch` with a model, first"
+        return Folder(_only(_checkpoints(), "a checkpoint", "--checkpoint", hint))
+    if given.is_remote or "/" in given.url:
+        return given
+    from dove_core.encoding.checkpoint import settled_place
+
+    places = [Folder(path) for path in (Path(given.url), RUNS / given.url / "best", MODELS / given.url)]
+    there = [place for place in places if settled_place(place).has(CARD)]
+    if len(there) > 1:
+        listed = ", ".join(str(place.absolute) for place in there)
+        raise UsageError(f"--checkpoint {given} may be any of {listed}", hint="write the path of one of them")
+    if not (there or given.exists()):
+        names = [name_of_checkpoint(Folder(path)) for path in _checkpoints()]
+        hint = f"choose from {', '.join(sorted(names))}, or give" if names else "run `dove fetch` with a model, or give"
+        raise CheckpointError(f"there is no checkpoint {given} here, in {RUNS}/ or in {MODELS}/", hint=f"{hint} a path")
+    return there[0] if there else given
+
+
+def say_doubt(place: Place) -> None:
+    """Show on standard error that nobody has verified the activation of a checkpoint, and how to find out."""
+    if isinstance(place, Folder) and place.has(CARD):
+        from dove_core.pretrained.doubt import doubt_about
+
+        if doubt := doubt_about(place.path):
+            say_default(doubt)
+
+
+def name_of_checkpoint(place: Place) -> str:
+    """Return the name of a checkpoint: that of the run of `runs/NAME/best`, otherwise that of its folder."""
+    name = place.resolved.name
+    return name_above(place) if name in ("best", "last") else name
 
 
 def only_run() -> Place:
@@ -81,6 +115,10 @@ def named(parent: Path, name: str, cache: CacheConfig) -> Place:
 def name_above(place: Place) -> str:
     """Return the name of the parent folder: the release of a split, the run of a checkpoint."""
     return place.resolved.parent.name
+
+
+def _checkpoints() -> list[Path]:
+    return [path.parent for path in (*RUNS.glob(f"*/best/{CARD}"), *MODELS.glob(f"*/{CARD}"))]
 
 
 def _only(found: list[Path], what: str, option: str, hint: str) -> Path:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dove_cli.defaults import INDEX, name_above, named, only_checkpoint, only_split
+from dove_cli.defaults import INDEX, find_checkpoint, name_of_checkpoint, named, only_split, say_doubt
 from dove_cli.options import JsonOption
 from dove_cli.render import print_json, reporting
 from dove_cli.tasks import TASKS, share_of
@@ -29,7 +29,10 @@ def embed(
         ),
     ] = None,
     checkpoint: Annotated[
-        Place | None, typer.Option(help="Checkpoint of the encoder. [default: best/ of the only run]")
+        Place | None,
+        typer.Option(
+            help="Checkpoint of the encoder: a run, a model in models/, or a path. [default: the only run or model]"
+        ),
     ] = None,
     shards: Annotated[
         Place | None,
@@ -38,8 +41,8 @@ def embed(
     out: Annotated[
         str | None,
         typer.Option(
-            help="The index: a name below index/, a folder, or s3://bucket/folder. [default: the name of the run or "
-            "of SOURCE]"
+            help="The index: a name below index/, a folder, or s3://bucket/folder. [default: the name of the "
+            "checkpoint or of SOURCE]"
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an index that another model made.")] = False,
@@ -67,6 +70,7 @@ def embed(
     - `dove embed`
     - `dove embed --shards shards/skyscript --out everything`
     - `dove embed photos/`
+    - `dove embed photos/ --checkpoint remoteclip-vit-b32`
     - `dove embed laion/*.tar --gpus 8`
     - `dove embed test-00000-of-00001.parquet`
     - `dove embed scene.tif --tile 256 --stride 128`
@@ -77,7 +81,8 @@ def embed(
     if source and shards:
         raise UsageError("both SOURCE and --shards are given", hint="leave one of them out")
     share = share_of(task_id, num_tasks, finish, makes="embedding part")
-    checkpoint = checkpoint or only_checkpoint()
+    checkpoint = find_checkpoint(checkpoint)
+    say_doubt(checkpoint)
     if source:
         folder: Place = Folder(INDEX / _name_of(source))
     else:
@@ -85,7 +90,7 @@ def embed(
 
         shards = shards or only_split("test")
         split_folders(shards)  # raises where there are none
-        source, folder = [shards], Folder(INDEX / name_above(checkpoint))
+        source, folder = [shards], Folder(INDEX / name_of_checkpoint(checkpoint))
     folder = named(INDEX, out, cache) if out else folder
     from dove_core.index.embed import embed as make
 

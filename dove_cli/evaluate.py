@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dove_cli.defaults import only_checkpoint, only_split
+from dove_cli.defaults import find_checkpoint, only_split, say_doubt
 from dove_cli.options import JsonOption
 from dove_cli.render import note, print_json, reporting
 from dove_cli.tables import show_differences, show_result, show_suite, warn
@@ -34,7 +34,10 @@ def evaluate(
     execution: ExecutorConfig,
     cache: CacheConfig,
     checkpoint: Annotated[
-        Place | None, typer.Option(help="Checkpoint to evaluate. [default: best/ of the only run]")
+        Place | None,
+        typer.Option(
+            help="Checkpoint to evaluate: a run, a model in models/, or a path. [default: the only run or model]"
+        ),
     ] = None,
     shards: Annotated[Place | None, typer.Option(help="Shards of one split. [default: the only test split]")] = None,
     images: Annotated[
@@ -83,6 +86,7 @@ def evaluate(
     that belongs to several images. Ties count as misses.
 
     - `dove eval`
+    - `dove eval --checkpoint remoteclip-vit-b32 --shards shards/rsicd/test`
     - `dove eval --checkpoint runs/rsicd/best --shards shards/rsicd/val --report val.html`
     - `dove eval --captions dataset_rsitmd.json --images RSITMD.zip --split test --json`
     - `dove eval --images AID.zip` measures zero-shot classification: one folder of images for each class
@@ -98,7 +102,8 @@ def evaluate(
     from dove_core.evaluation.measure import EvaluationInput, EvaluationRequest, measure
 
     _check_together(shards, images, captions, split, suite)
-    chosen, command = checkpoint or only_checkpoint(), shlex.join(["dove", *sys.argv[1:]])
+    chosen, command = find_checkpoint(checkpoint), shlex.join(["dove", *sys.argv[1:]])
+    say_doubt(chosen)
     source = EvaluationInput(
         shards if shards or images or suite else only_split("test"), images, captions, split, suite
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dove_cli.defaults import INDEX, named, only_index
+from dove_cli.defaults import INDEX, find_checkpoint, named, only_index
 from dove_cli.options import JsonOption
 from dove_cli.render import note, output, print_json, reporting
 from dove_core.config import CacheConfig, ComputeConfig, PushConfig, VerifyConfig
@@ -75,7 +75,8 @@ def verify(
     checkpoint: Annotated[
         Place | None,
         typer.Option(
-            help="Checkpoint that made the index, if it was moved. [default: its path when the index was made]"
+            help="Checkpoint that made the index, if it was moved: a run, a model in models/, or a path. "
+            "[default: its path when the index was made]"
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -99,7 +100,8 @@ def verify(
     from dove_core.index.verify import verify_index
 
     with reporting() as report:
-        count, faults = verify_index(folder, compute, settings, checkpoint=checkpoint, report=report)
+        known = checkpoint and find_checkpoint(checkpoint)
+        count, faults = verify_index(folder, compute, settings, checkpoint=known, report=report)
     if as_json:
         found = [{"row": fault.row, "key": fault.key, "reason": fault.reason} for fault in faults]
         print_json({"index": str(folder), "rows": count, "faults": found})

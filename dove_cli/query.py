@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dove_cli.answers import Outputs, show
-from dove_cli.defaults import INDEX, named, only_checkpoint, only_index
+from dove_cli.defaults import INDEX, find_checkpoint, named, only_index
 from dove_cli.render import print_json, reporting
 from dove_core.config import CacheConfig, ComputeConfig, FilterConfig, QueryConfig, RankConfig
 from dove_core.errors import UsageError, reason_of
@@ -63,7 +63,8 @@ def query(
     checkpoint: Annotated[
         Place | None,
         typer.Option(
-            help="Checkpoint that made the index, if it was moved. [default: its path when the index was made]"
+            help="Checkpoint that made the index, if it was moved: a run, a model in models/, or a path. "
+            "[default: its path when the index was made]"
         ),
     ] = None,
     shards: Annotated[
@@ -127,7 +128,7 @@ def query(
         raise UsageError("files such as --sheet can be written for one query only", hint=hint)
     outputs.check()
     lines = _lines(queries) if queries else []
-    searcher = _opened(index, compute, cache, checkpoint, shards)
+    searcher = _opened(index, compute, cache, checkpoint and find_checkpoint(checkpoint), shards)
     from dove_core.search.question import Question, read_query_image
 
     if not has_query:
@@ -162,7 +163,7 @@ def _opened(
     searcher = Searcher.open(index, compute, checkpoint=checkpoint, shards=shards)
     there = searcher.index.checkpoint
     if checkpoint is None and not there.exists():  # pushed from another machine
-        searcher = Searcher.open(index, compute, checkpoint=only_checkpoint(), shards=shards)
+        searcher = Searcher.open(index, compute, checkpoint=find_checkpoint(None), shards=shards)
     return searcher
 
 

@@ -26,6 +26,7 @@ from dove_core.events import Advanced, Event, Measured, Noted, Report, Saved, Sk
 
 if TYPE_CHECKING:
     from dove_core.data.fetching.plan import FetchPlan, PlannedFile
+    from dove_core.pretrained.fetch import ModelPlan
 
 EXIT_CODES: dict[type[DoveError], int] = {
     UsageError: 2,
@@ -76,7 +77,17 @@ def fetch_plan(plan: FetchPlan) -> str:
     rows = [(_size(file.remote.version.size), _to_come(file), str(file.path)) for file in plan.files]
     width = max((len(state) for _, state, _ in rows), default=0)
     lines = [f"{size:>9}  {state:<{width}}  {path}" for size, state, path in rows]
-    return "\n".join([f"from {plan.base}", *lines, plan.summary()])
+    return "\n".join([f"from {plan.source}", *lines, plan.summary()])
+
+
+def model_plan(plan: ModelPlan) -> str:
+    """Return the plan of a model as text: the file, if it is downloaded, and the disk that is needed."""
+    if plan.is_here:
+        return plan.summary()
+    if plan.download is not None:
+        [file] = plan.download.files
+        return f"{_size(file.remote.version.size):>9}  {_to_come(file)}  {file.address}\n{plan.summary()}"
+    return f"{_size(plan.size):>9}  here  {plan.weights}\n{plan.summary()}"
 
 
 def _to_come(file: PlannedFile) -> str:

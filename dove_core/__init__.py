@@ -10,8 +10,9 @@ Open an index and search it; `search` takes words, an image, examples and filter
     >>> hits.sheet("circles.png")
 
 Everything that the commands of `dove` do is a function here, with the same settings and defaults: `fetch`,
-`shard_release`, `train`, `evaluate`, `embed`, `push_index`. Settings are objects that check their values when they are
-made, such as `TrainConfig(epochs=5)`; all of them can be left out. Errors that a user can act on are `DoveError`s.
+`fetch_model`, `shard_release`, `train`, `evaluate`, `embed`, `push_index`. Settings are objects that check their values
+when they are made, such as `TrainConfig(epochs=5)`; all of them can be left out. Errors that a user can act on are
+`DoveError`s.
 
 A public name loads its module when it is first used, so importing `dove_core` is fast and imports no torch.
 """
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     )
     from dove_core.data.fetching.catalog import RELEASES as RELEASES
     from dove_core.data.fetching.fetch import fetch as fetch
+    from dove_core.data.fetching.lookup import find_release as find_release
     from dove_core.data.fetching.plan import FetchPlan as FetchPlan, plan_fetch as plan_fetch
     from dove_core.data.loader import open_webdataset as open_webdataset
     from dove_core.data.manifest import read_manifest as read_manifest
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from dove_core.index.milvus.push import push_index as push_index
     from dove_core.index.rows import Row as Row
     from dove_core.index.verify import verify_index as verify_index
+    from dove_core.pretrained.fetch import fetch_model as fetch_model
     from dove_core.search.query import Hit as Hit, Searcher as Searcher
     from dove_core.search.question import Question as Question
     from dove_core.training.loop import resume as resume, train as train
@@ -84,6 +87,7 @@ _HOMES = {
     "ModelConfig PushConfig QueryConfig RankConfig ShardConfig TrainConfig VerifyConfig ZeroShotConfig",
     "data.fetching.catalog": "RELEASES",
     "data.fetching.fetch": "fetch",
+    "data.fetching.lookup": "find_release",
     "data.fetching.plan": "FetchPlan plan_fetch",
     "data.loader": "open_webdataset",
     "data.manifest": "read_manifest",
@@ -105,6 +109,7 @@ _HOMES = {
     "index.milvus.push": "push_index",
     "index.rows": "Row",
     "index.verify": "verify_index",
+    "pretrained.fetch": "fetch_model",
     "search.query": "Hit Searcher",
     "search.question": "Question",
     "training.loop": "resume train",

@@ -109,6 +109,13 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def free_space(path: Path) -> int:
+    """Return the free bytes on the disk where a path is, or will be."""
+    while not path.exists():
+        path = path.absolute().parent
+    return shutil.disk_usage(path).free
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Write beside `path`, then fsync and rename; on any error nothing appears under `path`.

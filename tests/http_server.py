@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Served:
     successor: Served | None = None  # takes this one's place after so many drops:
     drops_before_successor: int = 1
     redirect: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)  # sent besides, with every answer
     coding: str | None = None  # claimed as Content-Encoding
     shifted: int = 0  # ranges begin so many bytes late
     hang_up_on_head: bool = False
@@ -78,6 +79,10 @@ class Server(ThreadingHTTPServer):
             self.at_work += change
             self.most_at_work = max(self.most_at_work, self.at_work)
 
+    def find(self, path: str, headers: Message) -> Served | None:
+        """Return what a request for a path is answered with; None if nothing is there."""
+        return self.files.get(path)
+
     def url(self, path: str = "") -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/{path}"
 
@@ -89,10 +94,13 @@ class Server(ThreadingHTTPServer):
         """Say nothing: clients hang up on purpose here."""
 
 
+Kind = TypeVar("Kind", bound=Server)
+
+
 @contextmanager
-def serving() -> Iterator[Server]:
+def serving(kind: type[Kind] = Server) -> Iterator[Kind]:  # type: ignore[assignment]
     """Run a server in a thread for as long as the block runs."""
-    with Server() as server:
+    with kind() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -114,8 +122,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif file is None or not file.head:
             self._refuse(404 if file is None else 405, {})
+        elif file.redirect is not None:
+            self._refuse(302, {"Location": file.redirect, **file.headers})
         elif file.status != 200:
-            self._refuse(file.status, {})
+            self._refuse(file.status, file.headers)
         else:
             self._start(file, 200, len(file.body))
 
@@ -130,18 +140,18 @@ class _Handler(BaseHTTPRequestHandler):
         if file is None:
             self._refuse(404, {})
         elif file.redirect is not None:
-            self._refuse(302, {"Location": file.redirect})
+            self._refuse(302, {"Location": file.redirect, **file.headers})
         elif file.refusals:
             self._refuse(*file.refusals.pop(0))
         elif file.status != 200:
-            self._refuse(file.status, {})
+            self._refuse(file.status, file.headers)
         else:
             self._serve(file)
 
     def _found(self) -> Served | None:
         self.asked = Asked(self.command, self.path, self.headers)
         self.server.asked.append(self.asked)
-        file = self.server.files.get(self.path.lstrip("/"))
+        file = self.server.find(self.path.lstrip("/"), self.headers)
         time.sleep(file.latency if file is not None else 0)
         return file
 
@@ -167,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         known = {"ETag": file.etag, "Last-Modified": file.modified, "Content-Type": file.content_type}
         known["Content-Encoding"] = file.coding
-        for name, value in {**known, **(headers or {})}.items():
+        for name, value in {**known, **file.headers, **(headers or {})}.items():
             if value is not None:
                 self.send_header(name, value)
         if file.announced:

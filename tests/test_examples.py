@@ -18,6 +18,7 @@ from dove_core.data.sharding.shards import shard_captions
 from dove_core.evaluation.evaluate import evaluate
 from dove_core.index.embed import embed
 from dove_core.training.loop import train
+from tests.clip_files import make_architectures_small, plain_file, tiny_model
 from tests.conftest import ALONE
 from tests.made import COLOURS, SHAPES, SMALL, draw_shape, make_karpathy
 
@@ -31,7 +32,14 @@ MODULES = [
 
 
 @pytest.fixture(scope="module")
-def folder(shapes, trained, tmp_path_factory):
+def small_architectures():
+    with pytest.MonkeyPatch.context() as patch:
+        make_architectures_small(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(shapes, trained, small_architectures, tmp_path_factory):
     """A working folder in which a small release was sharded, a model trained and an index made."""
     folder = tmp_path_factory.mktemp("examples")
     shutil.copytree(shapes, folder / "shards" / "shapes")
@@ -50,6 +58,7 @@ def folder(shapes, trained, tmp_path_factory):
     (folder / "mirror/benchmark").mkdir(parents=True)
     zipfile.ZipFile(folder / "mirror/benchmark/RSICD.zip", "w").close()
     draw_shape("red", "circle").save(folder / "my_image.png")
+    (folder / "mine.pt").write_bytes(plain_file(tiny_model("ViT-B-32", quick_gelu=True)))
     return folder
 
 

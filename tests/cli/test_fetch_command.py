@@ -41,10 +41,12 @@ def zipped(name: str, content: bytes) -> bytes:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """Every file of every release below sky/; the archives of SkyScript hold a few images."""
+    """Every file of SkyScript's server below sky/; the archives of SkyScript hold a few images."""
     with serving() as running:
         for release in RELEASES.values():
-            for file in release.files:
+            for file in (*release.files, *(file for other in release.alternatives for file in other.files)):
+                if file.path.endswith(".parquet"):
+                    continue
                 body = zipped("a/b.jpg", b"x" * 50) if file.path.endswith(".zip") else table([(2, 0), (3, 1)])
                 running.files[f"sky/{file.path}"] = Served(body)
         for part in range(2, 8):
@@ -128,13 +130,11 @@ def test_a_split_and_a_limit_fetch_members_only(empty, server):
     assert dove("shard", "skyscript")[0] == 0
 
 
-def test_benchmarks_and_checkpoints_are_found_by_name(empty, server):
+def test_benchmarks_are_found_by_name(empty, server):
     assert fetch(server, "rsicd")[0] == 0
     assert Path("data/rsicd/benchmark/RSICD.zip").exists()
     assert fetch(server, "Roof_Shape")[0] == 0
     assert Path("data/roof-shape/benchmark/roof_shape.zip").exists()
-    assert fetch(server, "skyclip-vit-b32-top50")[0] == 0
-    assert Path("data/skyclip-vit-b32-top50/ckpt/SkyCLIP_ViT_B32_top50pct.zip").exists()
     assert fetch(server, "benchmarks")[0] == 0
     assert len(list(Path("data/benchmarks/benchmark").glob("*.zip"))) == 14
 
@@ -142,9 +142,10 @@ def test_benchmarks_and_checkpoints_are_found_by_name(empty, server):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["atlantis"], "there is no release 'atlantis'"),
-        (["rsicd", "--split", "test"], "rsicd is fetched as a whole: --split"),
-        (["rsicd", "--no-meta"], "rsicd is fetched as a whole: --no-meta"),
+        (["atlantis"], "there is no release or model 'atlantis'"),
+        (["rsitmd", "--split", "test"], "rsitmd is fetched as a whole: --split"),
+        (["rsitmd", "--no-meta"], "rsitmd is fetched as a whole: --no-meta"),
+        (["rsicd", "--limit", "5"], "rsicd has its captions and images in the same files: --limit"),
         (["--parts", "9"], "skyscript has no archive 9"),
         (["--parts", "two"], "--parts 'two' is not a list of numbers"),
         (["--captions", "best"], "Invalid value for '--captions'"),

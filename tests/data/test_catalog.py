@@ -11,8 +11,10 @@ import pytest
 from dove_core.config import FetchConfig
 from dove_core.data.csv_tables import split_of
 from dove_core.data.fetching.catalog import RELEASES, SKYSCRIPT
-from dove_core.data.fetching.selection import find_release, select
+from dove_core.data.fetching.lookup import find_release
+from dove_core.data.fetching.selection import select
 
+EVERYWHERE = [place for release in RELEASES.values() for place in (release, *release.alternatives)]
 CHOICES = get_args(get_type_hints(FetchConfig)["captions"])
 
 
@@ -22,7 +24,8 @@ def test_releases_are_found_under_their_names():
     sets = {"aid", "eurosat", "fmow", "millionaid", "nwpu", "patternnet", "rsicb256", "skyscript-cls", "roof-shape",
             "smoothness", "surface", "rsicd", "rsitmd", "ucm"}  # fmt: skip
     assert sets < set(RELEASES)
-    assert {file.path for file in RELEASES["benchmarks"].files} == {RELEASES[name].files[0].path for name in sets}
+    zips = {name: (*RELEASES[name].alternatives, RELEASES[name])[0].files[0].path for name in sets}
+    assert {file.path for file in RELEASES["benchmarks"].files} == set(zips.values())
     assert find_release("Roof_Shape") is RELEASES["roof-shape"]
 
 
@@ -76,11 +79,12 @@ def test_every_image_archive_has_a_sum():
 
 
 def test_paths_stay_below_the_folder_they_are_fetched_into():
-    for release in RELEASES.values():
+    for release in EVERYWHERE:
         assert all(not file.path.startswith("/") and ".." not in file.path for file in release.files)
 
 
 def test_every_release_names_its_licence_homepage_and_citation():
-    for release in RELEASES.values():
+    for release in EVERYWHERE:
         assert release.licence and release.citation and release.md5_source
-        assert release.homepage.startswith("https://") and release.base_url.endswith("/")
+        assert release.homepage.startswith("https://")
+        assert re.fullmatch(r"https://.+/|hf://datasets/[\w-]+/[\w-]+", release.base_url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dove_core.config import FetchConfig
-from dove_core.data.fetching.catalog import Release, RemoteFile
+from dove_core.data.fetching.catalog import SKYSCRIPT, Release, RemoteFile
 from dove_core.data.fetching.fetch import fetch
 from dove_core.data.fetching.servers import Version
 from dove_core.data.fetching.transfers import Retry
@@ -159,6 +160,22 @@ def test_a_missing_file_shows_before_anything_is_fetched(server, tmp_path, statu
         fetch(release_on(server), tmp_path, retry=QUICK)
     assert "--mirror" in caught.value.hint
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_known_trouble_of_a_releases_server_is_the_hint_when_it_refuses_but_not_that_of_a_mirror(server, tmp_path):
+    server.files["meta2.zip"].status = 403
+    release = dataclasses.replace(release_on(server), refusal=SKYSCRIPT.refusal)
+    with pytest.raises(DownloadError, match=r"refused .*meta2\.zip \(403") as caught:
+        fetch(release, tmp_path, retry=QUICK)
+    for help in ("4054", "August 2026", "--mirror", "--from", "`dove fetch rsicd`", "`dove fetch sample`"):
+        assert help in caught.value.hint
+    with pytest.raises(DownloadError) as caught:
+        fetch(release, tmp_path, mirror=server.url().rstrip("/"), retry=QUICK)
+    assert "4054" not in caught.value.hint
+    server.files["meta2.zip"].status = 404
+    with pytest.raises(DownloadError) as caught:
+        fetch(release, tmp_path, retry=QUICK)
+    assert "4054" not in caught.value.hint
 
 
 def test_a_web_page_in_the_place_of_a_file_shows_before_anything_is_fetched(server, tmp_path):

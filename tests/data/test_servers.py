@@ -11,7 +11,7 @@ import pytest
 from dove_core.buckets import file_system
 from dove_core.config import FetchConfig
 from dove_core.data.fetching.fetch import fetch, plan_fetch
-from dove_core.data.fetching.servers import opened
+from dove_core.data.fetching.origins import opened
 from dove_core.data.fetching.transfers import ChangedError
 from dove_core.errors import DownloadError, UsageError
 from tests.data.mirror import QUICK, Mirror, jpeg, rows_of

@@ -7,6 +7,9 @@ Modules, each importing only those above it:
     tables      which rows and members the settings ask for, shorter tables
     transfers   requests at once, retries, progress, stop
     servers     files on web servers, in folders and buckets; what their answers mean
+    hub         files in repositories of the Hugging Face Hub
+    origins     from an address to the files at it
+    lookup      from the name that a user gives to a release
     download    one whole file, resumed where it was interrupted
     members     members of a remote zip as plain files, fetched by ranges
     layout      where files are in the release's folder, which are here, which the user has elsewhere

@@ -16,7 +16,7 @@ class RemoteFile:
         path: below the release's base URL and below the folder that it is fetched into.
         md5: its MD5, where one is published.
         kind: a table of captions, an archive of images or of their metadata, or anything else.
-        split: whose captions a table has.
+        split: of a table of captions, or of another file that has only this split; "" for all splits.
         captions: choices of `FetchConfig.captions` that this table belongs to.
         rows: approximate number of images that a table names.
         archive: number of an archive; a caption's path begins with `images<number>/`.
@@ -38,10 +38,19 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Release:
-    """A published data set, as files on a server.
+    """A published data set, as files at one place, and the other places where it is.
 
-    `md5_source` says who published the MD5s, in words that follow "published by". `images` is the approximate number of
-    images in all archives.
+    Attributes:
+        name: of the release, and of its folder in data/.
+        base_url: what the files are below: a web address, or `hf://datasets/OWNER/NAME` for the Hugging Face Hub.
+        files: all files, in the order in which they are fetched.
+        licence: of the data.
+        homepage: of the data set.
+        citation: what users should cite.
+        md5_source: who published the MD5s, in words that follow "published by".
+        images: approximate number of images in all archives.
+        refusal: what helps if the server refuses access; "" if nothing special is known.
+        alternatives: the same data at other places, perhaps in other files; they are tried in this order.
     """
 
     name: str
@@ -52,6 +61,8 @@ class Release:
     citation: str
     md5_source: str
     images: int = 0
+    refusal: str = ""
+    alternatives: tuple[Release, ...] = ()
 
 
 _OPENAI = ("openai-top50", "openai-top30", "unfiltered")
@@ -110,20 +121,33 @@ SKYSCRIPT = Release(
     ),
     md5_source="a third party, the TorchGeo project (not by SkyScript's own authors)",
     images=5_200_000,
+    refusal=(
+        "SkyScript's server refused all downloads when others tried in August 2026 (issue 4054 of torchgeo); it may "
+        "come back. Until then give a copy with --mirror or --from, or fetch data from elsewhere: `dove fetch rsicd`, "
+        "`dove fetch hf:OWNER/NAME`, `dove fetch sample`"
+    ),
 )  # fmt: skip
+
+RSICD = Release(
+    name="rsicd",
+    base_url="hf://datasets/arampacha/rsicd",
+    files=tuple(
+        RemoteFile(f"data/{stem}-00000-of-00001.parquet", split=split)
+        for stem, split in (("train", "train"), ("valid", "val"), ("test", "test"))
+    ),
+    licence="research use",
+    homepage="https://huggingface.co/datasets/arampacha/rsicd",
+    citation=(
+        "X. Lu, B. Wang, X. Zheng and X. Li: Exploring Models and Data for Remote Sensing Image Caption Generation, "
+        "IEEE TGRS 2017, https://doi.org/10.1109/TGRS.2017.2776321"
+    ),
+    md5_source="nobody",
+)
 
 _BENCHMARKS = (
     "RSICD", "RSITMD", "ucmcaptions", "aid", "eurosat", "fmow", "millionaid", "nwpu", "patternnet", "rsicb256",
     "SkyScript_cls", "roof_shape", "smoothness", "surface",
 )  # fmt: skip
-_CHECKPOINTS = {
-    "skyclip-vit-b32-top50": "SkyCLIP_ViT_B32_top50pct",
-    "skyclip-vit-l14-top30": "SkyCLIP_ViT_L14_top30pct",
-    "skyclip-vit-l14-top50": "SkyCLIP_ViT_L14_top50pct",
-    "skyclip-vit-l14-top30-laion": "SkyCLIP_ViT_L14_top30pct_filtered_by_CLIP_laion_RS",
-    "skyclip-vit-l14-top30-multi": "SkyCLIP_ViT_L14_top30pct_multi_objects",
-    "clip-vit-l14-laion": "CLIP_ViT_L14_LAION_RS",
-}
 
 
 def _on_same_server(name: str, paths: list[str], licence: str) -> Release:
@@ -135,12 +159,12 @@ def _all() -> dict[str, Release]:
     names = {stem: stem.lower().replace("_", "-") for stem in _BENCHMARKS} | {"ucmcaptions": "ucm"}
     sets = {name: f"benchmark/{stem}.zip" for stem, name in names.items()}
     terms = "each data set keeps its own terms; packed by SkyScript's authors"
-    weights = "MIT (the authors' repository); weights follow from CLIP's (MIT)"
+    packed = {name: _on_same_server(name, [path], terms) for name, path in sets.items()}
     return {
         SKYSCRIPT.name: SKYSCRIPT,
-        **{name: _on_same_server(name, [path], terms) for name, path in sets.items()},
+        **packed,
+        RSICD.name: replace(RSICD, alternatives=(packed[RSICD.name],)),
         "benchmarks": _on_same_server("benchmarks", list(sets.values()), terms),
-        **{name: _on_same_server(name, [f"ckpt/{stem}.zip"], weights) for name, stem in _CHECKPOINTS.items()},
     }
 
 

@@ -15,8 +15,9 @@ from dove_core.config import FetchConfig
 from dove_core.data.fetching.catalog import Release, RemoteFile
 from dove_core.data.fetching.download import Partial, download, subset_note
 from dove_core.data.fetching.layout import adopt as adopt_file
+from dove_core.data.fetching.origins import opened
 from dove_core.data.fetching.plan import FetchPlan, plan_fetch
-from dove_core.data.fetching.servers import Origin, opened
+from dove_core.data.fetching.servers import Origin
 from dove_core.data.fetching.subset import Subset
 from dove_core.data.fetching.tables import TableChoice, write_cut
 from dove_core.data.fetching.transfers import Retry, Transfers

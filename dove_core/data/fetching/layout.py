@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dove_core.data.fetching.catalog import Release, RemoteFile
 from dove_core.data.fetching.download import check_md5, subset_note
-from dove_core.data.fetching.servers import content_problem
+from dove_core.data.fetching.servers import PARQUET, content_problem
 from dove_core.data.fetching.transfers import Transfers
 from dove_core.errors import UsageError
 from dove_core.events import Noted, Saved
@@ -158,8 +158,11 @@ def _link(source: str, target: str) -> None:
 
 
 def _is_whole(found: Path) -> bool:
-    """Return whether a file of unknown length can be what its ending says: a whole zip, or a table."""
+    """Return whether a file of unknown length can be what its ending says: a whole zip or Parquet file, or a table."""
     if found.suffix.lower() == ".zip":
         return zipfile.is_zipfile(found)
     with found.open("rb") as stream:
-        return not content_problem(stream.read(1024), found.name)
+        start = stream.read(1024)
+        stream.seek(-min(len(PARQUET), len(start)), os.SEEK_END)
+        is_cut = found.suffix.lower() == ".parquet" and stream.read() != PARQUET
+    return not content_problem(start, found.name) and not is_cut

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,13 +10,14 @@ from dove_core.config import FetchConfig
 from dove_core.data.fetching.catalog import Release, RemoteFile
 from dove_core.data.fetching.download import Partial, subset_note
 from dove_core.data.fetching.layout import Layout, find_adoptable
+from dove_core.data.fetching.origins import opened
 from dove_core.data.fetching.selection import FileSelection, select
-from dove_core.data.fetching.servers import Origin, Remote, opened
+from dove_core.data.fetching.servers import Origin, Remote
 from dove_core.data.fetching.subset import Subset
 from dove_core.data.fetching.transfers import Retry, Transfers
-from dove_core.errors import DownloadError, SpaceError
+from dove_core.errors import DownloadError, SpaceError, UsageError
 from dove_core.events import Noted, Report, silent
-from dove_core.files import LocalPath
+from dove_core.files import LocalPath, free_space
 
 _GIB = 2**30
 _ENTRY = 100  # approximate bytes of a member in an archive's directory
@@ -61,7 +61,17 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class FetchPlan:
-    """All that a fetch will do; `free` is free space in bytes.
+    """All that a fetch will do.
+
+    Attributes:
+        release: what is fetched, at the place that was chosen.
+        layout: the folder that it is fetched into.
+        fetching: which of its files, and how.
+        selection: the files that the settings want.
+        base: the address that the files are below.
+        files: what is known of each file.
+        free: free space in bytes.
+        is_adopting: files of a folder are adopted first, so that the server may be unreachable.
 
     >>> plan = dove.plan_fetch(dove.RELEASES["rsicd"], "data/new", mirror="mirror")
     >>> plan.is_done, [file.state for file in plan.files]
@@ -75,6 +85,7 @@ class FetchPlan:
     base: str
     files: tuple[PlannedFile, ...]
     free: int
+    is_adopting: bool = False
 
     @property
     def to_come(self) -> int:
@@ -102,6 +113,23 @@ class FetchPlan:
             "files": [file.as_dict() for file in self.files], "bytes_to_come": self.to_come, "bytes_free": self.free,
         }  # fmt: skip
 
+    @property
+    def source(self) -> str:
+        """The address that all files are below."""
+        first = self.files[0]
+        return first.address.removesuffix(first.file.path)
+
+    def problem(self) -> DownloadError | None:
+        """Return why a file that is not here cannot be fetched; None if all can."""
+        for file in self.files:
+            problem, is_silent = file.remote.problem, file.remote.presence == "unreachable"
+            is_here = file.state in ("here", "adoptable")
+            if problem is not None and not is_here and not (is_silent and self.is_adopting):
+                is_refused = file.remote.presence == "forbidden" and self.base == self.release.base_url
+                hint = self.release.refusal if is_refused and self.release.refusal else problem.hint
+                return DownloadError(problem.message, hint=hint)
+        return None
+
     def check(self) -> None:
         """Check that the plan can be carried out.
 
@@ -109,10 +137,9 @@ class FetchPlan:
             DownloadError: a file that is not here cannot be fetched.
             SpaceError: the files do not fit on the disk.
         """
-        for file in self.files:
-            problem = file.remote.problem if file.remote.presence != "unreachable" else None  # files are adopted first
-            if problem is not None and file.state not in ("here", "adoptable"):
-                raise DownloadError(problem.message, hint=problem.hint)
+        problem = self.problem()
+        if problem is not None:
+            raise problem
         if self.to_come > self.free:
             hint = (
                 "free some space, choose a folder on a larger disk with --out, or fetch less (--limit, --split, "
@@ -133,6 +160,9 @@ def plan_fetch(
 ) -> FetchPlan:
     """Ask the server for every file that the settings want, and look what is here; nothing is fetched.
 
+    A release with alternatives is planned at the first place that has all files; if there is none, the first place is
+    planned, and the plan says what is missing.
+
     Args:
         release: what to fetch.
         folder: where it goes, in the release's own layout.
@@ -143,16 +173,50 @@ def plan_fetch(
         report: receives Noted.
 
     Raises:
-        DownloadError: the server cannot be reached, and there is no folder to adopt from.
-        UsageError: a setting, the mirror or a folder cannot be used.
+        UsageError: a setting, the mirror or a folder cannot be used, or a package is missing.
 
     >>> plan = dove.plan_fetch(dove.RELEASES["rsicd"], "data/new", mirror="mirror")
     >>> plan.to_come
     22
     """
-    selection = select(release, fetching)
-    layout, base = Layout(Path(folder)), mirror or release.base_url
-    transfers = Transfers(fetching.connections, retry or _PROBING, report)
+    layout, transfers = Layout(Path(folder)), Transfers(fetching.connections, retry or _PROBING, report)
+    plans, places = list[FetchPlan](), _places(release, fetching, layout, adopt)
+    for number, (place, selection) in enumerate(places, 1):
+        plan = _plan_at(place, selection, layout, fetching, mirror, adopt, transfers)
+        problem = plan.problem()
+        if problem is None:
+            return plan
+        plans.append(plan)
+        if number < len(places):
+            report(Noted(f"{problem.message}; trying {mirror or places[number][0].base_url}"))
+    return plans[0]
+
+
+def _places(
+    release: Release, fetching: FetchConfig, layout: Layout, adopt: LocalPath | None
+) -> list[tuple[Release, FileSelection]]:
+    """Return the places that have what the settings want, first those whose files are on this machine already."""
+    found, errors = list[tuple[Release, FileSelection]](), list[UsageError]()
+    for place in (release, *release.alternatives):
+        try:
+            found.append((place, select(place, fetching)))
+        except UsageError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+
+    def is_elsewhere(place: tuple[Release, FileSelection]) -> bool:
+        return not all(layout.whole(file, None) or (adopt and find_adoptable(file, Path(adopt), None))
+                       for file in place[1].files)  # fmt: skip
+
+    return sorted(found, key=is_elsewhere) if len(found) > 1 else found
+
+
+def _plan_at(
+    place: Release, selection: FileSelection, layout: Layout, fetching: FetchConfig, mirror: str | None,
+    adopt: LocalPath | None, transfers: Transfers,
+) -> FetchPlan:  # fmt: skip
+    base = mirror or place.base_url
     with opened(base, fetching.connections) as origin_of:
         origins = {file: origin_of(file.path) for file in selection.files}
         try:
@@ -160,29 +224,23 @@ def plan_fetch(
             remotes = dict([_examine(first, transfers)])
             remotes |= transfers.at_once(lambda item: _examine(item, transfers), others)
         except DownloadError as error:
-            if adopt is None:
-                raise
             remotes = dict.fromkeys(origins, Remote("unreachable", problem=error))
-    need = Subset(selection, layout, fetching.limit, remotes).to_come() if selection.is_by_member else {}
-    files = []
-    for file, origin in origins.items():
-        found = None if adopt is None else find_adoptable(file, Path(adopt), remotes[file].version.size)
-        planned = PlannedFile(file, origin.address, layout.path(file), remotes[file], "absent", None, found=found)
-        files.append(_with_state(planned, need.get(file), layout, selection, report))
-    return FetchPlan(release, layout, fetching, selection, base, tuple(files), _free(layout.folder))
+        need = Subset(selection, layout, fetching.limit, remotes).to_come() if selection.is_by_member else {}
+        files = []
+        for file, origin in origins.items():
+            version = remotes[file].version
+            found = None if adopt is None else find_adoptable(file, Path(adopt), version.size)
+            found = found or origin.kept_elsewhere(version)
+            planned = PlannedFile(file, origin.address, layout.path(file), remotes[file], "absent", None, found=found)
+            files.append(_with_state(planned, need.get(file), layout, selection, transfers.report))
+    is_adopting = adopt is not None
+    return FetchPlan(place, layout, fetching, selection, base, tuple(files), free_space(layout.folder), is_adopting)
 
 
 def _examine(item: tuple[RemoteFile, Origin], transfers: Transfers) -> tuple[RemoteFile, Remote]:
     file, origin = item
     hint = "check the network and the address, or choose another server with --mirror"
     return file, transfers.persist(origin.examine, origin.address, hint=hint)
-
-
-def _free(folder: Path) -> int:
-    """Return the free bytes on the disk where `folder` is, or will be."""
-    while not folder.exists():
-        folder = folder.absolute().parent
-    return shutil.disk_usage(folder).free
 
 
 def _with_state(

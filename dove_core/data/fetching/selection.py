@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dove_core.bounds import option_name
 from dove_core.config import FetchConfig
-from dove_core.data.fetching.catalog import RELEASES, Release, RemoteFile
+from dove_core.data.fetching.catalog import Release, RemoteFile
 from dove_core.errors import UsageError
 
 _WHOLE_FROM = 0.4
@@ -40,18 +40,6 @@ class FileSelection:
         return [file for file in self.files if file.kind == kind]
 
 
-def find_release(name: str) -> Release:
-    """Return a release by its name; upper case and `_` are accepted too.
-
-    Raises:
-        UsageError: there is no release of that name.
-    """
-    release = RELEASES.get(name.lower().replace("_", "-"))
-    if release is None:
-        raise UsageError(f"there is no release {name!r}", hint=f"choose from sample, {', '.join(RELEASES)}")
-    return release
-
-
 def select(release: Release, config: FetchConfig) -> FileSelection:
     """Choose a release's files by the settings.
 
@@ -61,8 +49,7 @@ def select(release: Release, config: FetchConfig) -> FileSelection:
     known = {file.archive for file in release.files if file.archive}
     has_tables = any(file.kind == "table" for file in release.files)
     if not (has_tables and known):
-        _refuse_choices(release, config)
-        return FileSelection(release.files, False, False, 1.0, 0)
+        return FileSelection(_whole_files(release, config), False, False, 1.0, 0)
     archives = _archives(config.parts, known, release)
     tables = [file for file in release.files if _is_chosen_table(file, config)]
     rows = sum(min(file.rows, config.limit or file.rows) for file in tables)
@@ -97,11 +84,20 @@ def _archives(text: str, known: set[int], release: Release) -> set[int]:
     return numbers
 
 
-def _refuse_choices(release: Release, config: FetchConfig) -> None:
-    plain = FetchConfig()
+def _whole_files(release: Release, config: FetchConfig) -> tuple[RemoteFile, ...]:
+    """Return the files of a release that has no archives to choose from, but perhaps files for each split."""
+    plain, has_splits = FetchConfig(), any(file.split for file in release.files)
     for field in dataclasses.fields(config):
-        if field.name in _CHOOSING and getattr(config, field.name) != getattr(plain, field.name):
+        is_possible = field.name not in _CHOOSING or (field.name == "split" and has_splits)
+        if not is_possible and getattr(config, field.name) != getattr(plain, field.name):
             option = option_name(field.name) if field.name != "meta" else "--no-meta"
-            raise UsageError(
-                f"{release.name} is fetched as a whole: {option} works with skyscript only", hint=f"leave {option} out"
-            )
+            what = "has its captions and images in the same files" if has_splits else "is fetched as a whole"
+            message = f"{release.name} {what}: {option} works with skyscript only"
+            raise UsageError(message, hint=f"leave {option} out")
+    chosen = tuple(file for file in release.files if config.split in ("all", file.split))
+    if not chosen:
+        splits = sorted({file.split for file in release.files if file.split})
+        raise UsageError(
+            f"{release.name} has no files of split {config.split}", hint=f"its splits: {', '.join(splits)}"
+        )
+    return chosen

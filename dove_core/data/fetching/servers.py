@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
-from urllib.parse import quote
 
 import httpx
 
-from dove_core.buckets import fact_of, file_system
+from dove_core.buckets import fact_of
 from dove_core.data.fetching.transfers import ChangedError, PassingError
-from dove_core.errors import DownloadError, UsageError
+from dove_core.errors import DownloadError
 
 Presence = Literal["present", "missing", "forbidden", "unusable", "unreachable"]
 
@@ -31,11 +30,11 @@ _REFUSED = (
 _ADDRESS = "check the address, or choose another server with --mirror"
 _CREDENTIALS = "check your credentials for this place; FSSPEC_S3_ANON=true reads a public bucket without credentials"
 _BLOCK = 4 * 2**20  # bytes of one read through fsspec
-_TIMEOUT = 30.0  # seconds without a byte after which a connection is given up
 _PLAIN = {"Accept-Encoding": "identity"}  # ranges and lengths of the file itself, not of a compressed form
-_PRESENCE: dict[int, Presence] = {403: "forbidden", 404: "missing", 410: "missing"}
+_PRESENCE: dict[int, Presence] = {401: "forbidden", 403: "forbidden", 404: "missing", 410: "missing"}
 _PASSING_STATUS = (408, 425, 429)
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")  # the second: an archive without members
+PARQUET = b"PAR1"  # a Parquet file begins and ends with it
 _TABLE_MARGIN = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and blanks may stand before a table
 
 
@@ -87,10 +86,14 @@ class WebFile:
             if answer.status_code == 416:  # an empty file has no first byte
                 return Remote("present", Version(None, 0))
             try:
-                _check_answer(answer)
+                self._check(answer)
             except DownloadError as error:
                 return Remote(_PRESENCE.get(answer.status_code, "unusable"), problem=error)
-            return Remote("present", _version_of(answer, 0), has_ranges=answer.status_code == 206)
+            return Remote("present", self._version_in(answer, 0), has_ranges=answer.status_code == 206)
+
+    def kept_elsewhere(self, version: Version) -> Path | None:
+        """Return the same version of the file in another program's cache on this machine; a web server has none."""
+        return None
 
     @contextmanager
     def answer(self, start: int = 0, end: int | None = None, kept: Version | None = None) -> Iterator[Answer]:
@@ -103,18 +106,29 @@ class WebFile:
         headers = dict(_PLAIN)
         if start or end is not None:
             headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
-            if kept is not None and kept.mark is not None:
-                headers["If-Range"] = kept.mark
+            headers |= self._condition(kept)
         with self._client.stream("GET", self.address, headers=headers, follow_redirects=True) as response:
             if kept is not None and response.status_code == 416:  # it is shorter now
                 raise ChangedError
-            _check_answer(response)
+            self._check(response)
             offset = start if response.status_code == 206 else 0
-            version = _version_of(response, offset)
+            version = self._version_in(response, offset)
             # A server may ignore If-Range, and send the whole of another version where a range was requested.
             if kept is not None and (offset or end is not None) and not kept.agrees_with(version):
                 raise ChangedError
             yield Answer(offset, version, response.iter_raw())
+
+    def _check(self, answer: httpx.Response) -> None:
+        """Check that an answer is successful and carries the file."""
+        check_answer(answer)
+
+    def _version_in(self, answer: httpx.Response, offset: int) -> Version:
+        """Return which version an answer's bytes belong to."""
+        return _version_of(answer, offset)
+
+    def _condition(self, kept: Version | None) -> dict[str, str]:
+        """Return the header that requests a range of this version only."""
+        return {} if kept is None or kept.mark is None else {"If-Range": kept.mark}
 
 
 class StoredFile:
@@ -135,6 +149,10 @@ class StoredFile:
         except DownloadError as error:
             presence: Presence = "forbidden" if isinstance(error.__cause__, PermissionError) else "missing"
             return Remote(presence, problem=error)
+
+    def kept_elsewhere(self, version: Version) -> Path | None:
+        """Return None: no other program's cache is known."""
+        return None
 
     @contextmanager
     def answer(self, start: int = 0, end: int | None = None, kept: Version | None = None) -> Iterator[Answer]:
@@ -184,48 +202,20 @@ def content_problem(start: bytes, name: str) -> str:
         return "it is empty"
     if ending == ".zip" and not start.startswith(_ZIP_STARTS):
         return f"it begins with {start[:8]!r}, which is not the start of a zip archive"
+    if ending == ".parquet" and not start.startswith(PARQUET):
+        return f"it begins with {start[:8]!r}, which is not the start of a Parquet file"
     if ending == ".csv" and (b"\0" in start or start.lstrip(_TABLE_MARGIN).startswith(b"<")):
         return f"it begins with {start[:8]!r}, which is not the start of a table"
     return ""
 
 
-@contextmanager
-def opened(base: str, connections: int) -> Iterator[Callable[[str], Origin]]:
-    """Give a function that returns the file at a path below a web address, a folder, or an address of a bucket.
+def check_answer(answer: httpx.Response) -> None:
+    """Check that an answer is successful and carries the file, or a range of it, not a web page.
 
     Raises:
-        UsageError: `base` is none of these, or its protocol needs a package that is not installed.
+        DownloadError: it is not.
+        PassingError: a retry may help.
     """
-    if base.startswith(("http://", "https://")):
-        root = _web_root(base)
-        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        with httpx.Client(timeout=httpx.Timeout(_TIMEOUT, pool=None), limits=limits) as client:
-            yield lambda path: WebFile(root + quote(path), client)
-        return
-    if "://" in base and not base.startswith("file://"):
-        files = file_system(base)
-        folder = str(files._strip_protocol(base)).rstrip("/")
-    else:
-        place = Path(base.removeprefix("file://"))
-        if not place.is_dir():
-            hint = "--mirror takes a web address, a folder, or an address such as s3://bucket/folder"
-            raise UsageError(f"{base} is not a web address and not a folder", hint=hint)
-        files, folder = file_system("file://"), str(place.absolute())
-    yield lambda path: StoredFile(files, f"{folder}/{path}")
-
-
-def _web_root(base: str) -> str:
-    try:
-        host = httpx.URL(base).host
-    except httpx.InvalidURL:
-        host = ""
-    if not host:
-        raise UsageError(f"{base} is not a web address", hint="such as --mirror https://example.org/SkyScript/")
-    return base.rstrip("/") + "/"
-
-
-def _check_answer(answer: httpx.Response) -> None:
-    """Check that an answer is successful and carries the file, or a range of it, not a web page."""
     status, url = f"{answer.status_code} {answer.reason_phrase}".rstrip(), answer.url
     if answer.status_code in _PASSING_STATUS or answer.status_code >= 500:
         raise PassingError(f"the server answered {status}", _asked_wait(answer.headers.get("Retry-After", "")))

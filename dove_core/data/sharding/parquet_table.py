@@ -15,18 +15,12 @@ from typing import Any
 import pyarrow as pa
 
 from dove_core.data.parquet_columns import no_captions
-from dove_core.data.parquet_images import ENDING, ImageParquet, describe_parquet, row_name
+from dove_core.data.parquet_images import ENDING, SPLITS, ImageParquet, describe_parquet, row_name, split_in
 from dove_core.data.sharding.archives import JUNK, files_below
 from dove_core.data.sharding.caption_table import CaptionTable, checked_split
 from dove_core.errors import DataError
 from dove_core.events import Noted, Report
 
-SPLITS = {
-    "train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test",
-}  # fmt: skip
-"""The splits in names of files and folders, and the splits they become here."""
-
-_SPLIT = re.compile(rf"(?i)(?:^|[_.-])({'|'.join(SPLITS)})(?=[_.-]|$)")
 _NUMBERED = re.compile(r"(.*)-\d{5}-of-(\d{5})")
 _ROWS_AT_ONCE = 10_000
 
@@ -59,7 +53,7 @@ def parquet_splits(path: Path, split: str | None = None) -> list[ParquetSplit]:
         raise DataError(f"{path} has no {ENDING} files", hint="give a Parquet file with images, or a folder of them")
     found: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault(_split_in(root, name), []).append(name)
+        found.setdefault(split_in(f"{root.resolve().name}/{name}"), []).append(name)
     unknown = found.pop("", [])
     if split is not None:
         wanted = SPLITS.get(split.lower(), checked_split(split))
@@ -139,14 +133,6 @@ def _in_blocks(file: ImageParquet) -> Iterator[tuple[int, list[Any]]]:
     while block := list(islice(rows, _ROWS_AT_ONCE)):
         yield start, block
         start += len(block)
-
-
-def _split_in(root: Path, name: str) -> str:
-    """Return the split in the name of a file, or that of a folder above it up to `root`; "" if there is none."""
-    if match := _SPLIT.search(PurePosixPath(name).stem):
-        return SPLITS[match[1].lower()]
-    folders = [*reversed(PurePosixPath(name).parent.parts), root.resolve().name]
-    return next((SPLITS[folder.lower()] for folder in folders if folder.lower() in SPLITS), "")
 
 
 def _missing(names: Sequence[str]) -> Iterator[str]:
