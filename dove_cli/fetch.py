@@ -142,7 +142,7 @@ def _fetch_release(release: Release, folder: Path, how: _Run) -> None:
 
 
 def _fetch_model(model: PretrainedModel, folder: Path, overwrite: bool, how: _Run) -> None:
-    from dove_core.pretrained.fetch import execute_model, plan_model
+    from dove_core.pretrained.plan import plan_model
 
     with reporting() as report:
         plan = plan_model(
@@ -157,6 +157,8 @@ def _fetch_model(model: PretrainedModel, folder: Path, overwrite: bool, how: _Ru
         note(model_plan(plan))
         plan.check()
         if plan.is_here or how.may_fetch():
+            from dove_core.pretrained.fetch import execute_model
+
             with reporting() as report:
                 execute_model(plan, report=report)
             if how.as_json:

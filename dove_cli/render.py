@@ -26,7 +26,7 @@ from dove_core.events import Advanced, Event, Measured, Noted, Report, Saved, Sk
 
 if TYPE_CHECKING:
     from dove_core.data.fetching.plan import FetchPlan, PlannedFile
-    from dove_core.pretrained.fetch import ModelPlan
+    from dove_core.pretrained.plan import ModelPlan
 
 EXIT_CODES: dict[type[DoveError], int] = {
     UsageError: 2,

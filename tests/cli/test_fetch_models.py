@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,16 @@ def test_a_file_that_the_user_has_needs_what_no_table_says(home):
     assert card("mine")["activation_reason"] == "chosen with --quick-gelu"
     code, _, err = dove("fetch", "mine")
     assert code == 2 and "there is no release or model 'mine'" in err
+
+
+def test_a_missing_package_is_named_before_anything_is_downloaded(hub, home, monkeypatch):
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    code, _, err = dove("fetch", "remoteclip-vit-b32")
+    assert code == 2 and "cannot be converted without the package open_clip" in err and "dove-eo[clip]" in err
+    assert all(asked.is_probe for asked in hub.blobs.asked)
+    assert dove("fetch", "remoteclip-vit-b32", "--dry-run")[0] == 0
+    code, _, err = dove("fetch", "open_clip:ViT-B-32/openai")
+    assert code == 2 and "names need open_clip" in err
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,9 @@ from dove_core.encoding.load import load_encoder
 from dove_core.errors import CheckpointError, DownloadError, SpaceError, UsageError
 from dove_core.events import Advanced, Event, Noted
 from dove_core.pretrained.catalog import MODELS
-from dove_core.pretrained.fetch import execute_model, plan_model
+from dove_core.pretrained.fetch import execute_model
 from dove_core.pretrained.lookup import find
+from dove_core.pretrained.plan import plan_model
 from tests.clip_files import TINY, make_architectures_small, plain_file, skyclip_zip, tiny_model, training_file
 from tests.clip_models import SIGLIP, random_model
 from tests.http_server import Served, Server, serving
@@ -150,7 +151,7 @@ def test_a_model_that_is_here_is_not_fetched_again_and_another_one_is_not_replac
         bring(REMOTE, tmp_path / "mine")
 
 
-def test_an_interrupted_download_resumes_and_one_that_cannot_be_converted_stays(hub, files, tmp_path):
+def test_an_interrupted_download_resumes(hub, files, tmp_path):
     body = files["RemoteCLIP-ViT-B-32.pt"]
     hub.blob(body).drops = [100_000] + [0] * QUICK.retries
     with pytest.raises(DownloadError):
@@ -158,28 +159,25 @@ def test_an_interrupted_download_resumes_and_one_that_cannot_be_converted_stays(
     assert not (tmp_path / "models/net").exists()
     bring(REMOTE, tmp_path / "models/net")
     assert sum(asked.sent for asked in hub.blobs.asked if not asked.is_probe) == len(body)
-    hub.add("some/other", {"a.pt": plain_file(tiny_model("RN50", True))}, kind="model")
-    wrong = find("remoteclip-vit-b32")
-    with pytest.raises(CheckpointError):
-        bring(
-            wrong,
-            tmp_path / "models/two",
-            mirror=_with_file(tmp_path, "RemoteCLIP-ViT-B-32.pt", files["RemoteCLIP-RN50.pt"]),
-        )
-    assert (tmp_path / "models/.two.fetch/RemoteCLIP-ViT-B-32.pt").exists()
 
 
-def _with_file(tmp_path: Path, name: str, body: bytes) -> str:
-    (tmp_path / "mirror").mkdir(exist_ok=True)
-    (tmp_path / "mirror" / name).write_bytes(body)
-    return str(tmp_path / "mirror")
+def test_a_download_that_cannot_be_converted_stays_for_another_try_and_is_said_so(hub, files, tmp_path):
+    hub.repositories.clear()
+    hub.add("chendelong/RemoteCLIP", {"RemoteCLIP-ViT-B-32.pt": files["RemoteCLIP-RN50.pt"]}, kind="model")
+    events: list[Event] = []
+    with pytest.raises(CheckpointError, match="does not fit ViT-B-32"):
+        bring(REMOTE, tmp_path / "models/net", events)
+    kept = tmp_path / "models/.net.fetch/RemoteCLIP-ViT-B-32.pt"
+    assert kept.read_bytes() == files["RemoteCLIP-RN50.pt"]
+    assert any(isinstance(event, Noted) and f"{kept} stays for another try" in event.message for event in events)
+    assert not (tmp_path / "models/net").exists()
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path):
     (tmp_path / "evil.pt").write_bytes(pickle.dumps({"state_dict": Exploit()}))
     with pytest.raises(CheckpointError, match="evil"):
         bring(find("remoteclip-vit-b32"), tmp_path / "net", given=tmp_path / "evil.pt")
-    assert not (tmp_path / "ran").exists() and not (tmp_path / "net").exists()
+    assert not (tmp_path / "net").exists()
 
 
 class Exploit:
