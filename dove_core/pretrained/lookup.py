@@ -83,8 +83,8 @@ def _with_choices(model: PretrainedModel, architecture: str, quick_gelu: bool | 
     model = replace(model, architecture=architecture or model.architecture)
     if not model.base_url and (not model.architecture or model.quick_gelu is None):
         hint = (
-            "for weights of your own give --architecture, such as ViT-B-32, and --quick-gelu (weights that follow from OpenAI's) or "
-            "--no-quick-gelu (LAION's); the activation changes the scores, and no file of weights says it"
+            "for weights of your own give --architecture, such as ViT-B-32, and --quick-gelu (weights that follow from "
+            "OpenAI's) or --no-quick-gelu (LAION's); the activation changes the scores, and no file of weights says it"
         )
         raise UsageError(f"{_unknown(model.name)}; so nothing says how to build it", hint=hint)
     return model
