@@ -58,14 +58,17 @@ def _named(name: str, has_file: bool) -> PretrainedModel | Release:
         if not _CUSTOM.fullmatch(name):
             raise UsageError(f"{name!r} cannot be the name of a folder", hint="use letters, digits, - and _")
         return PretrainedModel(name, "", (), "", None, "")
-    near = get_close_matches(plain, [*MODELS, *RELEASES], n=3)
-    message = f"there is no release or model {name!r}" + (f"; similar: {', '.join(near)}" if near else "")
     hint = (
         f"releases: sample, {', '.join(RELEASES)}, {HUB}OWNER/NAME; models: {', '.join(MODELS)}, {HUB}OWNER/NAME, "
         f"{TAG}ARCHITECTURE/TAG; for a file that you have: --from FILE --architecture ARCHITECTURE and --quick-gelu or "
         "--no-quick-gelu"
     )
-    raise UsageError(message, hint=hint)
+    raise UsageError(_unknown(name), hint=hint)
+
+
+def _unknown(name: str) -> str:
+    near = get_close_matches(name.lower().replace("_", "-"), [*MODELS, *RELEASES], n=3)
+    return f"there is no release or model {name!r}" + (f"; similar: {', '.join(near)}" if near else "")
 
 
 def _with_choices(model: PretrainedModel, architecture: str, quick_gelu: bool | None) -> PretrainedModel:
@@ -80,10 +83,10 @@ def _with_choices(model: PretrainedModel, architecture: str, quick_gelu: bool | 
     model = replace(model, architecture=architecture or model.architecture)
     if not model.base_url and (not model.architecture or model.quick_gelu is None):
         hint = (
-            "give --architecture, such as ViT-B-32, and --quick-gelu (weights that follow from OpenAI's) or "
-            "--no-quick-gelu (LAION's); the activation changes the scores, and no file of weights says it"
+            "for weights of your own give --architecture, such as ViT-B-32, and --quick-gelu (weights that follow from "
+            "OpenAI's) or --no-quick-gelu (LAION's); the activation changes the scores, and no file of weights says it"
         )
-        raise UsageError(f"{model.name} is not in the table of models, so nothing says how to build it", hint=hint)
+        raise UsageError(f"{_unknown(model.name)}; so nothing says how to build it", hint=hint)
     return model
 
 

@@ -58,7 +58,7 @@ def test_any_data_set_is_fetched_by_split(hub, fetch, tmp_path):
     found = [path.name for path in (tmp_path / "data/arampacha-rsicd").rglob("*.parquet")]
     assert found == [Path(TRAIN).name]
     code, _, err = fetch("hf:arampacha/none")
-    assert code == 3 and "has no dataset at" in err and "hint: check the spelling" in err
+    assert code == 3 and "neither a model nor a data set arampacha/none" in err and "hint: check the spelling" in err
 
 
 def test_a_token_and_offline_mode_are_those_of_the_hubs_client(hub, fetch):

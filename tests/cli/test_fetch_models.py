@@ -85,7 +85,7 @@ def test_skyscripts_bucket_has_a_zip_of_which_the_weights_are_kept(home):
 def test_a_file_that_the_user_has_needs_what_no_table_says(home):
     Path("mine.pt").write_bytes(training_file(tiny_model("ViT-B-32", True)))
     code, _, err = dove("fetch", "mine", "--from", "mine.pt")
-    assert code == 2 and "mine is not in the table of models" in err and "--architecture" in err
+    assert code == 2 and "so nothing says how to build it" in err and "--architecture" in err
     code, _, err = dove("fetch", "mine", "--from", "mine.pt", "--architecture", "ViT-B-32", "--quick-gelu")
     assert code == 0, err
     assert card("mine")["activation_reason"] == "chosen with --quick-gelu"

@@ -128,7 +128,7 @@ def test_a_file_that_is_in_no_table_needs_architecture_and_activation():
     assert (model.name, model.architecture, model.quick_gelu) == ("mine", "ViT-B-32", True)
     assert model.reason == "chosen with --quick-gelu"
     for choices in ({"architecture": "ViT-B-32"}, {"quick_gelu": True}, {}):
-        with pytest.raises(UsageError, match="mine is not in the table of models") as caught:
+        with pytest.raises(UsageError, match="no release or model 'mine'; so nothing says how to build it") as caught:
             find("mine", has_file=True, **choices)
         assert "--architecture" in caught.value.hint and "--no-quick-gelu" in caught.value.hint
     with pytest.raises(UsageError, match="cannot be the name of a folder"):
