@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dove_cli.defaults import find_checkpoint, only_split, say_doubt
-from dove_cli.options import JsonOption
+from dove_cli.options import JsonOption, given
 from dove_cli.render import note, print_json, reporting
 from dove_cli.tables import show_differences, show_result, show_suite, warn
+from dove_core.bounds import option_name
 from dove_core.config import CacheConfig, ComputeConfig, EvalConfig, ExecutorConfig, RankConfig, ZeroShotConfig
 from dove_core.errors import UsageError
 from dove_core.files import make_folder
@@ -27,6 +28,7 @@ _OTHER = "Evaluate on other images than shards"
 
 
 def evaluate(
+    context: typer.Context,
     evaluation: EvalConfig,
     zero_shot: ZeroShotConfig,
     rank: RankConfig,
@@ -103,6 +105,7 @@ def evaluate(
 
     _check_together(shards, images, captions, split, suite)
     chosen, command = find_checkpoint(checkpoint), shlex.join(["dove", *sys.argv[1:]])
+    _check_reranker(chosen, given(context, (EvalConfig,)))
     say_doubt(chosen)
     source = EvaluationInput(
         shards if shards or images or suite else only_split("test"), images, captions, split, suite
@@ -120,12 +123,23 @@ def evaluate(
     _show([one.result for one in measured], suite is not None, as_json)
 
 
+def _check_reranker(checkpoint: Place, settings: Mapping[str, Any]) -> None:
+    """Check that a row of pair scores is asked for only if the model can have it."""
+    from dove_core.encoding.checkpoint import checkpoint_here
+
+    asked = [name for name in ("rerank", "pairwise") if settings.get(name)]
+    with checkpoint_here(checkpoint) as (_, family):
+        if asked and not family.has_reranker:
+            message = f"{option_name(asked[0])}: {checkpoint} has no exact scores of pairs, only embeddings"
+            raise UsageError(message, hint=f"leave out {option_name(asked[0])}")
+
+
 def _check_together(
     shards: Place | None, images: Path | None, captions: Path | None, split: str, suite: Path | None
 ) -> None:
     """Check that at most one source of images is given, and only options that it needs."""
-    given = {"--shards": shards, "--images": images, "--suite": suite}
-    chosen = [option for option, value in given.items() if value]
+    sources = {"--shards": shards, "--images": images, "--suite": suite}
+    chosen = [option for option, value in sources.items() if value]
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(chosen)} are both given", hint="give one of them")
     if captions and not images:

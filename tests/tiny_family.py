@@ -69,7 +69,7 @@ class TinyEncoder:
 
 
 class TinyFamily:
-    files = (CONFIG,)
+    files, has_reranker = (CONFIG,), False
 
     def load(self, folder, fingerprint):
         return TinyEncoder(json.loads((folder / CONFIG).read_text())["dim"], fingerprint)

@@ -128,6 +128,7 @@ def build_model(config: ClipConfig) -> nn.Module:
     if "multimodal_cfg" in values:
         message = f"{config.architecture} also writes captions (CoCa), which is not supported"
         raise CheckpointError(message, hint="choose an architecture with an image and a text tower only")
+    values["vision_cfg"]["timm_model_pretrained"] = False  # the weights come from the checkpoint, not from a server
     is_custom = values.pop("custom_text", False) or bool(config.language_model)
     with tempfile.TemporaryDirectory(prefix="dove-") as folder:
         if config.language_model:

@@ -143,7 +143,7 @@ def _config_of(source: ModelSource, sha256: str) -> ClipConfig:
         raise UsageError(f"the activation of {source.origin or 'the model'} is not known", hint=hint)
     text = model["text_cfg"]
     kwargs = text.get("tokenizer_kwargs") or {}
-    if text.get("tokenizer_mode") or kwargs.get("strip_sep_token"):
+    if text.get("tokenizer_mode") or any(value for name, value in kwargs.items() if name != "clean"):
         message = f"{source.architecture or source.origin} needs a tokenizer that dove does not have"
         raise CheckpointError(message, hint="choose a model with the tokenizer of CLIP, SigLIP or a plain one")
     size = model["vision_cfg"].get("image_size", 224)

@@ -34,6 +34,11 @@ class Family(Protocol):
         """Names of the files of a checkpoint, in the order in which the fingerprint covers them."""
         ...
 
+    @property
+    def has_reranker(self) -> bool:
+        """Tell whether its models have exact scores of pairs, `Encoder.reranker`."""
+        ...
+
     def load(self, folder: Path, fingerprint: str) -> Encoder:
         """Load a checkpoint on the CPU.
 
@@ -54,7 +59,7 @@ class Family(Protocol):
 class DoveFamily:
     """The family DOVE: a checkpoint has weights, configuration and vocabulary."""
 
-    files = FILES
+    files, has_reranker = FILES, True
 
     def load(self, folder: Path, fingerprint: str) -> Encoder:
         """Load a checkpoint on the CPU."""
@@ -70,7 +75,7 @@ class DoveFamily:
 class ClipFamily:
     """The family CLIP: any model that open_clip can build."""
 
-    files = clip_config.FILES
+    files, has_reranker = clip_config.FILES, False
 
     def load(self, folder: Path, fingerprint: str) -> Encoder:
         """Load a checkpoint on the CPU."""

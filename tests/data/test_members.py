@@ -14,7 +14,7 @@ import pytest
 from dove_core.config import FetchConfig, ShardConfig
 from dove_core.data.fetching.fetch import fetch
 from dove_core.data.fetching.members import KeptDirectory, MemberFetch, runs_of
-from dove_core.data.fetching.servers import opened
+from dove_core.data.fetching.origins import opened
 from dove_core.data.fetching.transfers import Transfers
 from dove_core.data.sharding.shards import shard_release
 from dove_core.data.zips import ZipDirectory

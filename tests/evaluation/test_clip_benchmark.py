@@ -19,6 +19,7 @@ from dove_core.evaluation.evaluate import evaluate
 from dove_core.evaluation.zero_shot import classify_split
 from dove_core.index.embed import embed
 from dove_core.search.query import Searcher
+from tests.cli.test_commands import dove
 from tests.clip_models import make_clip
 from tests.conftest import ALONE
 from tests.made import COLOURS, SHAPES, draw_shape
@@ -113,3 +114,25 @@ def test_reranking_a_clip_is_an_error_that_says_so(clip, shapes, tmp_path):
     searcher = Searcher.open(tmp_path / "index")
     with pytest.raises(UsageError, match="no exact scores of pairs"):
         searcher.ask("a red circle", QueryConfig(rerank=5), RankConfig())
+
+
+def test_eval_with_a_clip_has_the_global_row_and_refuses_to_rerank(clip, noise):
+    words = [
+        "eval",
+        "--checkpoint",
+        str(clip[1]),
+        "--shards",
+        str(noise),
+        "--caption-field",
+        "caption",
+        "--device",
+        "cpu",
+    ]
+    code, out, _ = dove(*words, "--json")
+    assert code == 0
+    assert set(json.loads(out)["metrics"]) == {"global"}
+    for option in (["--rerank", "5"], ["--pairwise"]):
+        code, out, err = dove(*words, *option)
+        assert (code, out) == (2, "")
+        assert f"{option[0]}: {clip[1]} has no exact scores of pairs" in err.replace("\n", " ")
+    assert dove(*words, "--rerank", "0", "--json")[0] == 0
