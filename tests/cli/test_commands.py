@@ -196,7 +196,7 @@ def test_embed_and_shard_and_train_print_json(empty):
         (["query", "red", "--cache-size", "0"], 2, "--cache-size 0.0 is out of range", "more than 0"),
         (["query", "zeppelin"], 2, "the model knows no word of 'zeppelin'", "use words such as"),
         (["query", "red", "--index", "other"], 6, "index/other/index.json does not exist", "dove embed"),
-        (["query", "red", "--checkpoint", "none"], 5, "none is not a checkpoint", "dove train"),
+        (["query", "red", "--checkpoint", "none"], 5, "there is no checkpoint none", "choose from shapes"),
         (["eval", "--checkpoint", "runs/none/best"], 5, "runs/none/best is not a checkpoint", "runs/NAME/best"),
         (["eval", "--shards", "shards/none"], 4, "shards/none/manifest.json", "dove shard"),
         (["eval", "--rerank", "-1"], 2, "--rerank -1 is out of range", "at least 0"),
