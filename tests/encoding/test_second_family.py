@@ -117,7 +117,7 @@ def test_a_family_that_is_not_installed_is_named(shapes, tmp_path, trained):
     tiny_family.make_checkpoint(tmp_path / "tiny")
     with pytest.raises(CheckpointError, match="the model family 'tiny' is not installed") as caught:
         load_encoder(tmp_path / "tiny")
-    assert "installed: dove" in caught.value.hint
+    assert "installed: clip, dove" in caught.value.hint
     moved = shutil.copytree(trained / "best", tmp_path / "best")
     (moved / "model.json").write_text("[]")
     with pytest.raises(CheckpointError, match=r"model\.json"):
