@@ -105,12 +105,23 @@ def load_clip(folder: Path, fingerprint: str = "") -> ClipEncoder:
     return ClipEncoder(model.eval(), config, folder, fingerprint)
 
 
-def save_clip(folder: Path, model: nn.Module, config: ClipConfig, tokenizer: Path) -> None:
+def save_clip(folder: Path, weights: Mapping[str, Tensor], config: ClipConfig, tokenizer: Path) -> None:
     """Write weights, configuration and tokenizer into an existing folder, best within `files.atomic_folder`."""
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    (folder / WEIGHTS).write_bytes(safetensors.torch.save(weights))
     shutil.copyfile(tokenizer, folder / TOKENIZER)
     write_config(folder, config)
+    safetensors.torch.save_file({name: _alone(value) for name, value in weights.items()}, folder / WEIGHTS)
+    _make_readable(folder, WEIGHTS)
+
+
+def _alone(value: Tensor) -> Tensor:
+    """Return a tensor on the CPU that shares no memory with others, as safetensors needs it."""
+    value = value.detach().cpu().contiguous()
+    return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()
+
+
+def _make_readable(folder: Path, name: str) -> None:
+    """Give a file the permissions of the others: some libraries write files that only the owner can read."""
+    (folder / name).chmod((folder / CONFIG).stat().st_mode)
 
 
 def build_model(config: ClipConfig) -> nn.Module:
@@ -176,7 +187,7 @@ def _export_text_tower(model: nn.Module, tokens: Tensor, folder: Path, fingerpri
         exported, str(folder / TEXT_TOWER),
         save_as_external_data=True, all_tensors_to_one_file=True, location=TEXT_WEIGHTS, size_threshold=1024,
     )  # fmt: skip
-    (folder / TEXT_WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # the library makes files only the owner can read
+    _make_readable(folder, TEXT_WEIGHTS)
 
 
 def _describe(exported: Any, facts: Mapping[str, str]) -> None:

@@ -67,15 +67,15 @@ def import_checkpoint(file: Path, folder: Path, source: ModelSource) -> ClipConf
         SpaceError: the disk is full.
     """
     config = _config_of(source, sha256_of(file))
-    weights = read_weights(file)
-    model = build_model(config)
-    _load(model, weights, file, config)
+    with torch.device("meta"):  # names and shapes alone, in no memory
+        model = build_model(config)
+    weights = _fitting(model, read_weights(file), file, config)
     with atomic_folder(folder) as aside:
         tokenizer = source.tokenizer
         if tokenizer is None:
             tokenizer = aside / "clip-tokenizer.json"
             write_clip_tokenizer(tokenizer)
-        save_clip(aside, model, config, tokenizer)
+        save_clip(aside, weights, config, tokenizer)
         (aside / "clip-tokenizer.json").unlink(missing_ok=True)
     return config
 
@@ -163,8 +163,8 @@ def _config_of(source: ModelSource, sha256: str) -> ClipConfig:
     )  # fmt: skip
 
 
-def _load(model: nn.Module, weights: dict[str, Tensor], file: Path, config: ClipConfig) -> None:
-    """Load weights into a model; keys and shapes must be those of the architecture."""
+def _fitting(model: nn.Module, weights: dict[str, Tensor], file: Path, config: ClipConfig) -> dict[str, Tensor]:
+    """Return weights under the names of a model; names and shapes must be those of the architecture."""
     from open_clip.convert import convert_state_dict  # noqa: PLC0415  # of an extra
     from open_clip.model import convert_to_custom_text_state_dict  # noqa: PLC0415
 
@@ -190,8 +190,7 @@ def _load(model: nn.Module, weights: dict[str, Tensor], file: Path, config: Clip
     if found:
         hint = "choose the architecture that the weights belong to with --architecture"
         raise CheckpointError(f"{file} does not fit {config.architecture}: it {found}", hint=hint)
-    model.load_state_dict(weights)
-    model.eval()
+    return weights
 
 
 def _listed(names: list[str]) -> str:
