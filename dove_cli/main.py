@@ -8,6 +8,7 @@ import typer
 
 from dove_cli.embed import embed
 from dove_cli.evaluate import evaluate
+from dove_cli.export import export
 from dove_cli.fetch import fetch
 from dove_cli.index import push, verify
 from dove_cli.options import Command, with_exit_codes, with_settings
@@ -54,6 +55,7 @@ _add("train", train)
 _add("eval", evaluate, without=frozenset({"decode", "compile"}))
 _add("embed", embed, without=frozenset({"decode"}))
 _add("query", query, without=frozenset({"workers", "decode", "compile"}), takes_extra_words=True)  # to hint at quotes
+_add("export", export)
 _add("push", push, to=index)
 _add("verify", verify, to=index, without=frozenset({"decode", "compile", "workers"}))
 app.add_typer(index, name="index")

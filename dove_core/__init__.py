@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from dove_core.data.sample import Sample as Sample
     from dove_core.data.scenes import draw_release as draw_release
     from dove_core.data.sharding.shards import shard_captions as shard_captions, shard_release as shard_release
+    from dove_core.encoding.clip_export import export_open_clip as export_open_clip
     from dove_core.encoding.embedder import Embedder as Embedder
     from dove_core.encoding.encoder import Encoder as Encoder, Reranker as Reranker
     from dove_core.encoding.load import load_encoder as load_encoder
@@ -97,6 +98,7 @@ _HOMES = {
     "data.sharding.shards": "shard_captions shard_release",
     "encoding.embedder": "Embedder",
     "encoding.encoder": "Encoder Reranker",
+    "encoding.clip_export": "export_open_clip",
     "encoding.load": "load_encoder",
     "errors": "DoveError",
     "evaluation.compare": "Comparison Difference compare",

@@ -19,6 +19,7 @@ from dove_core.evaluation.evaluate import evaluate
 from dove_core.index.embed import embed
 from dove_core.training.loop import train
 from tests.clip_files import make_architectures_small, plain_file, tiny_model
+from tests.clip_models import make_clip
 from tests.conftest import ALONE
 from tests.made import COLOURS, SHAPES, SMALL, draw_shape, make_karpathy
 
@@ -59,6 +60,7 @@ def folder(shapes, trained, small_architectures, tmp_path_factory):
     zipfile.ZipFile(folder / "mirror/benchmark/RSICD.zip", "w").close()
     draw_shape("red", "circle").save(folder / "my_image.png")
     (folder / "mine.pt").write_bytes(plain_file(tiny_model("ViT-B-32", quick_gelu=True)))
+    make_clip(folder / "models" / "small")
     return folder
 
 

@@ -16,6 +16,7 @@ Modules, bottom up; each imports only those above it:
     clip_import      a file of weights of others to a checkpoint
     families    the name of a model family to the code that loads it
     checkpoint  the files of a checkpoint, in a folder or a bucket
+    clip_export      a checkpoint of open_clip's models to open_clip's own files
     load        loading of an encoder or a text side
     embedder    images and texts to embeddings, in batches on a device
 """
