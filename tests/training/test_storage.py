@@ -11,7 +11,7 @@ import pytest
 from dove_core import buckets
 from dove_core.buckets import Bucket, file_system
 from dove_core.config import CacheConfig, TrainConfig
-from dove_core.encoding.checkpoint import checkpoint_here
+from dove_core.encoding.checkpoint import settled_place
 from dove_core.encoding.load import load_encoder
 from dove_core.errors import CheckpointError, DownloadError, TrainingError
 from dove_core.training.loop import resume, train
@@ -68,8 +68,8 @@ def test_a_checkpoint_is_replaced_so_that_a_complete_one_is_always_there(server,
             finished += 1
         except KeyboardInterrupt:
             pass
-        with checkpoint_here(storage.location / "last") as folder:
-            found = {(folder / name).read_text() for name in ("model.safetensors", "vocabulary.json", "model.json")}
+        place = settled_place(storage.location / "last")
+        found = {place.read(name).decode() for name in ("model.safetensors", "vocabulary.json", "model.json")}
         assert found <= {before, str(version)} and len(found) == 1
         (before,) = found
         elsewhere = RunStorage(storage.location, CacheConfig(str(tmp_path / f"cache{version}")))
