@@ -1,8 +1,9 @@
 """Where the words of a query attend on the images of its hits: all words together, and those with most weight.
 
 In ROAM each word of a query attends to the regions of an image, and the words are pooled by weights. The drawing shows
-the share of that attention that each region gets, as the mean over heads. It shows where the model looked; it does not
-show that the model is right.
+the share of that attention that each region gets, as the mean over heads. A model without such attention is explained
+by gradients: a map of the whole text, and a map of each word as a text of its own. It shows where the model looked; it
+does not show that the model is right.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
-from dove_core.answers.thumbnails import decode_image
 from dove_core.files import atomic_file
 from dove_core.search.query import Hit, Searcher
 
@@ -27,9 +27,10 @@ _WORDS_SHOWN = 4
 class Explanation:
     """The attention on one hit's image, over a grid of g x g regions.
 
-    `image` is cropped to the square that is drawn. `words` are those of the query and `weights (T,)` their shares in
-    it, which sum to one. `by_word (T, g, g)` is each word's attention and `whole (g, g)` that of all words. Each map
-    sums to one at most: the region in the middle of the image, which a model may have in addition, is left out.
+    `image` is the model's input, cropped, squashed or padded as the model needs it. `words` are those of the query and
+    `weights (T,)` their shares in it, which sum to one. `by_word (T, g, g)` is each word's attention and
+    `whole (g, g)` that of all words. Each map sums to one at most: the region in the middle of the image, which a model
+    may have in addition, is left out, and a map by gradients can be zero everywhere.
     """
 
     hit: Hit
@@ -44,7 +45,8 @@ def explain(searcher: Searcher, text: str, hits: Sequence[Hit]) -> list[Explanat
     """Return where the words of a query attend on the images of its hits.
 
     Raises:
-        UsageError: the query has no words, or the model has no attention over regions.
+        UsageError: the query has no words, or the model cannot say.
+        DataError: an image cannot be decoded.
         SearchIndexError: an image is missing or was changed.
     """
     if not hits:
@@ -52,11 +54,15 @@ def explain(searcher: Searcher, text: str, hits: Sequence[Hit]) -> list[Explanat
     data = searcher.index.images([hit.row for hit in hits])
     found = searcher.attention(text, [(one, hit.row.key) for one, hit in zip(data, hits, strict=True)])
     return [
-        Explanation(
-            hit, ImageOps.fit(decode_image(one, hit.row), (_SIDE, _SIDE)), found.words, found.weights, by_word, whole
-        )
+        Explanation(hit, _input(searcher, one, hit), found.words, found.weights, by_word, whole)
         for hit, one, by_word, whole in zip(hits, data, found.by_word, found.whole, strict=True)
     ]
+
+
+def _input(searcher: Searcher, data: bytes, hit: Hit) -> Image.Image:
+    """Return the square that the model sees of an image, so that a map lies where it belongs."""
+    pixels = searcher.embedder.encoder.preprocess.fit(data, hit.row.key)
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy()).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
 
 
 def write_explanations(path: Path, title: str, found: Sequence[Explanation]) -> None:

@@ -167,8 +167,7 @@ class Hits(Sequence[Hit]):
         """Write a PNG that shows where the words of the question attend on each image.
 
         Raises:
-            UsageError: the question has no words, the model has no attention over regions, or the file cannot be
-                written.
+            UsageError: the question has no words, the model cannot say, or the file cannot be written.
             SearchIndexError: an image is missing or was changed.
             SpaceError: the disk is full.
         """

@@ -3,7 +3,7 @@
 Modules, bottom up; each imports only those above it:
 
     text_side   protocols of the text side of a model, which needs no torch
-    encoder     protocols of a model: `Encoder`, `Reranker`, `Preprocess`, `Features`
+    encoder     protocols of a model: `Encoder`, `Reranker`, `Explainer`, `Preprocess`, `Features`
     preprocess  decoding, cropping and normalising of images
     compute     devices, precision and the number of processes
     dove_text   the text side of DOVE, and ROAM over stored regions, in numpy
@@ -11,6 +11,7 @@ Modules, bottom up; each imports only those above it:
     clip_config      the files of a checkpoint of open_clip's models
     clip_tokenizer   texts to their tokens, without torch
     clip_preprocess  images to their input
+    clip_relevance   where an image has what a text describes, by gradients
     clip        their `Encoder`, and the export of the text tower
     clip_text   their text side, in onnxruntime
     clip_import      a file of weights of others to a checkpoint

@@ -30,6 +30,7 @@ from dove_core.encoding.clip_config import (
     write_config,
 )  # fmt: skip
 from dove_core.encoding.clip_preprocess import ClipPreprocess
+from dove_core.encoding.clip_relevance import relevance
 from dove_core.encoding.clip_tokenizer import ClipTokenizer
 from dove_core.errors import CheckpointError, UsageError, reason_of
 
@@ -38,7 +39,7 @@ _OPSET = 17
 
 
 class ClipEncoder:
-    """An `Encoder`: the image tower and the text tower of open_clip.
+    """An `Encoder` and `Explainer`: the image tower and the text tower of open_clip.
 
     A model that is in training has no `fingerprint`.
     """
@@ -52,6 +53,11 @@ class ClipEncoder:
         self.preprocess = ClipPreprocess(config)
         self.tokenizer = ClipTokenizer(folder, config)
         self._tokenizer_json = (folder / TOKENIZER).read_bytes()
+
+    @property
+    def explainer(self) -> ClipEncoder:
+        """The encoder itself, with maps by gradients."""
+        return self
 
     @property
     def _device(self) -> torch.device:
@@ -71,6 +77,14 @@ class ClipEncoder:
         tokens = torch.from_numpy(self.tokenizer.encode(texts))
         blocks = [self.model.encode_text(block.to(self._device)) for block in torch.split(tokens, _TEXTS_AT_ONCE)]
         return normalize(torch.cat(blocks).float(), dim=-1)
+
+    def relevance(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
+        """Return where images `(B, 3, S, S)` have what texts describe: maps `(B, C, g, g)`, see `clip_relevance`.
+
+        Raises:
+            UsageError: the image tower has neither attention over patches nor feature maps.
+        """
+        return relevance(self.model, pixels, self.encode_texts(texts))
 
     def save_text_side(self, folder: Path) -> None:
         """Write the text tower as ONNX with its weights beside it, the configuration and the tokenizer.

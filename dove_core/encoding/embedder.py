@@ -66,7 +66,7 @@ class Embedder:
         """
         if self.encoder.reranker is None:
             message = f"a model of the family {self.encoder.family!r} has no exact scores of pairs"
-            raise UsageError(message, hint="remove --rerank, --regions and --explain")
+            raise UsageError(message, hint="remove --rerank and --regions")
         return self.encoder.reranker
 
     def compile(self, batch_size: int) -> None:
@@ -126,6 +126,19 @@ class Embedder:
         """
         with self._inference():
             return _floats(self.reranker.describe_regions(self._pixels(images)).regions)
+
+    def relevance(self, images: Sequence[tuple[bytes, str]], texts: Sequence[str]) -> np.ndarray:
+        """Return where images, given as (bytes, name), have what texts describe: `(B, C, g, g)` float32 >= 0.
+
+        Raises:
+            DataError: an image is invalid; the message has its name.
+            UsageError: the model has no such maps.
+        """
+        if self.encoder.explainer is None:
+            message = f"a model of the family {self.encoder.family!r} cannot show where an image fits a text"
+            raise UsageError(message, hint="remove --explain")
+        with self._inference(), torch.autocast(self.device.type, enabled=False):  # small gradients need float32
+            return _floats(self.encoder.explainer.relevance(self._pixels(images), texts))
 
     def describe_texts(self, texts: Sequence[str], *, exact: bool) -> Features:
         """Return the features of texts: for `score_pairs` if `exact`, else only embeddings."""

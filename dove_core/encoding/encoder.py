@@ -1,4 +1,4 @@
-"""Protocols of a model: `Encoder`, `Reranker`, `Preprocess` and `Features`.
+"""Protocols of a model: `Encoder`, `Reranker`, `Explainer`, `Preprocess` and `Features`.
 
 Embedding, evaluation, search and validation use these protocols, and no class of a model. `dove.py` implements them
 for DOVE; other families are installed as entry points, see `families.py`.
@@ -99,6 +99,18 @@ class Reranker(Protocol):
         ...
 
 
+class Explainer(Protocol):
+    """Maps of where an image has what a text describes, if a family can compute them."""
+
+    def relevance(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
+        """Return maps `(B, C, g, g)` float32 >= 0 of images `(B, 3, S, S)`, normalised, over g x g regions.
+
+        Raises:
+            UsageError: this model has no maps.
+        """
+        ...
+
+
 class Encoder(Protocol):
     """A model that maps images and texts to one space; every family has one.
 
@@ -139,6 +151,11 @@ class Encoder(Protocol):
     @property
     def reranker(self) -> Reranker | None:
         """Exact scores of pairs; None if the family has none."""
+        ...
+
+    @property
+    def explainer(self) -> Explainer | None:
+        """Maps of where an image has what a text describes; None if the family has none, or only its reranker's."""
         ...
 
     def to(self, device: torch.device) -> None:

@@ -17,6 +17,7 @@ from dove_core.index.disk import SearchIndex
 from dove_core.index.milvus.address import is_address
 from dove_core.index.rows import Row
 from dove_core.index.searchable import Searchable
+from dove_core.search.attention import attention_by_gradients
 from dove_core.search.dedup import distinct
 from dove_core.search.question import Question
 
@@ -188,10 +189,14 @@ class Searcher:
     def attention(self, text: str, images: Sequence[tuple[bytes, str]]) -> WordAttention:
         """Return where the words of a text attend on images given as (bytes, name).
 
+        A model without attention over regions is explained by gradients, see `attention_by_gradients`.
+
         Raises:
-            UsageError: the text has no words, or the model has no attention over regions.
+            UsageError: the text has no words, or the model cannot say.
             DataError: bytes that are not an image.
         """
+        if self.index.words.reranker is None:
+            return attention_by_gradients(self.embedder, text, images)
         return self._text_reranker().attention(text, self.embedder.describe_regions(images))
 
     def _encode_question(self, question: Question, report: Report) -> np.ndarray:
@@ -275,7 +280,7 @@ class Searcher:
             UsageError: the model's family has none.
         """
         if self.index.words.reranker is None:
-            raise UsageError(f"the model of {self.index.name} cannot re-rank", hint="leave out --rerank and --explain")
+            raise UsageError(f"the model of {self.index.name} cannot re-rank", hint="leave out --rerank")
         return self.index.words.reranker
 
 

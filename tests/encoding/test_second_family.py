@@ -91,7 +91,7 @@ def test_a_missing_feature_is_an_error_that_names_it(index, tiny, shapes, tmp_pa
     searcher = Searcher.open(index.folder, ALONE)
     with pytest.raises(UsageError, match="family 'tiny' has no exact scores of pairs"):
         searcher.ask("red", QueryConfig(rerank=5), RankConfig())
-    with pytest.raises(UsageError, match="cannot re-rank"):
+    with pytest.raises(UsageError, match="family 'tiny' cannot show where an image fits a text"):
         searcher.attention("red", [])
     with pytest.raises(UsageError, match="--regions: a model of the family 'tiny' has no regions"):
         embed(tiny, shapes / "test", tmp_path / "regions", EmbedConfig(regions=True), ALONE)
