@@ -3,7 +3,8 @@
 A transformer is explained as in "Generic Attention-model Explainability", Chefer et al. 2021 (arXiv 2103.15679),
 section 3: the matrix `R` begins as the identity, and each attention matrix `A` of all blocks adds
 `mean over heads of max(A * dcos/dA, 0) @ R` to it. The map is the row of the token that becomes the embedding: the
-class token; with attention pooling its query; the mean over all rows if the tower averages its tokens.
+class token; with attention pooling its query; the mean over all rows if the tower averages its tokens. Unlike there,
+the identity is subtracted in the end, which changes nothing for a class token: see docs/decisions.md.
 
 A convolutional tower is explained by Grad-CAM, Selvaraju et al. 2017 (arXiv 1610.02391), on its last feature maps:
 `max(sum over channels of feature * mean over positions of dcos/dfeature, 0)`.
@@ -49,8 +50,9 @@ def _by_attention(model: Any, image: Tensor, directions: Tensor) -> Tensor:
     recorder = AttentionRecorder()
     with torch.enable_grad(), recorder:
         cosines = _cosines(model, image.requires_grad_(), directions)
-    if not recorder.found or any(len(attention) != 1 for attention in recorder.found):
-        raise _no_maps(model)
+    of_blocks = {attention.shape for attention in recorder.found if attention.shape[2] == attention.shape[3]}
+    if len(of_blocks) != 1 or any(len(attention) != 1 for attention in recorder.found):
+        raise _no_maps(model)  # such as attention within windows
     maps = []
     for cosine in cosines:
         gradients = torch.autograd.grad(cosine, recorder.found, retain_graph=True)
@@ -61,16 +63,16 @@ def _by_attention(model: Any, image: Tensor, directions: Tensor) -> Tensor:
 
 
 def _propagate(flows: Sequence[Tensor]) -> Tensor:
-    """Return `R`: how much each token in the end, or each query of a pooling, depends on each token `(Q, N)`."""
-    found = torch.eye(flows[0].shape[1], device=flows[0].device)
+    """Return `R - 1`: what attention brings to each token in the end, or to a pooling, from each token `(Q, N)`."""
+    found = torch.zeros_like(flows[0])
     for flow in flows:
-        is_pooling, keys = flow.shape[0] != flow.shape[1], flow.shape[1]
-        found = flow @ found[-keys:] if is_pooling else found + flow @ found  # a pooling may leave out special tokens
+        is_pooling, keys = flow.shape[0] != flow.shape[1], flow.shape[1]  # a pooling may leave out special tokens
+        found = flow @ found[-keys:] if is_pooling else found + flow + flow @ found
     return found
 
 
 def _patches(model: Any, found: Tensor) -> Tensor:
-    """Return the map `(g, g)` of the patches, given `R (Q, N)`."""
+    """Return the map `(g, g)` of the patches, given `R - 1 (Q, N)`."""
     visual = model.visual
     is_own = hasattr(visual, "transformer")
     special = 1 if is_own else int(visual.trunk.num_prefix_tokens)
