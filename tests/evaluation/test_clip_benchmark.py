@@ -22,6 +22,7 @@ from dove_core.search.query import Searcher
 from tests.cli.test_commands import dove
 from tests.clip_models import make_clip
 from tests.conftest import ALONE
+from tests.evaluation.test_material import ROWS, a_set
 from tests.made import COLOURS, SHAPES, draw_shape
 
 WORDS = ("airport", "runway", "river", "field", "forest", "harbour", "ships", "houses", "near", "red", "large", "small")
@@ -136,3 +137,18 @@ def test_eval_with_a_clip_has_the_global_row_and_refuses_to_rerank(clip, noise):
         assert (code, out) == (2, "")
         assert f"{option[0]}: {clip[1]} has no exact scores of pairs" in err.replace("\n", " ")
     assert dove(*words, "--rerank", "0", "--json")[0] == 0
+
+
+def test_both_protocols_and_a_suite_have_the_global_row_alone(clip, noise, tmp_path):
+    for protocol in ("captions-5", "unique-text"):
+        settings = EvalConfig(caption_field="caption", protocol=protocol)
+        assert set(evaluate(clip[1], noise, settings, compute=ALONE).rows) == {"global"}
+    a_set(tmp_path, "aid", ROWS)
+    titles = [(path, f"a {label} circle") for path, label in ROWS]
+    a_set(tmp_path, "RSICD", titles, names="", header="filepath,title", table="RSICD_test.csv")
+    words = ["eval", "--checkpoint", str(clip[1]), "--suite", str(tmp_path), "--device", "cpu", "--workers", "0"]
+    code, out, err = dove(*words, "--json")
+    assert code == 0, err
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [one["dataset"] for one in found[:2]] == ["aid", "RSICD"]
+    assert all(set(one["metrics"]) == {"global"} for one in found)
