@@ -67,7 +67,7 @@ def find_checkpoint(given: Place | None) -> Place:
 
 
 def say_doubt(place: Place) -> None:
-    """Show on standard error that nobody has verified the activation of a checkpoint, and how to find out."""
+    """Show on standard error that the activation of a checkpoint is not verified, and how to find out."""
     if isinstance(place, Folder) and place.has(CARD):
         from dove_core.pretrained.doubt import doubt_about
 

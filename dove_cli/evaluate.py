@@ -128,8 +128,10 @@ def _check_reranker(checkpoint: Place, settings: Mapping[str, Any]) -> None:
     from dove_core.encoding.checkpoint import checkpoint_here
 
     asked = [name for name in ("rerank", "pairwise") if settings.get(name)]
+    if not asked:
+        return
     with checkpoint_here(checkpoint) as (_, family):
-        if asked and not family.has_reranker:
+        if not family.has_reranker:
             message = f"{option_name(asked[0])}: {checkpoint} has no exact scores of pairs, only embeddings"
             raise UsageError(message, hint=f"leave out {option_name(asked[0])}")
 

@@ -14,12 +14,46 @@ from dataclasses import dataclass
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from dove_core.errors import DataError, UsageError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Closable(Protocol):
+    """Anything with a method `close`."""
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+
+File = TypeVar("File", bound=Closable)
+
+
+class OwnFile(Generic[File]):
+    """A file that each process opens for itself when it first needs it: after a fork, they would share one position."""
+
+    def __init__(self, open: Callable[[], File]) -> None:
+        self._open = open
+        self._opened: tuple[int, File] | None = None
+
+    def get(self) -> File:
+        """Return the file, opened in this process; errors are those of opening it."""
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = os.getpid(), self._open()
+        return self._opened[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without the open file, for another process."""
+        return {**self.__dict__, "_opened": None}
+
+    def __del__(self) -> None:
+        """Close the file."""
+        if opened := self.__dict__.get("_opened"):
+            opened[1].close()
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def test_rsicd_from_the_hub_is_sharded_and_evaluated_with_a_model_from_the_hub(h
     run("fetch", "remoteclip-vit-b32")
     code, out, err = dove("eval", "--shards", "shards/rsicd/test", *OPTIONS, "--json")
     assert code == 0, err
-    assert "using models/remoteclip-vit-b32" in err and "nobody has verified that its activation is QuickGELU" in err
+    assert "using models/remoteclip-vit-b32" in err and "it is not verified that its activation is QuickGELU" in err
     result = json.loads(out)
     assert list(result["metrics"]) == ["global"] and result["pictures"] == 5
 

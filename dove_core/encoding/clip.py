@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from torch.overrides import TorchFunctionMode
 
 from dove_core.encoding.clip_config import (
     CONFIG,
@@ -26,6 +27,7 @@ from dove_core.encoding.clip_config import (
     TOKENIZER,
     WEIGHTS,
     ClipConfig,
+    open_clip_library,
     read_config,
     write_config,
 )  # fmt: skip
@@ -36,6 +38,7 @@ from dove_core.errors import CheckpointError, UsageError, reason_of
 
 _TEXTS_AT_ONCE = 256
 _OPSET = 17
+_RANDOM = (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_)
 
 
 class ClipEncoder:
@@ -110,7 +113,8 @@ def load_clip(folder: Path, fingerprint: str = "") -> ClipEncoder:
         UsageError: open_clip is not installed.
     """
     config = read_config(folder)
-    model = build_model(config)
+    with _Uninitialised():
+        model = build_model(config)
     try:
         model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
     except (SafetensorError, OSError, RuntimeError) as error:
@@ -145,10 +149,7 @@ def build_model(config: ClipConfig) -> nn.Module:
         CheckpointError: open_clip cannot build the model that `config` describes.
         UsageError: open_clip is not installed.
     """
-    try:
-        import open_clip  # noqa: PLC0415  # of an extra
-    except ImportError as error:
-        raise UsageError("a CLIP model needs open_clip", hint=INSTALL) from error
+    open_clip = open_clip_library()
     values: dict[str, Any] = json.loads(json.dumps(config.open_clip_config()["model_cfg"]))
     if "multimodal_cfg" in values:
         message = f"{config.architecture} also writes captions (CoCa), which is not supported"
@@ -167,6 +168,14 @@ def build_model(config: ClipConfig) -> nn.Module:
                 message, hint="is open_clip new enough? try `pip install -U open-clip-torch`"
             ) from error
     return model
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Leaves out the random numbers of a new model: its weights are read from a file anyway."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        """Compute a function of torch, or return the tensor that it would fill."""
+        return args[0] if func in _RANDOM and args else func(*args, **(kwargs or {}))
 
 
 class _TextTower(nn.Module):
@@ -196,15 +205,10 @@ def _export_text_tower(model: nn.Module, tokens: Tensor, folder: Path, fingerpri
                 input_names=["tokens"], output_names=["embedding"],
             )  # fmt: skip
         exported = onnx.load(str(path))
-    _describe(exported, {"fingerprint": fingerprint})
+    fact = exported.metadata_props.add()
+    fact.key, fact.value = "fingerprint", fingerprint
     onnx.save_model(
         exported, str(folder / TEXT_TOWER),
         save_as_external_data=True, all_tensors_to_one_file=True, location=TEXT_WEIGHTS, size_threshold=1024,
     )  # fmt: skip
     _make_readable(folder, TEXT_WEIGHTS)
-
-
-def _describe(exported: Any, facts: Mapping[str, str]) -> None:
-    for key, value in facts.items():
-        entry = exported.metadata_props.add()
-        entry.key, entry.value = key, value

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from dove_core.errors import CheckpointError
+from dove_core.errors import CheckpointError, UsageError
 from dove_core.files import parse_record, read_json, record_values, write_json
 
 FORMAT = 1
@@ -92,6 +92,19 @@ class ClipConfig:
             "model_cfg": {**self.model, "quick_gelu": self.activation == "quick-gelu"},
             "preprocess_cfg": preprocess,
         }
+
+
+def open_clip_library() -> Any:
+    """Return the library open_clip, which imports torch.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import open_clip  # noqa: PLC0415  # of an extra
+    except ImportError as error:
+        raise UsageError("CLIP models need the library open_clip", hint=INSTALL) from error
+    return open_clip
 
 
 def config_values(config: ClipConfig) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dove_core.encoding.clip import build_model, save_clip
-from dove_core.encoding.clip_config import INSTALL, ClipConfig
+from dove_core.encoding.clip_config import ClipConfig, open_clip_library
 from dove_core.encoding.clip_tokenizer import write_clip_tokenizer
 from dove_core.errors import CheckpointError, UsageError, reason_of
 from dove_core.files import atomic_folder, sha256_of
@@ -54,6 +54,18 @@ class ModelSource:
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: Path | None = None
     language_model: Mapping[str, Any] = field(default_factory=dict)
+
+    def model_config(self) -> dict[str, Any]:
+        """Return a copy of the configuration of both towers, open_clip's `model_cfg`.
+
+        Raises:
+            UsageError: open_clip is not installed, or does not know the architecture.
+        """
+        known = self.config.get("model_cfg") or open_clip_library().get_model_config(self.architecture)
+        if not known:
+            hint = "choose one of open_clip's, such as --architecture ViT-B-32"
+            raise UsageError(f"open_clip does not know the architecture {self.architecture!r}", hint=hint)
+        return copy.deepcopy(dict(known))
 
 
 def import_checkpoint(file: Path, folder: Path, source: ModelSource) -> ClipConfig:
@@ -127,15 +139,7 @@ def _is_torchscript(file: Path) -> bool:
 
 
 def _config_of(source: ModelSource, sha256: str) -> ClipConfig:
-    try:
-        import open_clip  # noqa: PLC0415  # of an extra
-    except ImportError as error:
-        raise UsageError("a CLIP model needs open_clip", hint=INSTALL) from error
-    known = source.config.get("model_cfg") or open_clip.get_model_config(source.architecture)
-    if not known:
-        hint = "choose one of open_clip's, such as --architecture ViT-B-32"
-        raise UsageError(f"open_clip does not know the architecture {source.architecture!r}", hint=hint)
-    model = copy.deepcopy(dict(known))
+    model = source.model_config()
     own = model.pop("quick_gelu", None)
     quick_gelu = source.quick_gelu if source.quick_gelu is not None else own
     if quick_gelu is None and not source.config:

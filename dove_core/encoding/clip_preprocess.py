@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as T
 
 from dove_core.encoding.clip_config import ClipConfig
-from dove_core.encoding.preprocess import decode, image_size
+from dove_core.encoding.preprocess import decode, image_size, normalise
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,7 @@ class ClipPreprocess:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Return the model's input `(B, 3, S, S)` float32 for uint8 `pixels`."""
-        mean, std = (torch.tensor(x, device=pixels.device).view(3, 1, 1) for x in (self.config.mean, self.config.std))
-        return (pixels.float() / 255 - mean) / std
+        return normalise(pixels, self.config.mean, self.config.std)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width after resizing, rounded as in open_clip."""

@@ -9,7 +9,7 @@ DOVE and CLIP are part of this package. Another package adds a family with an en
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -90,6 +90,9 @@ class ClipFamily:
         return ClipText(folder)
 
 
+_OWN: Mapping[str, Family] = {FAMILY: DoveFamily(), clip_config.FAMILY: ClipFamily()}
+
+
 def family_of(folder: Path) -> Family:
     """Return the family of the checkpoint or text side in a folder; without a name in `model.json` it is DOVE.
 
@@ -108,15 +111,13 @@ def family_in(content: Any, where: str) -> Family:
     if not isinstance(content, dict):
         raise CheckpointError(f"{where} is not a JSON object", hint=HINT)
     name = str(content.get("family", FAMILY))
-    if name == FAMILY:
-        return DoveFamily()
-    if name == clip_config.FAMILY:
-        return ClipFamily()
+    if name in _OWN:
+        return _OWN[name]
     from importlib.metadata import entry_points  # noqa: PLC0415  # not needed for DOVE and CLIP
 
     installed = entry_points(group=GROUP)
     if name not in installed.names:
-        names = ", ".join(sorted({FAMILY, clip_config.FAMILY, *installed.names}))
+        names = ", ".join(sorted({*_OWN, *installed.names}))
         message = f"{where}: the model family {name!r} is not installed"
         raise CheckpointError(message, hint=f"install the package that has it; installed: {names}")
     family: Family = installed[name].load()

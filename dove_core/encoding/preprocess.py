@@ -160,9 +160,12 @@ def _by_channel(values: Sequence[float], device: torch.device) -> Tensor:
     return torch.tensor(values).view(3, 1, 1).to(device, non_blocking=True)
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """Return `(B, 3, S, S)` uint8 as float32, normalised with the mean and deviation of ImageNet."""
-    mean, std = _by_channel(_MEAN, pixels.device), _by_channel(_STD, pixels.device)
+def normalise(pixels: Tensor, means: Sequence[float] = _MEAN, deviations: Sequence[float] = _STD) -> Tensor:
+    """Return `(B, 3, S, S)` uint8 as float32, normalised with the mean and deviation of each channel in `[0, 1]`.
+
+    By default they are those of ImageNet.
+    """
+    mean, std = _by_channel(means, pixels.device), _by_channel(deviations, pixels.device)
     return torch.addcmul(-mean / std, pixels, 1 / (255 * std))  # one pass over a GPU's memory
 
 

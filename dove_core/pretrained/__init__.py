@@ -7,6 +7,6 @@ Modules, each importing only those above it:
     weights     the file with the weights: found, downloaded, or taken out of a zip
     plan        what fetching a model will do
     tokenizer   the tokenizer of another repository
-    doubt       what to say if nobody has verified an activation
+    doubt       the note about an activation that is not verified
     fetch       a model's file, converted to a checkpoint
 """

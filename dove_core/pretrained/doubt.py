@@ -1,4 +1,4 @@
-"""What to say of a checkpoint whose activation nobody has verified."""
+"""The note about a checkpoint whose activation is not verified."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def doubt_about(folder: Path) -> str:
         return ""
     name, other = ("GELU", "--quick-gelu") if card.get("activation") == "gelu" else ("QuickGELU", "--no-quick-gelu")
     return (
-        f"{folder}: nobody has verified that its activation is {name} ({card.get('activation_reason', '')}). To find "
+        f"{folder}: it is not verified that its activation is {name} ({card.get('activation_reason', '')}). To find "
         f"out, fetch the model with {other} and another --out too, and run `dove eval` with both checkpoints on images "
         "with captions: the right one has the higher recall"
     )

@@ -142,22 +142,10 @@ def _source(plan: ModelPlan, weights: Path, retry: Retry | None) -> ModelSource:
     config = {} if model.architecture else content(model.base_url, CONFIG)
     source = ModelSource(model.architecture, model.quick_gelu, model.reason, model.is_verified, plan.origin,
                          model.licence, config, model.preprocess)  # fmt: skip
-    text = _text_tower(source)
+    text: dict[str, Any] = source.model_config().get("text_cfg", {})
     if name := text.get("hf_tokenizer_name"):
         own, settings = (bring(f"{SCHEME}{name}", file) for file in (TOKENIZER, SETTINGS))
         source = replace(source, tokenizer=pad_tokenizer(own, settings, work_folder(plan.folder) / TOKENIZER))
     if name := text.get("hf_model_name"):
         source = replace(source, language_model=content(f"{SCHEME}{name}", "config.json"))
     return source
-
-
-def _text_tower(source: ModelSource) -> dict[str, Any]:
-    """Return the configuration of the text tower, which may name files of other repositories."""
-    if source.config:
-        found = source.config.get("model_cfg", {})
-    else:
-        import open_clip  # noqa: PLC0415  # an extra; `execute_model` has looked for it
-
-        found = open_clip.get_model_config(source.architecture) or {}
-    text: dict[str, Any] = found.get("text_cfg", {})
-    return text

@@ -10,7 +10,7 @@ from typing import Any
 from dove_core.data.fetching.catalog import RELEASES, Release
 from dove_core.data.fetching.hub import DATASETS, PRIVATE, Repository, is_offline
 from dove_core.data.fetching.lookup import HUB, find_release
-from dove_core.encoding.clip_config import INSTALL
+from dove_core.encoding.clip_config import open_clip_library
 from dove_core.errors import DownloadError, UsageError
 from dove_core.pretrained.catalog import BY_CONFIG, CONFIG, MODELS, WEIGHTS, PretrainedModel
 
@@ -92,7 +92,7 @@ def _with_choices(model: PretrainedModel, architecture: str, quick_gelu: bool | 
 
 def _of_tag(text: str) -> PretrainedModel:
     """Return the model of an architecture and a tag, as open_clip's own table has it."""
-    open_clip = _open_clip()
+    open_clip = open_clip_library()
     architecture, _, tag = text.partition("/")
     facts: dict[str, Any] = open_clip.get_pretrained_cfg(architecture, tag)
     if not facts:
@@ -132,11 +132,3 @@ def _of_hub(name: str) -> PretrainedModel | Release:
         raise DownloadError(f"{model.page} has no {CONFIG}", hint=_FILE)
     licence, folder = f"see {model.page}", name.replace("/", "-").lower()
     return PretrainedModel(folder, model.address, WEIGHTS, "", None, BY_CONFIG, licence=licence)
-
-
-def _open_clip() -> Any:
-    try:
-        import open_clip  # noqa: PLC0415  # an extra, and torch
-    except ImportError as error:
-        raise UsageError(f"{TAG} names need open_clip", hint=INSTALL) from error
-    return open_clip

@@ -60,7 +60,8 @@ class ModelPlan:
         if self.is_here:
             return f"{self.folder} is here already; --overwrite makes it again"
         free = free_space(self.folder)
-        return f"{self.folder} needs about {self.needed / 1e9:.1f} GB while it is made; {free / 1e9:.1f} GB free"
+        needed = f"about {self.needed / 1e9:.1f} GB" if self.size else "an unknown number of GB"
+        return f"{self.folder} needs {needed} while it is made; {free / 1e9:.1f} GB free"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain data, for JSON."""
@@ -131,7 +132,7 @@ def as_release(model: PretrainedModel) -> Release:
     files = [
         Release(
             name=model.name, base_url=model.base_url, files=(RemoteFile(path),), licence=model.licence,
-            homepage=model.base_url, citation="", md5_source="nobody", refusal=model.refusal,
+            homepage=model.base_url, citation="", refusal=model.refusal,
         )
         for path in model.path or ("",)
     ]  # fmt: skip

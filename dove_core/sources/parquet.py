@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from dove_core.data.parquet_images import ImageParquet, RowReader, describe_parquet, row_address, row_name
 from dove_core.data.reader import Record
@@ -15,6 +14,7 @@ from dove_core.data.sharding.image import MAX_IMAGE_BYTES
 from dove_core.errors import DataError, reason_of
 from dove_core.events import Noted, Report, Skipped
 from dove_core.places import Folder
+from dove_core.processes import OwnFile
 from dove_core.sources.source import TOO_LARGE, Input, Source, digest_of
 
 NO_IMAGE, DAMAGED, UNUSABLE = "no image in the row", "damaged Parquet file", "Parquet file without images"
@@ -79,33 +79,24 @@ class ParquetFiles(Source):
 
 
 class ParquetSamples:
-    """The rows of one part; each process opens the file itself."""
+    """The rows of one part."""
 
     strict = False
 
     def __init__(self, root: Path, name: str, rows: range, field: str) -> None:
         self._path, self._name, self._rows, self._field = root / name, name, rows, field
-        self._opened: tuple[int, RowReader] | None = None
+        self._file = OwnFile(partial(RowReader, self._path, name, texts=True))
 
     def __len__(self) -> int:
         """Count the rows."""
         return len(self._rows)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state without the open file, for another process."""
-        return {**self.__dict__, "_opened": None}
-
-    def __del__(self) -> None:
-        """Close the file."""
-        if opened := self.__dict__.get("_opened"):
-            opened[1].close()
 
     def read(self, number: int) -> Record | Unusable:
         """Read an image with its captions; its key is that of a shard of `dove shard`."""
         row = self._rows[number]
         address = row_address(self._name, row)
         try:
-            reader = self._reader()
+            reader = self._file.get()
             values = reader.read(row)
         except DataError as error:
             return Unusable(DAMAGED, error.message)
@@ -127,9 +118,3 @@ class ParquetSamples:
         fields = {name: clean_captions(texts) for name, texts in raw.items()}
         found = fields.get(self._field) or next(filter(None, fields.values()), ())
         return {self._field: found} if found else {}
-
-    def _reader(self) -> RowReader:
-        """Return the file, opened in this process: after a fork, processes would share one file position."""
-        if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = os.getpid(), RowReader(self._path, self._name, texts=True)
-        return self._opened[1]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +15,7 @@ from dove_core.data.samples import Unusable
 from dove_core.errors import DataError
 from dove_core.events import Noted, Report, Skipped
 from dove_core.places import Folder
+from dove_core.processes import OwnFile
 from dove_core.sources.geotiff import (
     CACHE_BYTES,
     Scene,
@@ -105,33 +106,24 @@ class Scenes(Source):
 
 
 class SceneSamples:
-    """The tiles of one part; each process opens the scene itself."""
+    """The tiles of one part."""
 
     strict = False
 
     def __init__(self, root: Path, name: str, scene: Scene, tiles: Sequence[Tile]) -> None:
         self._path, self._name, self._scene, self._tiles = root / name, name, scene, tiles
-        self._opened: tuple[int, Any] | None = None
+        self._dataset = OwnFile[Any](partial(open_scene, self._path))
 
     def __len__(self) -> int:
         """Count the tiles."""
         return len(self._tiles)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state without the open scene, for another process."""
-        return {**self.__dict__, "_opened": None}
-
-    def __del__(self) -> None:
-        """Close the scene."""
-        if opened := self.__dict__.get("_opened"):
-            opened[1].close()
 
     def read(self, number: int) -> Record | Unusable:
         """Read a tile as an uncompressed PPM, which needs little time to encode."""
         tile = self._tiles[number]
         address = tile.address(self._name)
         try:
-            dataset = self._dataset()
+            dataset = self._dataset.get()
             with gdal():
                 pixels = read_tile(dataset, tile)
                 box = footprint(dataset, tile) if self._scene.placed else None
@@ -146,12 +138,6 @@ class SceneSamples:
         stem = PurePosixPath(self._name).with_suffix("").as_posix()
         sample = Sample(f"{stem}_{tile.x}_{tile.y}", self._name, {}, box=box, time=self._scene.time, gsd=gsd)
         return Record(number, address, 0, 0, data, sample)
-
-    def _dataset(self) -> Any:
-        """Return the scene, opened in this process: after a fork, processes would share one file position."""
-        if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = os.getpid(), open_scene(self._path)
-        return self._opened[1]
 
 
 def tile_starts(length: int, tile: int, stride: int) -> tuple[int, ...]:

@@ -303,7 +303,7 @@ def test_every_kind_of_error_has_its_own_exit_code_in_the_help_and_the_readme():
         assert re.search(rf"^\| {number} \|", readme, re.M), number
 
 
-COMMANDS = ["fetch", "shard", "train", "eval", "embed", "query", "index push", "index verify"]
+COMMANDS = ["fetch", "shard", "train", "eval", "embed", "query", "export", "index push", "index verify"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -52,7 +52,7 @@ def test_a_model_is_planned_fetched_and_then_here(hub, home):
     assert not list(home.iterdir())
     code, _, err = dove("fetch", "remoteclip-vit-b32")
     assert code == 0, err
-    assert "nobody has verified that its activation is QuickGELU" in err
+    assert "it is not verified that its activation is QuickGELU" in err
     assert card("remoteclip-vit-b32")["activation_verified"] is False
     asked = len(hub.asked)
     code, out, err = dove("fetch", "remoteclip-vit-b32", "--json")
@@ -100,7 +100,7 @@ def test_a_missing_package_is_named_before_anything_is_downloaded(hub, home, mon
     assert all(asked.is_probe for asked in hub.blobs.asked)
     assert dove("fetch", "remoteclip-vit-b32", "--dry-run")[0] == 0
     code, _, err = dove("fetch", "open_clip:ViT-B-32/openai")
-    assert code == 2 and "names need open_clip" in err
+    assert code == 2 and "CLIP models need the library open_clip" in err
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_a_plain_file_on_the_hub_becomes_a_checkpoint_with_its_facts(tmp_path):
     assert config.origin == "hf://chendelong/RemoteCLIP/RemoteCLIP-ViT-B-32.pt"
     assert config.activation_reason == REMOTE.reason and config.licence == REMOTE.licence
     assert left(tmp_path / "models") == ["remote"]
-    [note] = [event.message for event in events if isinstance(event, Noted) and "nobody has verified" in event.message]
+    [note] = [event.message for event in events if isinstance(event, Noted) and "not verified" in event.message]
     assert "is QuickGELU" in note and "--no-quick-gelu" in note and "dove eval" in note
 
 

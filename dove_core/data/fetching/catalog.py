@@ -47,7 +47,7 @@ class Release:
         licence: of the data.
         homepage: of the data set.
         citation: what users should cite.
-        md5_source: who published the MD5s, in words that follow "published by".
+        md5_source: who published the MD5s, in words that follow "published by"; "" if there are none.
         images: approximate number of images in all archives.
         refusal: what helps if the server refuses access; "" if nothing special is known.
         alternatives: the same data at other places, perhaps in other files; they are tried in this order.
@@ -59,7 +59,7 @@ class Release:
     licence: str
     homepage: str
     citation: str
-    md5_source: str
+    md5_source: str = ""
     images: int = 0
     refusal: str = ""
     alternatives: tuple[Release, ...] = ()
@@ -141,7 +141,6 @@ RSICD = Release(
         "X. Lu, B. Wang, X. Zheng and X. Li: Exploring Models and Data for Remote Sensing Image Caption Generation, "
         "IEEE TGRS 2017, https://doi.org/10.1109/TGRS.2017.2776321"
     ),
-    md5_source="nobody",
 )
 
 _BENCHMARKS = (

@@ -44,5 +44,5 @@ def _of_hub(name: str) -> Release:
         raise DownloadError(f"{repository.page} has no Parquet files; seen: {seen}", hint=hint)
     return Release(
         name=name.replace("/", "-"), base_url=repository.address, files=files, licence=f"see {repository.page}",
-        homepage=repository.page, citation=f"see {repository.page}", md5_source="nobody",
+        homepage=repository.page, citation=f"see {repository.page}",
     )  # fmt: skip
