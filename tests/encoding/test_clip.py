@@ -295,3 +295,21 @@ def test_a_damaged_text_side_is_an_error(tmp_path):
     (tmp_path / "words" / "tokenizer.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be read"):
         load_text_side(tmp_path / "words")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "quick_gelu"), [("ViT-B-32", False), ("ViT-B-32", True), ("ViT-L-14", True), ("RN50", True)]
+)
+def test_full_size_models_have_the_embeddings_of_open_clip(tmp_path, name, quick_gelu):
+    config = open_clip.get_model_config(name)
+    model = make_clip(tmp_path / "model", config, quick_gelu=quick_gelu)
+    encoder, texts = load_encoder(tmp_path / "model"), [AWKWARD[0], AWKWARD[3]]
+    (tmp_path / "words").mkdir()
+    encoder.save_text_side(tmp_path / "words")
+    side, pixels = load_text_side(tmp_path / "words"), torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        images = model.encode_image(pixels, normalize=True)
+        expected = model.encode_text(open_clip.get_tokenizer(name)(texts), normalize=True).numpy()
+        assert torch.allclose(encoder.encode_images(pixels), images, atol=1e-5)
+    assert np.abs(np.stack([side.encode(text) for text in texts]) - expected).max() < 1e-4

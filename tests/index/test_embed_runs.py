@@ -35,6 +35,7 @@ from dove_core.index.tasks import Job, embed_share
 from dove_core.places import Folder
 from dove_core.processes import Resources, Share
 from dove_core.sources.folder import ImageFolder
+from tests.clip_models import make_clip
 from tests.conftest import ALONE
 from tests.made import COLOURS, draw_shape
 from tests.sources.test_inputs import encoded, make_tar
@@ -80,9 +81,27 @@ def times(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
 
 
-def test_a_killed_run_resumes_and_makes_the_bytes_of_an_uninterrupted_one(trained, photos, whole, tmp_path):
+@pytest.fixture(scope="module", params=["dove", "clip"])
+def checkpoint(request, trained, tmp_path_factory):
+    """A checkpoint of each family."""
+    if request.param == "dove":
+        return trained / "best"
+    folder = tmp_path_factory.mktemp("clip") / "model"
+    make_clip(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole_of_family(checkpoint, photos, tmp_path_factory):
+    """The index of the photos by that checkpoint, made without interruption."""
+    return embed(checkpoint, photos, tmp_path_factory.mktemp("whole"), SETTINGS, ALONE).folder
+
+
+def test_a_killed_run_resumes_and_makes_the_bytes_of_an_uninterrupted_one(
+    checkpoint, photos, whole_of_family, tmp_path
+):
     out = tmp_path / "index"
-    command = [sys.executable, "-c", SCRIPT, str(trained / "best"), str(photos), str(out)]
+    command = [sys.executable, "-c", SCRIPT, str(checkpoint), str(photos), str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
         assert process.stdout.readline() == "ready\n"
         deadline = time.monotonic() + 60
@@ -95,11 +114,16 @@ def test_a_killed_run_resumes_and_makes_the_bytes_of_an_uninterrupted_one(traine
     assert 3 <= len(done) < 20
     assert not (out / "index.json").exists()
     (out / f".part-00009.parquet.{'0' * 8}-1-{'0' * 8}.tmp").write_bytes(b"a file of another machine")
-    embed(trained / "best", photos, out, SETTINGS, ALONE)
+    embed(checkpoint, photos, out, SETTINGS, ALONE)
     assert done.items() <= times(out).items(), "finished parts are not touched"
     left = contents(out)
     assert left.pop(f".part-00009.parquet.{'0' * 8}-1-{'0' * 8}.tmp")
-    assert left == contents(whole)
+    assert left == contents(whole_of_family)
+
+
+def test_two_processes_of_any_family_make_the_same_bytes_as_one(checkpoint, photos, whole_of_family, tmp_path):
+    embed(checkpoint, photos, tmp_path / "index", dataclasses.replace(SETTINGS, gpus=2), ALONE)
+    assert contents(tmp_path / "index") == contents(whole_of_family)
 
 
 def test_several_processes_make_the_same_bytes_and_report_as_one(trained, photos, whole, tmp_path):
