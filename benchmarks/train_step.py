@@ -34,6 +34,7 @@ from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.places import Folder
 from dove_core.training.batches import Batch
+from dove_core.training.dove import DoveTrainable
 from dove_core.training.run import RunSettings
 from dove_core.training.storage import RunStorage
 from dove_core.training.trainer import Trainer
@@ -68,7 +69,8 @@ def our_step(batch: int, size: int, device: torch.device, compiled: bool, run: P
     settings, compute = RunSettings("", "", None, model, training), ComputeConfig(compile="on" if compiled else "off")
     world = World(0, 1, device)
     storage, shards = RunStorage(Folder(run), CacheConfig()), cast(Shards, None)  # the batch is in memory
-    trainer = Trainer(world, silent, storage, settings, compute, shards, "", checkpoint, resumed=False)
+    trainable = DoveTrainable(checkpoint, training, world.gather)
+    trainer = Trainer(world, silent, storage, settings, compute, shards, "", trainable, resumed=False)
     examples = make_batch(batch, size).to(device)
     return lambda: trainer._train_on(Step(0, 0, batch, 100 * batch), examples, True)
 

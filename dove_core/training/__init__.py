@@ -2,6 +2,7 @@
 
 Modules, each of which imports only modules above it:
 
+    trainable   what the trainer needs of a model, of any family
     losses      losses of a score matrix
     optimizer   AdamW and its learning rate
     average     moving average of the weights
@@ -12,7 +13,8 @@ Modules, each of which imports only modules above it:
     journal     metrics, events and curves of a run
     storage     folder or bucket of a run
     batches     records to batches
-    objective   loss of a batch over all processes
+    objective   DOVE's loss of a batch over all processes
+    dove        DOVE in training
     run         settings, last/ and best/ of a run
     validation  score of a checkpoint, which chooses best/
     world       processes that train together; the only user of torch.distributed

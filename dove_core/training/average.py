@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-
-from dove_core.model.dove import Dove
+from torch import nn
 
 
 class WeightAverage:
@@ -16,12 +15,12 @@ class WeightAverage:
     statistics, are copied.
     """
 
-    def __init__(self, model: Dove, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self._decay = decay
 
     @torch.no_grad()
-    def update(self, model: Dove, step: int) -> None:
+    def update(self, model: nn.Module, step: int) -> None:
         """Add the weights after step number `step`, counted from 1."""
         decay = min(self._decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)

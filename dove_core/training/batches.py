@@ -22,8 +22,8 @@ from dove_core.encoding.preprocess import (
     least_pixels,
 )
 from dove_core.errors import DataError
-from dove_core.model.tokenizer import Tokenizer
 from dove_core.model.tokens import padded
+from dove_core.training.trainable import TextTokens
 
 _MOST_SHRUNK = 32
 """An image that is shrunk by a larger factor is decoded on the CPU: antialiasing on a GPU has a limit, near 47."""
@@ -126,7 +126,7 @@ class MakeBatch:
     Random numbers depend only on (seed, epoch, sample): they do not change with the number of processes or a resume.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: TextTokens
     field: str
     size: int
     crop_scale: float

@@ -12,6 +12,7 @@ from dove_core.files import atomic_file, space_checked
 
 METRICS, EVENTS, CURVES, COMMANDS = "metrics.jsonl", "events", "curves.png", "commands.txt"
 _LOSSES = ("loss", "pair_loss", "global_loss")
+"""Losses in the order of their curves; a family may have only the first."""
 
 
 class Journal:
@@ -96,7 +97,7 @@ def draw_curves(run: Path) -> None:
     panels = figure.subplots(1, 2 if validated else 1, squeeze=False)[0]
     losses = panels[0]
     epochs = [row["epoch"] for row in rows]
-    for name in _LOSSES:
+    for name in (name for name in _LOSSES if name in rows[0]):
         losses.plot(epochs, [row[name] for row in rows], marker=".", label=name.replace("_", " "))
     losses.set(xlabel="epoch", title="training loss")
     losses.set_ylim(bottom=0)

@@ -21,6 +21,7 @@ from dove_core.events import Noted, Report, Skipped, silent
 from dove_core.files import settled_folder
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.places import Place
+from dove_core.training.dove import DoveTrainable
 from dove_core.training.initial_weights import load_initial_weights
 from dove_core.training.journal import COMMANDS, note_command
 from dove_core.training.launch import joins_others, launch
@@ -185,7 +186,8 @@ def run_job(job: TrainingJob, world: World, report: Report) -> TrainResult:
     _check_same(world, (settings.data, resumed), "other shards or another run folder")
     checkpoint = _open_run(job, world, storage, resumed, shards, field)
     try:
-        trainer = Trainer(world, report, storage, settings, job.compute, shards, field, checkpoint, resumed)
+        trainable = DoveTrainable(checkpoint, settings.training, world.gather)
+        trainer = Trainer(world, report, storage, settings, job.compute, shards, field, trainable, resumed)
         _check_same(world, trainer.position, f"another {storage.address_of('last')}")
         return trainer.train()
     except torch.OutOfMemoryError as error:

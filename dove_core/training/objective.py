@@ -1,9 +1,9 @@
-"""The training loss of a batch, over all processes, as a module."""
+"""DOVE's loss of a batch, over all processes, as a module."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,16 +14,15 @@ from dove_core.encoding.preprocess import jitter, normalise
 from dove_core.model.dove import Dove
 from dove_core.training.batches import Batch
 from dove_core.training.losses import infonce, negative_pairs, triplet
-
-Gather = Callable[[Tensor, Sequence[int]], Tensor]
+from dove_core.training.trainable import Gather
 
 
 class Losses(NamedTuple):
-    """`total = pair + lambda_g * global_`, each a scalar."""
+    """`loss = pair_loss + lambda_g * global_loss`, each a scalar."""
 
-    total: Tensor
-    pair: Tensor
-    global_: Tensor
+    loss: Tensor
+    pair_loss: Tensor
+    global_loss: Tensor
 
 
 class Objective(nn.Module):

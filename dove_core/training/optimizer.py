@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
 
-def make_optimizer(module: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """Return AdamW over all parameters, with weight decay for tensors of two or more dimensions.
+def decayed_by_shape(parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
+    """Return two groups of named parameters: weight decay is for tensors of two or more dimensions.
 
     Frozen parameters are included, since they may be unfrozen later; without a gradient, AdamW skips them.
     """
-    every = list(module.parameters())
-    groups = [
-        {"params": [p for p in every if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in every if p.ndim < 2], "weight_decay": 0.0},
+    every = [parameter for _, parameter in parameters]
+    return [
+        {"params": [p for p in every if p.ndim >= 2], "weight_decay": weight_decay, "share": 1.0},
+        {"params": [p for p in every if p.ndim < 2], "weight_decay": 0.0, "share": 1.0},
     ]
+
+
+def make_optimizer(groups: list[dict[str, Any]], *, learning_rate: float) -> torch.optim.AdamW:
+    """Return AdamW over groups of parameters."""
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give each group its share of a learning rate; a group of an earlier version has the whole rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("share", 1.0)
 
 
 def learning_rate_at(progress: float, *, warmup: float, highest: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import torch
 
 from dove_core.bounds import option_name
 from dove_core.config import ModelConfig, TrainConfig
-from dove_core.encoding.dove import Checkpoint, save_checkpoint
 from dove_core.errors import CheckpointError, TrainingError, UsageError, reason_of
 from dove_core.files import atomic_folder, make_folder, read_json, settled_folder, write_json
 from dove_core.training.journal import COMMANDS, METRICS
@@ -81,24 +80,24 @@ class Position:
     steps: int = 0
 
 
-def save_best(run: Path, checkpoint: Checkpoint) -> None:
-    """Write the checkpoint to `run/best`; if this fails, the earlier one stays.
+def save_best(run: Path, save: Callable[[Path], None]) -> None:
+    """Write the checkpoint to `run/best` by `save(folder)`; if this fails, the earlier one stays.
 
     Raises:
         SpaceError: the disk is full.
     """
     with atomic_folder(run / "best") as folder:
-        save_checkpoint(folder, checkpoint)
+        save(folder)
 
 
-def save_last(run: Path, checkpoint: Checkpoint, position: Position, parts: Mapping[str, Any]) -> None:
+def save_last(run: Path, save: Callable[[Path], None], position: Position, parts: Mapping[str, Any]) -> None:
     """Write the checkpoint and the state for a resume to `run/last`; if this fails, the earlier one stays.
 
     Raises:
         SpaceError: the disk is full.
     """
     with atomic_folder(run / "last") as folder:
-        save_checkpoint(folder, checkpoint)
+        save(folder)
         with (folder / STATE).open("wb") as stream:  # given a path, torch would hide why writing failed
             torch.save({"format": FORMAT, "position": dataclasses.asdict(position), **parts}, stream)
 

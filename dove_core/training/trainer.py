@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dove_core.addresses import place_of
 from dove_core.config import ComputeConfig
@@ -18,7 +19,6 @@ from dove_core.data.batch_plan import Step, TrainingPlan
 from dove_core.data.loader import load
 from dove_core.data.reader import Shards
 from dove_core.encoding.compute import decodes_on_gpu, mixed, mixed_dtype, worker_count
-from dove_core.encoding.dove import Checkpoint
 from dove_core.errors import DataError, TrainingError
 from dove_core.events import Advanced, Measured, Report, Saved, Skipped, Started
 from dove_core.places import Place
@@ -26,11 +26,11 @@ from dove_core.training.average import WeightAverage
 from dove_core.training.batches import Batch, MakeBatch
 from dove_core.training.interrupt import Interrupt
 from dove_core.training.journal import Journal, best_recall
-from dove_core.training.objective import Objective
-from dove_core.training.optimizer import learning_rate_at, make_optimizer
+from dove_core.training.optimizer import learning_rate_at, make_optimizer, set_learning_rate
 from dove_core.training.run import Position, RunSettings, load_state, save_best, save_last
 from dove_core.training.storage import RunStorage
 from dove_core.training.throughput import Throughput
+from dove_core.training.trainable import Trainable
 from dove_core.training.validation import mean_recall
 from dove_core.training.world import World
 
@@ -69,36 +69,33 @@ class Trainer:
         compute: ComputeConfig,
         shards: Shards,
         field: str,
-        checkpoint: Checkpoint,
+        trainable: Trainable,
         resumed: bool,
     ) -> None:
         self.world, self.report, self.storage, self.run = world, report, storage, storage.path
         self.settings, self.training, self.compute = settings, settings.training, compute
-        self.shards, self.field, self.checkpoint = shards, field, checkpoint
-        model = checkpoint.model.train()
-        if self.training.freeze_backbone:
-            model.trunk.freeze()
-        self.objective = Objective(model, self.training, world.gather).to(world.device)
+        self.shards, self.field, self.trainable = shards, field, trainable
+        self.objective = trainable.objective.to(world.device)
         if compute.compile == "on":
-            model.trunk.compile()
-        self.optimizer = make_optimizer(
-            self.objective, learning_rate=self.training.learning_rate, weight_decay=self.training.weight_decay
-        )
+            trainable.compile()
+        groups = trainable.parameter_groups(self.training.weight_decay)
+        self.optimizer = make_optimizer(groups, learning_rate=self.training.learning_rate)
         self.scaler = torch.amp.GradScaler(
             world.device.type, enabled=mixed_dtype(world.device, compute.amp) == torch.float16
         )
         self.position = Position()
-        self.average = WeightAverage(model, self.training.average) if self.training.average else None
+        self.average = WeightAverage(trainable.model, self.training.average) if self.training.average else None
         if resumed:
             self.position, state = load_state(self.run)
             self._restore(state)
-        self._unfreeze_if_due()
+        trainable.unfreeze_if_due(self.position.epoch)
         self._best = best_recall(self.run) if resumed else -1.0
         self.wrapped = world.data_parallel(self.objective)
         self.journal = Journal(self.run, storage.upload) if world.first else None
         self.history: list[Mapping[str, float]] = []
         self._norm = torch.zeros((), device=world.device)
-        self._loss, self._sums = torch.zeros(3, device=world.device), torch.zeros(3, device=world.device)
+        count = len(trainable.figures)
+        self._loss, self._sums = torch.zeros(count, device=world.device), torch.zeros(count, device=world.device)
         self._batches, self._broken = 0, 0
         self._epoch_throughput, self._throughput = Throughput(), Throughput()
 
@@ -158,7 +155,7 @@ class Trainer:
     def _make_batch(self) -> MakeBatch:
         training = self.training
         return MakeBatch(
-            tokenizer=self.checkpoint.tokenizer, field=self.field, size=self.settings.model.image_size,
+            tokenizer=self.trainable.tokenizer, field=self.field, size=self.trainable.image_size,
             crop_scale=training.crop_scale, turn=training.random_rotation, seed=training.seed,
             count=training.captions_per_picture, paired=training.paired_captions,
             leave_jpegs=decodes_on_gpu(self.world.device, self.compute.decode),
@@ -173,7 +170,7 @@ class Trainer:
         with self.world.no_sync(self.wrapped) if not is_whole else nullcontext():
             with mixed(self.world.device, self.compute.amp):
                 losses = self.wrapped(batch, counts)
-            self.scaler.scale(losses.total / self.training.accumulate).backward()
+            self.scaler.scale(losses[0] / self.training.accumulate).backward()
         self._loss = torch.stack([part.detach().float() for part in losses])
         self._sums += self._loss
         self._batches += 1
@@ -186,27 +183,26 @@ class Trainer:
     def _step(self, step: Step) -> None:
         progress = (step.epoch + (step.start + step.stop) / 2 / step.total) / self.training.epochs
         rate = learning_rate_at(progress, warmup=self.training.warmup, highest=self.training.learning_rate)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(self.optimizer, rate)
         self.scaler.unscale_(self.optimizer)
         limit = self.training.grad_clip or float("inf")
         self._norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), limit)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        self.trainable.after_step()
         self.position = dataclasses.replace(
             self.position, epoch=step.epoch, samples=step.stop, steps=self.position.steps + 1
         )
         if self.average is not None:
-            self.average.update(self.checkpoint.model, self.position.steps)
+            self.average.update(self.trainable.model, self.position.steps)
         if self.position.steps % _REPORT_EVERY == 0:
             self._check_finite(self._loss[0])
-            loss, pair, whole = (part.item() for part in self._loss)
-            figures = {"loss": loss, "learning_rate": rate, "gradient_norm": self._norm.item()}
-            self.report(Measured(_TASK, {"epoch": step.epoch + 1, **figures}))
+            losses = dict(zip(self.trainable.figures, self._loss.tolist(), strict=True))
+            figures = {"learning_rate": rate, "gradient_norm": self._norm.item()}
+            self.report(Measured(_TASK, {"epoch": step.epoch + 1, "loss": losses["loss"], **figures}))
             if self.journal is not None:
-                losses = {"pair_loss": pair, "global_loss": whole}
-                self.journal.step(self.position.steps, {**figures, **losses, **self._throughput.figures()})
+                self.journal.step(self.position.steps, {**losses, **figures, **self._throughput.figures()})
             self._throughput.restart()
 
     def _count_broken(self, batch: Batch) -> None:
@@ -230,12 +226,6 @@ class Trainer:
             self._save()
         return True
 
-    def _unfreeze_if_due(self) -> None:
-        """Unfreeze the backbone when its epoch has come."""
-        trunk = self.checkpoint.model.trunk
-        if trunk.frozen and 0 < self.training.unfreeze_after <= self.position.epoch:
-            trunk.unfreeze()
-
     def _finish_step(self, step: Step) -> bool:
         """Validate and save if due; tell whether training stops here."""
         stop = self.training.max_steps > 0 and self.position.steps >= self.training.max_steps
@@ -249,8 +239,8 @@ class Trainer:
 
     def _end_epoch(self, step: Step) -> None:
         self._check_finite(self._sums[0])
-        loss, pair, whole = (self._sums / self._batches).tolist()
-        figures = {"loss": loss, "pair_loss": pair, "global_loss": whole, **self._epoch_throughput.figures()}
+        losses = dict(zip(self.trainable.figures, (self._sums / self._batches).tolist(), strict=True))
+        figures = losses | self._epoch_throughput.figures()
         figures = self.world.mean(figures) | {"epoch": step.epoch + 1, "steps": self.position.steps}
         self.position = dataclasses.replace(self.position, epoch=step.epoch + 1, samples=0)
         last = step.epoch + 1 == self.training.epochs
@@ -266,17 +256,16 @@ class Trainer:
         self._batches, self._broken = 0, 0
         self._throughput.restart()
         self._epoch_throughput.restart()
-        was_frozen = self.checkpoint.model.trunk.frozen
-        self._unfreeze_if_due()
-        if was_frozen and not self.checkpoint.model.trunk.frozen:
+        if self.trainable.unfreeze_if_due(self.position.epoch):
             self.wrapped = self.world.data_parallel(self.objective)
 
     def _choose_best(self, figures: dict[str, float], *, due: bool) -> None:
         """Validate if due, and save the best; without a validation split, the last epoch is the best."""
         if self.settings.validation and due:
             folder = place_of(self.settings.validation, self.storage.cache)
-            saved, batch_size = self._weights_to_save(), self.training.batch_size
-            figures["mean_recall"] = mean_recall(saved, folder, self.compute, batch_size)
+            encoder = self.trainable.encoder(self._model_to_save())
+            figures["mean_recall"] = mean_recall(encoder, folder, self.compute, self.training.batch_size)
+            self.trainable.train()
             if figures["mean_recall"] <= self._best:
                 return
             self._best = figures["mean_recall"]
@@ -293,20 +282,21 @@ class Trainer:
         parts: dict[str, Any] = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
         own = "" if self.average is None else "model."  # the checkpoint has the average instead
         parts["objective"] = {k: v for k, v in self.objective.state_dict().items() if own or not k.startswith("model.")}
-        save_last(self.run, self._weights_to_save(), self.position, parts)
+        save_last(self.run, self._save_model, self.position, parts)
         self.storage.upload("last")
         self.report(Saved(self.storage.address_of("last")))
 
     def _save_best(self) -> None:
-        save_best(self.run, self._weights_to_save())
+        save_best(self.run, self._save_model)
         self.storage.upload("best")
         self.report(Saved(self.storage.address_of("best")))
 
-    def _weights_to_save(self) -> Checkpoint:
-        """Return the checkpoint to validate and save: the averaged weights if there are any."""
-        if self.average is None:
-            return self.checkpoint
-        return dataclasses.replace(self.checkpoint, model=self.average.model)
+    def _save_model(self, folder: Path) -> None:
+        self.trainable.save(folder, self._model_to_save())
+
+    def _model_to_save(self) -> nn.Module:
+        """Return the model to validate and save: the one with averaged weights if there is one."""
+        return self.trainable.model if self.average is None else self.average.model
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])

@@ -69,10 +69,10 @@ def global_gradients(
     pairs = make_pairs(count, captions_each)
     parts = torch.arange(count).tensor_split(world.size)
     losses = wrapped(share(pairs, parts[world.rank]), [len(part) for part in parts])
-    (losses.global_ + 0 * losses.total).backward()
+    (losses.global_loss + 0 * losses.loss).backward()
     found = {name: p.grad.numpy() for name, p in module.named_parameters() if p.grad is not None}
-    report(Measured("job", world.mean({"loss": losses.global_.item()})))
-    return {"loss": losses.global_.detach().numpy(), **found}
+    report(Measured("job", world.mean({"loss": losses.global_loss.item()})))
+    return {"loss": losses.global_loss.detach().numpy(), **found}
 
 
 def report_once(world: World, report: Report) -> int:

@@ -23,7 +23,7 @@ from dove_core.model.tokenizer import Tokenizer, split_words
 from dove_core.training.batches import MakeBatch
 from dove_core.training.losses import negative_pairs, triplet
 from dove_core.training.objective import Objective
-from dove_core.training.optimizer import make_optimizer
+from dove_core.training.optimizer import decayed_by_shape, make_optimizer
 from tests.conftest import ALONE
 from tests.made import SMALL, make_karpathy
 from tests.training.jobs import make_pairs
@@ -59,11 +59,11 @@ def test_roams_term_uses_the_given_number_of_captions_per_image(count):
     found = Objective(checkpoint.model.eval(), training, lambda x, counts: x)(pairs, [6])
     scores = checkpoint.model(normalise(pairs.pixels), pairs.tokens, pairs.lengths)[2][:, : 6 * count]
     negative = negative_pairs(pairs.images, pairs.captions[:count])
-    assert torch.isclose(found.pair, triplet(scores, negative, margin=0.2, hardest=False), atol=1e-6)
+    assert torch.isclose(found.pair_loss, triplet(scores, negative, margin=0.2, hardest=False), atol=1e-6)
     images, captions = checkpoint.model(normalise(pairs.pixels), pairs.tokens, pairs.lengths)[:2]
     foreign = negative_pairs(pairs.images, pairs.captions)
     whole = triplet(images.embedding @ captions.embedding.T, foreign, margin=0.2, hardest=False)
-    assert torch.isclose(found.global_, whole, atol=1e-6)
+    assert torch.isclose(found.global_loss, whole, atol=1e-6)
 
 
 def test_sixteen_pairs_are_learned_completely(tmp_path):
@@ -75,12 +75,12 @@ def test_sixteen_pairs_are_learned_completely(tmp_path):
     checkpoint = build(dataclasses.replace(SMALL, embed_dim=64, dropout=0.0), words)
     training = TrainConfig(objective="infonce", lambda_g=1.0)
     objective = Objective(checkpoint.model.train(), training, lambda x, counts: x)
-    optimizer = make_optimizer(objective, learning_rate=5e-4, weight_decay=0.0)
+    optimizer = make_optimizer(decayed_by_shape(objective.named_parameters(), 0.0), learning_rate=5e-4)
     make = MakeBatch(words, "caption", 32, crop_scale=1.0, turn=False, seed=0)
     records = [shards.read(number) for number in range(16)]
     for epoch in range(50):
         optimizer.zero_grad()
-        objective(make(records, epoch), [16]).total.backward()
+        objective(make(records, epoch), [16]).loss.backward()
         optimizer.step()
     checkpoint.model.eval()
     embedder = Embedder(DoveEncoder(checkpoint), ALONE)
@@ -155,7 +155,8 @@ def test_jpegs_left_in_a_batch_decode_to_the_same_pixels(shapes):
 
 def test_only_matrices_decay_and_everything_learns():
     checkpoint = build(SMALL, Tokenizer(["a"], 12))
-    decaying, exempt = make_optimizer(checkpoint.model, learning_rate=1.0, weight_decay=0.3).param_groups
+    groups = decayed_by_shape(checkpoint.model.named_parameters(), 0.3)
+    decaying, exempt = make_optimizer(groups, learning_rate=1.0).param_groups
     assert decaying["weight_decay"] == 0.3
     assert exempt["weight_decay"] == 0
     assert all(p.ndim >= 2 for p in decaying["params"])

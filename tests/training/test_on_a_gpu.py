@@ -50,7 +50,7 @@ def step(training: TrainConfig, *, amp: bool = False) -> Watch:
     watch = Watch()
     with fake_gpu(watch, amp=amp):
         losses = learn(Dove(SMALL, words=40), training, SMALL.image_size, LENGTHS)
-    assert losses.total.device == GPU
+    assert losses.loss.device == GPU
     assert watch.seen > 100
     return watch
 
