@@ -27,8 +27,8 @@ def shard(
     captions: Annotated[
         Path | None,
         typer.Option(
-            help="Your own captions: a SkyScript-style CSV, a Karpathy JSON, or Parquet with images inside, a file or "
-            "a folder of them."
+            help="Your own captions: a CSV or other table with a header, a JSON such as Karpathy's or COCO's, JSON "
+            "lines, or Parquet with images inside, a file or a folder of them."
         ),
     ] = None,
     images: Annotated[
@@ -38,8 +38,7 @@ def shard(
     split: Annotated[
         str | None,
         typer.Option(
-            help="Split of --captions: of a CSV or Parquet files without a split in their names, or the only split to "
-            "read."
+            help="Split of --captions if neither their names nor their rows say one; or the only split to read."
         ),
     ] = None,
     out: Annotated[
@@ -48,6 +47,9 @@ def shard(
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Keep the shards, and try missing and damaged images again.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace shards that were made from other captions.")
     ] = False,
     verify_only: Annotated[
         bool,
@@ -98,11 +100,11 @@ def shard(
         if captions:
             manifests = shard_captions(
                 captions, images, target, settings, split=split, share=share, retry_failed=retry_failed,
-                execution=execution, report=report,
+                overwrite=overwrite, execution=execution, report=report,
             )  # fmt: skip
         else:
             manifests = shard_release(
-                folder or DATA, target, settings, share=share, retry_failed=retry_failed,
+                folder or DATA, target, settings, share=share, retry_failed=retry_failed, overwrite=overwrite,
                 execution=execution, report=report,
             )  # fmt: skip
     _show(manifests, target.rstrip("/"), as_json)

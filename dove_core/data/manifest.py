@@ -59,6 +59,7 @@ class ShardMarker:
     """`00000.done`: a finished shard. `counts` is by status, `meta_problems` by reason, `examples` has one of each.
 
     `fingerprint` covers everything that decided its bytes, `rows_fingerprint` everything but images and metadata.
+    `table` is the name of the caption file, and `captions` its SHA-256.
     """
 
     rows: int
@@ -72,6 +73,8 @@ class ShardMarker:
     sidecar_sha256: str
     fingerprint: str
     rows_fingerprint: str
+    table: str = ""
+    captions: str = ""
 
     def write(self, place: Place, name: str) -> None:
         """Write the marker; it is written last, so that a shard with one is whole."""
@@ -95,6 +98,8 @@ def read_marker(place: Place, name: str) -> ShardMarker:
         DataError: it is missing, damaged or of another format.
     """
     values = _read_values(place, name)
+    if isinstance(values, dict):
+        values = {"table": "", "captions": "", **values}  # markers of earlier versions have neither
     marker = parse_record(values, place.where(name), ShardMarker, FORMAT, DataError, hint=_HINT)
     counts = marker.counts
     if set(counts) != set(STATUSES) or sum(counts.values()) != marker.rows or counts[OK] != marker.samples:

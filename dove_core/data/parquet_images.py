@@ -22,12 +22,6 @@ from dove_core.data.parquet_columns import ImageColumns, choose_columns
 from dove_core.errors import DataError, reason_of
 
 ENDING = ".parquet"
-SPLITS = {
-    "train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test",
-}  # fmt: skip
-"""The splits in names of files and folders, and the splits they become here."""
-
-_SPLIT = re.compile(rf"(?i)(?:^|[_.-])({'|'.join(SPLITS)})(?=[_.-]|$)")
 _HINT = "expected a complete Parquet file; fetch it again"
 _IMAGES_AT_ONCE = 16
 _TEXTS_AT_ONCE = 10_000
@@ -74,18 +68,6 @@ class ImageParquet:
                     yield from batch.to_pylist()
         except (OSError, ValueError, pa.ArrowException) as error:
             raise DataError(f"{self.path} cannot be read: {reason_of(error)}", hint=_HINT) from error
-
-
-def split_in(path: str) -> str:
-    """Return the split in the name of a file, or that of the nearest folder above it; "" if there is none.
-
-    >>> split_in("data/valid-00000-of-00001.parquet"), split_in("test/0000.parquet"), split_in("0000.parquet")
-    ('val', 'test', '')
-    """
-    file = PurePosixPath(path)
-    if match := _SPLIT.search(file.stem):
-        return SPLITS[match[1].lower()]
-    return next((SPLITS[part.lower()] for part in reversed(file.parent.parts) if part.lower() in SPLITS), "")
 
 
 def describe_parquet(path: Path) -> ImageParquet:

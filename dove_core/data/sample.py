@@ -17,9 +17,13 @@ METRES_PER_PIXEL = {
 }  # fmt: skip
 """Ground sample distance of each source code in SkyScript's file names, in metres (US: 0.6 to 1)."""
 
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2")
+"""Endings of names of images, in small letters."""
+
 MAX_KEY = 95
 """Longest key: with its ending it fits into the 100 bytes of a name in a plain tar header."""
 
+_MISSING = frozenset({"nan", "NaN", "<NA>"})
 _STEM = re.compile(r"[awn]\d+_([A-Z][A-Z0-9])_\d\d")
 # Unicode's controls (Cc), line and paragraph separators (Zl, Zp), and lone surrogates, which no file can hold as UTF-8.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -82,9 +86,12 @@ class Sample:
 
 
 def clean_caption(text: str) -> str:
-    """Return a caption in NFC on one line without control characters, or "" if no letter or digit is in it."""
+    """Return a caption in NFC on one line without control characters, or "" if no letter or digit is in it.
+
+    "nan", in which pandas writes a missing value, is none either.
+    """
     plain = " ".join(_UNPRINTABLE.sub(" ", unicodedata.normalize("NFC", text)).split())
-    return plain if any(c.isalnum() for c in plain) else ""
+    return plain if any(c.isalnum() for c in plain) and plain not in _MISSING else ""
 
 
 def clean_captions(texts: Iterable[str]) -> tuple[str, ...]:

@@ -19,9 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from dove_core.config import ShardConfig
-from dove_core.data.csv_tables import column_names, path_column, plain_names, read_columns, split_of
+from dove_core.data.caption_forms import caption_columns
+from dove_core.data.csv_tables import CSV_ENDINGS, column_names, path_column, plain_names, read_columns
 from dove_core.data.sharding.archives import image_places, index_images
+from dove_core.data.sharding.caption_rows import SPLIT_COLUMNS
+from dove_core.data.sharding.json_captions import JSON_ENDINGS
 from dove_core.data.sharding.shards import shard_captions
+from dove_core.data.splits import split_in
 from dove_core.errors import DataError, UsageError, reason_of
 from dove_core.evaluation.zero_shot import read_class_names
 from dove_core.events import Noted, Report, Skipped, silent
@@ -29,7 +33,6 @@ from dove_core.events import Noted, Report, Skipped, silent
 LABEL = "label"
 """Caption field of the labels."""
 
-_CAPTION_COLUMNS = ("title", "title_multi_objects", "caption", "captions", "text")
 _SPLITS = ("test", "val", "train")
 _LEFT_OUT = "see the reasons above"
 
@@ -88,8 +91,7 @@ def sharded(
 
 def _split_in_name(table: Path) -> str:
     """Return the split in the name of a CSV, or an empty text."""
-    found = split_of(table)
-    return found if table.suffix.lower() == ".csv" and found in table.stem.lower() else ""
+    return split_in(table.name) if table.suffix.lower() in CSV_ENDINGS else ""
 
 
 def _beside(captions: Path) -> tuple[Path, Path | None]:
@@ -113,7 +115,7 @@ def _found_inside(images: Path, scratch: Path, split: str, label_field: str) -> 
     texts = _texts_inside(images)
     tables = [name for name in texts if name.lower().endswith(".csv")]
     if len(tables) > 1:
-        by_split = {name: split_of(Path(name)) for name in tables}
+        by_split = {name: split_in(PurePosixPath(name).name) for name in tables}
         best = next((s for s in ((split,) if split else _SPLITS) if s in by_split.values()), None)
         tables = [name for name in tables if by_split[name] == best] if best else tables
     if len(tables) > 1:
@@ -169,11 +171,11 @@ def _table_of_folders(images: Path, scratch: Path, report: Report) -> Path:
     return _write_labels(scratch / "folders_test.csv", zip(names, (words[folder] for folder in folders), strict=True))
 
 
-def _write_labels(table: Path, rows: Iterable[tuple[str, str]]) -> Path:
-    """Write a table of paths and labels; return its path."""
+def _write_labels(table: Path, rows: Iterable[tuple[str, ...]], *, split: bool = False) -> Path:
+    """Write a table of paths, labels and possibly splits; return its path."""
     with table.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(("filepath", LABEL))
+        writer.writerow(("filepath", LABEL, *(["split"] if split else [])))
         writer.writerows(rows)
     return table
 
@@ -185,7 +187,7 @@ def in_words(name: str) -> str:
 
 def _label_column(table: Path, names: Path | None, wanted: str) -> str:
     """Return the column of labels; empty if the table holds captions."""
-    if table.suffix.lower() == ".json":
+    if table.suffix.lower() in JSON_ENDINGS:
         if wanted:
             raise UsageError(f"--label-field {wanted}: {table.name} has captions", hint="give a CSV with labels")
         return ""
@@ -197,7 +199,7 @@ def _label_column(table: Path, names: Path | None, wanted: str) -> str:
             raise UsageError(f"--label-field {wanted}: {table.name} has no such column", hint=hint)
         return plain[wanted.lower()]
     found = next((plain[name] for name in (LABEL, f"{LABEL}_v1") if name in plain), "")
-    has_captions = bool(set(plain) & set(_CAPTION_COLUMNS))
+    has_captions = bool(caption_columns(columns))
     if not found and not has_captions:
         hint = "labels: --label-field COLUMN; captions are read from title, title_multi_objects or caption"
         raise DataError(f"{table.name} has neither captions nor labels; columns: {', '.join(columns)}", hint=hint)
@@ -206,16 +208,18 @@ def _label_column(table: Path, names: Path | None, wanted: str) -> str:
 
 def _labels(table: Path, column: str, names: Path | None, scratch: Path, report: Report) -> Path:
     """Write a table of paths and labels in words; rows without a label are skipped and counted."""
-    path = path_column(table, column_names(table))
-    columns = read_columns(table, [path, column])
-    pairs = zip(columns[path].to_pylist(), columns[column].to_pylist(), strict=True)
-    rows = [(place.strip(), label.strip()) for place, label in pairs]
-    kept = [(place, label) for place, label in rows if label]
+    names_of = column_names(table)
+    path, plain = path_column(table, names_of), plain_names(names_of)
+    split = [plain[name] for name in SPLIT_COLUMNS[:1] if name in plain]
+    columns = read_columns(table, [path, column, *split])
+    values = zip(*(columns[name].to_pylist() for name in (path, column, *split)), strict=True)
+    rows = [tuple(value.strip() for value in row) for row in values]
+    kept = [row for row in rows if row[1]]
     if len(kept) < len(rows):
-        report(Skipped("labels", "no label", len(rows) - len(kept), next(place for place, label in rows if not label)))
-    words = _in_classes([label for _, label in kept], read_class_names(names) if names else [], table)
-    target = scratch / f"labels_{split_of(table)}.csv"
-    return _write_labels(target, zip((place for place, _ in kept), words, strict=True))
+        report(Skipped("labels", "no label", len(rows) - len(kept), next(row[0] for row in rows if not row[1])))
+    words = _in_classes([row[1] for row in kept], read_class_names(names) if names else [], table)
+    pairs = ((row[0], word, *row[2:]) for row, word in zip(kept, words, strict=True))
+    return _write_labels(scratch / f"labels_{split_in(table.name) or 'all'}.csv", pairs, split=bool(split))
 
 
 def _in_classes(labels: Sequence[str], classes: Sequence[str], table: Path) -> list[str]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from dove_core.data.reader import Record
-from dove_core.data.sample import Sample, source_of
+from dove_core.data.sample import IMAGE_ENDINGS, Sample, source_of
 from dove_core.data.samples import Unusable
-from dove_core.data.sharding.archives import IMAGE_ENDINGS, JUNK, files_below
+from dove_core.data.sharding.archives import JUNK, files_below
 from dove_core.data.sharding.image import MAX_IMAGE_BYTES
 from dove_core.places import Folder
 from dove_core.sources.source import TOO_LARGE, Input, Source, digest_of

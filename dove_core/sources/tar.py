@@ -15,9 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dove_core.data.reader import Record
-from dove_core.data.sample import Sample, clean_caption, source_of
+from dove_core.data.sample import IMAGE_ENDINGS, Sample, clean_caption, source_of
 from dove_core.data.samples import Unusable
-from dove_core.data.sharding.archives import IMAGE_ENDINGS
 from dove_core.data.sharding.image import MAX_IMAGE_BYTES
 from dove_core.data.sharding.meta import box_of
 from dove_core.errors import DataError, reason_of

@@ -9,10 +9,10 @@ from typing import get_args, get_type_hints
 import pytest
 
 from dove_core.config import FetchConfig
-from dove_core.data.csv_tables import split_of
 from dove_core.data.fetching.catalog import RELEASES, SKYSCRIPT
 from dove_core.data.fetching.lookup import find_release
 from dove_core.data.fetching.selection import select
+from dove_core.data.splits import split_in
 
 EVERYWHERE = [place for release in RELEASES.values() for place in (release, *release.alternatives)]
 CHOICES = get_args(get_type_hints(FetchConfig)["captions"])
@@ -40,7 +40,7 @@ def test_skyscript_has_six_archives_of_images_six_of_metadata_and_twelve_caption
 def test_every_choice_of_captions_has_one_table_a_split(captions):
     tables = select(SKYSCRIPT, FetchConfig(captions=captions)).of("table")
     assert sorted(table.split for table in tables) == ["test", "train", "val"]
-    assert all(split_of(Path(table.path)) == table.split for table in tables)
+    assert all(split_in(Path(table.path).name) == table.split for table in tables)
 
 
 def test_choices_of_captions_differ_in_their_training_table():

@@ -66,7 +66,7 @@ BAD = {
     "images2/page.jpg": (b"<html>404</html>", "damaged picture", "not an image"),
     "images2/nothing.jpg": (b"", "damaged picture", "not an image"),
     "images2/huge.jpg": (huge_jpeg(), "damaged picture", "40000 x 40000 pixels are more than"),
-    "../../secret.jpg": (image(3), "missing picture", "not a path inside"),
+    "../../secret.jpg": (image(3), "missing picture", "no file fits"),
 }
 METAS: dict[str, tuple[Any, tuple[list[float] | None, str | None]]] = {  # what is pickled; box and time that come of it
     "stored_1": ({"box": BOX, "time": WHEN}, (list(BOX), "2019-07-03T10:20")),

@@ -368,11 +368,13 @@ def test_shards_are_made_again_if_captions_or_images_have_changed(tmp_path):
     write_rows(path, rows)
     assert shard(path, tmp_path / "out") == [first]
     write_rows(path, [{**rows[0], "caption": "lake 9"}, *rows[1:]])
-    (second,) = shard(path, tmp_path / "out")
+    with pytest.raises(UsageError, match=r"made from an earlier version of train\.parquet"):
+        shard(path, tmp_path / "out")
+    (second,) = shard(path, tmp_path / "out", overwrite=True)
     assert second.fingerprint != first.fingerprint
     assert captions_of(tmp_path / "out" / "train")["train_000000"] == {"caption": ("lake 9",)}
     write_rows(path, [{**rows[0], "image": image(9)}, *rows[1:]])
-    shard(path, tmp_path / "out")
+    shard(path, tmp_path / "out", overwrite=True)
     assert samples(tmp_path / "out" / "train")["train_000000"] == (image(9), {"caption": ("lake 0",)})
 
 

@@ -2,6 +2,7 @@ import json
 import unicodedata
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from dove_core.data.sample import MAX_KEY, Sample, clean_caption, clean_captions, key_of, source_of
@@ -67,5 +68,5 @@ def test_a_damaged_json_is_an_error_with_a_hint(data: bytes) -> None:
 def test_the_keys_of_a_table_are_those_of_its_paths() -> None:
     names = ["images2/a1_CH_19.jpg", "my.file v2.png", "a\\b\\c.jpg", "no_ending", "机场.v1.jpg", "x" * 95 + ".jpg"]
     names += ["x" * 96 + ".jpg", ".hidden", "dir.d/name", "line\nbreak/one\ntwo.jpg", "", "é.é.jpg", "a/"]
-    table = CaptionTable.of(Path("t.csv"), "train", names, {"title": [["a"]] * len(names)})
+    table = CaptionTable(Path("t.csv"), "train", pa.array(names, pa.large_string()), {})
     assert table.keys().to_pylist() == list(map(key_of, names))

@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from dove_core.data.csv_tables import ROWS_AT_ONCE, read_batches, read_columns, release_tables, split_of
-from dove_core.data.sharding.caption_table import read_caption_csv
+from dove_core.data.csv_tables import ROWS_AT_ONCE, read_batches, read_columns, release_tables
+from dove_core.data.sharding.caption_files import read_captions
 from dove_core.data.sharding.meta import MAX_META_BYTES, Meta, box_of, read_meta, time_of
 from dove_core.errors import DataError, UsageError
 
 
 def columns(file: Path) -> dict[str, Any]:
-    table = read_caption_csv(file)
+    (table,) = read_captions(file)
     return {"paths": table.paths.to_pylist(), **{name: lists.to_pylist() for name, lists in table.fields.items()}}
 
 
@@ -19,22 +19,6 @@ def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text.encode(encoding))
     return path
-
-
-@pytest.mark.parametrize(
-    ("name", "split"),
-    [
-        ("SkyScript_train_top30pct_filtered_by_CLIP_openai.csv", "train"),
-        ("SkyScript_val_5K_filtered_by_CLIP_openai.csv", "val"),
-        ("RSICD_img_txt_pairs_test.csv", "test"),
-        ("Val.csv", "val"),
-        ("my-test.csv", "test"),
-        ("contest_valley_trains.csv", "train"),
-        ("captions.csv", "train"),
-    ],
-)
-def test_the_split_is_in_the_files_name(name: str, split: str) -> None:
-    assert split_of(Path(name)) == split
 
 
 def test_skyscripts_columns_are_a_path_and_two_fields(tmp_path: Path) -> None:
@@ -46,8 +30,8 @@ def test_skyscripts_columns_are_a_path_and_two_fields(tmp_path: Path) -> None:
         "title": [["a lake"]],
         "title_multi_objects": [["a lake by"]],
     }
-    assert read_caption_csv(file).split == "val"
-    assert read_caption_csv(file, "holdout").split == "holdout"
+    assert read_captions(file)[0].split == "val"
+    assert read_captions(file, "holdout")[0].split == "holdout"
 
 
 def test_newlines_quotes_emoji_and_words_like_na_arrive_as_they_are(tmp_path: Path) -> None:
@@ -94,20 +78,20 @@ WRONG = {
 @pytest.mark.parametrize(("text", "words"), WRONG.values(), ids=WRONG.keys())
 def test_a_wrong_csv_is_an_error_that_says_what_was_expected(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(DataError, match=words) as caught:
-        read_caption_csv(write(tmp_path / "t.csv", text))
+        read_captions(write(tmp_path / "t.csv", text))
     assert "filepath,title,title_multi_objects" in caught.value.hint
 
 
 def test_other_encodings_missing_files_and_odd_splits_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not UTF-8") as caught:
-        read_caption_csv(write(tmp_path / "t.csv", "filepath,title\na.jpg,é\n", "latin-1"))
-    assert caught.value.hint == "save it as UTF-8"
+        read_captions(write(tmp_path / "t.csv", "filepath,title\na.jpg,é\n", "latin-1"))
+    assert "save it as UTF-8" in caught.value.hint
     with pytest.raises(DataError, match="several columns called 'title'"):
-        read_caption_csv(write(tmp_path / "two.csv", "filepath,title,title\na.jpg,b,c\n"))
+        read_captions(write(tmp_path / "two.csv", "filepath,title,title\na.jpg,b,c\n"))
     with pytest.raises(DataError, match="does not exist"):
-        read_caption_csv(tmp_path / "nowhere.csv")
+        read_captions(tmp_path / "nowhere.csv")
     with pytest.raises(UsageError):
-        read_caption_csv(tmp_path / "t.csv", "../outside")
+        read_captions(tmp_path / "t.csv", "../outside")
 
 
 def test_a_release_has_one_table_for_each_split(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_captions_of_a_json_and_of_a_csv_become_shards(tmp_path):
         assert len(samples(material)) == 4
     with sharded(images, captions, split="val") as material:
         assert len(samples(material)) == 2
-    with pytest.raises(DataError, match="no image of split train"), sharded(images, captions, split="train"):
+    with pytest.raises(DataError, match="no row of split train"), sharded(images, captions, split="train"):
         pass
     five = [(path, f"a {label} circle {k}") for path, label in ROWS for k in range(5)]
     path = a_set(tmp_path, "RSICD", five, names="", header="filepath,title", table="RSICD_img_txt_pairs_test.csv")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dove_core.data.fetching.catalog import RELEASES, Release, RemoteFile
 from dove_core.data.fetching.hub import Repository
-from dove_core.data.parquet_images import ENDING, split_in
+from dove_core.data.parquet_images import ENDING
+from dove_core.data.splits import split_in
 from dove_core.errors import DownloadError, UsageError
 
 HUB = "hf:"

@@ -5,11 +5,15 @@ Modules, bottom up:
     tar            tar files whose every byte is determined
     image          the check of an image, made smaller if wanted
     meta           SkyScript's pickled metadata, read without running code
-    caption_table  the captions of one split as columns, read from a CSV
-    karpathy       the same, read from a Karpathy JSON
+    caption_table  the captions of one split as columns
+    caption_rows   the rows of a caption file, divided into splits
+    csv_captions   the rows of a CSV
+    json_captions  the rows of a JSON, in Karpathy's form and others
+    caption_files  a caption file of any form
     distinct       one sample for each image, one key for each sample
     member_reader  members of zips and files of folders, read one by one
     row_images     images in rows of Parquet files, read one by one
+    name_lookup    files found by the ends of their paths
     archives       the index that finds images and metadata by path
     shard_plan     which rows make which shard
     archive_sources  zips and folders as the sources of shards

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dove_core.data.sample import IMAGE_ENDINGS
 from dove_core.data.sharding.archives import (
-    IMAGE_ENDINGS,
     META_ENDINGS,
     Archives,
+    FoundFiles,
     identity_of,
     image_places,
     index_images,
@@ -21,18 +22,19 @@ from dove_core.data.sharding.archives import (
 )
 from dove_core.data.sharding.caption_table import CaptionTable, stems_of
 from dove_core.data.sharding.shard_plan import FoundRows
+from dove_core.events import Noted, Report, silent
 
 
 class ArchiveSources:
     """The zips and folders of images and metadata; their contents are indexed once, when first needed."""
 
-    def __init__(self, images: Path) -> None:
-        """Find the zips and folders in `images`, a zip or a folder.
+    def __init__(self, images: Path, report: Report = silent) -> None:
+        """Find the zips and folders in `images`, a zip or a folder; `report` receives how images are found.
 
         Raises:
             DataError: it does not exist.
         """
-        self.images, self.metas = image_places(images), meta_places(images)
+        self.images, self.metas, self._report = image_places(images), meta_places(images), report
 
     @cached_property
     def identity(self) -> list[list[tuple[str, int, str]]]:
@@ -45,7 +47,7 @@ class ArchiveSources:
         Raises:
             DataError: a zip cannot be read, or there is no image at all.
         """
-        found, images, metas = self._image_index.locate(table.paths), self._image_index, self._meta_index
+        found, images, metas = self._locate(table), self._image_index, self._meta_index
         meta_entry = _locate_metas(table.paths, metas)
 
         def columns(numbers: np.ndarray) -> dict[str, Any]:
@@ -63,7 +65,23 @@ class ArchiveSources:
         """Return the first expected path, and the number of images with an example."""
         images = self._image_index
         expected = f"expected images such as {table.paths[0].as_py()!r}"
-        return f"{expected}; seen: {len(images)} images such as {images.example()!r}"
+        seen = f"seen: {len(images)} images such as {images.example()!r}"
+        return f"{expected}; {seen}; one of both must end with the other: rename a folder, or give another --images"
+
+    def _locate(self, table: CaptionTable) -> FoundFiles:
+        """Find the images by path, else by name alone if the table has it apart; say what does not fit exactly."""
+        found = self._image_index.locate(table.paths, loosely=True)
+        if table.names is not None and len(left := np.flatnonzero(found.entry < 0)):
+            by_name = self._image_index.locate(table.names.take(pa.array(left)), loosely=True)
+            found.entry[left] = by_name.entry
+            for row in left[by_name.entry >= 0].tolist():
+                del found.problems[row]
+        if len(found.loose):
+            row = int(found.loose[0])
+            name = self._image_index.name_of(int(found.entry[row]))
+            message = f"{table.split}: {len(found.loose)} images have another ending or other capital letters"
+            self._report(Noted(f"{message} than in {table.file.name}, such as {name} for {table.paths[row].as_py()}"))
+        return found
 
     @cached_property
     def _image_index(self) -> Archives:

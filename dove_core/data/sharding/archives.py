@@ -10,10 +10,10 @@ import hashlib
 import os
 import re
 import stat
-import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +21,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dove_core.data.sharding.caption_table import replace_where
+from dove_core.data.sample import IMAGE_ENDINGS
 from dove_core.data.sharding.member_reader import open_zip, stem_of
+from dove_core.data.sharding.name_lookup import NameLookup, normalised
 from dove_core.data.zips import directory_digest, read_directory
 from dove_core.errors import DataError
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2")
 META_ENDINGS = (".pickle", ".pkl")
 
 JUNK = re.compile(r"(?:^|/)(?:\.|__MACOSX/)")
 """Files that macOS adds, such as `__MACOSX/._x.jpg` and `.DS_Store`, and all other hidden files."""
 
-_ODD = re.compile(r"\\|//|/$|^/|(?:^|/)\.\.?(?:/|$)")
 _META_NAME = re.compile(r"meta\d*")
 _NUMBERS = ("header", "length", "packed", "size", "crc", "method")
-_ROWS_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True)
 class FoundFiles:
-    """The files that fit some rows: `entry[i]` counts in the index; -1 where `problems[i]` says why there is none."""
+    """The files that fit some rows: `entry[i]` counts in the index; -1 where `problems[i]` says why there is none.
+
+    `loose` has the rows whose file has another ending or other capital letters.
+    """
 
     entry: np.ndarray
     problems: dict[int, str]
+    loose: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 class Archives:
@@ -71,12 +73,7 @@ class Archives:
         self._names = pa.chunked_array(names, type=pa.large_string())
         joined = {name: [column[name] for column in columns] for name in ("place", *_NUMBERS)}
         self._columns = {name: np.concatenate(pieces) if pieces else np.zeros(0) for name, pieces in joined.items()}
-        bases = _bases(self._names).combine_chunks()
-        encoded = bases.dictionary_encode() if len(bases) else pa.array([], pa.large_string()).dictionary_encode()
-        self._bases = encoded.dictionary
-        codes = encoded.indices.to_numpy()
-        self._by_base = np.argsort(codes, kind="stable")
-        self._starts = np.searchsorted(codes[self._by_base], np.arange(len(self._bases) + 1))
+        self._exact = NameLookup(self._names, self._full_names)
         pa.default_memory_pool().release_unused()
 
     def __len__(self) -> int:
@@ -87,32 +84,34 @@ class Archives:
         """Return the name of one file, or "" if there is none."""
         return next(iter(self._full_names(np.arange(len(self))[:1])), "")
 
+    def name_of(self, entry: int) -> str:
+        """Return the name of a file."""
+        return self._full_names(np.array([entry]))[0]
+
     def names(self) -> list[str]:
         """Return the names of all files; each starts with the stem of its zip or the name of its folder."""
         return self._full_names(np.arange(len(self)))
 
-    def locate(self, paths: Any) -> FoundFiles:
-        """Find the files for `paths`, an Arrow array of strings from a caption table."""
-        wanted = _normalised(paths)
-        bases = _bases(wanted)
-        codes = pc.fill_null(pc.index_in(bases, value_set=self._bases), -1).to_numpy()
-        entry, problems = np.full(len(wanted), -1, np.int64), dict[int, str]()
-        # Nearly every base name is there once: those rows are compared in blocks, the others one by one.
-        many = np.diff(self._starts)[codes] != 1 if len(self._bases) else np.ones(len(codes), bool)
-        single = np.flatnonzero((codes >= 0) & ~many)
-        for start in range(0, len(single), _ROWS_AT_ONCE):
-            rows = single[start : start + _ROWS_AT_ONCE]
-            first = self._by_base[self._starts[codes[rows]]]
-            entry[rows] = first
-            names = self._full_names(first)
-            for row, path, name in zip(rows.tolist(), wanted.take(pa.array(rows)).to_pylist(), names, strict=True):
-                if not _fit(path, name):
-                    entry[row], problems[row] = -1, _no_file(paths, row)
-        for row in np.flatnonzero((codes < 0) | many).tolist():
-            entry[row], problem = self._choose(paths, row, wanted[row].as_py(), int(codes[row]))
-            if problem:
-                problems[row] = problem
-        return FoundFiles(entry, problems)
+    def locate(self, paths: Any, *, loosely: bool = False) -> FoundFiles:
+        """Find the files for `paths`, an Arrow array of strings from a caption table.
+
+        With `loosely`, a path that no file fits may differ from it in the ending of images and in capital letters.
+        """
+        entry, problems = self._exact.find(paths)
+        left = np.flatnonzero(entry < 0)
+        if not loosely or not len(left):
+            return FoundFiles(entry, problems)
+        found, reasons = self._loose.find(paths.take(pa.array(left)))
+        entry[left] = found
+        for row, other in zip(left.tolist(), found.tolist(), strict=True):
+            if other >= 0:
+                del problems[row]
+        several = {int(left[row]): why for row, why in reasons.items() if " files fit " in why}
+        return FoundFiles(entry, {**problems, **several}, left[found >= 0])
+
+    @cached_property
+    def _loose(self) -> NameLookup:
+        return NameLookup(self._names, self._full_names, loose=True)
 
     def columns(self, entries: np.ndarray, prefix: str) -> dict[str, Any]:
         """Return where some files lie, as columns of a plan; -1 gives nulls."""
@@ -124,21 +123,6 @@ class Archives:
         numbers = {name: pa.array(self._columns[name][safe], mask=absent) for name in ("place", *_NUMBERS)}
         return {f"{prefix}name": names, **{prefix + name: column for name, column in numbers.items()}}
 
-    def _choose(self, paths: Any, row: int, wanted: str, code: int) -> tuple[int, str | None]:
-        """Return the best of several files with a row's base name, or why there is none."""
-        if not wanted:
-            return -1, f"{paths[row].as_py()!r} is not a path inside an image folder"
-        called = self._by_base[self._starts[code] : self._starts[code + 1]] if code >= 0 else self._by_base[:0]
-        names = zip(called.tolist(), self._full_names(called), strict=True)
-        fits = {entry: name for entry, name in names if _fit(wanted, name)}
-        if not fits:
-            return -1, _no_file(paths, row)
-        depth = min(name.count("/") for name in fits.values())
-        best = {name: entry for entry, name in fits.items() if name.count("/") == depth}
-        if len(best) > 1:
-            return -1, f"{len(best)} files fit {paths[row].as_py()!r}: {', '.join(sorted(best)[:3])}"
-        return next(iter(best.values())), None
-
     def _full_names(self, entries: np.ndarray) -> list[str]:
         """Return the names of some files, each below the stem of its zip or the name of its folder."""
         names = self._names.take(pa.array(entries)).to_pylist()
@@ -148,7 +132,7 @@ class Archives:
     def _of_zip(self, path: Path) -> tuple[Any, dict[str, np.ndarray]]:
         with open_zip(path) as (read, size):
             directory = read_directory(read, size, str(path))
-        names = _normalised(directory.names)
+        names = normalised(directory.names)
         keep = np.flatnonzero(self._are_wanted(names).to_numpy(zero_copy_only=False))
         length = directory.end - directory.header
         columns = {"length": length, **{name: getattr(directory, name) for name in _NUMBERS if name != "length"}}
@@ -156,7 +140,7 @@ class Archives:
 
     def _of_folder(self, root: Path, unpacked: set[Path]) -> tuple[Any, dict[str, np.ndarray]]:
         files = [(inside, size) for inside, size, _ in files_below(root, unpacked)]
-        names = _normalised(pa.array([inside for inside, _ in files], pa.large_string()))
+        names = normalised(pa.array([inside for inside, _ in files], pa.large_string()))
         keep = np.flatnonzero(self._are_wanted(names).to_numpy(zero_copy_only=False))
         columns = {name: np.full(len(keep), -1, np.int64) for name in ("header", "length")}
         sizes = np.array([size for _, size in files], np.int64)[keep]
@@ -270,29 +254,3 @@ def files_below(root: Path, skipped: Collection[Path] = ()) -> Iterator[tuple[st
 def _unpacked(places: Sequence[Path]) -> set[Path]:
     """Return the folders that the zips among some places would unpack to: their files are in the zips already."""
     return {place.with_suffix("") for place in places if place.suffix.lower() == ".zip" and not place.is_dir()}
-
-
-def _normalised(paths: Any) -> Any:
-    """Return paths in NFC with plain slashes; a path with `..` becomes empty."""
-    odd = pc.or_(pc.match_substring_regex(paths, _ODD.pattern), pc.invert(pc.string_is_ascii(paths)))
-    return replace_where(paths, odd, _normal, paths)
-
-
-def _bases(paths: Any) -> Any:
-    return pc.replace_substring_regex(paths, "(?s)^.*/", "")
-
-
-def _normal(path: str) -> str:
-    """Return a path in NFC with plain slashes; an empty one if it has `..`."""
-    path = unicodedata.normalize("NFC", path)
-    names = [name for name in path.replace("\\", "/").split("/") if name not in ("", ".")]
-    return "" if ".." in names else "/".join(names)
-
-
-def _fit(path: str, name: str) -> bool:
-    """Tell whether one of two paths is the end of the other, at a folder's border."""
-    return f"/{name}".endswith(f"/{path}") or f"/{path}".endswith(f"/{name}")
-
-
-def _no_file(paths: Any, row: int) -> str:
-    return f"no file fits {paths[row].as_py()!r}"

@@ -52,9 +52,12 @@ def distinct_rows(table: CaptionTable, entry: np.ndarray) -> DistinctRows:
 
     Args:
         table: the rows.
-        entry: `(N,)`, the image of each row; negative where none was found, and then equal paths count as one image.
+        entry: `(N,)`, the image of each row; negative where none was found, and then equal paths count as one image;
+            no two rows without a path do.
     """
     paths = table.paths.dictionary_encode().indices.to_numpy().astype(np.int64)
+    without = pc.equal(table.paths, "").to_numpy(zero_copy_only=False)
+    paths[without] = len(paths) + np.flatnonzero(without)
     first = _first_of(np.where(entry >= 0, entry, -1 - paths))
     is_merged = first != np.arange(len(first))
     merged: dict[int, list[int]] = {}

@@ -9,6 +9,7 @@ from dove_core.data.manifest import (
     IN_PROGRESS,
     MANIFEST,
     MERGED,
+    NO_CAPTION,
     OK,
     SIZES,
     STATUSES,
@@ -107,7 +108,9 @@ def _check_share(manifest: ShardManifest, place: Place, table: CaptionTable, sou
     reasons = ", ".join(f"{count} {status}" for status, count in manifest.counts.items() if count and status != OK)
     if not manifest.samples:
         message = f"no row of {table.file} for {table.split} can be used: {reasons}"
-        raise BadRowsError(message, hint=sources.seen(table))
+        no_captions = manifest.counts[NO_CAPTION] == manifest.rows - manifest.counts[MERGED]
+        empty = f"captions are read from {', '.join(table.fields)}: all are empty"
+        raise BadRowsError(message, hint=empty if no_captions else sources.seen(table))
     if bad > max_bad * manifest.rows:
         message = f"{bad} of {manifest.rows} rows for {table.split} cannot be used: {reasons}"
         hint = (

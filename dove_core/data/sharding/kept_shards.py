@@ -17,6 +17,7 @@ from dove_core.data.manifest import (
     sidecar_name,
     tar_name,
 )
+from dove_core.data.sharding.caption_table import CaptionTable
 from dove_core.data.sharding.shard_plan import ShardPlan
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Noted, Report
@@ -42,6 +43,23 @@ def refuse_foreign_files(place: Place) -> None:
             return
     message = f"{place.url} holds files that dove did not make, such as {numbered[0]}"
     raise UsageError(message, hint="they would be overwritten: choose another --out or --name, or move them away")
+
+
+def refuse_other_table(place: Place, table: CaptionTable) -> None:
+    """Refuse to replace shards that were made from other captions; markers of earlier versions do not say.
+
+    Raises:
+        UsageError: there are such shards.
+    """
+    captions = ""
+    for _, marker in read_markers(place):
+        captions = captions or table.digest()
+        if marker.captions and marker.captions != captions:
+            name = table.file.name
+            was = marker.table if marker.table != name else f"an earlier version of {name}"
+            message = f"{place.url} has shards made from {was}, which shards of {name} would replace"
+            hint = "choose the split with --split, or another --name; --overwrite replaces the shards"
+            raise UsageError(message, hint=hint)
 
 
 def read_markers(place: Place, start: int = 0) -> Iterator[tuple[int, ShardMarker]]:

@@ -15,9 +15,10 @@ from typing import Any
 import pyarrow as pa
 
 from dove_core.data.parquet_columns import no_captions
-from dove_core.data.parquet_images import ENDING, SPLITS, ImageParquet, describe_parquet, row_name, split_in
+from dove_core.data.parquet_images import ENDING, ImageParquet, describe_parquet, row_name
 from dove_core.data.sharding.archives import JUNK, files_below
 from dove_core.data.sharding.caption_table import CaptionTable, checked_split
+from dove_core.data.splits import in_order, split_in, split_named
 from dove_core.errors import DataError
 from dove_core.events import Noted, Report
 
@@ -56,7 +57,7 @@ def parquet_splits(path: Path, split: str | None = None) -> list[ParquetSplit]:
         found.setdefault(split_in(f"{root.resolve().name}/{name}"), []).append(name)
     unknown = found.pop("", [])
     if split is not None:
-        wanted = SPLITS.get(split.lower(), checked_split(split))
+        wanted = split_named(split) or checked_split(split)
         chosen = {wanted: found.get(wanted, []) or ([] if found else unknown)}
         if not chosen[wanted]:
             hint = f"choose with --split: {', '.join(found)}"
@@ -65,7 +66,7 @@ def parquet_splits(path: Path, split: str | None = None) -> list[ParquetSplit]:
         hint = "name the split with --split train, or put it into the names: train-0.parquet, val/0.parquet"
         raise DataError(f"{path}: the split of {unknown[0]} is not in its name", hint=hint)
     else:
-        chosen = {name: found[name] for name in ("train", "val", "test") if name in found}
+        chosen = {name: found[name] for name in in_order(found)}
     return [ParquetSplit(root, name, tuple(files)) for name, files in chosen.items()]
 
 

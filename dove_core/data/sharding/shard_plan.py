@@ -26,7 +26,7 @@ from dove_core.errors import DataError, reason_of
 from dove_core.files import atomic_file
 from dove_core.places import Place
 
-_FORMAT = 2
+_FORMAT = 3
 """To be raised when the bytes of shards change, so that older ones are made again."""
 
 _ROWS_AT_ONCE = 50_000
@@ -103,7 +103,7 @@ class ShardPlan:
     """Shard i is made of row group i of the file; `len` counts shards.
 
     `fingerprint` covers everything that decides a shard's bytes, `rows_fingerprint` everything but images and metadata:
-    shards with the same one have the same rows.
+    shards with the same one have the same rows. `table` is the name of the caption file, and `captions` its digest.
     """
 
     file: Path
@@ -112,16 +112,18 @@ class ShardPlan:
     shards: int
     fingerprint: str
     rows_fingerprint: str
+    table: str
+    captions: str
 
     def __len__(self) -> int:
         """Count the shards."""
         return self.shards
 
 
-def fingerprints(table: CaptionTable, sources: Sources, config: ShardConfig) -> tuple[str, str]:
-    """Return the fingerprint of a plan, and that of its rows alone."""
+def fingerprints(captions: str, split: str, sources: Sources, config: ShardConfig) -> tuple[str, str]:
+    """Return the fingerprint of a plan, and that of its rows alone, given the digest of the captions."""
     settings = {name: value for name, value in asdict(config).items() if name not in _NOT_IN_BYTES}
-    rows = _digest({"format": _FORMAT, "captions": table.digest(), "split": table.split, "config": settings})
+    rows = _digest({"format": _FORMAT, "captions": captions, "split": split, "config": settings})
     return _digest({"rows": rows, "sources": sources.identity}), rows
 
 
@@ -134,11 +136,11 @@ def make_plan(table: CaptionTable, sources: Sources, config: ShardConfig, folder
         DataError: a zip cannot be read, or there is no image at all.
         SpaceError: the disk is full.
     """
-    fingerprint, rows_fingerprint = fingerprints(table, sources, config)
+    captions = table.digest()
+    prints = fingerprints(captions, table.split, sources, config)
     shards = -(-len(table) // config.shard_size)
-    plan = ShardPlan(
-        folder / f"{fingerprint[:16]}.parquet", table.split, len(table), shards, fingerprint, rows_fingerprint
-    )
+    file = folder / f"{prints[0][:16]}.parquet"
+    plan = ShardPlan(file, table.split, len(table), shards, *prints, table.file.name, captions)
     if not plan.file.exists():
         with atomic_file(plan.file) as stream:
             _write(table, sources, config, stream)

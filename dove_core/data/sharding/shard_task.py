@@ -48,6 +48,8 @@ class ShardJob:
     config: ShardConfig
     fingerprint: str
     rows_fingerprint: str
+    table: str
+    captions: str
 
 
 @dataclass
@@ -75,7 +77,7 @@ class _Tally:
         by_status = {status: counts[status] for status in STATUSES}
         return ShardMarker(
             len(self.rows), counts[OK], by_status, self.dropped, dict(self.problems), examples, tar_bytes, sha256,
-            sidecar_sha256, job.fingerprint, job.rows_fingerprint,
+            sidecar_sha256, job.fingerprint, job.rows_fingerprint, job.table, job.captions,
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ or machines can share the work, and equal input gives equal bytes.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,14 +16,14 @@ from pathlib import Path
 
 from dove_core.addresses import Address, place_of
 from dove_core.config import ExecutorConfig, ShardConfig
-from dove_core.data.csv_tables import csv_files, release_tables
+from dove_core.data.csv_tables import csv_files, release_tables, several_tables
 from dove_core.data.manifest import IN_PROGRESS, ShardManifest, tar_name
 from dove_core.data.parquet_images import ENDING
 from dove_core.data.sharding.archive_sources import ArchiveSources
-from dove_core.data.sharding.caption_table import CaptionTable, read_caption_csv
+from dove_core.data.sharding.caption_files import read_captions
+from dove_core.data.sharding.caption_table import CaptionTable
 from dove_core.data.sharding.finish import BadRowsError, finish, remove_manifest
-from dove_core.data.sharding.karpathy import read_karpathy
-from dove_core.data.sharding.kept_shards import finished_shards, kept_shards, refuse_foreign_files
+from dove_core.data.sharding.kept_shards import finished_shards, kept_shards, refuse_foreign_files, refuse_other_table
 from dove_core.data.sharding.parquet_sources import ParquetSources
 from dove_core.data.sharding.parquet_table import (
     describe_split,
@@ -51,6 +52,7 @@ def shard_release(
     *,
     share: Share = EVERYTHING,
     retry_failed: bool = False,
+    overwrite: bool = False,
     execution: ExecutorConfig = LOCAL,
     report: Report = silent,
 ) -> list[ShardManifest]:
@@ -66,6 +68,7 @@ def shard_release(
         share: which of the shards this run makes.
         retry_failed: keep the shards of the same rows even if the zips have changed, and try only missing and damaged
             images again.
+        overwrite: replace shards that were made from other captions.
         execution: what makes the shards: this machine or a cluster.
         report: receives Started, Advanced, Skipped, Noted and Saved.
 
@@ -75,7 +78,7 @@ def shard_release(
     Raises:
         DataError: tables or images are missing or unreadable, or too many rows are unusable.
         SpaceError: the disk is full.
-        UsageError: `out` cannot be written.
+        UsageError: `out` cannot be written, or has shards made from other captions.
 
     >>> train, val, test = dove.shard_release("data/sample", "shards/sample")
     >>> train.samples, test.split
@@ -85,9 +88,9 @@ def shard_release(
     if folder.is_dir() and not csv_files(folder) and parquet_names(folder):
         splits = _in_parquet(folder, None, report)
     else:
-        splits = _in_archives([read_caption_csv(file) for file in release_tables(folder)], folder)
+        splits = _in_archives(_release_captions(folder, report), folder, report)
     with executing(execution) as executor:
-        return _shard_splits(splits, place_of(out), _Run(sharding, share, retry_failed, executor, report))
+        return _shard_splits(splits, place_of(out), _Run(sharding, share, retry_failed, overwrite, executor, report))
 
 
 def shard_captions(
@@ -99,6 +102,7 @@ def shard_captions(
     split: str | None = None,
     share: Share = EVERYTHING,
     retry_failed: bool = False,
+    overwrite: bool = False,
     execution: ExecutorConfig = LOCAL,
     report: Report = silent,
 ) -> list[ShardManifest]:
@@ -111,7 +115,8 @@ def shard_captions(
     Raises:
         DataError: captions or images are missing or unreadable, or too many rows are unusable.
         SpaceError: the disk is full.
-        UsageError: `out` cannot be written, or `images` is missing or superfluous.
+        UsageError: `out` cannot be written or has shards made from other captions, or `images` is missing or
+            superfluous.
 
     >>> manifests = dove.shard_captions("dataset_shapes.json", "images", "shards/other", split="test")
     >>> [manifest.samples for manifest in manifests]
@@ -125,9 +130,9 @@ def shard_captions(
     elif images is None:
         raise UsageError(f"the images of {file} are missing", hint="give a zip or a folder with --images")
     else:
-        splits = _in_archives(_read_tables(file, split), Path(images))
+        splits = _in_archives(read_captions(file, split, report), Path(images), report)
     with executing(execution) as executor:
-        return _shard_splits(splits, place_of(out), _Run(sharding, share, retry_failed, executor, report))
+        return _shard_splits(splits, place_of(out), _Run(sharding, share, retry_failed, overwrite, executor, report))
 
 
 def is_parquet(captions: Path) -> bool:
@@ -135,16 +140,19 @@ def is_parquet(captions: Path) -> bool:
     return captions.is_dir() or captions.suffix.lower() == ENDING
 
 
-def _read_tables(file: Path, split: str | None) -> list[CaptionTable]:
-    if file.suffix.lower() == ".json":
-        return read_karpathy(file, split)
-    if file.suffix.lower() == ".csv":
-        return [read_caption_csv(file, split)]
-    raise DataError(f"{file} is not a .csv, .json or .parquet", hint="see docs/formats.md for these forms")
+def _release_captions(folder: Path, report: Report) -> list[CaptionTable]:
+    """Read the tables of a release; one without a split in its name or its rows is of train."""
+    tables = [table for file in release_tables(folder) for table in read_captions(file, None, report)]
+    by_split = Counter(table.split for table in tables)
+    for table in tables:
+        if by_split[table.split] > 1:
+            names = ", ".join(other.file.name for other in tables if other.split == table.split)
+            raise several_tables(folder, table.split, names)
+    return tables
 
 
-def _in_archives(tables: Sequence[CaptionTable], images: Path) -> list[_Split]:
-    sources = ArchiveSources(images)
+def _in_archives(tables: Sequence[CaptionTable], images: Path, report: Report) -> list[_Split]:
+    sources = ArchiveSources(images, report)
     return [(table, sources) for table in tables]
 
 
@@ -163,6 +171,7 @@ class _Run:
     config: ShardConfig
     share: Share
     retry_failed: bool
+    overwrite: bool
     executor: Executor
     report: Report
 
@@ -186,14 +195,15 @@ def _shard_splits(splits: Sequence[_Split], root: Place, run: _Run) -> list[Shar
 
 def _shard_split(table: CaptionTable, sources: Sources, root: Place, run: _Run) -> ShardManifest | None:
     place, config, share, report = root / table.split, run.config, run.share, run.report
+    strict = run.retry_failed or share.none
     refuse_foreign_files(place)
+    if not (strict or run.overwrite):
+        refuse_other_table(place, table)
     place.make()
     place.sweep()
     with place.scratch(PLANS) as folder:
         plan = make_plan(table, sources, config, folder)
-        kept, updated = kept_shards(
-            place, plan, strict=run.retry_failed or share.none, retry=run.retry_failed, report=report
-        )
+        kept, updated = kept_shards(place, plan, strict=strict, retry=run.retry_failed, report=report)
         own = share.of(len(plan))
         to_do = [(shard, shard in updated) for shard in own if shard not in kept]
         if to_do:
@@ -204,7 +214,8 @@ def _shard_split(table: CaptionTable, sources: Sources, root: Place, run: _Run) 
         rows = sum(min(config.shard_size, plan.rows - shard * config.shard_size) for shard in own)
         report(Started(f"shard {plan.split}", rows, "images", done))
         files = place_of(plan.file), tuple(sources.images), tuple(sources.metas)
-        _make(ShardJob(*files, place, config, plan.fingerprint, plan.rows_fingerprint), to_do, run)
+        prints = plan.fingerprint, plan.rows_fingerprint, plan.table, plan.captions
+        _make(ShardJob(*files, place, config, *prints), to_do, run)
         place.sweep()  # partial files of killed workers
         markers = finished_shards(place, plan)  # read again: other runs may have written meanwhile
         if missing := sorted(set(range(len(plan))) - set(markers)):
