@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dove_cli.render import note, output, print_json
+from dove_cli.render import note, output, print_json, printable
 from dove_core.bounds import option_name
 from dove_core.errors import UsageError
 from dove_core.files import make_folder
@@ -102,10 +102,15 @@ def show(hits: Sequence[Hit], as_json: bool, *, title: str = "") -> None:
 
     has_place, has_time = any(hit.row.place for hit in hits), any(hit.row.time for hit in hits)
     heads = ["", "score", "caption", "key", *(["place"] if has_place else []), *(["time"] if has_time else [])]
-    table = Table(*heads, box=None, title=escape(title) or None, title_justify="left")
+    table = Table(*heads, box=None, title=escape(printable(title)) or None, title_justify="left")
     for hit in hits:
         row = hit.row
-        cells = [str(hit.rank), f"{hit.score:.3f}", escape(row.caption or ""), escape(row.key)]
+        cells = [
+            str(hit.rank),
+            f"{hit.score:.3f}",
+            escape(printable(row.caption or "", kept="")),
+            escape(printable(row.key, kept="")),
+        ]
         cells += [f"{row.place[1]:.4f}, {row.place[0]:.4f}" if row.place else ""] if has_place else []
         table.add_row(*cells, *([row.time or ""] if has_time else []))
     output().print(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,10 +40,20 @@ EXIT_CODES: dict[type[DoveError], int] = {
 }
 INTERRUPTED = 130
 
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str, *, kept: str = "\n\t") -> str:
+    """Return a text whose control characters, which could steer a terminal, are written as \\x1b and the like.
+
+    File names, keys and captions come from elsewhere. Characters that change the direction of text are replaced too.
+    """
+    return _CONTROLS.sub(lambda match: match[0] if match[0] in kept else ascii(match[0])[1:-1], text)
+
 
 def note(message: str) -> None:
     """Print a line on standard error."""
-    print(message, file=sys.stderr, flush=True)
+    print(printable(message), file=sys.stderr, flush=True)
 
 
 def fail(error: DoveError) -> int:
@@ -61,7 +72,8 @@ def interrupted() -> int:
 
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON on standard output."""
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    text = json.dumps(value, ensure_ascii=False)
+    print(_CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text), flush=True)
 
 
 def confirm(question: str) -> bool:
@@ -146,7 +158,7 @@ class _Bars:
             case Measured(task, values, final=False):
                 self._progress.update(self._tasks[task], figures=_figures(values))
             case _:
-                self._progress.console.print(escape(_line(event)), highlight=False, soft_wrap=True)
+                self._progress.console.print(escape(printable(_line(event))), highlight=False, soft_wrap=True)
 
 
 def _plain(event: Event) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dove_core.config import CacheConfig
-from dove_core.files import atomic_file, is_left_over, make_folder, space_checked
+from dove_core.files import atomic_file, is_left_over, make_folder, real_name, space_checked
 
 
 class LocalFiles:
@@ -253,7 +253,7 @@ class Folder(Place):
 
     def open(self, name: str) -> BinaryIO:
         """Open a file for reading."""
-        return (self.path / name).open("rb")
+        return (self.path / real_name(name)).open("rb")
 
     @contextmanager
     def writing(self, name: str) -> Iterator[BinaryIO]:
@@ -290,7 +290,7 @@ class Folder(Place):
 
     def range(self, name: str, start: int, length: int) -> bytes:
         """Return `length` bytes of a file from `start`; fewer at its end."""
-        with (self.path / name).open("rb") as stream:
+        with (self.path / real_name(name)).open("rb") as stream:
             stream.seek(start)
             return stream.read(length)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+from contextlib import suppress
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dove_core.index.images import not_there
 from dove_core.index.rows import Row
@@ -26,6 +27,8 @@ def decode_image(data: bytes, row: Row, *, side: int | None = None) -> Image.Ima
         with Image.open(io.BytesIO(data)) as image:
             if side is not None:
                 image.draft("RGB", (side, side))
+            with suppress(SyntaxError, ValueError, TypeError, KeyError):  # damaged EXIF data turn nothing
+                return ImageOps.exif_transpose(image).convert("RGB")
             return image.convert("RGB")
     except (OSError, Image.DecompressionBombError) as error:
         raise not_there(row) from error

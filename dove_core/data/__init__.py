@@ -3,6 +3,7 @@
 Modules, bottom up:
 
     sample      an image's captions and metadata, their cleaning, and their JSON in a tar
+    jpegs       JPEGs decoded, and the side that is up
     manifest    the files of a split's folder: names, done-markers, the manifest
     reader      the samples of a split's shards, read by number
     samples     images of any input, read by number

@@ -13,11 +13,13 @@ import zlib
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from dove_core.data.file_kinds import kind_of
 from dove_core.errors import DataError
 
 _STORED, _DEFLATED, _BZIP2 = 0, 8, 12
@@ -28,11 +30,16 @@ Read = Callable[[int, int], bytes]
 
 _ENTRY = struct.Struct("<4s4xHH4xIIIHHH8xI")
 _LOCAL = struct.Struct("<4s2xH18xHH")
-_END = struct.Struct("<4s8xIIH")
+_END = struct.Struct("<4sH6xIIH")
 _END_64 = struct.Struct("<4s36xQQ")
 _LOCATOR_64 = struct.Struct("<4s4xQ4x")
 _MAX_32 = 0xFFFFFFFF
 _LONGEST_COMMENT = 65_535
+_LONGEST_TAIL = 2**20
+"""Where the end record is looked for if a longer tail than a comment follows it."""
+
+_LONGEST_END_64 = 4096
+_HEAD = 512
 _MOST_EXTRA = 2 * 65_535
 _ENCRYPTED, _UTF_8 = 1, 0x800
 _HINT = "fetch it again, or remove it from the folder if it does not belong there"
@@ -86,6 +93,8 @@ def read_directory(read: Read, size: int, name: str) -> ZipDirectory:
     data = read(start, length)
     if len(data) < length:
         raise _damaged(name, "its directory is truncated")
+    if shift and shift % 2**32 == 0:
+        return _parse(data, start, 0, name, partial(_unwrapped, read, start, shift))
     return _parse(data, start, shift, name)
 
 
@@ -144,28 +153,60 @@ def _unpack(data: bytes, size: int, method: int, name: str) -> bytes:
 
 
 def _find_directory(read: Read, size: int, name: str) -> tuple[int, int, int]:
-    """Return offset and length of the directory, and what to add to the offsets in it."""
-    tail_start = max(0, size - _LONGEST_COMMENT - _END.size)
-    tail = read(tail_start, size - tail_start)
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) - at < _END.size:
-        raise _damaged(name, "it has no end record: it is truncated, or not a zip")
-    _, length, offset, _ = _END.unpack_from(tail, at)
-    end = tail_start + at
-    locator = read(end - _LOCATOR_64.size, _LOCATOR_64.size) if end >= _LOCATOR_64.size else b""
-    if locator[:4] == b"PK\x06\x07":
-        end = _LOCATOR_64.unpack(locator)[1]
-        record = read(end, _END_64.size)
-        if len(record) < _END_64.size or record[:4] != b"PK\x06\x06":
-            raise _damaged(name, "its Zip64 end record is not where it should be")
-        _, length, offset = _END_64.unpack(record)
+    """Return offset and length of the directory, and what to add to the offsets in it.
+
+    The end record may be followed by a comment, which may have the record's own mark in it, or by foreign bytes.
+    """
+    problem = ""
+    for length in (_LONGEST_COMMENT + _END.size, _LONGEST_TAIL):
+        start = max(0, size - length)
+        tail = read(start, size - start)
+        at = len(tail)
+        while (at := tail.rfind(b"PK\x05\x06", 0, at)) >= 0:
+            found, why = _directory_before(partial(_from_tail, read, tail, start), tail, at, start + at)
+            if found is not None:
+                return found
+            problem = problem or why
+        if problem or start == 0:
+            break
+    if problem:
+        raise _damaged(name, problem)
+    kind, advice = kind_of(head := read(0, _HEAD))
+    if kind and not head.startswith(b"PK"):
+        raise DataError(f"{name} cannot be read as a zip: it is {kind}", hint=advice.replace("FILE", name))
+    raise _damaged(name, "it has no end record: it is truncated, or not a zip")
+
+
+def _from_tail(read: Read, tail: bytes, first: int, offset: int, length: int) -> bytes:
+    """Return a byte range, from the file's tail that begins at byte `first` if it is in it."""
+    return tail[offset - first : offset - first + length] if offset >= first else read(offset, length)
+
+
+def _directory_before(read: Read, tail: bytes, at: int, end: int) -> tuple[tuple[int, int, int] | None, str]:
+    """Return what `_find_directory` returns for the end record at byte `end`, or why it is none."""
+    if len(tail) - at < _END.size:
+        return None, "its end record is truncated"
+    disk, length, offset = _END.unpack_from(tail, at)[1:4]
+    before = max(0, end - _LOCATOR_64.size - _LONGEST_END_64)
+    data = read(before, end - before)
+    if data[-_LOCATOR_64.size :][:4] == b"PK\x06\x07":
+        # The locator's offset is wrong if bytes were put before the zip; the record is right before the locator.
+        record = data.rfind(b"PK\x06\x06", 0, len(data) - _LOCATOR_64.size)
+        if record < 0 or len(data) - record < _END_64.size:
+            return None, "its Zip64 end record is not where it should be"
+        _, length, offset = _END_64.unpack_from(data, record)
+        end = before + record
     start = end - length
-    if start < 0 or start < offset:
-        raise _damaged(name, "its end record does not fit its length")
-    return start, length, start - offset
+    if start < 0 or start < offset or (length and read(start, 4)[:4] != b"PK\x01\x02"):
+        if disk not in (0, 0xFFFF):
+            return None, f"it is the last of {disk + 1} files of one zip: join them, for example with zip -s 0"
+        return None, "its end record does not fit its length"
+    return (start, length, start - offset), ""
 
 
-def _parse(data: bytes, start: int, shift: int, name: str) -> ZipDirectory:
+def _parse(
+    data: bytes, start: int, shift: int, name: str, corrected: Callable[[np.ndarray], np.ndarray] = np.asarray
+) -> ZipDirectory:
     types = {"header": "q", "packed": "q", "size": "q", "crc": "I", "method": "H"}
     columns = {key: array(kind) for key, kind in types.items()}
     header, packed, size, crc, method = (column.append for column in columns.values())
@@ -188,8 +229,25 @@ def _parse(data: bytes, start: int, shift: int, name: str) -> ZipDirectory:
         at += fixed + n + extra + comment
     text = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(bytes(names)))
     arrays = {key: np.frombuffer(column, types[key]) for key, column in columns.items()}
+    arrays["header"] = corrected(arrays["header"])
     end = _ends(arrays["header"], start, name)
     return ZipDirectory(text, end=end, start=start, digest=hashlib.sha256(data).hexdigest(), **arrays)
+
+
+def _unwrapped(read: Read, start: int, shift: int, header: np.ndarray) -> np.ndarray:
+    """Return offsets whose upper 32 bits are lost, as macOS writes them into zips of over 4 GB without Zip64.
+
+    Members lie in the order of the directory, so each smaller offset begins another 4 GiB. If there are no local
+    headers at the offsets then, `shift` bytes lie before the zip.
+    """
+    wraps = np.cumsum(np.diff(header, prepend=header[:1]) < 0)
+    found: np.ndarray = header + wraps * 2**32
+    borders = np.flatnonzero(np.diff(wraps, prepend=-1))
+    ends = np.append(borders[1:] - 1, len(header) - 1)
+    checked = found[np.unique(np.concatenate([borders, ends]))]
+    if all(offset < start and read(int(offset), 4) == b"PK\x03\x04" for offset in checked):
+        return found
+    return header + shift
 
 
 def _ends(header: np.ndarray, start: int, name: str) -> np.ndarray:

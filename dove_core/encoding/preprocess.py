@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import simplejpeg
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as T
 
+from dove_core.data.jpegs import SIDEWAYS, jpeg_header, orientation, upright, upright_jpeg, upright_size
 from dove_core.errors import DataError
 
 _MEAN = (0.485, 0.456, 0.406)
@@ -40,23 +40,24 @@ def is_jpeg(data: bytes) -> bool:
 
 
 def image_size(data: bytes, name: str) -> tuple[int, int]:
-    """Return the height and width in the header of an image.
+    """Return the height and width in the header of an image, turned as its EXIF data say.
 
     Raises:
         DataError: the bytes are not a valid image.
     """
     try:
         if is_jpeg(data):
-            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-            return height, width
+            height, width, _ = jpeg_header(data)
+            return (width, height) if orientation(data) >= SIDEWAYS else (height, width)
         with Image.open(io.BytesIO(data)) as image:
-            return image.height, image.width
+            width, height = upright_size(image)
+            return height, width
     except (ValueError, OSError, Image.DecompressionBombError) as error:
         raise _broken(name, error) from error
 
 
 def decode(data: bytes, name: str, *, least: tuple[int, int] = (1 << 30, 1 << 30)) -> Tensor:
-    """Decode an image to `(3, H, W)` uint8 RGB: JPEGs with libjpeg-turbo, other formats with Pillow.
+    """Decode an image to `(3, H, W)` uint8 RGB, turned as viewers do: JPEGs with libjpeg-turbo, others with Pillow.
 
     A JPEG is decoded at a half, quarter or eighth of its size if that has at least `least` (height, width) pixels. That
     is faster than resizing later, and the difference is smaller than the losses of JPEG.
@@ -67,9 +68,9 @@ def decode(data: bytes, name: str, *, least: tuple[int, int] = (1 << 30, 1 << 30
     try:
         if is_jpeg(data):
             height, width = least
-            pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=height, min_width=width, min_factor=2)
+            pixels = upright_jpeg(data, min_height=height, min_width=width, min_factor=2)
         else:
-            pixels = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+            pixels = np.array(upright(Image.open(io.BytesIO(data))).convert("RGB"))
     except (ValueError, OSError, Image.DecompressionBombError) as error:
         raise _broken(name, error) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from dove_core.addresses import Address, path_of, place_of
 from dove_core.config import ComputeConfig, EmbedConfig, ExecutorConfig
+from dove_core.data.sample import IMAGE_ENDINGS
 from dove_core.encoding.compute import settings_for_tasks
 from dove_core.encoding.load import load_encoder
 from dove_core.errors import DataError, UsageError
@@ -116,6 +117,9 @@ def _embed(
         return None
     if not sum(rows):
         raise _nothing_usable(places, facts)
+    without = sum(one.without_caption for one in facts if one)
+    if without and (opened.has_captions or without < sum(rows)):
+        report(Noted(f"{without} of {sum(rows)} images have no caption"))
     report(Noted(_space_needed(sum(rows), encoder.dim)))
     build_index(out, encoder, rows, checkpoint=checkpoint, shards=opened.root)
     if embedding.layout == "clip-retrieval":
@@ -147,4 +151,6 @@ def _nothing_usable(places: Sequence[Place], facts: Sequence[PartFacts | None]) 
     reasons = skipped_in(one for one in facts if one).items()
     why = "; ".join(f"{reason} ({count}), such as {name}" for reason, (count, name) in reasons)
     message = f"{places[0]} has no usable images" + (f": {why}" if why else "")
-    return DataError(message, hint="give a folder of images, or cut GeoTIFFs with --tile 256")
+    return DataError(
+        message, hint=f"expected images whose names end in {' '.join(IMAGE_ENDINGS)}, or GeoTIFFs with --tile 256"
+    )

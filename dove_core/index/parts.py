@@ -48,11 +48,15 @@ class PartMark:
 
 @dataclass(frozen=True)
 class PartFacts:
-    """Metadata of a part: its mark, number of rows, and skipped images by reason, with number and example."""
+    """Metadata of a part: its mark, number of rows, those without a caption, and skipped images by reason.
+
+    A reason has the number of images and an example.
+    """
 
     mark: PartMark | None
     rows: int
     skipped: Mapping[str, tuple[int, str]]
+    without_caption: int = 0
 
     @property
     def images(self) -> int:
@@ -129,7 +133,16 @@ def read_facts(place: Place, name: str) -> PartFacts | None:
             f"{place.where(name)} is damaged: {reason_of(error)}", hint="remove it and run `dove embed` again"
         ) from error
     known = mark.keys() == {field.name for field in fields(PartMark)}
-    return PartFacts(PartMark(**mark) if known else None, metadata.num_rows, skipped)
+    return PartFacts(PartMark(**mark) if known else None, metadata.num_rows, skipped, _without_caption(metadata))
+
+
+def _without_caption(metadata: Any) -> int:
+    """Return the number of rows without a caption, from the statistics of a part."""
+    chunks = (
+        metadata.row_group(k).column(j) for k in range(metadata.num_row_groups) for j in range(metadata.num_columns)
+    )
+    statistics = (chunk.statistics for chunk in chunks if chunk.path_in_schema == "caption")
+    return sum(one.null_count for one in statistics if one is not None and one.has_null_count)
 
 
 def read_part(path: Path, columns: list[str]) -> Any:

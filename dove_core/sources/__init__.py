@@ -3,6 +3,7 @@
 Modules, bottom up; each imports only those above it:
 
     source       the protocol of an input, which consists of parts
+    metadata     captions and metadata in a JSON or a text beside an image
     folder       a folder of images
     tar_headers  positions of the files in a tar, from its headers
     tar          tar files with images, captions and metadata

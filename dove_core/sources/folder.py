@@ -1,8 +1,9 @@
-"""A folder of images as an input of `dove embed`, subfolders included."""
+"""A folder of images as an input of `dove embed`, subfolders included; `KEY.json` and `KEY.txt` belong to `KEY.jpg`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from dove_core.data.reader import Record
@@ -10,10 +11,15 @@ from dove_core.data.sample import IMAGE_ENDINGS, Sample, source_of
 from dove_core.data.samples import Unusable
 from dove_core.data.sharding.archives import JUNK, files_below
 from dove_core.data.sharding.image import MAX_IMAGE_BYTES
+from dove_core.files import real_name
 from dove_core.places import Folder
+from dove_core.sources.metadata import MAX_TEXT, is_prose, json_in, sample_of, text_in
 from dove_core.sources.source import TOO_LARGE, Input, Source, digest_of
 
 UNREADABLE = "unreadable file"
+_BESIDE = (".json", ".txt")
+_File = tuple[str, int, int]
+"""Name, size and modification time of a file."""
 
 
 class ImageFolder(Source):
@@ -26,29 +32,45 @@ class ImageFolder(Source):
             DataError: the folder cannot be read.
         """
         self.root, self._folder, self._field, self._size = Folder(root), root, field, part_size
-        self._files = sorted(
-            file for file in files_below(root) if file[0].lower().endswith(IMAGE_ENDINGS) and not JUNK.search(file[0])
-        )
+        files = [file for file in files_below(root) if not JUNK.search(file[0])]
+        self._files = sorted(file for file in files if file[0].lower().endswith(IMAGE_ENDINGS))
+        self._beside: dict[str, list[_File]] = {}
+        for file in sorted(files):
+            if file[0].lower().endswith(_BESIDE):
+                self._beside.setdefault(_stem(file[0]), []).append(file)
 
     def __len__(self) -> int:
         """Count the images."""
         return len(self._files)
 
+    def example(self) -> str:
+        """Return the name of the first image."""
+        return self._files[0][0]
+
     def inputs(self) -> Sequence[Input]:
         """Return the input of each part; its digest covers names, sizes and modification times."""
         groups = [self._group(part) for part in range(-(-len(self._files) // self._size))]
-        return [Input(group[0][0], digest_of(*group), len(group)) for group in groups]
+        return [Input(group[0][0], digest_of(*group, *self._texts(group)), len(group)) for group in groups]
 
     def open(self, part: int) -> FolderSamples:
         """Return the images of a part."""
-        return FolderSamples(self._folder, [name for name, _, _ in self._group(part)])
+        group = self._group(part)
+        texts: dict[str, list[str]] = {_stem(name): [] for name, _, _ in group}
+        for text, _, _ in self._texts(group):
+            texts[_stem(text)].append(text)
+        return FolderSamples(self._folder, [name for name, _, _ in group], texts, self._field)
 
     def field(self, part: int) -> str:
-        """Return the caption field of the model; a folder has no captions."""
+        """Return the caption field of the model."""
         return self._field
 
-    def _group(self, part: int) -> list[tuple[str, int, int]]:
+    def _group(self, part: int) -> list[_File]:
         return self._files[part * self._size : (part + 1) * self._size]
+
+    def _texts(self, group: Sequence[_File]) -> list[_File]:
+        """Return the files with captions and metadata beside some images, each once."""
+        stems = dict.fromkeys(_stem(name) for name, _, _ in group)
+        return [file for stem in stems for file in self._beside.get(stem, ())]
 
 
 class FolderSamples:
@@ -56,8 +78,8 @@ class FolderSamples:
 
     strict = False
 
-    def __init__(self, root: Path, names: Sequence[str]) -> None:
-        self._root, self._names = root, names
+    def __init__(self, root: Path, names: Sequence[str], texts: Mapping[str, Sequence[str]], field: str) -> None:
+        self._root, self._names, self._texts, self._field = root, names, texts, field
 
     def __len__(self) -> int:
         """Count the images."""
@@ -67,11 +89,33 @@ class FolderSamples:
         """Read an image; its key is its path below the folder."""
         name = self._names[number]
         try:
-            with (self._root / name).open("rb") as stream:
+            with (self._root / real_name(name)).open("rb") as stream:
                 data = stream.read(MAX_IMAGE_BYTES + 1)
         except OSError as error:
             return Unusable(UNREADABLE, f"{name}: {error.strerror}")
         if len(data) > MAX_IMAGE_BYTES:
             return Unusable(TOO_LARGE, name)
+        return Record(number, name, 0, len(data), data, self._sample(name))
+
+    def _sample(self, name: str) -> Sample:
+        """Return the metadata of an image, of the JSON and the text beside it if there are any."""
+        values, text = None, ""
+        for beside in self._texts.get(_stem(name), ()):
+            try:
+                with (self._root / real_name(beside)).open("rb") as stream:
+                    data = stream.read(MAX_TEXT + 1)
+            except OSError:
+                continue
+            if len(data) > MAX_TEXT:
+                continue
+            if beside.lower().endswith(".txt"):
+                text = text_in(data) if is_prose(text_in(data)) else ""
+            else:
+                values = json_in(data)
+        sample = sample_of(name, values, text, self._field)
         source, gsd = source_of(PurePosixPath(name).stem)
-        return Record(number, name, 0, len(data), data, Sample(name, name, {}, source=source, gsd=gsd))
+        return replace(sample, path=name, source=sample.source or source, gsd=sample.gsd or gsd)
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0]

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from dove_core.addresses import path_of
 from dove_core.config import EmbedConfig
+from dove_core.data.file_kinds import kind_of
 from dove_core.data.manifest import IN_PROGRESS, MANIFEST
 from dove_core.data.parquet_images import ENDING, describe_parquet
 from dove_core.data.sharding.archives import JUNK, files_below
 from dove_core.errors import DataError, UsageError
-from dove_core.events import Report
+from dove_core.events import Report, Skipped
+from dove_core.files import real_name
 from dove_core.places import Folder, Place
 from dove_core.sources.folder import ImageFolder
 from dove_core.sources.parquet import ParquetFiles
@@ -22,6 +24,8 @@ from dove_core.sources.tar import Tars
 from dove_core.sources.tiles import ENDINGS as SCENES, Scenes
 
 TARS, TABLES = (".tar",), (ENDING,)
+_PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".rar", ".7z")
+_HEAD = 512
 _HINT = "give shards, .tar files, .parquet files with images, a folder of images, or GeoTIFFs with --tile 256"
 
 
@@ -60,7 +64,7 @@ def open_source(places: Sequence[Place], settings: EmbedConfig, field: str, repo
     if settings.tile:
         raise UsageError(f"--tile: {others[0]} is not a GeoTIFF", hint="remove --tile, or give .tif files")
     if unknown := [file for file in others if file.suffix.lower() not in (*TARS, *TABLES)]:
-        raise UsageError(f"{unknown[0]} is not a valid input of `dove embed`", hint=_HINT)
+        raise _other_kind(unknown[0])
     if len({file.suffix.lower() in TARS for file in files}) > 1 or len(others) < len(files):
         hint = "embed files of each kind separately"
         different = next(file for file in files if file.suffix.lower() != files[0].suffix.lower())
@@ -83,19 +87,37 @@ def _open_folder(folder: Path, settings: EmbedConfig, field: str, report: Report
     if any((place / IN_PROGRESS).exists() for place in (folder, *folder.glob("*/"))):
         message = f"{folder} has unfinished shards"
         raise DataError(message, hint="run `dove shard` again to finish them")
-    if tars := sorted(path for path in folder.glob("*.tar") if not path.name.startswith(".")):
+    images, tars = ImageFolder(folder, settings.part_size, field), _files_with(folder, TARS)
+    if tars and (not len(images) or any(tar.parent == folder for tar in tars)):
+        if len(images):
+            report(Skipped("embedding", "image file beside tars", len(images), images.example()))
         return Tars(folder, tars, field)
-    images, tables = ImageFolder(folder, settings.part_size, field), _files_with(folder, TABLES)
+    if tars:
+        report(Skipped("embedding", "tar below a folder of images", len(tars), str(tars[0])))
+    tables = _files_with(folder, TABLES)
     if len(images) and not any(map(_has_images, tables)):
         return images
     if len(images):
         message = f"{folder} has both image files and Parquet files with images"
         raise UsageError(message, hint=f"give the Parquet files, such as {tables[0]}, or a folder of the images alone")
-    if tars := _files_with(folder, TARS):
-        return Tars(folder, tars, field)
     if tables:
         return ParquetFiles(folder, tables, settings.part_size, field, report)
+    if packed := _files_with(folder, _PACKED):
+        raise _other_kind(packed[0], inside=True)
     raise DataError(f"{folder} has no shards, .tar files or images, and no .parquet files", hint=_HINT)
+
+
+def _other_kind(file: Path, *, inside: bool = False) -> UsageError:
+    """Return the error for a file that cannot be embedded, with what it is; `inside`: in a folder without images."""
+    try:
+        with file.open("rb") as stream:
+            kind, advice = kind_of(stream.read(_HEAD))
+    except OSError:
+        kind, advice = "", ""
+    what = f"{file.parent} has no images, but " if inside else ""
+    if not kind:
+        return UsageError(f"{what}{file} is not a valid input of `dove embed`", hint=_HINT)
+    return UsageError(f"{what}{file} is {kind}", hint=advice.replace("FILE", str(file)))
 
 
 def _has_images(table: Path) -> bool:
@@ -108,7 +130,7 @@ def _has_images(table: Path) -> bool:
 
 def _files_with(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     names = (name for name, _, _ in files_below(folder) if name.lower().endswith(endings) and not JUNK.search(name))
-    return sorted(folder / name for name in names)
+    return sorted(folder / real_name(name) for name in names)
 
 
 def _below_one_root(paths: Sequence[Path]) -> tuple[Path, list[Path]]:

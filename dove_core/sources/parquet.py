@@ -23,6 +23,8 @@ NO_IMAGE, DAMAGED, UNUSABLE = "no image in the row", "damaged Parquet file", "Pa
 class ParquetFiles(Source):
     """Several files; a part has `part_size` rows of one file."""
 
+    has_captions = True
+
     def __init__(self, root: Path, files: Sequence[Path], part_size: int, field: str, report: Report) -> None:
         """Read the footer of every file; those that are damaged or have no images are skipped.
 

@@ -33,6 +33,9 @@ class Input:
 class Source(Protocol):
     """An input of `dove embed`; equal inputs have equal parts. It can be pickled."""
 
+    has_captions: bool = False
+    """Whether images without a caption are worth a message."""
+
     root: Place
     """The place that file names in rows are relative to."""
 

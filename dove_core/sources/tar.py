@@ -6,29 +6,27 @@ Neighbouring members whose names are equal up to the first dot are one sample, s
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from dove_core.data.file_kinds import kind_of
 from dove_core.data.reader import Record
-from dove_core.data.sample import IMAGE_ENDINGS, Sample, clean_caption, source_of
+from dove_core.data.sample import IMAGE_ENDINGS
 from dove_core.data.samples import Unusable
 from dove_core.data.sharding.image import MAX_IMAGE_BYTES
-from dove_core.data.sharding.meta import box_of
 from dove_core.errors import DataError, reason_of
+from dove_core.files import real_name, shown_name
 from dove_core.places import Folder
-from dove_core.sources.source import TOO_LARGE, Input, Source, digest_of, time_in
+from dove_core.sources.metadata import MAX_TEXT, json_in, sample_of, text_in
+from dove_core.sources.source import TOO_LARGE, Input, Source, digest_of
 from dove_core.sources.tar_headers import members
 
 NO_IMAGE, SECOND_IMAGE, DAMAGED = "no image in the sample", "second image in a sample", "damaged tar"
-COMPRESSED = "compressed tar; decompress it first"
-_MAX_TEXT = 2**20
-_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
-"""First bytes of gzip, bzip2, xz and Zstandard files."""
+_HEAD = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +50,8 @@ class _Member:
 class Tars(Source):
     """Tar files; each is a part."""
 
+    has_captions = True
+
     def __init__(self, root: Path, files: Sequence[Path], field: str) -> None:
         """Take tar files below `root`; captions get the name `field`, which is the caption field of the model.
 
@@ -67,7 +67,7 @@ class Tars(Source):
                 raise DataError(
                     f"{path} cannot be read: {error.strerror}", hint="check the path and its permissions"
                 ) from error
-            name = path.relative_to(root).as_posix()
+            name = shown_name(path.relative_to(root).as_posix())
             self._inputs.append(Input(name, digest_of(name, facts.st_size, facts.st_mtime_ns), None))
 
     def inputs(self) -> Sequence[Input]:
@@ -89,7 +89,7 @@ class TarSamples:
     strict = False
 
     def __init__(self, root: Path, name: str, field: str) -> None:
-        self._path, self._name, self._field = root / name, name, field
+        self._path, self._name, self._field = root / real_name(name), name, field
         self._members = list(_members(self._path))
         self._file: int | None = None
 
@@ -121,57 +121,16 @@ class TarSamples:
         sample = sample_of(member.key, values, text, self._field)
         return Record(number, self._name, member.image.offset, member.image.size, data, sample)
 
-    def _metadata(self, member: _Member) -> tuple[dict[str, Any], str]:
+    def _metadata(self, member: _Member) -> tuple[Any, str]:
         """Return the content of the sample's JSON and text; empty if damaged or longer than 1 MiB."""
-        spans = [span if span and span.size <= _MAX_TEXT else _Span(0, 0) for span in (member.json, member.text)]
+        spans = [span if span and span.size <= MAX_TEXT else _Span(0, 0) for span in (member.json, member.text)]
         encoded, text = (self._pread(span) for span in spans)
-        try:
-            values = json.loads(encoded) if encoded else {}
-        except (ValueError, RecursionError):
-            values = {}
-        return values if isinstance(values, dict) else {}, text.decode("utf-8", "replace")
+        return json_in(encoded), text_in(text)
 
     def _pread(self, span: _Span) -> bytes:
         if self._file is None:
             self._file = os.open(self._path, os.O_RDONLY)
         return os.pread(self._file, span.size, span.offset)
-
-
-def sample_of(key: str, values: dict[str, Any], text: str, field: str) -> Sample:
-    """Return the metadata of an image, given the JSON that `dove shard` or img2dataset writes, and a text.
-
-    The caption is the first one of `captions[field]`, other `captions`, `caption` and the text, in this order. Values
-    of another type than expected are ignored.
-    """
-    caption = next(filter(None, map(clean_caption, _captions(values, field))), None) or clean_caption(text)
-    source, gsd = source_of(PurePosixPath(key).name)
-    known_source, known_gsd, tags = values.get("source"), values.get("gsd"), values.get("tags")
-    if isinstance(known_gsd, int | float) and known_gsd is not True and 0 < known_gsd < 1e6:
-        gsd = float(known_gsd)
-    return Sample(
-        key,
-        str(values.get("path", key)),
-        {field: (caption,)} if caption else {},
-        box=box_of(values.get("box")),
-        time=time_in(values.get("time")),
-        source=_plain(known_source) if isinstance(known_source, str) else source,
-        gsd=gsd,
-        tags={_plain(k): _plain(v) for k, v in tags.items() if isinstance(v, str)} if isinstance(tags, dict) else {},
-    )
-
-
-def _captions(values: dict[str, Any], field: str) -> Iterator[str]:
-    listed = values.get("captions")
-    if isinstance(listed, dict):
-        for texts in (listed.get(field), *(texts for _, texts in sorted(listed.items()))):
-            yield from (text for text in texts if isinstance(text, str)) if isinstance(texts, list) else ()
-    if isinstance(values.get("caption"), str):
-        yield values["caption"]
-
-
-def _plain(text: str) -> str:
-    """Return a text that is valid UTF-8, since JSON can have lone surrogates."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _members(path: Path) -> Iterator[_Member | Unusable]:
@@ -197,8 +156,10 @@ def _members(path: Path) -> Iterator[_Member | Unusable]:
 
 def _files(path: Path) -> Iterator[tuple[str, str, _Span] | Unusable]:
     """Yield key, ending and position of each file in a tar; at the end, a damaged or compressed tar as unusable."""
+    head = b""
     try:
         with path.open("rb") as stream:
+            head = stream.read(_HEAD)
             count = 0
             for member in members(stream.fileno()):
                 count += 1
@@ -210,12 +171,8 @@ def _files(path: Path) -> Iterator[tuple[str, str, _Span] | Unusable]:
             if not count:
                 yield Unusable(DAMAGED, f"{path}: it is empty")
     except (DataError, OSError) as error:
-        yield Unusable(COMPRESSED if _is_compressed(path) else DAMAGED, f"{path}: {reason_of(error)}")
-
-
-def _is_compressed(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(6).startswith(_MAGIC)
-    except OSError:
-        return False
+        kind, advice = kind_of(head)
+        if kind in ("", "a tar"):
+            yield Unusable(DAMAGED, f"{path}: {reason_of(error)}")
+        else:
+            yield Unusable(f"file that is not a tar but {kind}", f"{path}: {advice.replace('FILE', str(path))}")

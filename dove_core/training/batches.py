@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dove_core.data.jpegs import orientation
 from dove_core.data.reader import Record
 from dove_core.encoding.preprocess import (
     Crop,
@@ -153,7 +154,7 @@ class MakeBatch:
                 height, width = image_size(data, name)
                 view = draw_crop(height, width, random, crop_scale=self.crop_scale, turn=self.turn)
                 shrunk = max(view.height * height, view.width * width) / self.size
-                if self.leave_jpegs and is_jpeg(data) and shrunk <= _MOST_SHRUNK:
+                if self.leave_jpegs and is_jpeg(data) and orientation(data) == 1 and shrunk <= _MOST_SHRUNK:
                     views.append(EncodedImage(len(texts), len(encoded), len(encoded) + len(data), view, name))
                     encoded += data
                 else:

@@ -1,6 +1,8 @@
 """Tables of captions as people have them: separators, encodings, columns, splits, printed lists."""
 
+import os
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -268,3 +270,22 @@ def test_a_name_without_its_folder_is_the_last_resort(tmp_path: Path) -> None:
     shard_captions(write(tmp_path / "t_val.csv", text), images, tmp_path / "out", LENIENT)
     rows = {row["path"]: row["status"] for row in table_of(tmp_path / "out" / "val")}
     assert rows == {"val2014/a.jpg": "ok", "val/b.jpg": "ok", "elsewhere/b.jpg": "missing picture"}
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("encoding", ["gb18030", "shift_jis", "cp1251", "utf-8"])
+def test_names_in_old_encodings_are_found(tmp_path: Path, packed: bool, encoding: str) -> None:
+    name = {"cp1251": "мост_0.jpg"}.get(encoding, "空港_0.jpg")
+    raw, folder = name.encode(encoding), tmp_path / "i"
+    if packed:
+        with zipfile.ZipFile(tmp_path / "i.zip", "w") as archive:
+            archive.writestr("?" * len(raw), image(1))
+        data = (tmp_path / "i.zip").read_bytes().replace(b"?" * len(raw), raw)
+        (tmp_path / "i.zip").write_bytes(data)
+    else:
+        folder.mkdir()
+        with open(os.fsencode(folder) + b"/" + raw, "wb") as stream:  # noqa: PTH123  # a path of bytes
+            stream.write(image(1))
+    file = write(tmp_path / "t_val.csv", f"filename,caption\n{name},a bridge\n")
+    (manifest,) = shard_captions(file, tmp_path / "i.zip" if packed else folder, tmp_path / "out", LENIENT)
+    assert manifest.samples == 1

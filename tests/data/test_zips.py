@@ -158,3 +158,101 @@ def test_an_encrypted_member_and_an_unknown_method_are_named():
         member(bytes(data), directory, 3)
     with pytest.raises(DataError, match="method 97"):
         content(bytes(data)[int(directory.header[4]) :], 300, 300, 0, 97, "x")
+
+
+def with_zip64_end(data: bytes, prefix: bytes = b"") -> bytes:
+    """Return a zip whose end record is one of Zip64, as large archives have it, behind some other bytes."""
+    at = data.rfind(b"PK\x05\x06")
+    count, length, offset = struct.unpack_from("<HII", data, at + 10)
+    end = struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, length, offset)
+    locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, at, 1)
+    plain = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return prefix + data[:at] + end + locator + plain
+
+
+AROUND = {
+    "Zip64": with_zip64_end(made()),
+    "Zip64 behind other bytes": with_zip64_end(made(), b"#!/bin/sh\n" * 10),
+    "an end record's mark in the comment": made(comment=b"made by PK\x05\x06 tool, " * 3),
+    "foreign bytes at the end": made() + b"\r\n" * 10,
+    "many foreign bytes at the end": made() + b"\0" * 70_000,
+}
+
+
+@pytest.mark.parametrize("archive", AROUND.values(), ids=AROUND.keys())
+def test_what_is_around_a_zip_does_not_matter(archive: bytes) -> None:
+    plain, directory = directory_of(made()), directory_of(archive)
+    assert directory.names.equals(plain.names)
+    for i in range(len(plain)):
+        assert member(archive, directory, i) == member(made(), plain, i)
+
+
+OTHERS = {
+    "RAR": (b"Rar!\x1a\x07\x00" + b"\0" * 100, "a RAR archive", "unrar x a.zip"),
+    "gzip": (b"\x1f\x8b" + b"\0" * 100, "compressed by gzip", "tar -xf a.zip"),
+    "a tar": (b"x.jpg".ljust(257, b"\0") + b"ustar\0" + b"\0" * 300, "a tar", "tar -xf a.zip"),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "a pointer of Git LFS", "git lfs"),
+    "a page": (b"<!DOCTYPE html><title>Virus scan warning</title>", "a web page", "fetch it again"),
+    "nothing": (b"", "empty", "fetch it again"),
+}
+
+
+@pytest.mark.parametrize(("data", "kind", "advice"), OTHERS.values(), ids=OTHERS.keys())
+def test_a_file_of_another_kind_is_called_what_it_is(data: bytes, kind: str, advice: str) -> None:
+    with pytest.raises(DataError, match=f"a.zip cannot be read as a zip: it is {kind}") as caught:
+        directory_of(data)
+    assert advice in caught.value.hint
+
+
+def test_the_last_file_of_several_is_one_alone() -> None:
+    data = bytearray(made())
+    struct.pack_into("<HH", data, data.rfind(b"PK\x05\x06") + 4, 2, 2)
+    with pytest.raises(DataError, match="it is the last of 3 files of one zip"):
+        directory_of(bytes(data[len(data) // 2 :]))
+
+
+@pytest.mark.parametrize("prefix", [0, 1])
+def test_offsets_that_lost_their_upper_bits_are_found_again(tmp_path: Path, prefix: int) -> None:
+    """Archives of macOS over 4 GB have no Zip64: offsets are modulo 2**32. Holes of a sparse file stand for members."""
+    data = made()
+    end = data.rfind(b"PK\x05\x06")
+    length, start = struct.unpack_from("<II", data, end + 12)
+    bodies, directory = data[:start], bytearray(data[start:end])
+    places, new, gap = [], 0, 2**31 - 5000
+    with (tmp_path / "mac.zip").open("wb") as file:
+        at = 0
+        while at < len(directory):
+            n, extra, comment = struct.unpack_from("<HHH", directory, at + 28)
+            old = struct.unpack_from("<I", directory, at + 42)[0]
+            following = [o for o in offsets_in(bytes(directory)) if o > old]
+            body = bodies[old : min(following, default=start)]
+            file.seek(prefix * 2**32 + new)
+            file.write(body)
+            places.append(prefix * 2**32 + new)
+            struct.pack_into("<I", directory, at + 42, new % 2**32 if not prefix else new)
+            new += len(body) + (gap if not prefix and len(places) % 5 == 0 else 0)
+            at += 46 + n + extra + comment
+        end_record = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, len(places), len(places), length, new % 2**32, 0)
+        file.seek(prefix * 2**32 + new)
+        file.write(bytes(directory) + end_record)
+    with (tmp_path / "mac.zip").open("rb") as file:
+
+        def read(offset: int, length: int) -> bytes:
+            return os.pread(file.fileno(), length, offset)
+
+        found = read_directory(read, os.fstat(file.fileno()).st_size, "mac.zip")
+        assert found.header.tolist() == places
+        plain = directory_of(data)
+        for i in range(len(plain)):
+            record = read(int(found.header[i]), 4000)
+            facts = (int(one[i]) for one in (found.packed, found.size, found.crc, found.method))
+            assert content(record, *facts, "member") == member(data, plain, i)
+
+
+def offsets_in(directory: bytes) -> list[int]:
+    found, at = [], 0
+    while at < len(directory):
+        n, extra, comment = struct.unpack_from("<HHH", directory, at + 28)
+        found.append(struct.unpack_from("<I", directory, at + 42)[0])
+        at += 46 + n + extra + comment
+    return found

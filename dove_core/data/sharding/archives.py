@@ -26,12 +26,15 @@ from dove_core.data.sharding.member_reader import open_zip, stem_of
 from dove_core.data.sharding.name_lookup import NameLookup, normalised
 from dove_core.data.zips import directory_digest, read_directory
 from dove_core.errors import DataError
+from dove_core.files import shown_name
 
 META_ENDINGS = (".pickle", ".pkl")
+_PACKED = (".zip", ".rar", ".7z", ".tar", ".tar.gz", ".tgz", ".gz", ".bz2", ".xz", ".zst")
 
 JUNK = re.compile(r"(?:^|/)(?:\.|__MACOSX/)")
 """Files that macOS adds, such as `__MACOSX/._x.jpg` and `.DS_Store`, and all other hidden files."""
 
+_ENCODINGS = ("gb18030", "shift_jis", "cp949", "big5", "cp1252", "cp1251", "cp1250", "cp850", "cp866")
 _META_NAME = re.compile(r"meta\d*")
 _NUMBERS = ("header", "length", "packed", "size", "crc", "method")
 
@@ -107,7 +110,27 @@ class Archives:
             if other >= 0:
                 del problems[row]
         several = {int(left[row]): why for row, why in reasons.items() if " files fit " in why}
-        return FoundFiles(entry, {**problems, **several}, left[found >= 0])
+        problems |= several
+        for row in left[found < 0].tolist():
+            if (other := self._in_other_encodings(paths[row].as_py())) >= 0:
+                entry[row] = other
+                del problems[row]
+        return FoundFiles(entry, problems, left[entry[left] >= 0])
+
+    def _in_other_encodings(self, path: str) -> int:
+        """Return the file whose name is `path` in the encoding of an old system; -1 if there is none.
+
+        Zips do not say the encoding of such names, and `read_directory` takes them as code page 437.
+        """
+        if path.isascii():
+            return -1
+        aliases = []
+        for encoding in _ENCODINGS:
+            with suppress(UnicodeError):
+                raw = path.encode(encoding)
+                aliases += [raw.decode("cp437"), shown_name(os.fsdecode(raw))]
+        found, _ = self._exact.find(pa.array(aliases, pa.large_string()))
+        return int(max(found, default=-1))
 
     @cached_property
     def _loose(self) -> NameLookup:
@@ -207,10 +230,19 @@ def index_images(places: Sequence[Path]) -> Archives:
     images = Archives(places, IMAGE_ENDINGS)
     if not len(images):
         place = places[-1]
-        seen = ", ".join(sorted(entry.name for entry in place.iterdir())[:8]) if place.is_dir() else "no image in it"
+        names = sorted(entry.name for entry in place.iterdir()) if place.is_dir() else _names_in(place)
+        packed = next((name for name in names if name.lower().endswith(_PACKED)), "")
         hint = "expected zips, or files ending in " + " ".join(sorted(IMAGE_ENDINGS))
-        raise DataError(f"{place} holds no images: {seen or 'it is empty'}", hint=hint)
+        if packed:
+            hint = f"unpack {packed}, and give the folder with its images"
+        raise DataError(f"{place} holds no images: {', '.join(names[:8]) or 'it is empty'}", hint=hint)
     return images
+
+
+def _names_in(path: Path) -> list[str]:
+    with open_zip(path) as (read, size):
+        names: list[str] = read_directory(read, size, str(path)).names.to_pylist()
+    return names
 
 
 def _zips(folder: Path, *, is_meta: bool) -> list[Path]:
@@ -242,8 +274,7 @@ def files_below(root: Path, skipped: Collection[Path] = ()) -> Iterator[tuple[st
                 with suppress(FileNotFoundError):  # a link to a file that is not there
                     facts = entry.stat()
                     if stat.S_ISREG(facts.st_mode):
-                        name = (inside + entry.name).encode("utf-8", "replace").decode()
-                        yield name, facts.st_size, facts.st_mtime_ns
+                        yield shown_name(inside + entry.name), facts.st_size, facts.st_mtime_ns
             below = [(folder / entry.name, f"{inside}{entry.name}/") for entry in entries if entry.is_dir()]
             folders += [found for found in reversed(below) if found[0] not in skipped]
     except OSError as error:

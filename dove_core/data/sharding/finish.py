@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dove_core.data.manifest import (
+    DAMAGED_IMAGE,
     IN_PROGRESS,
     MANIFEST,
     MERGED,
@@ -108,9 +109,14 @@ def _check_share(manifest: ShardManifest, place: Place, table: CaptionTable, sou
     reasons = ", ".join(f"{count} {status}" for status, count in manifest.counts.items() if count and status != OK)
     if not manifest.samples:
         message = f"no row of {table.file} for {table.split} can be used: {reasons}"
-        no_captions = manifest.counts[NO_CAPTION] == manifest.rows - manifest.counts[MERGED]
-        empty = f"captions are read from {', '.join(table.fields)}: all are empty"
-        raise BadRowsError(message, hint=empty if no_captions else sources.seen(table))
+        left = manifest.rows - manifest.counts[MERGED]
+        if manifest.counts[NO_CAPTION] == left:
+            hint = f"captions are read from {', '.join(table.fields)}: all are empty"
+        elif manifest.counts[DAMAGED_IMAGE] == left:
+            hint = f"status and error of each row are in {place.url}/*.parquet"
+        else:
+            hint = sources.seen(table)
+        raise BadRowsError(message, hint=hint)
     if bad > max_bad * manifest.rows:
         message = f"{bad} of {manifest.rows} rows for {table.split} cannot be used: {reasons}"
         hint = (

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from dove_core.config import ShardConfig
+from dove_core.data.file_kinds import is_pointer
+from dove_core.data.jpegs import decode_jpeg, jpeg_header, orientation, upright
 from dove_core.errors import DataError
 
 MAX_IMAGE_BYTES = 256 * 2**20
@@ -44,6 +45,8 @@ class StoredImage:
 def read_image(data: bytes, config: ShardConfig) -> StoredImage:
     """Check an image; keep the bytes of an RGB or grey JPEG of the wanted size, encode any other again.
 
+    An image that its EXIF data turn is stored turned, as viewers show it: not every reader of shards looks at them.
+
     With `verify="full"` every byte of a JPEG is decoded, at an eighth of its size, which still shows damage. With
     `"header"` only its first and last bytes are checked; one with an unusual end is decoded.
 
@@ -54,9 +57,9 @@ def read_image(data: bytes, config: ShardConfig) -> StoredImage:
     """
     with _damage_named(data):
         if data.startswith(b"\xff\xd8"):
-            height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+            height, width, space = jpeg_header(data)
             _check_size(width, height)
-            if space in _KEPT:
+            if space in _KEPT and not orientation(data) > 1:
                 return _jpeg(data, width, height, _KEPT[space], config)
         return _other(data, config)
 
@@ -69,7 +72,7 @@ def check_header(data: bytes) -> None:
     """
     with _damage_named(data):
         if data.startswith(b"\xff\xd8"):
-            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+            height, width, _ = jpeg_header(data)
             _check_size(width, height)
             return
         with Image.open(io.BytesIO(data), formats=(*_FORMATS, "PPM")) as image:
@@ -85,6 +88,8 @@ def _damage_named(data: bytes) -> Iterator[None]:
     except DataError:
         raise
     except UnidentifiedImageError:
+        if is_pointer(data):
+            raise DataError("a pointer of Git LFS, not the image; fetch it with git lfs pull") from None
         raise DataError(f"{len(data)} bytes that are not an image") from None
     except Exception as error:  # on damaged files Pillow's readers raise nearly every kind there is
         # Addresses differ from run to run, and the text goes into a file that must not.
@@ -96,11 +101,11 @@ def _jpeg(data: bytes, width: int, height: int, space: str, config: ShardConfig)
     new_width, new_height = _smaller(width, height, config.image_size)
     if (new_width, new_height) != (width, height):
         # Twice the wanted size is enough for a good resize, and libjpeg-turbo decodes it with a fraction of the work.
-        pixels = simplejpeg.decode_jpeg(data, space, min_height=2 * new_height, min_width=2 * new_width)
+        pixels = decode_jpeg(data, space, min_height=2 * new_height, min_width=2 * new_width)
         image = Image.fromarray(pixels[:, :, 0] if space == "GRAY" else pixels)
         return _encoded(image.resize((new_width, new_height), Image.Resampling.LANCZOS), config)
     if config.verify == "full" or not data[-_LAST_BYTES:].rstrip(_PADDING).endswith(b"\xff\xd9"):
-        simplejpeg.decode_jpeg(data, space, fastdct=True, fastupsample=True, min_height=1, min_width=1)
+        decode_jpeg(data, space, fastdct=True, fastupsample=True, min_height=1, min_width=1)
     return StoredImage(data, width, height)
 
 
@@ -109,8 +114,8 @@ def _other(data: bytes, config: ShardConfig) -> StoredImage:
         _check_size(*image.size)
         image.load()
         _check_mode(image.mode)
-        size = _smaller(*image.size, config.image_size)
-        plain = image.convert("RGB")
+        plain = upright(image).convert("RGB")
+        size = _smaller(*plain.size, config.image_size)
         return _encoded(plain if size == plain.size else plain.resize(size, Image.Resampling.LANCZOS), config)
 
 

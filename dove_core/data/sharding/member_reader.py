@@ -13,6 +13,7 @@ from typing import Any
 
 from dove_core.data.zips import Read, content, record_length
 from dove_core.errors import DataError
+from dove_core.files import real_name
 
 _OPEN_FILES = 64
 
@@ -79,7 +80,7 @@ class MemberReader:
         if max(where.size, where.packed) > limit:
             raise DataError(f"{name} has {where.size} bytes, more than {limit}")
         if where.header < 0:
-            return self._read_file(self._places[where.place] / where.name, name)
+            return self._read_file(self._places[where.place] / real_name(where.name), name)
         try:
             length = record_length(where.header, where.header + where.length, where.packed)
             record = os.pread(self._file(where), length, where.header)
