@@ -20,7 +20,7 @@ class ClipTokenizer:
     """Texts to tokens as open_clip makes them: cleaned, cut into subwords, padded to one length L.
 
     `tokenizer.json` has the subwords, the first and last token of a text, and the token that pads it. Cleaning follows
-    open_clip's `SimpleTokenizer` and `HFTokenizer`.
+    open_clip's `SimpleTokenizer` and `HFTokenizer`. `content` is the file.
 
     Raises:
         CheckpointError: `tokenizer.json` is missing or damaged.
@@ -34,7 +34,8 @@ class ClipTokenizer:
             raise UsageError("a CLIP model needs the library tokenizers", hint=INSTALL) from error
         self._clean, self._length, path = config.clean, config.context_length, folder / TOKENIZER
         try:
-            tokenizer: Any = Tokenizer.from_file(str(path))
+            self.content = path.read_bytes()
+            tokenizer: Any = Tokenizer.from_buffer(self.content)
             self._padding = int(tokenizer.padding["pad_id"])
         except Exception as error:  # the library raises a plain Exception
             raise CheckpointError(f"{path} cannot be read: {error}", hint=HINT) from error
