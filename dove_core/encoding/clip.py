@@ -30,6 +30,7 @@ from dove_core.encoding.clip_config import (
     read_config,
     write_config,
 )  # fmt: skip
+from dove_core.encoding.clip_padding import encode_short_texts, ignores_padding
 from dove_core.encoding.clip_preprocess import ClipPreprocess
 from dove_core.encoding.clip_relevance import relevance
 from dove_core.encoding.clip_tokenizer import ClipTokenizer
@@ -75,8 +76,10 @@ class ClipEncoder:
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Return the embeddings `(C, D)` float32 of length 1 of texts."""
-        tokens = torch.from_numpy(self.tokenizer.encode(texts))
-        blocks = [self.model.encode_text(block.to(self._device)) for block in torch.split(tokens, _TEXTS_AT_ONCE)]
+        whole, blocks = not ignores_padding(self.model), list[Tensor]()
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            tokens = self.tokenizer.encode(texts[start : start + _TEXTS_AT_ONCE], whole=whole)
+            blocks.append(encode_short_texts(self.model, torch.from_numpy(tokens).to(self._device)))
         return normalize(torch.cat(blocks).float(), dim=-1)
 
     def relevance(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dove_core.config import FineTuneConfig, TrainConfig
 from dove_core.encoding.clip import ClipEncoder, save_clip
+from dove_core.encoding.clip_padding import encode_short_texts, ignores_padding
 from dove_core.encoding.clip_preprocess import ClipPreprocess
 from dove_core.encoding.clip_tokenizer import ClipTokenizer
 from dove_core.encoding.preprocess import jitter
@@ -49,7 +50,7 @@ class ClipObjective(nn.Module):
         """Return the loss of a batch; `counts` are the numbers of images of all processes in this step."""
         pixels = jitter(batch.pixels, self._jitter) if self._jitter else batch.pixels
         images = normalize(self.model.encode_image(self._preprocess.normalise(pixels)).float(), dim=-1)
-        texts = normalize(self.model.encode_text(batch.tokens).float(), dim=-1)
+        texts = normalize(encode_short_texts(self.model, batch.tokens).float(), dim=-1)
         scores, negative = scores_of_everyone(images, texts, batch, counts, self._gather)
         scale = self.model.logit_scale.exp()
         return ClipLosses(infonce(scores, negative, temperature=1 / scale), scale.detach())
@@ -57,13 +58,14 @@ class ClipObjective(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class ClipTokens:
-    """Turns one caption into tokens."""
+    """Turns one caption into tokens, padded to the model's length if it has to be `whole`."""
 
     tokenizer: ClipTokenizer
+    whole: bool
 
     def encode(self, text: str) -> list[int]:
-        """Return the tokens of a caption, padded or cut to the model's length."""
-        tokens: list[int] = self.tokenizer.encode([text])[0].tolist()
+        """Return the tokens of a caption, cut to the model's length."""
+        tokens: list[int] = self.tokenizer.encode([text], whole=self.whole)[0].tolist()
         return tokens
 
 
@@ -79,7 +81,7 @@ class ClipTrainable:
     def __init__(self, encoder: ClipEncoder, training: TrainConfig, tuning: FineTuneConfig, gather: Gather) -> None:
         self._encoder, self._layer_decay = encoder, tuning.layer_decay
         self.model, self.image_size = encoder.model, encoder.config.image_size
-        self.tokenizer = ClipTokens(encoder.tokenizer)
+        self.tokenizer = ClipTokens(encoder.tokenizer, whole=not ignores_padding(self.model))
         self.objective = ClipObjective(self.model, encoder.preprocess, training.jitter, gather)
         freeze(self.model, tuning)
         self.model.set_grad_checkpointing(tuning.grad_checkpointing)

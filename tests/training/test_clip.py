@@ -65,6 +65,11 @@ def batch_of(made: ClipTrainable, shards: Path, count: int) -> Batch:
     return make([own.read(number) for number in range(count)], 0)
 
 
+def whole(tokens: torch.Tensor) -> torch.Tensor:
+    """Return tokens padded to the length that open_clip takes."""
+    return torch.nn.functional.pad(tokens, (0, 77 - tokens.shape[1]))
+
+
 def tuned(shapes: Path, run: Path, start: Path, training: TrainConfig, **more: Any) -> dict[str, torch.Tensor]:
     train(shapes / "train", run, ModelConfig(), training, ALONE, start=start, **more)
     return weights(run / "last")
@@ -79,11 +84,11 @@ def test_the_loss_is_open_clips_where_no_two_captions_are_equal(clip, shapes):
     assert 4 < len(rows) < 24
     ours = made.objective(own, [len(rows)]).loss
     images = made.model.encode_image(load_clip(clip).preprocess.normalise(own.pixels), normalize=True)
-    texts = made.model.encode_text(own.tokens, normalize=True)
+    texts = made.model.encode_text(whole(own.tokens), normalize=True)
     assert ours.item() == pytest.approx(ClipLoss()(images, texts, made.model.logit_scale.exp()).item(), rel=1e-5)
     assert made.objective(batch, [24]).loss < ClipLoss()(
         made.model.encode_image(load_clip(clip).preprocess.normalise(batch.pixels), normalize=True),
-        made.model.encode_text(batch.tokens, normalize=True)[batch.rows[0]],
+        made.model.encode_text(whole(batch.tokens), normalize=True)[batch.rows[0]],
         made.model.logit_scale.exp(),
     ), "equal captions are no negatives"
 
@@ -125,7 +130,7 @@ def test_sixteen_pairs_are_learned_completely(clip, tmp_path):
     with torch.no_grad():
         scores = (
             encoder.encode_images(encoder.preprocess.normalise(batch.pixels))
-            @ encoder.model.encode_text(batch.tokens, normalize=True).T
+            @ encoder.model.encode_text(whole(batch.tokens), normalize=True).T
         )
     assert scores.argmax(dim=1).tolist() == batch.rows[0].tolist()
 
