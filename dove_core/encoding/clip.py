@@ -62,6 +62,11 @@ class ClipEncoder:
         return self
 
     @property
+    def is_convolutional(self) -> bool:
+        """Tell whether images are encoded by convolutions; a transformer has one, for its patches."""
+        return sum(isinstance(module, nn.Conv2d) for module in self.model.visual.modules()) > 1
+
+    @property
     def _device(self) -> torch.device:
         device: torch.device = next(self.model.parameters()).device
         return device
