@@ -84,7 +84,7 @@ class DoveEncoder:
         ValueError: the model is in training mode, in which dropout changes the embeddings.
     """
 
-    family, explainer = FAMILY, None
+    family, explainer, is_convolutional = FAMILY, None, True
 
     def __init__(self, checkpoint: Checkpoint, fingerprint: str = "") -> None:
         if checkpoint.model.training:
