@@ -10,10 +10,10 @@ Modules, bottom up:
     batch_plan  which samples make which batch
     prefetch    shards in a bucket, downloaded before they are read
     loader      batches, read and transformed by worker processes
-    zips        zip archives as columns
-    splits      the split that a name stands for
     file_kinds  what a file is by its first bytes
+    splits      the split that a name stands for
     caption_forms  the forms in which tables hold captions
+    zips        zip archives as columns
     parquet_columns  which columns of a Parquet file hold images, names and captions
     parquet_images  Parquet files with images inside, read by row
     csv_tables  caption tables in CSV, read in batches

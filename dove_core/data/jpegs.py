@@ -37,7 +37,12 @@ def jpeg_header(data: bytes) -> tuple[int, int, str]:
 
 
 def decode_jpeg(data: bytes, space: str = "RGB", **how: Any) -> np.ndarray:
-    """Decode a JPEG to `(H, W, 3)`, or `(H, W, 1)` with space "GRAY", uint8, turned as it is stored.
+    """Decode a JPEG; arguments and errors are those of `decode_warned`, but warnings are not returned."""
+    return decode_warned(data, space, **how)[0]
+
+
+def decode_warned(data: bytes, space: str = "RGB", **how: Any) -> tuple[np.ndarray, str]:
+    """Decode a JPEG to `(H, W, 3)`, or `(H, W, 1)` with space "GRAY", uint8, as it is stored; return warnings too.
 
     libjpeg only warns of padding, odd markers and the like, and every viewer shows such images; simplejpeg takes its
     warnings for errors. So what simplejpeg refuses is decoded if Pillow, which knows a truncated file, can decode it.
@@ -58,8 +63,8 @@ def decode_jpeg(data: bytes, space: str = "RGB", **how: Any) -> np.ndarray:
                 pixels = np.array(image.convert("L" if space == "GRAY" else "RGB"))
         except Exception:
             raise error from None  # its reason is better than Pillow's
-        return pixels[:, :, None] if space == "GRAY" else pixels
-    return pixels
+        return pixels[:, :, None] if space == "GRAY" else pixels, str(error)
+    return pixels, ""
 
 
 def _opened(data: bytes) -> Image.Image:

@@ -12,8 +12,11 @@ from PIL import Image, ImageOps
 from dove_core.config import ShardConfig
 from dove_core.data.jpegs import orientation
 from dove_core.data.sharding.image import read_image
+from dove_core.data.sharding.shards import shard_captions
 from dove_core.encoding.preprocess import decode, image_size
 from dove_core.errors import DataError
+from dove_core.events import Event, Noted
+from tests.data.releases import table_of
 
 FULL = ShardConfig()
 HEADER = ShardConfig(verify="header")
@@ -55,6 +58,7 @@ WARNED: dict[str, bytes] = {
 def test_a_jpeg_that_libjpeg_warns_of_is_the_one_that_pillow_shows(data: bytes, config: ShardConfig) -> None:
     shown = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     stored = read_image(data, config)
+    assert bool(stored.warning) == (config is not HEADER and data != WARNED["bytes behind the end"])
     if not config.image_size:
         assert (stored.data, stored.width, stored.height) == (data, 96, 64)
     assert image_size(data, "x") == (64, 96)
@@ -136,6 +140,17 @@ def test_damaged_exif_data_turn_nothing(make: Callable[[], bytes]) -> None:
     assert image_size(data, "x") == (64, 96)
 
 
-def test_the_file_of_a_shard_shows_the_size_that_viewers_see(tmp_path: Path) -> None:
-    stored = read_image(kinds(6)["jpeg"], FULL)
-    assert (stored.width, stored.height) == (64, 96)
+def test_warned_images_are_kept_and_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "i").mkdir()
+    for number, data in enumerate([JPEG, *WARNED.values(), kinds(6)["jpeg"]]):
+        (tmp_path / "i" / f"{number}.jpg").write_bytes(data)
+    rows = "".join(f"{number}.jpg,lake {number}\n" for number in range(len(WARNED) + 2))
+    (tmp_path / "t_val.csv").write_text(f"filename,caption\n{rows}")
+    events: list[Event] = []
+    (manifest,) = shard_captions(tmp_path / "t_val.csv", tmp_path / "i", tmp_path / "out", report=events.append)
+    assert (manifest.samples, manifest.meta_problems) == (len(WARNED) + 2, 0)
+    (note,) = [event.message for event in events if isinstance(event, Noted)]
+    assert note.startswith("shard val: 5 JPEGs are odd, and may be damaged in part; they are kept as viewers show them")
+    sizes = {row["path"]: (row["width"], row["height"]) for row in table_of(tmp_path / "out" / "val")}
+    assert sizes["0.jpg"] == (96, 64)
+    assert sizes[f"{len(WARNED) + 1}.jpg"] == (64, 96)

@@ -23,10 +23,11 @@ from dove_core.data.manifest import (
 )
 from dove_core.data.sharding.caption_table import CaptionTable
 from dove_core.data.sharding.kept_shards import read_markers
+from dove_core.data.sharding.prepare import WARNED_IMAGE
 from dove_core.data.sharding.shard_plan import ShardPlan, Sources
 from dove_core.data.sharding.shard_task import DROPPED
 from dove_core.errors import DataError
-from dove_core.events import Report, Saved, Skipped
+from dove_core.events import Noted, Report, Saved, Skipped
 from dove_core.places import Place
 
 
@@ -82,7 +83,8 @@ def _sum_up(table: CaptionTable, release: str, markers: Sequence[ShardMarker], f
         rows=len(table),
         counts={status: sum(marker.counts[status] for marker in markers) for status in STATUSES},
         dropped_captions=sum(marker.dropped_captions for marker in markers),
-        meta_problems=sum(sum(marker.meta_problems.values()) for marker in markers),
+        meta_problems=sum(sum(marker.meta_problems.values()) for marker in markers)
+        - sum(marker.meta_problems.get(WARNED_IMAGE, 0) for marker in markers),
         fingerprint=fingerprint,
         shards=tuple(
             ShardEntry(tar_name(i), marker.samples, marker.bytes, marker.sha256) for i, marker in enumerate(markers)
@@ -98,6 +100,9 @@ def _report_skips(markers: Sequence[ShardMarker], task: str, report: Report) -> 
         counts.update(marker.meta_problems)
         counts[DROPPED] += marker.dropped_captions
         examples = {**marker.examples, **examples}
+    if warned := counts.pop(WARNED_IMAGE, 0):
+        message = f"{task}: {warned} JPEGs are odd, and may be damaged in part; they are kept as viewers show them"
+        report(Noted(f"{message}, such as {examples[WARNED_IMAGE]}"))
     for reason, count in sorted(counts.items()):
         if count:
             report(Skipped(task, reason, count, examples.get(reason, "")))

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from dove_core.config import ShardConfig
 from dove_core.data.file_kinds import is_pointer
-from dove_core.data.jpegs import decode_jpeg, jpeg_header, orientation, upright
+from dove_core.data.jpegs import decode_warned, jpeg_header, orientation, upright
 from dove_core.errors import DataError
 
 MAX_IMAGE_BYTES = 256 * 2**20
@@ -34,12 +34,16 @@ _LAST_BYTES = 256
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image as it goes into a tar: an RGB or grey JPEG, or a WebP; its size in pixels; its file name's ending."""
+    """An image as it goes into a tar: an RGB or grey JPEG, or a WebP; its size in pixels; its file name's ending.
+
+    `warning` says what the decoder of the original JPEG warned of; such an image may be damaged in part.
+    """
 
     data: bytes
     width: int
     height: int
     ending: str = ".jpg"
+    warning: str = ""
 
 
 def read_image(data: bytes, config: ShardConfig) -> StoredImage:
@@ -98,15 +102,15 @@ def _damage_named(data: bytes) -> Iterator[None]:
 
 
 def _jpeg(data: bytes, width: int, height: int, space: str, config: ShardConfig) -> StoredImage:
-    new_width, new_height = _smaller(width, height, config.image_size)
+    warning, (new_width, new_height) = "", _smaller(width, height, config.image_size)
     if (new_width, new_height) != (width, height):
         # Twice the wanted size is enough for a good resize, and libjpeg-turbo decodes it with a fraction of the work.
-        pixels = decode_jpeg(data, space, min_height=2 * new_height, min_width=2 * new_width)
+        pixels, warning = decode_warned(data, space, min_height=2 * new_height, min_width=2 * new_width)
         image = Image.fromarray(pixels[:, :, 0] if space == "GRAY" else pixels)
-        return _encoded(image.resize((new_width, new_height), Image.Resampling.LANCZOS), config)
+        return _encoded(image.resize((new_width, new_height), Image.Resampling.LANCZOS), config, warning)
     if config.verify == "full" or not data[-_LAST_BYTES:].rstrip(_PADDING).endswith(b"\xff\xd9"):
-        decode_jpeg(data, space, fastdct=True, fastupsample=True, min_height=1, min_width=1)
-    return StoredImage(data, width, height)
+        warning = decode_warned(data, space, fastdct=True, fastupsample=True, min_height=1, min_width=1)[1]
+    return StoredImage(data, width, height, warning=warning)
 
 
 def _other(data: bytes, config: ShardConfig) -> StoredImage:
@@ -137,9 +141,8 @@ def _check_mode(mode: str) -> None:
         raise DataError(f"mode {mode} has more than 8 bits a channel: convert the image first")
 
 
-def _encoded(image: Image.Image, config: ShardConfig) -> StoredImage:
+def _encoded(image: Image.Image, config: ShardConfig, warning: str = "") -> StoredImage:
     stream = io.BytesIO()
     image.save(stream, config.image_format.upper(), quality=config.quality)
-    return StoredImage(
-        stream.getvalue(), *image.size, ".jpg" if config.image_format == "jpeg" else f".{config.image_format}"
-    )
+    ending = ".jpg" if config.image_format == "jpeg" else f".{config.image_format}"
+    return StoredImage(stream.getvalue(), *image.size, ending, warning)

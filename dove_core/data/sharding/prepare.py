@@ -17,6 +17,7 @@ from dove_core.errors import DataError
 
 MISSING_META = "missing meta"
 DAMAGED_META = "damaged meta"
+WARNED_IMAGE = "image that the decoder warns of"
 
 
 class ImageReader(Protocol):
@@ -37,7 +38,10 @@ class ImageReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The outcome of a row: it has an `image` if `status` is `ok`, else an `error`."""
+    """The outcome of a row: it has an `image` if `status` is `ok`, else an `error`.
+
+    `meta_problems` are reasons to be counted although the image is kept.
+    """
 
     sample: Sample
     status: str
@@ -70,7 +74,8 @@ def prepare(row: PlannedRow, images: ImageReader, metas: MemberReader | None, co
         return Prepared(sample, DAMAGED_IMAGE, error.message, dropped_captions=dropped)
     meta = _read_meta(row.meta, metas) if metas is not None else Meta()
     sample = Sample(row.key, row.path, captions, meta.box, meta.time, source, gsd, meta.tags, meta.surrounding_tags)
-    return Prepared(sample, OK, None, image, dropped, meta.problems)
+    problems = (*meta.problems, *([WARNED_IMAGE] if image.warning else []))
+    return Prepared(sample, OK, None, image, dropped, problems)
 
 
 def _read_meta(where: MemberLocation | None, metas: MemberReader) -> Meta:
