@@ -212,6 +212,9 @@ def test_a_path_may_begin_above_the_folder_that_is_given(tmp_path: Path) -> None
     assert images.read("/home/someone/images2/x.jpg") == b"two"
     with pytest.raises(DataError, match="no file fits"):
         images.read("/home/someone/images3/x.jpg")
+    packed = make_zip(tmp_path / "other" / "a.zip", {"images2/x.jpg": b"two"})
+    for above in (packed, make_folder(tmp_path / "third", {"images2/x.jpg": b"two"})):
+        assert open_images(above).read("D:\\data\\images2\\x.jpg") == b"two"
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])

@@ -135,8 +135,13 @@ def _parts(path: str) -> list[str]:
 
 
 def _fit(path: str, name: str) -> bool:
-    """Tell whether one of two paths is the end of the other, at a folder's border."""
-    return f"/{name}".endswith(f"/{path}") or f"/{path}".endswith(f"/{name}")
+    """Tell whether one of two paths is the end of the other, at a folder's border.
+
+    The first folder of `name` is the zip or folder that holds the file; what is inside it is enough if it has a folder.
+    """
+    inside = name.partition("/")[2]
+    is_end = f"/{path}".endswith((f"/{name}", f"/{inside}") if "/" in inside else f"/{name}")
+    return is_end or f"/{name}".endswith(f"/{path}")
 
 
 def _no_file(paths: Any, row: int) -> str:
