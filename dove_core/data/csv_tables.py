@@ -118,54 +118,6 @@ def _cells(line: str, separator: str) -> list[str]:
     return next(csv.reader([line], delimiter=separator, skipinitialspace=separator == "|"), [])
 
 
-@dataclass(frozen=True)
-class _Dialect:
-    """How a table is written: its encoding, what separates values, and lines before the header.
-
-    Excel writes UTF-16 with tabs, and in many countries semicolons, possibly after a line `sep=;`.
-    """
-
-    encoding: str
-    separator: str
-    lines_before: int
-
-    @property
-    def has_blanks(self) -> bool:
-        """Tell whether values have blanks around them, as in `image_name| comment`."""
-        return self.separator == "|"
-
-
-def _dialect_of(file: Path) -> _Dialect:
-    """Choose the separator that makes a column of paths of the header, or else the most columns."""
-    with file.open("rb") as stream:
-        head = stream.read(_HEAD)
-    refuse_other_kind(file, head, hint=HINT)
-    encoding = _encoding_of(head)
-    with file.open(encoding=encoding, newline="") as stream:
-        first = stream.readline(_HEAD)
-        named = _SEP_LINE.fullmatch(first)
-        header = stream.readline(_HEAD) if named else first
-    if named:
-        return _Dialect(encoding, named[1], 1)
-    by_separator = {separator: _cells(header, separator) for separator in _SEPARATORS}
-    fitting = [separator for separator, cells in by_separator.items() if set(plain_names(cells)) & set(PATH_COLUMNS)]
-    best = max(fitting or _SEPARATORS, key=lambda separator: len(by_separator[separator]))
-    return _Dialect(encoding, best, 0)
-
-
-def _encoding_of(head: bytes) -> str:
-    """Return UTF-16 if a mark or the zeros of ASCII letters show it, else UTF-8."""
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    if len(head) >= 4 and not head[1] and not head[3]:
-        return "utf-16-le"
-    return "utf-16-be" if len(head) >= 4 and not head[0] and not head[2] else "utf-8-sig"
-
-
-def _cells(line: str, separator: str) -> list[str]:
-    return next(csv.reader([line], delimiter=separator, skipinitialspace=separator == "|"), [])
-
-
 def column_names(file: Path, *, hint: str = HINT) -> list[str]:
     """Return the names in a table's header.
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from dove_core.data.caption_forms import CAPTION_FIELD, is_printed, texts_of
+from dove_core.data.splits import SPLIT_COLUMNS
 from dove_core.errors import DataError
-
-CAPTION_FIELD = "caption"
-"""Caption field of the columns `caption`, `captions`, `caption_0`, ..., and of `text` and `sentences`."""
 
 _IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "tif", "tiff", "image_bytes", "image_data", "bytes")
 """Names of columns with images, best first. A plain binary column must have one: it may be anything, as a geometry."""
@@ -53,11 +52,12 @@ class ImageColumns:
         return image
 
     def captions_in(self, row: Mapping[str, Any]) -> dict[str, list[str]]:
-        """Return the captions in a row by field, not cleaned; nulls are left out."""
+        """Return the captions in a row by field, not cleaned; nulls are left out, printed lists are read as lists."""
         found = {}
         for field, columns in self.captions.items():
             values = [value if isinstance(value, list) else [value] for value in (row[column] for column in columns)]
-            found[field] = [text for texts in values for text in texts if text is not None]
+            texts = [text for texts in values for text in texts if text is not None]
+            found[field] = [one for text in texts for one in (texts_of(text) if is_printed(text) else [text])]
         return found
 
     def texts(self) -> list[str]:
@@ -89,7 +89,7 @@ def choose_columns(file: object, schema: Any) -> ImageColumns:
     elif text := next((plain[name] for name in _TEXTS if plain.get(name) in texts), ""):
         captions = {CAPTION_FIELD: (text,)}
     else:
-        captions = {name: (name,) for name in texts if name not in names}
+        captions = {name: (name,) for name in texts if name not in names and name.lower() not in SPLIT_COLUMNS}
     return ImageColumns(image, names[0] if names else "", captions)
 
 

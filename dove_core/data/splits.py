@@ -17,6 +17,9 @@ SPLITS = {
 ORDER = ("train", "val", "test")
 """The usual splits, in the order in which they are made."""
 
+SPLIT_COLUMNS = ("split", "splits", "data_split", "dataset_split", "subset", "partition", "set", "phase", "usage")
+"""Names of the column or the key that has the split of a row, best first."""
+
 _BY_LENGTH = sorted(SPLITS, key=len, reverse=True)
 
 

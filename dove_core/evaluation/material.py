@@ -22,10 +22,9 @@ from dove_core.config import ShardConfig
 from dove_core.data.caption_forms import caption_columns
 from dove_core.data.csv_tables import CSV_ENDINGS, column_names, path_column, plain_names, read_columns
 from dove_core.data.sharding.archives import image_places, index_images
-from dove_core.data.sharding.caption_rows import SPLIT_COLUMNS
 from dove_core.data.sharding.json_captions import JSON_ENDINGS
 from dove_core.data.sharding.shards import shard_captions
-from dove_core.data.splits import split_in
+from dove_core.data.splits import SPLIT_COLUMNS, split_in
 from dove_core.errors import DataError, UsageError, reason_of
 from dove_core.evaluation.zero_shot import read_class_names
 from dove_core.events import Noted, Report, Skipped, silent

@@ -19,9 +19,6 @@ from dove_core.data.splits import in_order, split_in, split_named
 from dove_core.errors import DataError
 from dove_core.events import Noted, Report, Skipped
 
-SPLIT_COLUMNS = ("split", "splits", "data_split", "dataset_split", "subset", "partition", "set", "phase", "usage")
-"""Names of the column or the key that has the split of a row, best first."""
-
 _MOST_SPLITS = 20
 EMPTY_ROW, NO_SPLIT = "empty row", "row without a split"
 

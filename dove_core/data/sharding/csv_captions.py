@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from dove_core.data.caption_forms import caption_columns, is_printed, label_columns, texts_of
 from dove_core.data.csv_tables import HINT, PATH_COLUMNS, ROWS_AT_ONCE, no_path_column, plain_names, read_columns
 from dove_core.data.sample import IMAGE_ENDINGS
-from dove_core.data.sharding.caption_rows import SPLIT_COLUMNS, CaptionRows
-from dove_core.data.splits import split_named
+from dove_core.data.sharding.caption_rows import CaptionRows
+from dove_core.data.splits import SPLIT_COLUMNS, split_named
 from dove_core.errors import DataError
 
 FOLDER_COLUMNS = ("filepath", "folder", "directory", "dir")

@@ -13,8 +13,8 @@ from dove_core.data.caption_forms import CAPTION_FIELD, caption_columns, encodab
 from dove_core.data.csv_tables import PATH_COLUMNS, plain_names
 from dove_core.data.file_kinds import refuse_other_kind
 from dove_core.data.sample import IMAGE_ENDINGS
-from dove_core.data.sharding.caption_rows import SPLIT_COLUMNS, CaptionRows
-from dove_core.data.splits import split_named
+from dove_core.data.sharding.caption_rows import CaptionRows
+from dove_core.data.splits import SPLIT_COLUMNS, split_named
 from dove_core.errors import DataError, reason_of
 
 JSON_ENDINGS = (".json", ".jsonl", ".ndjson")

@@ -18,7 +18,7 @@ from dove_core.data.parquet_columns import no_captions
 from dove_core.data.parquet_images import ENDING, ImageParquet, describe_parquet, row_name
 from dove_core.data.sharding.archives import JUNK, files_below
 from dove_core.data.sharding.caption_table import CaptionTable, checked_split
-from dove_core.data.splits import in_order, split_in, split_named
+from dove_core.data.splits import SPLIT_COLUMNS, in_order, split_in, split_named
 from dove_core.errors import DataError
 from dove_core.events import Noted, Report
 
@@ -96,6 +96,9 @@ def describe_split(split: ParquetSplit, report: Report) -> list[ImageParquet]:
             raise DataError(message, hint="files of one split must have the same columns")
     count = f"{len(files)} files" if len(files) > 1 else split.names[0]
     report(Noted(f"{split.split}: {sum(map(len, files))} rows in {count}: {first.columns}"))
+    if column := next((name for name in first.schema.names if name.lower() in SPLIT_COLUMNS), ""):
+        message = f"{split.split}: the column {column} is not read; a Parquet file is of one split, that of its name"
+        report(Noted(message))
     for missing in _missing(split.names):
         report(Noted(f"{split.split}: {missing}"))
     return files
