@@ -9,8 +9,8 @@ from dove_core.bounds import Settings, setting as _setting
 from dove_core.errors import UsageError
 
 OF_DOVE = (
-    "weights", "backbone_rate", "objective", "lambda_g", "margin", "negatives", "temperature", "freeze_backbone", "unfreeze_after",
-    "paired_captions", "min_word_count",
+    "weights", "backbone_rate", "objective", "lambda_g", "margin", "negatives", "temperature", "freeze_backbone",
+    "unfreeze_after", "paired_captions", "min_word_count",
 )  # fmt: skip
 """Settings in `TrainConfig` that other models than DOVE do not have."""
 
