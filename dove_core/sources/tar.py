@@ -138,14 +138,23 @@ def _members(path: Path) -> Iterator[_Member | Unusable]:
     for key, group in groupby(_files(path), key=lambda file: None if isinstance(file, Unusable) else file[0]):
         spans: dict[str, _Span] = {}
         skipped: list[Unusable] = []
+        chosen = ""  # endings of the image
         for file in group:
             if isinstance(file, Unusable):
                 yield file
                 continue
-            ending, span = file[1:]
+            endings, span = file[1:]
+            ending = endings.rpartition(".")[2]
             kind = "image" if f".{ending}" in IMAGE_ENDINGS else ending
             if kind == "image" and kind in spans:
-                skipped.append(Unusable(SECOND_IMAGE, f"{path.name}: {key}.{ending}"))
+                # KEY.jpg is the image, not KEY.mask.png, wherever it is.
+                first = chosen if "." in chosen and endings == ending else ""
+                skipped.append(Unusable(SECOND_IMAGE, f"{path.name}: {key}.{first or endings}"))
+                if not first:
+                    continue
+            if kind == "image":
+                chosen = endings
+                spans[kind] = span
             spans.setdefault(kind, span)
         if "image" in spans and key is not None:
             yield _Member(key, spans["image"], spans.get("json"), spans.get("txt"))
@@ -155,7 +164,7 @@ def _members(path: Path) -> Iterator[_Member | Unusable]:
 
 
 def _files(path: Path) -> Iterator[tuple[str, str, _Span] | Unusable]:
-    """Yield key, ending and position of each file in a tar; at the end, a damaged or compressed tar as unusable."""
+    """Yield key, endings and position of each file in a tar; at the end, a damaged or compressed tar as unusable."""
     head = b""
     try:
         with path.open("rb") as stream:
@@ -167,7 +176,7 @@ def _files(path: Path) -> Iterator[tuple[str, str, _Span] | Unusable]:
                 stem, _, ending = name.partition(".")
                 if stem:  # empty for hidden files
                     key = f"{folder}/{stem}" if folder else stem
-                    yield key, ending.rpartition(".")[2].lower(), _Span(member.offset, member.size)
+                    yield key, ending.lower(), _Span(member.offset, member.size)
             if not count:
                 yield Unusable(DAMAGED, f"{path}: it is empty")
     except (DataError, OSError) as error:

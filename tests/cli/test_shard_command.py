@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dove_cli.render import printable
 from dove_core.data.manifest import read_manifest
 from tests.cli.test_commands import dove
 from tests.data.parquet_files import make_rsicd
@@ -141,3 +142,23 @@ def test_own_parquet_files_need_a_name_and_no_images(tmp_path, monkeypatch):
     )  # fmt: skip
     assert code == 0, err
     assert read_manifest(tmp_path / "shards/photos/all").samples == 5
+
+
+def test_another_table_replaces_shards_only_with_overwrite(home):
+    rows = ["filepath,title\nimages2/a1_CH_19.jpg,a lake\n", "filepath,title\nimages2/a2_CH_19.jpg,a pond\n"]
+    for number, text in enumerate(rows):
+        (home / f"{number}.csv").write_text(text)
+    words = ["shard", "--images", "data/sky", "--name", "mine", "--workers", "1", "--captions"]
+    code, _, err = dove(*words, "0.csv")
+    assert (code, "0.csv: no split in its name, taken as train; choose another with --split" in err) == (0, True)
+    before = contents(home / "shards")
+    code, _, err = dove(*words, "1.csv")
+    assert (code, "has shards made from 0.csv, which shards of 1.csv would replace" in err) == (2, True)
+    assert contents(home / "shards") == before
+    assert dove(*words, "1.csv", "--overwrite")[0] == 0
+    assert contents(home / "shards") != before
+
+
+def test_what_comes_from_elsewhere_cannot_steer_a_terminal():
+    assert printable("e\x1b[31mf\r\x9b\u202e机场\n") == "e\\x1b[31mf\\r\\x9b\\u202e机场\n"
+    assert printable("one\ntwo", kept="") == "one\\ntwo"

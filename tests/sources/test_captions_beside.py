@@ -97,6 +97,16 @@ def test_each_form_of_a_caption_is_read(tmp_path: Path, kind: str) -> None:
     }  # fmt: skip
 
 
+def test_the_image_of_a_sample_is_the_one_with_a_plain_ending(tmp_path: Path) -> None:
+    files = {"a.mask.png": image(1, "PNG"), "a.jpg": image(2), "b.jpg": image(3), "b.mask.png": image(4, "PNG")}
+    files |= {"c.left.png": image(5, "PNG"), "c.right.png": image(6, "PNG")}
+    found = read_all(Tars(tmp_path, [write_tar(tmp_path / "t.tar", files)], "title"))
+    images = {one.sample.key: one.image for one in found if isinstance(one, Record)}
+    assert images == {"a": image(2), "b": image(3), "c": image(5, "PNG")}
+    left = [one.example for one in found if isinstance(one, Unusable)]
+    assert left == ["t.tar: a.mask.png", "t.tar: b.mask.png", "t.tar: c.right.png"]
+
+
 def test_a_folder_of_img2dataset_has_metadata_and_a_part_changes_with_them(tmp_path: Path) -> None:
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "a.jpg").write_bytes(image(1))
