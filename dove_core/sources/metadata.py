@@ -53,7 +53,7 @@ def _captions(values: Any, text: str, field: str) -> Iterator[str]:
         if isinstance(by_field, list | str):
             yield from texts_of(by_field)
     elif isinstance(values, list | str):
-        yield from texts_of(values)
+        yield from texts_of([values] if isinstance(values, str) else [one for one in values if isinstance(one, str)])
     yield from texts_of(text)
 
 
