@@ -173,8 +173,8 @@ def test_metadata_in_a_json_is_used_if_it_is_valid():
     assert sample_of("k", {**whole, "captions": {"other": ["b"]}}, "t", "title").captions == {"title": ("b",)}
     assert sample_of("k", {}, " t\n", "title").captions == {"title": ("t",)}
     for odd in (
-        {"captions": 3, "caption": 4, "box": ["a"], "time": 7, "source": [], "gsd": "x", "tags": "y"},
-        {"captions": {"title": "no list", "x": [None]}, "box": [9, 9, 1, 1], "time": "2019-13", "gsd": True},
+        {"captions": 3, "caption": True, "box": ["a"], "time": 7, "source": [], "gsd": "x", "tags": "y"},
+        {"captions": {"title": {}, "x": [None]}, "box": [9, 9, 1, 1], "time": "2019-13", "gsd": True},
         {"captions": {}, "box": {}, "time": "yesterday", "gsd": -1, "tags": {"a": {}}},
     ):
         sample = sample_of("a1_S2_20", odd, "!", "title")
