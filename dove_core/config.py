@@ -92,7 +92,7 @@ class ModelConfig(Settings):
 
     backbone: str = _setting(
         "resnet50",
-        "Backbone of the image encoder: resnet18, resnet34, resnet50 or resnet101 of torchvision, or timm:NAME, such as "
+        "Backbone of the image encoder: resnet18, resnet34, resnet50, resnet101, or a model of timm, such as "
         "timm:convnext_tiny (pip install 'dove-eo[timm]').",
     )
     image_size: int = _setting(256, "Side of the square input image, in pixels.", low=32, high=2048)
@@ -129,7 +129,16 @@ class TrainConfig(Settings):
     64
     """
 
-    weights: str = _setting("imagenet", "Initial weights of the backbone: imagenet, none (random), or a file.")
+    weights: str = _setting(
+        "imagenet",
+        "Initial weights of the backbone: imagenet (for timm:NAME, what timm has of it), none (random), or a file with "
+        "the names of torchvision or timm, such as those of torchgeo.",
+    )
+    input_scaling: Literal["auto", "imagenet", "unit", "reflectance"] = _setting(
+        "auto",
+        "Scaling of the pixels: imagenet (its mean and deviation), unit (0 to 1), reflectance (0 to 0.3558, as in "
+        "Sentinel-2's true-colour images), or auto: what timm says, or what a file of torchgeo needs, else imagenet.",
+    )
     epochs: int = _setting(20, "Number of epochs.", low=1)
     batch_size: int = _setting(64, "Images in a batch, in each process.", low=2)
     learning_rate: float = _setting(2e-4, "Highest learning rate, reached after the warm-up.", above=0)

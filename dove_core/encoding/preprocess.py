@@ -160,7 +160,9 @@ def _by_channel(values: Sequence[float], device: torch.device) -> Tensor:
     return torch.tensor(values).view(3, 1, 1).to(device, non_blocking=True)
 
 
-def normalise(pixels: Tensor, means: Sequence[float] = IMAGENET.mean, deviations: Sequence[float] = IMAGENET.std) -> Tensor:
+def normalise(
+    pixels: Tensor, means: Sequence[float] = IMAGENET.mean, deviations: Sequence[float] = IMAGENET.std
+) -> Tensor:
     """Return `(B, 3, S, S)` uint8 as float32, normalised with the mean and deviation of each channel in `[0, 1]`.
 
     By default they are those of ImageNet.

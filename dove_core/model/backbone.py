@@ -31,7 +31,7 @@ class ResNetTrunk(Trunk):
     def __init__(self, name: str, size: int) -> None:
         super().__init__()
         resnet = getattr(torchvision.models, name)(weights=None)
-        self.name, self.normalisation = name, IMAGENET
+        self.name, self.first_tensor, self.normalisation = name, "conv1.weight", IMAGENET
         self.stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool)
         self.stages = nn.ModuleList([resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4])
         widths = tuple(width * (1 if name in ("resnet18", "resnet34") else 4) for width in (64, 128, 256, 512))

@@ -37,6 +37,7 @@ class TimmTrunk(Trunk):
         except Exception as error:  # timm's models check the size in many ways
             raise _refusal(library, model, config, size, error) from error
         _check_margin(name, config, size, self.shapes)
+        self.first_tensor = next(iter(self.net.state_dict()))
         self._size, self.normalisation = size, Normalisation(tuple(config.mean), tuple(config.std))
         self.to(memory_format=torch.channels_last)
 
@@ -136,9 +137,7 @@ def _choose(strides: Sequence[int]) -> list[int]:
 
 
 def _maps(net: Any, indices: Sequence[int], pixels: Tensor) -> list[Tensor]:
-    maps: list[Tensor] = net.forward_intermediates(
-        pixels, indices=indices, output_fmt="NCHW", intermediates_only=True
-    )
+    maps: list[Tensor] = net.forward_intermediates(pixels, indices=indices, output_fmt="NCHW", intermediates_only=True)
     return maps
 
 

@@ -21,10 +21,11 @@ class MapShape(NamedTuple):
 class Trunk(nn.Module):
     """Maps `(B, 3, S, S)` floats to maps of the shapes `shapes`, two or more; `normalisation` belongs to its weights.
 
-    `name` is its `ModelConfig.backbone`.
+    `name` is its `ModelConfig.backbone`; `first_tensor` is its library's name of the first tensor of its weights.
     """
 
     name: str
+    first_tensor: str
     shapes: tuple[MapShape, ...]
     normalisation: Normalisation
 

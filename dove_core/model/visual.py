@@ -34,7 +34,7 @@ class Pooling(nn.Module):
             self.register_buffer(f"weights_{k}", weights, persistent=False)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Map the trunk's maps to the means `(B, width)` of all and the regions `(B, R, width)` of all but the first."""
+        """Map the trunk's maps to means `(B, width)` of all and regions `(B, R, width)` of all but the first."""
         means, regions = list[Tensor](), list[Tensor]()
         for k, m in enumerate(maps):
             cells, side = m.flatten(2).transpose(1, 2), m.shape[-1]

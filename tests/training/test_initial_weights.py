@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dove_core.errors import CheckpointError
-from dove_core.model.backbone import Trunk
+from dove_core.model.backbone import make_trunk
 from dove_core.training.initial_weights import load_initial_weights
 
 
@@ -25,16 +25,16 @@ def test_weights_are_loaded_from_a_file_of_torch_or_of_safetensors(state, tmp_pa
     torch.save(state, tmp_path / "w.pth")
     save_file(state, tmp_path / "w.safetensors")
     for name in ("w.pth", "w.safetensors"):
-        trunk = Trunk("resnet18")
-        load_initial_weights(trunk, str(tmp_path / name))
+        trunk = make_trunk("resnet18", 32)
+        load_initial_weights(trunk, str(tmp_path / name), "auto")
         assert torch.equal(trunk.state_dict()["stages.3.1.conv2.weight"], state["layer4.1.conv2.weight"])
         assert torch.equal(trunk.state_dict()["stem.0.weight"], state["conv1.weight"])
 
 
 def test_none_keeps_the_random_weights():
-    trunk = Trunk("resnet18")
+    trunk = make_trunk("resnet18", 32)
     before = {name: value.clone() for name, value in trunk.state_dict().items()}
-    load_initial_weights(trunk, "none")
+    load_initial_weights(trunk, "none", "auto")
     assert all(torch.equal(value, before[name]) for name, value in trunk.state_dict().items())
 
 
@@ -50,7 +50,7 @@ def test_missing_damaged_and_unsuitable_files_are_errors_with_a_hint(state, tmp_
         ("truncated.pth", "cannot be read"),
     ):
         with pytest.raises(CheckpointError, match=words) as caught:
-            load_initial_weights(Trunk("resnet18"), str(tmp_path / name))
+            load_initial_weights(make_trunk("resnet18", 32), str(tmp_path / name), "auto")
         assert name in caught.value.message
         assert caught.value.hint
 
@@ -61,6 +61,6 @@ def test_imagenet_weights_are_taken_from_torchvisions_cache(state, tmp_path, mon
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     torch.save(state, tmp_path / "hub" / "checkpoints" / url.rsplit("/", 1)[1])
     monkeypatch.setattr("torch.hub.HASH_REGEX", re.compile("never"))
-    trunk = Trunk("resnet18")
-    load_initial_weights(trunk, "imagenet")
+    trunk = make_trunk("resnet18", 32)
+    load_initial_weights(trunk, "imagenet", "auto")
     assert torch.equal(trunk.state_dict()["stem.0.weight"], state["conv1.weight"])
