@@ -36,7 +36,6 @@ class TimmTrunk(Trunk):
             self.name, self.net, self._indices, self.shapes = name, *_open(library, model, config, size)
         except Exception as error:  # timm's models check the size in many ways
             raise _refusal(library, model, config, size, error) from error
-        _check_margin(name, config, size, self.shapes)
         self.first_tensor = next(iter(self.net.state_dict()))
         self._size, self.normalisation = size, Normalisation(tuple(config.mean), tuple(config.std))
         self.to(memory_format=torch.channels_last)
@@ -124,6 +123,8 @@ def _open(library: Any, model: str, config: Any, size: int) -> tuple[nn.Module, 
     shapes = tuple(MapShape(*layers[index], side) for index, side in zip(chosen, sides, strict=True))
     if [tuple(found.shape[1:]) for found in maps] != [(width, side, side) for width, _, side in shapes]:
         raise ValueError("its maps are not those that timm describes")
+    if config.fixed_input_size and shapes[0].stride * shapes[0].side < size:
+        raise ValueError("its patches do not cover the image")
     return net, indices, shapes
 
 
@@ -142,25 +143,17 @@ def _maps(net: Any, indices: Sequence[int], pixels: Tensor) -> list[Tensor]:
 
 
 def _refusal(library: Any, model: str, config: Any, size: int, error: Exception) -> UsageError:
-    """Return why a model cannot be used: it does not take this size, or gives no maps at its own size either."""
-    own = config.input_size[-1]
-    try:
-        _open(library, model, config, own)
-    except Exception as other:  # as in the caller
-        hint = "choose a backbone with feature maps, such as timm:convnext_tiny"
-        return UsageError(f"--backbone {PREFIX}{model} has no maps that dove can use: {_reason(other)}", hint=hint)
-    message = f"--backbone {PREFIX}{model} takes no images of {size} pixels: {_reason(error)}"
-    return UsageError(message, hint=f"use --image-size {own}, the size that it is made for")
+    """Return why a model cannot be used, and a size that works if there is one."""
+    for other in (max(32, size // 32 * 32), config.input_size[-1]):
+        try:
+            _open(library, model, config, other)
+        except Exception:  # as in the caller
+            continue
+        message = f"--backbone {PREFIX}{model} takes no images of {size} pixels: {_reason(error)}"
+        return UsageError(message, hint=f"use --image-size {other}")
+    hint = f"choose a backbone with feature maps, such as {PREFIX}convnext_tiny"
+    return UsageError(f"--backbone {PREFIX}{model} has no maps that dove can use: {_reason(error)}", hint=hint)
 
 
 def _reason(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
-
-
-def _check_margin(name: str, config: Any, size: int, shapes: Sequence[MapShape]) -> None:
-    """Check that the patches of a model for one input size cover the image."""
-    _, stride, side = shapes[0]
-    if config.fixed_input_size and side * stride < size:
-        fitting = side * stride if side * stride >= 32 else (side + 1) * stride
-        message = f"--backbone {name} would leave out {size - side * stride} pixels of --image-size {size}"
-        raise UsageError(message, hint=f"use a multiple of {stride}, such as --image-size {fitting}")
