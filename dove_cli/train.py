@@ -43,7 +43,9 @@ def train(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="Settings that replace the defaults: rsicd-scratch, rsicd-scratch-gpu, or a .toml file."),
+        typer.Option(
+            help="Settings that replace the defaults: rsicd-imagenet, rsicd-scratch, rsicd-scratch-gpu, or a .toml."
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from last/ with the settings of the run.")] = False,
     as_json: JsonOption = False,
