@@ -16,6 +16,7 @@ from tests.made import make_karpathy
 ROOT = Path(__file__).parents[1]
 SMALL = {
     "bucket_loader": "--pictures 300 --side 64 --rounds 1",
+    "clip_step": "--architecture ViT-S-32-alt --batch-size 4 --rounds 1",
     "embedding": "--shards {shards}/val --pictures 16 --batch-size 8 --rounds 1",
     "evaluation": "--pictures 20 --captions 40 --large 2000",
     "executors": "--pictures 40 --kilobytes 10 --shard-size 20 --runs 1",

@@ -98,6 +98,11 @@ class DoveEncoder:
         self.regions = config.region_grid**2 + (config.center_box == "center")
 
     @property
+    def is_convolutional(self) -> bool:
+        """Tell whether images are encoded by convolutions; a transformer has one, for its patches."""
+        return sum(isinstance(module, torch.nn.Conv2d) for module in self.model.trunk.modules()) > 1
+
+    @property
     def reranker(self) -> DoveEncoder:
         """The encoder itself, with ROAM's scores."""
         return self
