@@ -9,8 +9,8 @@ from dove_core.bounds import Settings, setting as _setting
 from dove_core.errors import UsageError
 
 OF_DOVE = (
-    "weights", "input_scaling", "objective", "lambda_g", "margin", "negatives", "temperature", "freeze_backbone",
-    "unfreeze_after", "paired_captions", "min_word_count",
+    "weights", "input_scaling", "backbone_rate", "objective", "lambda_g", "margin", "negatives", "temperature",
+    "freeze_backbone", "unfreeze_after", "paired_captions", "min_word_count",
 )  # fmt: skip
 """Settings in `TrainConfig` that other models than DOVE do not have."""
 
@@ -36,6 +36,12 @@ class TrainConfig(Settings):
     epochs: int = _setting(20, "Number of epochs.", low=1)
     batch_size: int = _setting(64, "Images in a batch, in each process.", low=2)
     learning_rate: float = _setting(2e-4, "Highest learning rate, reached after the warm-up.", above=0)
+    backbone_rate: float = _setting(
+        1.0,
+        "Learning rate of the backbone as a share of --learning-rate; pre-trained weights need less.",
+        above=0,
+        high=1,
+    )
     weight_decay: float = _setting(0.05, "Weight decay of AdamW; not applied to biases and norm layers.", low=0)
     warmup: float = _setting(0.05, "Share of all steps in which the learning rate rises from zero.", low=0, high=1)
     warmup_steps: int = _setting(

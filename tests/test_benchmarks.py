@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -29,6 +30,7 @@ SMALL = {
     "fetch_members": "--members 300 --wanted 20 --latency 0 --longest 1000",
     "gpu_traffic": "--batch-size 8 --size 64",
     "loader": "--pictures 80 --side 64 --size 48 --rounds 1",
+    "on_gpu": "--tiny --shards {shards} --minutes 15 --out {results}",
     "one_shot": "--rows 3000 --rounds 1",
     "rsicd": "--shards {shards} --ring mini --results {results} captions-2+pairs-2 own-words separate-trunk+plain",
     "search": "--rows 4000 --ways dove flat hnsw ivf usearch --rounds 2",
@@ -56,6 +58,14 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     captions, images = make_karpathy(folder, {"train": 160, "val": 40})
     shard_captions(captions, images, folder / "shards", ShardConfig(shard_size=64))
     return folder / "shards"
+
+
+def test_a_part_for_which_no_time_is_left_is_named_and_recorded(shards, tmp_path):
+    options = ["--tiny", "--shards", str(shards), "--minutes", "0", "--out", str(tmp_path / "found.json")]
+    command = [sys.executable, "-m", "benchmarks.on_gpu", "--parts", "pairs", "ring", *options]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "| ring | not begun: less than 90 s were left | |" in run.stdout
+    assert json.loads((tmp_path / "found.json").read_text())["problems"].keys() == {"pairs", "ring"}
 
 
 @pytest.mark.slow

@@ -62,6 +62,7 @@ TRAINING: dict[str, tuple[TrainConfig, Any]] = {
     "epochs": (BASE, 3),
     "batch_size": (STEPS, 8),
     "learning_rate": (STEPS, 2e-3),
+    "backbone_rate": (STEPS, 0.1),
     "weight_decay": (STEPS, 0.5),
     "warmup": (STEPS, 0.5),
     "warmup_steps": (STEPS, 3),
