@@ -21,7 +21,7 @@ from dove_core.places import Place
 from dove_core.training.initial_checkpoint import check_settings, read_initial
 from dove_core.training.journal import COMMANDS, note_command
 from dove_core.training.launch import joins_others, launch
-from dove_core.training.opening import begin, reopen
+from dove_core.training.opening import begin, reopen, unknown_words
 from dove_core.training.run import SETTINGS, RunSettings, refuse_existing_run, start_run_folder
 from dove_core.training.storage import RunStorage
 from dove_core.training.trainable import Trainable
@@ -195,6 +195,8 @@ def run_job(job: TrainingJob, world: World, report: Report) -> TrainResult:
     resumed = job.resumed or has_checkpoint
     _check_same(world, (settings.data, resumed), "other shards or another run folder")
     trainable = _open_run(job, world, storage, resumed, shards, field)
+    if world.first and settings.start and not resumed and (note := unknown_words(trainable, shards, field)):
+        report(Noted(note))
     try:
         trainer = Trainer(world, report, storage, settings, job.compute, shards, field, trainable, resumed)
         _check_same(world, trainer.position, f"another {storage.address_of('last')}")

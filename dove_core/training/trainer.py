@@ -315,4 +315,5 @@ class Trainer:
     def _check_finite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
             message = f"loss or gradient is {loss.item()} at step {self.position.steps}"
-            raise TrainingError(message, hint="lower --learning-rate, or try --no-amp; last/ holds the state before")
+            rest = "; last/ holds the state before" if self.storage.has("last") else ""
+            raise TrainingError(message, hint=f"lower --learning-rate, or try --no-amp{rest}")
