@@ -19,7 +19,7 @@ from dove_core.places import Folder, Place
 from dove_core.recipes import read_recipe
 
 if TYPE_CHECKING:
-    from dove_core.training.trainer import TrainResult
+    from dove_core.training.result import TrainResult
 
 T = TypeVar("T", ModelConfig, TrainConfig, FineTuneConfig)
 
