@@ -21,6 +21,8 @@ from dove_core.search.query import Hit, Searcher
 _SIDE, _GAP, _LINE, _FONT = 200, 12, 18, 13
 _PAPER, _INK, _FAINT, _GLOW = "white", "#1a1a1a", "#666666", (255, 120, 0)
 _WORDS_SHOWN = 4
+_BRIGHTEST = 3.0
+"""Attention with the brightest colour: the binary logarithm of how many times the uniform share it is."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,19 @@ def _panels(one: Explanation) -> list[tuple[Image.Image, str, str]]:
     return panels + shown
 
 
+def above_uniform(attention: np.ndarray) -> np.ndarray:
+    """Return by how much each region of `(..., g, g)` has more than its uniform share: 1 is twice that share."""
+    whole = attention.sum(axis=(-2, -1), keepdims=True)
+    found: np.ndarray = np.maximum(attention * attention.shape[-1] ** 2 / np.maximum(whole, 1e-12) - 1, 0)
+    return found
+
+
 def highlight(image: Image.Image, attention: np.ndarray) -> Image.Image:
-    """Return an image that is bright where attention `(g, g)` is highest and dark where it is lowest."""
-    spread = attention - attention.min()
-    shares = np.uint8(255 * spread / max(float(spread.max()), 1e-12))
+    """Return an image that is bright where attention `(g, g)` is above its uniform share, and dark elsewhere.
+
+    The scale is the same for all maps: the brightest colour is eight times the uniform share, half of it 2.8 times.
+    """
+    shares = np.uint8(255 * np.minimum(np.log2(1 + above_uniform(attention)) / _BRIGHTEST, 1))
     mask = Image.fromarray(shares).resize(image.size, Image.Resampling.BICUBIC)
     dark = Image.blend(image, Image.new("RGB", image.size), 0.35)
     lit = Image.blend(image, Image.new("RGB", image.size, _GLOW), 0.6)
