@@ -120,10 +120,11 @@ def measure(embedder: Embedder, reranker: TextReranker | None, found: Sequence[M
     for start in range(0, len(found), _AT_ONCE):
         block = found[start : start + _AT_ONCE]
         images = [(one.data, "mosaic") for one in block]
-        regions = embedder.describe_regions(images) if reranker else None
+        parts = embedder.describe_regions(images) if reranker else ()
         for number, one in enumerate(block):
-            if reranker is not None and regions is not None:
-                whole = reranker.attention(one.caption, regions[number : number + 1]).whole[0]
+            if reranker is not None:
+                regions, fused = (part[number : number + 1] for part in parts)
+                whole = reranker.attention(one.caption, regions, fused).whole[0]
                 results["attention"].append(figures(whole, one.quarter))
             else:
                 whole = embedder.relevance(images[number : number + 1], [one.caption])[0, 0]

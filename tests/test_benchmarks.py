@@ -29,7 +29,7 @@ SMALL = {
     "loader": "--pictures 80 --side 64 --size 48 --rounds 1",
     "one_shot": "--rows 3000 --rounds 1",
     "pointing": "--shards {shards}/val --checkpoint {checkpoint} --mosaics 20",
-    "rsicd": "--shards {shards} --ring mini --results {results} captions-2+pairs-2 own-words separate-trunk+plain",
+    "rsicd": "--shards {shards} --results {results} captions-2+pairs-2 no-guidance local+no-local separate-trunk+plain",
     "search": "--rows 4000 --ways dove flat hnsw ivf usearch --rounds 2",
     "shard_rows": "--rows 200 400 --plan 500",
     "shard_zip": "--pictures 40 --kilobytes 10 --runs 1",

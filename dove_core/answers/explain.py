@@ -1,15 +1,17 @@
 """Where the words of a query attend on the images of its hits: all words together, and those with most weight.
 
-In ROAM each word of a query attends to the regions of an image, and the words are pooled by weights. The drawing shows
-the share of that attention that each region gets, as the mean over heads. A model without such attention is explained
-by gradients: a map of the whole text, and a map of each word as a text of its own. It shows where the model looked; it
-does not show that the model is right.
+In ROAM each word of a query attends to the regions of an image, and the words are pooled by weights. A model without
+such attention is explained by gradients: a map of the whole text, and a map of each word as a text of its own.
+
+The drawing shows by how much each region has more than its uniform share, on a scale that is the same for all maps. So
+a map without information is dark. Below each map is the share of it that lies above a uniform map: 0 % if all regions
+have the same. The map shows where the model looked; it does not show that the model is right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,9 @@ from dove_core.search.query import Hit, Searcher
 _SIDE, _GAP, _LINE, _FONT = 200, 12, 18, 13
 _PAPER, _INK, _FAINT, _GLOW = "white", "#1a1a1a", "#666666", (255, 120, 0)
 _WORDS_SHOWN = 4
+LEAST_CERTAIN = 0.15
+"""Share above uniform below which a map shows nothing: random differences between regions reach a tenth."""
+
 _BRIGHTEST = 3.0
 """Attention with the brightest colour: the binary logarithm of how many times the uniform share it is."""
 
@@ -32,7 +37,8 @@ class Explanation:
     `image` is the model's input, cropped, squashed or padded as the model needs it. `words` are those of the query and
     `weights (T,)` their shares in it, which sum to one. `by_word (T, g, g)` is each word's attention and
     `whole (g, g)` that of all words. Each map sums to one at most: the region in the middle of the image, which a model
-    may have in addition, is left out, and a map by gradients can be zero everywhere.
+    may have in addition, is left out, and a map by gradients can be zero everywhere. If the exact score of the image is
+    a sum, `of_words (T,)` are the terms of the words and `of_image` is that of the whole image.
     """
 
     hit: Hit
@@ -41,6 +47,13 @@ class Explanation:
     weights: np.ndarray
     by_word: np.ndarray
     whole: np.ndarray
+    of_words: np.ndarray | None = None
+    of_image: float = 0.0
+
+    @property
+    def certainty(self) -> float:
+        """Share of the map of all words that lies above a uniform map, from 0 to 1."""
+        return share_above_uniform(self.whole)
 
 
 def explain(searcher: Searcher, text: str, hits: Sequence[Hit]) -> list[Explanation]:
@@ -55,10 +68,14 @@ def explain(searcher: Searcher, text: str, hits: Sequence[Hit]) -> list[Explanat
         return []
     data = searcher.index.images([hit.row for hit in hits])
     found = searcher.attention(text, [(one, hit.row.key) for one, hit in zip(data, hits, strict=True)])
-    return [
+    made = [
         Explanation(hit, _input(searcher, one, hit), found.words, found.weights, by_word, whole)
         for hit, one, by_word, whole in zip(hits, data, found.by_word, found.whole, strict=True)
     ]
+    if found.parts is None:
+        return made
+    terms = zip(made, found.parts.by_word, found.parts.image.tolist(), strict=True)
+    return [replace(one, of_words=of_words, of_image=of_image) for one, of_words, of_image in terms]
 
 
 def _input(searcher: Searcher, data: bytes, hit: Hit) -> Image.Image:
@@ -92,13 +109,21 @@ def write_explanations(path: Path, title: str, found: Sequence[Explanation]) -> 
 
 def _panels(one: Explanation) -> list[tuple[Image.Image, str, str]]:
     hit = one.hit
+    all_words = "" if one.of_words is None else f"image {one.of_image:.3f} + words {one.of_words.sum():.3f}"
     panels = [
         (one.image, f"{hit.rank}.  {hit.score:.3f}", hit.row.key[:30]),
-        (highlight(one.image, one.whole), "all words", ""),
+        (highlight(one.image, one.whole), f"all words: {_certainty_of(one.whole)}", all_words),
     ]
-    most = np.argsort(-one.weights, kind="stable")[:_WORDS_SHOWN].tolist()
-    shown = [(highlight(one.image, one.by_word[k]), one.words[k], f"weight {one.weights[k]:.0%}") for k in most]
-    return panels + shown
+    for k in np.argsort(-one.weights, kind="stable")[:_WORDS_SHOWN].tolist():
+        term = f"weight {one.weights[k]:.0%}" if one.of_words is None else f"adds {one.of_words[k]:.3f}"
+        label = f"{_certainty_of(one.by_word[k])}, {term}"
+        panels.append((highlight(one.image, one.by_word[k]), one.words[k], label))
+    return panels
+
+
+def _certainty_of(attention: np.ndarray) -> str:
+    share = share_above_uniform(attention)
+    return f"{share:.0%} above uniform" if share >= LEAST_CERTAIN else "nothing to see"
 
 
 def above_uniform(attention: np.ndarray) -> np.ndarray:
@@ -106,6 +131,11 @@ def above_uniform(attention: np.ndarray) -> np.ndarray:
     whole = attention.sum(axis=(-2, -1), keepdims=True)
     found: np.ndarray = np.maximum(attention * attention.shape[-1] ** 2 / np.maximum(whole, 1e-12) - 1, 0)
     return found
+
+
+def share_above_uniform(attention: np.ndarray) -> float:
+    """Return the share of a map `(g, g)` that lies above a uniform map: 0 if it is uniform, near 1 for one region."""
+    return float(above_uniform(attention).mean())
 
 
 def highlight(image: Image.Image, attention: np.ndarray) -> Image.Image:
