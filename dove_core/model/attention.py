@@ -113,7 +113,8 @@ class InterModalGuidance(nn.Module):
 
     def prepare_regions(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Map `V_R (B, R, D)` to keys `(B, R, d)` of length 1 and values `(B, R, D)`."""
-        return unit(self.key(regions)), self.value(regions)
+        key = self.key(regions)
+        return unit(key).to(key.dtype), self.value(regions)
 
     def prepare_words(self, words: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map `T_G (C, T, D)` and its mask to queries `(C, T, d)`, weights `(C, T)` and the pooled words `(C, D)`.
@@ -123,7 +124,8 @@ class InterModalGuidance(nn.Module):
         logits = self.word_weight(words)[..., 0].float().masked_fill(~mask, float("-inf"))
         weight = logits.softmax(dim=1)
         pooled = (weight[:, None].to(words.dtype) @ words)[:, 0]
-        return unit(self.query(words)), weight, unit(self.out(pooled))
+        query = self.query(words)
+        return unit(query).to(query.dtype), weight, unit(self.out(pooled))
 
     def forward(self, fused: Tensor, key: Tensor, value: Tensor, query: Tensor, weight: Tensor) -> Pairs:
         """Return the guided images and local scores of all pairs.
@@ -139,11 +141,12 @@ class InterModalGuidance(nn.Module):
         cosines = (query.flatten(0, 1) @ key.flatten(0, 1).T).view(c, t, b, r)
         sharpness = self.log_sharpness.exp().to(cosines.dtype)
         attention = (sharpness * cosines).softmax(dim=-1, dtype=cosines.dtype)  # GPU autocast would use float32
+        by_word = (attention * cosines).sum(dim=-1, dtype=torch.float32)
+        local = (weight[..., None] * by_word).sum(dim=1)  # float32 also under autocast, unlike a matrix product
         words = weight.to(attention.dtype)[:, None]
-        local = words @ (attention * cosines).sum(dim=-1)
         over_regions = (words @ attention.view(c, t, b * r)).view(c, b, r)
         mixed = torch.einsum("cbr,brd->bcd", over_regions, value.to(attention.dtype))
-        return Pairs(fused[:, None] + mixed.float(), local[:, 0].T.float())
+        return Pairs(fused[:, None] + mixed.float(), local.T)
 
 
 def unit(x: Tensor) -> Tensor:

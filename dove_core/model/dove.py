@@ -19,8 +19,7 @@ from dove_core.model.textual import TextEncoder
 from dove_core.model.visual import MultiScale, Pooling, Regions
 
 _BLOCK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 25}
-"""Elements of the attention map (pairs x words x regions) in a tile: 8 MiB in half precision on a CPU, 64 MiB on a
-GPU."""
+"""Elements in a tile: of the attention map (pairs x words x regions) and of the guided images (pairs x D)."""
 
 _KEEP_ELEMENTS = {"cpu": 1 << 27, "cuda": 1 << 30}
 """Elements kept for the backward pass, 2 bytes each in half precision. A larger matrix is computed again there, which
@@ -116,7 +115,7 @@ class Dove(nn.Module):
         order = captions.lengths.argsort(stable=True)
         captions = captions.rows(order)
         tiles = list(_tiles(images, captions.lengths.tolist(), elements))
-        whole = len(images.key) * int(captions.lengths.sum()) * images.key.shape[1]
+        whole = len(images.key) * sum(_elements(images, length) for length in captions.lengths.tolist())
         keep = whole <= _KEEP_ELEMENTS[images.key.device.type] or not torch.is_grad_enabled()
         rows: dict[int, list[Tensor]] = {}
         for i, j in tiles:
@@ -148,16 +147,20 @@ class Dove(nn.Module):
         return images, captions, self.score_pairs(images, captions.rows(slice(paired)))
 
 
+def _elements(images: ImageFeatures, words: float) -> float:
+    """Return the elements of the largest tensors for one pair."""
+    _, regions, dim = images.value.shape
+    return words * regions + dim
+
+
 def _tiles(images: ImageFeatures, lengths: Sequence[int], elements: int) -> Iterator[tuple[slice, slice]]:
     """Yield the rows and columns of tiles of at most `elements`, at least one pair; `lengths` must ascend."""
-    b, regions, _ = images.key.shape
-    mean = max(1.0, sum(lengths) / max(1, len(lengths)))
-    pairs = max(1, int(elements / (regions * mean)))
+    b = len(images.key)
+    pairs = max(1, int(elements / _elements(images, max(1.0, sum(lengths) / max(1, len(lengths))))))
     height = max(1, min(b, max(int(pairs**0.5), pairs * _GROUPS // max(1, len(lengths)))))
-    budget = elements // (height * regions)  # words of all captions in a tile
     columns, start = list[slice](), 0
     for end in range(1, len(lengths) + 1):
-        if end == len(lengths) or (end + 1 - start) * lengths[end] > budget:
+        if end == len(lengths) or (end + 1 - start) * _elements(images, lengths[end]) > elements // height:
             columns.append(slice(start, end))
             start = end
     for first in range(0, b, height):
