@@ -199,7 +199,7 @@ def by_two_trunks(self: Dove, pixels: Tensor) -> ImageFeatures:
     """Scales from one trunk, regions from the other."""
     scales, whole = self.multiscale(self.pooling(self.trunk(pixels))[0])
     regions = self.regions(self.pooling(self.region_trunk(pixels))[1])
-    return ImageFeatures(unit(whole), unit(self.fusion(regions, scales)), *self.guidance.prepare_regions(regions))
+    return ImageFeatures(unit(whole), self.fusion(regions, scales).float(), *self.guidance.prepare_regions(regions))
 
 
 GUIDE, BUILD = InterModalGuidance.forward, Dove.__init__

@@ -74,7 +74,7 @@ class Outputs:
             self._write_explanations(self.explain, title, hits[:_EXPLAINED], searcher, text)
 
     def _write_explanations(self, path: Path, title: str, hits: Sequence[Hit], searcher: Searcher, text: str) -> None:
-        from dove_core.answers.explain import LEAST_CERTAIN, explain, write_explanations
+        from dove_core.answers.explain import explain, write_explanations
 
         found = explain(searcher, text, hits)
         write_explanations(path, title, found)
@@ -82,8 +82,8 @@ class Outputs:
         if found:
             shares = ", ".join(f"{one.certainty:.0%}" for one in found)
             note(f"share of each map above a uniform map: {shares}")
-        if flat := [str(one.hit.rank) for one in found if one.certainty < LEAST_CERTAIN]:
-            note(f"nothing to see on hit {', '.join(flat)}: the words attend to all regions alike")
+        if empty := [str(one.hit.rank) for one in found if one.shows_nothing]:
+            note(f"nothing to see on hit {', '.join(empty)}: the words fit all regions alike, or none")
 
     def _write_places(self, hits: Sequence[Hit]) -> None:
         if not (self.geojson or self.geoparquet):

@@ -4,8 +4,9 @@ In ROAM each word of a query attends to the regions of an image, and the words a
 such attention is explained by gradients: a map of the whole text, and a map of each word as a text of its own.
 
 The drawing shows by how much each region has more than its uniform share, on a scale that is the same for all maps. So
-a map without information is dark. Below each map is the share of it that lies above a uniform map: 0 % if all regions
-have the same. The map shows where the model looked; it does not show that the model is right.
+a map without information is dark. Below each map is the share of it that lies above a uniform map, 0 % if all regions
+have the same, and what the word adds to ROAM's score: attention has a maximum on any image, but a word that is not
+there adds little or less than nothing. The map shows where the model looked; it does not show that the model is right.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from dove_core.search.query import Hit, Searcher
 _SIDE, _GAP, _LINE, _FONT = 200, 12, 18, 13
 _PAPER, _INK, _FAINT, _GLOW = "white", "#1a1a1a", "#666666", (255, 120, 0)
 _WORDS_SHOWN = 4
-LEAST_CERTAIN = 0.15
-"""Share above uniform below which a map shows nothing: random differences between regions reach a tenth."""
+_LEAST_CERTAIN = 0.1
+"""Share above uniform below which a map shows nothing: an attention that was never rewarded reaches 0.07."""
 
-_BRIGHTEST = 3.0
+_BRIGHTEST = 2.0
 """Attention with the brightest colour: the binary logarithm of how many times the uniform share it is."""
 
 
@@ -54,6 +55,11 @@ class Explanation:
     def certainty(self) -> float:
         """Share of the map of all words that lies above a uniform map, from 0 to 1."""
         return share_above_uniform(self.whole)
+
+    @property
+    def shows_nothing(self) -> bool:
+        """Tell whether the words attend to all regions alike, or do not fit the regions they attend to."""
+        return self.certainty < _LEAST_CERTAIN or (self.of_words is not None and self.of_words.sum() <= 0)
 
 
 def explain(searcher: Searcher, text: str, hits: Sequence[Hit]) -> list[Explanation]:
@@ -109,21 +115,17 @@ def write_explanations(path: Path, title: str, found: Sequence[Explanation]) -> 
 
 def _panels(one: Explanation) -> list[tuple[Image.Image, str, str]]:
     hit = one.hit
-    all_words = "" if one.of_words is None else f"image {one.of_image:.3f} + words {one.of_words.sum():.3f}"
+    sum_of = "" if one.of_words is None else f"image {one.of_image:.3f} + words {one.of_words.sum():.3f}"
+    certainty = "nothing to see" if one.shows_nothing else f"{one.certainty:.0%} above uniform"
     panels = [
         (one.image, f"{hit.rank}.  {hit.score:.3f}", hit.row.key[:30]),
-        (highlight(one.image, one.whole), f"all words: {_certainty_of(one.whole)}", all_words),
+        (highlight(one.image, one.whole), f"all words: {certainty}", sum_of),
     ]
     for k in np.argsort(-one.weights, kind="stable")[:_WORDS_SHOWN].tolist():
         term = f"weight {one.weights[k]:.0%}" if one.of_words is None else f"adds {one.of_words[k]:.3f}"
-        label = f"{_certainty_of(one.by_word[k])}, {term}"
+        label = f"{share_above_uniform(one.by_word[k]):.0%} above uniform, {term}"
         panels.append((highlight(one.image, one.by_word[k]), one.words[k], label))
     return panels
-
-
-def _certainty_of(attention: np.ndarray) -> str:
-    share = share_above_uniform(attention)
-    return f"{share:.0%} above uniform" if share >= LEAST_CERTAIN else "nothing to see"
 
 
 def above_uniform(attention: np.ndarray) -> np.ndarray:
@@ -141,7 +143,7 @@ def share_above_uniform(attention: np.ndarray) -> float:
 def highlight(image: Image.Image, attention: np.ndarray) -> Image.Image:
     """Return an image that is bright where attention `(g, g)` is above its uniform share, and dark elsewhere.
 
-    The scale is the same for all maps: the brightest colour is eight times the uniform share, half of it 2.8 times.
+    The scale is the same for all maps: the brightest colour is four times the uniform share, half of it is twice.
     """
     shares = np.uint8(255 * np.minimum(np.log2(1 + above_uniform(attention)) / _BRIGHTEST, 1))
     mask = Image.fromarray(shares).resize(image.size, Image.Resampling.BICUBIC)

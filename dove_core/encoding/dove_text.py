@@ -173,7 +173,7 @@ class DoveText:
         Args:
             text: a query.
             regions: `V_R (K, R, D)`.
-            fused: `v_MR (K, D)` of length 1.
+            fused: `v_MR (K, D)`.
 
         Raises:
             UsageError: the text has no words.
@@ -193,7 +193,7 @@ class DoveText:
         Args:
             text: a caption.
             regions: `V_R (K, R, D)`.
-            fused: `v_MR (K, D)` of length 1.
+            fused: `v_MR (K, D)`.
         """
         _, by_word, image = self._parts(self.describe(text), regions, fused)
         scores: np.ndarray = by_word.sum(axis=1) + image

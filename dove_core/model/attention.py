@@ -131,7 +131,7 @@ class InterModalGuidance(nn.Module):
         """Return the guided images and local scores of all pairs.
 
         Args:
-            fused: `v_MR (B, D)` of length 1.
+            fused: `v_MR (B, D)`.
             key: `(B, R, d)` of length 1.
             value: `(B, R, D)`.
             query: `(C, T, d)` of length 1.

@@ -30,7 +30,7 @@ _GROUPS = 8
 
 
 class ImageFeatures(NamedTuple):
-    """The image side of all scores: `embedding (B, D)` and `fused (B, D)` of length 1, `key` and `value` of IGA."""
+    """The image side of all scores: `embedding (B, D)` of length 1, `fused (B, D)`, and `key` and `value` of IGA."""
 
     embedding: Tensor
     fused: Tensor
@@ -96,7 +96,7 @@ class Dove(nn.Module):
         regions = self.regions(boxes)
         fused = self.fusion(regions, scales)
         key, value = self.guidance.prepare_regions(regions)
-        return ImageFeatures(unit(global_vector), unit(fused), key, value), regions
+        return ImageFeatures(unit(global_vector), fused.float(), key, value), regions
 
     def encode_captions(self, tokens: Tensor, lengths: Tensor) -> CaptionFeatures:
         """Encode tokens `(C, T)` with `lengths (C,)`, independent of any image."""

@@ -47,7 +47,7 @@ def test_embeddings_have_length_one_and_the_documented_shapes(model, pixels, tok
     assert images.value.shape == (5, 4, 32)
     assert captions.embedding.shape == captions.pooled.shape == (7, 32)
     assert captions.query.shape == (7, 9, 8)
-    for unit in (images.embedding, images.fused, images.key, captions.embedding, captions.query, captions.pooled):
+    for unit in (images.embedding, images.key, captions.embedding, captions.query, captions.pooled):
         assert torch.allclose(unit.norm(dim=-1), torch.ones(unit.shape[:-1]), atol=1e-5)
 
 
