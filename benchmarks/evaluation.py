@@ -103,8 +103,8 @@ def peak_memory() -> float:
 def make_large(count: int, dim: int) -> EncodedSplit:
     images = F.normalize(torch.randn(count, dim), dim=-1)
     texts = F.normalize(images + 2 * F.normalize(torch.randn(count, dim), dim=-1), dim=-1)
-    none = torch.zeros(count, 8, 0, dim // 8)
-    captions = CaptionFeatures(texts, none, torch.zeros(count, 8, 0), texts, torch.ones(count, dtype=torch.int64))
+    none = torch.zeros(count, 0, dim)
+    captions = CaptionFeatures(texts, none, torch.zeros(count, 0), texts, torch.ones(count, dtype=torch.int64))
     numbers = np.arange(count)
     return EncodedSplit(ImageFeatures(images, images, none, none), captions, numbers, numbers, ())
 

@@ -35,9 +35,17 @@ from dove_core.evaluation.encode import encode_split
 from dove_core.evaluation.retrieval import recall
 from dove_core.events import Measured
 from dove_core.model import visual
-from dove_core.model.attention import GatedSelfAttention, InterModalGuidance, IntraModalFusion, attend_to, split_heads
+from dove_core.model.attention import (
+    GatedSelfAttention,
+    InterModalGuidance,
+    IntraModalFusion,
+    Pairs,
+    attend_to,
+    split_heads,
+    unit,
+)
 from dove_core.model.backbone import make_trunk
-from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures, _unit
+from dove_core.model.dove import Dove, ImageFeatures
 from dove_core.model.textual import TextEncoder
 from dove_core.model.visual import MultiScale
 from dove_core.training.batches import Batch
@@ -150,21 +158,27 @@ class Nothing(nn.Module):
         return torch.zeros_like(x)
 
 
-def without_mlp(self: InterModalGuidance, dim: int, heads: int, dropout: float) -> None:
-    """IGA that ends with the norm."""
-    GUIDANCE(self, dim, heads, dropout)
-    self.mlp = Nothing()
+def not_guided(
+    self: InterModalGuidance, fused: Tensor, key: Tensor, value: Tensor, query: Tensor, weight: Tensor
+) -> Pairs:
+    """IGA that leaves the image's vector as it is."""
+    guided, local = GUIDE(self, fused, key, value, query, weight)
+    return Pairs(fused[:, None].expand_as(guided), local)
 
 
-def word_by_word(
-    self: InterModalGuidance, key: Tensor, value: Tensor, query: Tensor, weight: Tensor, pooled: Tensor
+def without_local(
+    self: InterModalGuidance, fused: Tensor, key: Tensor, value: Tensor, query: Tensor, weight: Tensor
+) -> Pairs:
+    """IGA whose attention is not rewarded by a term of its own."""
+    guided, local = GUIDE(self, fused, key, value, query, weight)
+    return Pairs(guided, torch.zeros_like(local))
+
+
+def local_alone(
+    self: Dove, fused: Tensor, key: Tensor, value: Tensor, query: Tensor, weight: Tensor, pooled: Tensor
 ) -> Tensor:
-    """IGA that projects, normalises and transforms every word, and pools last."""
-    attention = torch.einsum("chtd,bhrd->bchtr", query, key).softmax(dim=-1)
-    guided = torch.einsum("bchtr,bhrd->bcthd", attention, value).flatten(3)
-    base = self.norm(pooled[:, None] + self.out(guided))
-    shares = weight.mean(dim=1)
-    return torch.einsum("ct,bctd->bcd", shares, base + self.mlp(base))
+    """Score a pair by the cosines of words and regions alone."""
+    return self.guidance(fused, key, value, query, weight).local
 
 
 def on_own_maps(boxes: Tensor, size: int, stride: int) -> Tensor:
@@ -185,36 +199,10 @@ def by_two_trunks(self: Dove, pixels: Tensor) -> ImageFeatures:
     """Scales from one trunk, regions from the other."""
     scales, whole = self.multiscale(self.pooling(self.trunk(pixels))[0])
     regions = self.regions(self.pooling(self.region_trunk(pixels))[1])
-    return ImageFeatures(_unit(whole), _unit(self.fusion(regions, scales)), *self.guidance.prepare_regions(regions))
+    return ImageFeatures(unit(whole), self.fusion(regions, scales).float(), *self.guidance.prepare_regions(regions))
 
 
-def with_own_words(self: InterModalGuidance, dim: int, heads: int, dropout: float) -> None:
-    """IGA that pools the words of a caption with its own weights and projection."""
-    GUIDANCE(self, dim, heads, dropout)
-    self.gather = nn.Linear(dim, dim)
-
-
-def own_words(self: Dove, tokens: Tensor, lengths: Tensor) -> CaptionFeatures:
-    """Caption features where `pooled` is not that of the global vector."""
-    words, pooled, mask = self.text(tokens, lengths)
-    query, weight = self.guidance.prepare_words(words, mask)
-    own = self.guidance.gather(torch.einsum("cht,ctd->cd", weight, words) / weight.shape[1])
-    return CaptionFeatures(_unit(pooled), query, weight, own, lengths.cpu())
-
-
-def late(
-    self: Dove, fused: Tensor, key: Tensor, value: Tensor, query: Tensor, weight: Tensor, pooled: Tensor
-) -> Tensor:
-    """Score a pair by the cosine of `v_MR` and the caption, plus that of each word and the regions it attends to."""
-    (b, h, r, d), (c, _, t, _) = key.shape, query.shape
-    flat = query.transpose(0, 1).reshape(h, c * t, d)
-    logits = (flat @ key.permute(1, 3, 0, 2).reshape(h, d, b * r)).view(h, c, t, b, r)
-    cosines = (_unit(flat) @ _unit(value).permute(1, 3, 0, 2).reshape(h, d, b * r)).view(h, c, t, b, r)
-    by_word = (logits.softmax(dim=-1) * cosines).sum(dim=-1)
-    return fused @ _unit(pooled).T + torch.einsum("hctb,cht->bc", by_word, weight) / h
-
-
-GUIDANCE, BUILD = InterModalGuidance.__init__, Dove.__init__
+GUIDE, BUILD = InterModalGuidance.forward, Dove.__init__
 PARTS: dict[str, list[tuple[Any, str, Callable[..., Any]]]] = {
     "no-fusion": [(IntraModalFusion, "forward", without_attention)],
     "no-gates": [(GatedSelfAttention, "forward", without_gates)],
@@ -225,14 +213,9 @@ PARTS: dict[str, list[tuple[Any, str, Callable[..., Any]]]] = {
         (TextEncoder, "forward", mean_of_states),
         (MultiScale, "forward", last_stage),
     ],
-    "own-words": [(InterModalGuidance, "__init__", with_own_words), (Dove, "encode_captions", own_words)],
-    "late": [
-        (InterModalGuidance, "__init__", with_own_words),
-        (Dove, "encode_captions", own_words),
-        (Dove, "_score_tile", late),
-    ],
-    "no-mlp": [(InterModalGuidance, "__init__", without_mlp)],
-    "pooled-after": [(InterModalGuidance, "forward", word_by_word)],
+    "no-guidance": [(InterModalGuidance, "forward", not_guided)],
+    "no-local": [(InterModalGuidance, "forward", without_local)],
+    "local": [(Dove, "_score_tile", local_alone)],
     "own-maps": [(visual, "region_weights", on_own_maps)],
     "separate-trunk": [(Dove, "__init__", with_second_trunk), (Dove, "encode_images", by_two_trunks)],
 }  # fmt: skip

@@ -105,13 +105,10 @@ def train_pairs(count: int, answers: multiprocessing.Queue) -> None:  # type: ig
     torch.manual_seed(0)
     device = choose_device("auto")
     model = Dove(ModelConfig(), WORDS).to(device).train()
-    dim, heads, regions = 512, 8, 36
     batch = make_batch(count, 32)
-    width = dim // heads
-    images = ImageFeatures(
-        torch.randn(count, dim), torch.randn(count, dim), torch.randn(count, heads, regions, width),
-        torch.randn(count, heads, regions, width),
-    )  # fmt: skip
+    vectors = torch.randn(2, count, 512)
+    with torch.no_grad():
+        images = ImageFeatures(*vectors, *model.guidance.prepare_regions(torch.randn(count, 36, 512, device=device)))
     images = ImageFeatures(*(part.to(device).requires_grad_() for part in images))
     with torch.no_grad():
         captions = model.encode_captions(batch.tokens.to(device), batch.lengths)

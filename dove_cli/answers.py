@@ -71,10 +71,19 @@ class Outputs:
             copied = copy_images(self.copy_to, hits, index)
             note(f"saved {len(copied)} images in {self.copy_to}")
         if self.explain:
-            from dove_core.answers.explain import explain, write_explanations
+            self._write_explanations(self.explain, title, hits[:_EXPLAINED], searcher, text)
 
-            write_explanations(self.explain, title, explain(searcher, text, hits[:_EXPLAINED]))
-            note(f"saved {self.explain}")
+    def _write_explanations(self, path: Path, title: str, hits: Sequence[Hit], searcher: Searcher, text: str) -> None:
+        from dove_core.answers.explain import explain, write_explanations
+
+        found = explain(searcher, text, hits)
+        write_explanations(path, title, found)
+        note(f"saved {path}")
+        if found:
+            shares = ", ".join(f"{one.certainty:.0%}" for one in found)
+            note(f"share of each map above a uniform map: {shares}")
+        if empty := [str(one.hit.rank) for one in found if one.shows_nothing]:
+            note(f"nothing to see on hit {', '.join(empty)}: the words fit all regions alike, or none")
 
     def _write_places(self, hits: Sequence[Hit]) -> None:
         if not (self.geojson or self.geoparquet):

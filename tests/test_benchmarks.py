@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -11,12 +12,16 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import timm
 import torch
+from PIL import Image
 
+from benchmarks import pointing
 from dove_core.config import ShardConfig
+from dove_core.data.reader import Shards
 from dove_core.data.sharding.shards import shard_captions
 from tests.made import make_karpathy
 
@@ -32,7 +37,8 @@ SMALL = {
     "loader": "--pictures 80 --side 64 --size 48 --rounds 1",
     "on_gpu": "--tiny --shards {shards} --minutes 15 --out {results}",
     "one_shot": "--rows 3000 --rounds 1",
-    "rsicd": "--shards {shards} --ring mini --results {results} captions-2+pairs-2 own-words separate-trunk+plain",
+    "pointing": "--shards {shards}/val --checkpoint {checkpoint} --mosaics 20",
+    "rsicd": "--shards {shards} --results {results} captions-2+pairs-2 no-guidance local+no-local separate-trunk+plain",
     "search": "--rows 4000 --ways dove flat hnsw ivf usearch --rounds 2",
     "shard_rows": "--rows 200 400 --plan 500",
     "shard_zip": "--pictures 40 --kilobytes 10 --runs 1",
@@ -60,6 +66,31 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "shards"
 
 
+def test_a_map_is_counted_in_the_quarter_where_it_lies():
+    corner = np.zeros((4, 4))
+    corner[0, 3] = 1
+    assert pointing.figures(corner, 1) == (1, 1, 0)
+    assert pointing.figures(corner, 2) == (0, 0, 0)
+    middle = np.zeros((3, 3))
+    middle[1, 1] = 5
+    assert pointing.figures(middle, 0)[:2] == (0.25, 0.25)
+    for flat in (np.ones((3, 3)), np.zeros((4, 4))):
+        assert pointing.figures(flat, 3) == pytest.approx((0.25, 0.25, 1))
+
+
+def test_mosaics_have_four_kinds_and_a_caption_of_the_quarter(shapes):
+    split = Shards(shapes / "test")
+    captions = [split.read(number).sample.captions["caption"] for number in range(len(split))]
+    found = list(pointing.mosaics(split, "caption", 8, seed=3))
+    assert found == list(pointing.mosaics(split, "caption", 8, seed=3))
+    for one in found:
+        (own,) = [number for number, texts in enumerate(captions) if one.caption in texts]
+        with Image.open(io.BytesIO(one.data)) as mosaic, Image.open(io.BytesIO(split.read(own).image)) as image:
+            row, column = one.quarter // 2 * 224, one.quarter % 2 * 224
+            part = np.asarray(mosaic)[row : row + 224, column : column + 224].astype(float)
+            assert np.abs(part - np.asarray(image.resize((224, 224), Image.Resampling.BICUBIC))).max() == 0
+
+
 def test_a_part_for_which_no_time_is_left_is_named_and_recorded(shards, tmp_path):
     options = ["--tiny", "--shards", str(shards), "--minutes", "0", "--out", str(tmp_path / "found.json")]
     command = [sys.executable, "-m", "benchmarks.on_gpu", "--parts", "pairs", "ring", *options]
@@ -70,11 +101,11 @@ def test_a_part_for_which_no_time_is_left_is_named_and_recorded(shards, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
-def test_a_benchmark_prints_ratios(name, shards, tmp_path):
+def test_a_benchmark_prints_ratios(name, shards, trained, tmp_path):
     if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
         pytest.skip(f"{NEEDS[name]} is not installed")
-    options = SMALL[name].format(shards=shards, results=tmp_path / "results.jsonl").split()
-    command = [sys.executable, "-m", f"benchmarks.{name}", *options]
+    options = SMALL[name].format(shards=shards, results=tmp_path / "results.jsonl", checkpoint=trained / "best")
+    command = [sys.executable, "-m", f"benchmarks.{name}", *options.split()]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert any(word in run.stdout for word in COMPARED), run.stdout

@@ -254,7 +254,7 @@ def test_every_compute_setting_changes_something(trained, shapes, monkeypatch):
     found = []
     for amp in (True, False):
         embedder = Embedder(load_encoder(trained / "best"), ComputeConfig(device="cpu", amp=amp, workers=0))
-        found.append(embedder.describe_texts(["a red circle on grey ground"], exact=True).pooled.dtype)
+        found.append(embedder.describe_texts(["a red circle on grey ground"], exact=True).query.dtype)
     assert found == [torch.bfloat16, torch.float32]
     # workers: tests/data/test_loader.py
 

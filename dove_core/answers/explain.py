@@ -1,15 +1,18 @@
 """Where the words of a query attend on the images of its hits: all words together, and those with most weight.
 
-In ROAM each word of a query attends to the regions of an image, and the words are pooled by weights. The drawing shows
-the share of that attention that each region gets, as the mean over heads. A model without such attention is explained
-by gradients: a map of the whole text, and a map of each word as a text of its own. It shows where the model looked; it
-does not show that the model is right.
+In ROAM each word of a query attends to the regions of an image, and the words are pooled by weights. A model without
+such attention is explained by gradients: a map of the whole text, and a map of each word as a text of its own.
+
+The drawing shows by how much each region has more than its uniform share, on a scale that is the same for all maps. So
+a map without information is dark. Below each map is the share of it that lies above a uniform map, 0 % if all regions
+have the same, and what the word adds to ROAM's score: attention has a maximum on any image, but a word that is not
+there adds little or less than nothing. The map shows where the model looked; it does not show that the model is right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,11 @@ from dove_core.search.query import Hit, Searcher
 _SIDE, _GAP, _LINE, _FONT = 200, 12, 18, 13
 _PAPER, _INK, _FAINT, _GLOW = "white", "#1a1a1a", "#666666", (255, 120, 0)
 _WORDS_SHOWN = 4
+_LEAST_CERTAIN = 0.1
+"""Share above uniform below which a map shows nothing: an attention that was never rewarded reaches 0.07."""
+
+_BRIGHTEST = 2.0
+"""Attention with the brightest colour: the binary logarithm of how many times the uniform share it is."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,8 @@ class Explanation:
     `image` is the model's input, cropped, squashed or padded as the model needs it. `words` are those of the query and
     `weights (T,)` their shares in it, which sum to one. `by_word (T, g, g)` is each word's attention and
     `whole (g, g)` that of all words. Each map sums to one at most: the region in the middle of the image, which a model
-    may have in addition, is left out, and a map by gradients can be zero everywhere.
+    may have in addition, is left out, and a map by gradients can be zero everywhere. If the exact score of the image is
+    a sum, `of_words (T,)` are the terms of the words and `of_image` is that of the whole image.
     """
 
     hit: Hit
@@ -39,6 +48,18 @@ class Explanation:
     weights: np.ndarray
     by_word: np.ndarray
     whole: np.ndarray
+    of_words: np.ndarray | None = None
+    of_image: float = 0.0
+
+    @property
+    def certainty(self) -> float:
+        """Share of the map of all words that lies above a uniform map, from 0 to 1."""
+        return share_above_uniform(self.whole)
+
+    @property
+    def shows_nothing(self) -> bool:
+        """Tell whether the words attend to all regions alike, or do not fit the regions they attend to."""
+        return self.certainty < _LEAST_CERTAIN or (self.of_words is not None and self.of_words.sum() <= 0)
 
 
 def explain(searcher: Searcher, text: str, hits: Sequence[Hit]) -> list[Explanation]:
@@ -53,10 +74,14 @@ def explain(searcher: Searcher, text: str, hits: Sequence[Hit]) -> list[Explanat
         return []
     data = searcher.index.images([hit.row for hit in hits])
     found = searcher.attention(text, [(one, hit.row.key) for one, hit in zip(data, hits, strict=True)])
-    return [
+    made = [
         Explanation(hit, _input(searcher, one, hit), found.words, found.weights, by_word, whole)
         for hit, one, by_word, whole in zip(hits, data, found.by_word, found.whole, strict=True)
     ]
+    if found.parts is None:
+        return made
+    terms = zip(made, found.parts.by_word, found.parts.image.tolist(), strict=True)
+    return [replace(one, of_words=of_words, of_image=of_image) for one, of_words, of_image in terms]
 
 
 def _input(searcher: Searcher, data: bytes, hit: Hit) -> Image.Image:
@@ -90,19 +115,37 @@ def write_explanations(path: Path, title: str, found: Sequence[Explanation]) -> 
 
 def _panels(one: Explanation) -> list[tuple[Image.Image, str, str]]:
     hit = one.hit
+    sum_of = "" if one.of_words is None else f"image {one.of_image:.3f} + words {one.of_words.sum():.3f}"
+    certainty = "nothing to see" if one.shows_nothing else f"{one.certainty:.0%} above uniform"
     panels = [
         (one.image, f"{hit.rank}.  {hit.score:.3f}", hit.row.key[:30]),
-        (highlight(one.image, one.whole), "all words", ""),
+        (highlight(one.image, one.whole), f"all words: {certainty}", sum_of),
     ]
-    most = np.argsort(-one.weights, kind="stable")[:_WORDS_SHOWN].tolist()
-    shown = [(highlight(one.image, one.by_word[k]), one.words[k], f"weight {one.weights[k]:.0%}") for k in most]
-    return panels + shown
+    for k in np.argsort(-one.weights, kind="stable")[:_WORDS_SHOWN].tolist():
+        term = f"weight {one.weights[k]:.0%}" if one.of_words is None else f"adds {one.of_words[k]:.3f}"
+        label = f"{share_above_uniform(one.by_word[k]):.0%} above uniform, {term}"
+        panels.append((highlight(one.image, one.by_word[k]), one.words[k], label))
+    return panels
+
+
+def above_uniform(attention: np.ndarray) -> np.ndarray:
+    """Return by how much each region of `(..., g, g)` has more than its uniform share: 1 is twice that share."""
+    whole = attention.sum(axis=(-2, -1), keepdims=True)
+    found: np.ndarray = np.maximum(attention * attention.shape[-1] ** 2 / np.maximum(whole, 1e-12) - 1, 0)
+    return found
+
+
+def share_above_uniform(attention: np.ndarray) -> float:
+    """Return the share of a map `(g, g)` that lies above a uniform map: 0 if it is uniform, near 1 for one region."""
+    return float(above_uniform(attention).mean())
 
 
 def highlight(image: Image.Image, attention: np.ndarray) -> Image.Image:
-    """Return an image that is bright where attention `(g, g)` is highest and dark where it is lowest."""
-    spread = attention - attention.min()
-    shares = np.uint8(255 * spread / max(float(spread.max()), 1e-12))
+    """Return an image that is bright where attention `(g, g)` is above its uniform share, and dark elsewhere.
+
+    The scale is the same for all maps: the brightest colour is four times the uniform share, half of it is twice.
+    """
+    shares = np.uint8(255 * np.minimum(np.log2(1 + above_uniform(attention)) / _BRIGHTEST, 1))
     mask = Image.fromarray(shares).resize(image.size, Image.Resampling.BICUBIC)
     dark = Image.blend(image, Image.new("RGB", image.size), 0.35)
     lit = Image.blend(image, Image.new("RGB", image.size, _GLOW), 0.6)

@@ -126,7 +126,7 @@ class DoveEncoder:
     def describe_texts(self, texts: Sequence[str]) -> CaptionFeatures:
         """Return the features of texts for ROAM, padded to the longest text."""
         blocks = list(self._blocks(texts))
-        words = max(block.query.shape[2] for block in blocks)
+        words = max(block.query.shape[1] for block in blocks)
         columns = zip(*(_padded(block, words) for block in blocks), strict=True)
         return CaptionFeatures(*(torch.cat(column) for column in columns))
 
@@ -160,6 +160,6 @@ class DoveEncoder:
 
 
 def _padded(block: CaptionFeatures, words: int) -> CaptionFeatures:
-    missing = words - block.query.shape[2]
+    missing = words - block.query.shape[1]
     query = torch.nn.functional.pad(block.query, (0, 0, 0, missing))
     return block._replace(query=query, weight=torch.nn.functional.pad(block.weight, (0, missing)))

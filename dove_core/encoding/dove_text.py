@@ -3,7 +3,8 @@
 Importing torch takes longer than answering a query, so a query does not import it. The arithmetic is the same as in
 `model/textual.py` and `model/attention.py`; a test compares both.
 
-Letters: T words, R regions, K images, D dimensions of an embedding, h heads, d = D / h.
+Letters: T words, R regions, K images, D dimensions of an embedding, h heads, d dimensions of the space of words and
+regions.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from dove_core.config import ModelConfig
-from dove_core.encoding.text_side import WordAttention
+from dove_core.encoding.text_side import ScoreParts, WordAttention
 from dove_core.errors import CheckpointError, UsageError, reason_of
 from dove_core.files import parse_record, read_json, record_values
 from dove_core.model.normalisation import IMAGENET, Normalisation
 from dove_core.model.tokenizer import Tokenizer, split_words
 
-FORMAT = 1
+FORMAT = 2
+"""Version 2 has another IGA than version 1; weights of one cannot be used by the other."""
+
 FAMILY = "dove"
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "model.json", "vocabulary.json"
 FILES = (WEIGHTS, CONFIG, VOCABULARY)
@@ -35,17 +39,26 @@ TEXT_WEIGHTS = ("text.", "guidance.")
 """Prefixes of the names of the weights of a text side."""
 
 _HINT = "copy or train the checkpoint again; for an index, run `dove embed` again"
+_EARLIER = "train it again with `dove train`, then run `dove embed` again; or use the version of dove that made it"
 _ERF = np.vectorize(math.erf, otypes=[np.float64])
 
 
 @dataclass(frozen=True)
 class CaptionParts:
-    """An encoded caption: `embedding (D,)` of length 1, `pooled (D,)`, IGA's `query (h, T, d)` and `weight (h, T)`."""
+    """An encoded caption: `embedding (D,)` of length 1; IGA's `query (T, d)`, `weight (T,)` and `pooled (D,)`."""
 
     embedding: np.ndarray
-    pooled: np.ndarray
     query: np.ndarray
     weight: np.ndarray
+    pooled: np.ndarray
+
+
+class _Parts(NamedTuple):
+    """IGA's attention `(K, T, R)`, and the parts of ROAM's scores: of each word `(K, T)`, and of the image `(K,)`."""
+
+    attention: np.ndarray
+    by_word: np.ndarray
+    image: np.ndarray
 
 
 def config_values(config: ModelConfig, normalisation: Normalisation) -> dict[str, object]:
@@ -81,6 +94,9 @@ def read_config(folder: Path) -> ModelConfig:
     if isinstance(values, dict):
         for name in ("family", *Normalisation._fields):
             values.pop(name, None)
+        if values.get("format") == 1:
+            message = f"{folder / CONFIG} is of format 1: a model with the ROAM of an earlier version of dove"
+            raise CheckpointError(message, hint=_EARLIER)
     try:
         return parse_record(values, str(folder / CONFIG), ModelConfig, FORMAT, CheckpointError, hint=_HINT)
     except UsageError as error:
@@ -161,19 +177,22 @@ class DoveText:
         """
         try:
             words = self._words(np.array(self.tokenizer.encode(text)))
-            pooled = words.mean(axis=0)
-            query = (
-                self._heads(self._linear("guidance.query", words)) * (self.config.embed_dim / self.config.heads) ** -0.5
-            )
-            weight = _softmax(self._linear("guidance.word_weight", words).T)
+            weight = _softmax(self._linear("guidance.word_weight", words)[:, 0])
+            pooled = self._linear("guidance.out", weight @ words)
+            query = self._linear("guidance.query", words)
         except KeyError as error:
             raise CheckpointError(f"the weights of the text side lack {error}", hint=_HINT) from error
-        return CaptionParts(pooled / np.linalg.norm(pooled), pooled, query, weight)
+        return CaptionParts(_unit(words.mean(axis=0)), _unit(query), weight, _unit(pooled))
 
-    def attention(self, text: str, regions: np.ndarray) -> WordAttention:
-        """Return the attention of each word to the regions `V_R (K, R, D)` of images, averaged over the heads.
+    def attention(self, text: str, regions: np.ndarray, fused: np.ndarray) -> WordAttention:
+        """Return the attention of each word to images, and what each adds to ROAM's scores.
 
         The maps do not include the region in the middle of the image, if the model has one.
+
+        Args:
+            text: a query.
+            regions: `V_R (K, R, D)`.
+            fused: `v_MR (K, D)`.
 
         Raises:
             UsageError: the text has no words.
@@ -182,12 +201,10 @@ class DoveText:
         if not words:
             raise UsageError("the query has no words", hint="give a query with at least one word")
         caption, grid = self.describe(text), self.config.region_grid
-        key, _ = self._keys_and_values(regions)
-        attention = _softmax(np.einsum("htd,krhd->khtr", caption.query, key, optimize=True))
-        by_word = attention.mean(axis=1)[:, :, : grid * grid].reshape(len(regions), -1, grid, grid)
-        pooled = np.einsum("ht,khtr->kr", caption.weight, attention) / self.config.heads
-        whole = pooled[:, : grid * grid].reshape(-1, grid, grid)
-        return WordAttention(words, caption.weight.mean(axis=0), by_word, whole)
+        attention, by_word, image = self._parts(caption, regions, fused)
+        maps = attention[:, :, : grid * grid].reshape(len(regions), -1, grid, grid)
+        whole = np.einsum("t,ktyx->kyx", caption.weight, maps)
+        return WordAttention(words, caption.weight, maps, whole, ScoreParts(by_word, image))
 
     def score(self, text: str, regions: np.ndarray, fused: np.ndarray) -> np.ndarray:
         """Return ROAM's scores `(K,)` of a text with images.
@@ -195,21 +212,22 @@ class DoveText:
         Args:
             text: a caption.
             regions: `V_R (K, R, D)`.
-            fused: `v_MR (K, D)` of length 1.
+            fused: `v_MR (K, D)`.
         """
-        caption, (key, value) = self.describe(text), self._keys_and_values(regions)
-        attention = _softmax(np.einsum("htd,krhd->khtr", caption.query, key, optimize=True))
-        over_regions = np.einsum("ht,khtr->khr", caption.weight, attention)
-        mixed = np.einsum("khr,krhd->khd", over_regions, value).reshape(len(regions), -1)
-        base = self._norm("guidance.norm", caption.pooled + self._linear("guidance.out", mixed))
-        guided = base + self._linear("guidance.mlp.3", _gelu(self._linear("guidance.mlp.0", base)))
-        scores: np.ndarray = (fused * guided).sum(axis=-1) / np.linalg.norm(guided, axis=-1)
+        _, by_word, image = self._parts(self.describe(text), regions, fused)
+        scores: np.ndarray = by_word.sum(axis=1) + image
         return scores
 
-    def _keys_and_values(self, regions: np.ndarray) -> list[np.ndarray]:
-        """Return IGA's keys and values `(K, R, h, d)` of regions `(K, R, D)`."""
-        shape = (*regions.shape[:2], self.config.heads, -1)
-        return [part.reshape(shape) for part in np.split(self._linear("guidance.key_value", regions), 2, axis=-1)]
+    def _parts(self, caption: CaptionParts, regions: np.ndarray, fused: np.ndarray) -> _Parts:
+        """Compute `InterModalGuidance` for one caption, and share its scores out among the words."""
+        cosines = np.einsum("td,krd->ktr", caption.query, _unit(self._linear("guidance.key", regions)), optimize=True)
+        attention = _softmax(np.exp(self._weights["guidance.log_sharpness"]) * cosines)
+        value = self._linear("guidance.value", regions)
+        guided = fused + np.einsum("t,ktr,krd->kd", caption.weight, attention, value, optimize=True)
+        length = np.linalg.norm(guided, axis=-1)
+        fits = cosines + (value @ caption.pooled / length[:, None])[:, None]
+        by_word = 0.5 * caption.weight * (attention * fits).sum(axis=-1)
+        return _Parts(attention, by_word, 0.5 * fused @ caption.pooled / length)
 
     def _words(self, numbers: np.ndarray) -> np.ndarray:
         """Return `T_G (T, D)`."""
@@ -263,6 +281,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             return {name: weights.get_tensor(name) for name in weights.keys() if name.startswith(TEXT_WEIGHTS)}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {reason_of(error)}", hint=_HINT) from error
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    result: np.ndarray = x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+    return result
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

@@ -118,14 +118,15 @@ class Embedder:
         with self._inference():
             return self.reranker.describe_images(self._pixels(images))
 
-    def describe_regions(self, images: Sequence[tuple[bytes, str]]) -> np.ndarray:
-        """Return the regions `(B, R, D)` float32 of images given as (bytes, name).
+    def describe_regions(self, images: Sequence[tuple[bytes, str]]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the regions `(B, R, D)` and fused vectors `(B, D)` float32 of images given as (bytes, name).
 
         Raises:
             DataError, UsageError: as `describe_images`.
         """
         with self._inference():
-            return _floats(self.reranker.describe_regions(self._pixels(images)).regions)
+            _, regions, fused = self.reranker.describe_regions(self._pixels(images))
+        return _floats(regions), _floats(fused)
 
     def relevance(self, images: Sequence[tuple[bytes, str]], texts: Sequence[str]) -> np.ndarray:
         """Return where images, given as (bytes, name), have what texts describe: `(B, C, g, g)` float32 >= 0.

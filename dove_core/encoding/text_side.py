@@ -10,17 +10,27 @@ import numpy as np
 
 
 @dataclass(frozen=True)
+class ScoreParts:
+    """The terms of the scores of K images: `by_word (K, T)` of each word, and `image (K,)` of the whole image."""
+
+    by_word: np.ndarray
+    image: np.ndarray
+
+
+@dataclass(frozen=True)
 class WordAttention:
     """Attention of the words of a query to K images, over a grid of g x g regions.
 
     `weights (T,)` are the weights of the words, with sum 1. `by_word (K, T, g, g)` is the attention of each word, and
-    `whole (K, g, g)` the weighted mean over all words; the sum of a map is at most 1.
+    `whole (K, g, g)` the weighted mean over all words; the sum of a map is at most 1. `parts` are there if the exact
+    score of an image is a sum over words.
     """
 
     words: Sequence[str]
     weights: np.ndarray
     by_word: np.ndarray
     whole: np.ndarray
+    parts: ScoreParts | None = None
 
 
 class TextReranker(Protocol):
@@ -30,8 +40,8 @@ class TextReranker(Protocol):
         """Return the scores `(K,)` of a text with images, given `regions (K, R, D)` and `fused (K, D)` of them."""
         ...
 
-    def attention(self, text: str, regions: np.ndarray) -> WordAttention:
-        """Return the attention of each word of a text to images with these regions `(K, R, D)`."""
+    def attention(self, text: str, regions: np.ndarray, fused: np.ndarray) -> WordAttention:
+        """Return the attention of each word of a text to images, given `regions (K, R, D)` and `fused (K, D)`."""
         ...
 
 

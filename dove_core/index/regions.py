@@ -29,7 +29,7 @@ def write_regions(place: Place, part: int, regions: np.ndarray, fused: np.ndarra
         place: folder of the index.
         part: number of the part.
         regions: `V_R (N, R, D)`.
-        fused: `v_MR (N, D)` of length 1.
+        fused: `v_MR (N, D)`.
 
     Raises:
         SpaceError: the disk is full.

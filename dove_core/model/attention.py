@@ -6,6 +6,9 @@ Source: arXiv 2310.08276. The paper's code is not public; the formulas below are
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -77,53 +80,75 @@ class IntraModalFusion(nn.Module):
         return fused
 
 
+class Pairs(NamedTuple):
+    """What IGA finds for pairs: `guided (B, C, D)` and `local (B, C)`, see `InterModalGuidance`."""
+
+    guided: Tensor
+    local: Tensor
+
+
 class InterModalGuidance(nn.Module):
     """IGA: the words of a caption attend to the regions of the image that the caption is scored against.
 
-    `A_ij = MHA(q = T_G^j, k = v = V_R^i)`. The attention map is pooled over words, with weights that do not depend on
-    the image, before values, output projection and norm. So a pair needs one softmax and a few small products; keys
-    and values are computed once per image, queries once per caption.
+    Words and regions are projected to one space, in which `c_tr` is the cosine of word t and region r. Each word
+    attends to the regions that it fits, `a_tr = softmax_r(s c_tr)` with a learned sharpness s, as in SCAN (Lee et al.
+    2018, arXiv 1803.08024). With word weights `w_t`, whose sum is 1, a pair gets
+
+        local  = sum_t w_t sum_r a_tr c_tr
+        guided = v_MR + sum_r (sum_t w_t a_tr) W_v V_R^r
+
+    The first term rewards a word for the region it attends to; without such a reward attention stays uniform. The
+    second guides the image's vector by the words. Keys and values are computed once per image, queries once a caption.
     """
 
-    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(dim, dim)
-        self.key_value = nn.Linear(dim, 2 * dim)
-        self.word_weight = nn.Linear(dim, heads)
+        space = max(1, dim // 4)
+        self.query = nn.Linear(dim, space)
+        self.key = nn.Linear(dim, space)
+        self.value = nn.Linear(dim, dim)
+        self.word_weight = nn.Linear(dim, 1)
         self.out = nn.Linear(dim, dim)
-        self.norm = nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(dim, dim))
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def prepare_regions(self, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `V_R (B, R, D)` to keys and values `(B, h, R, d)`."""
-        key, value = self.key_value(regions).chunk(2, dim=-1)
-        return split_heads(key, self.heads), split_heads(value, self.heads)
+        """Map `V_R (B, R, D)` to keys `(B, R, d)` of length 1 and values `(B, R, D)`."""
+        key = self.key(regions)
+        return unit(key).to(key.dtype), self.value(regions)
 
-    def prepare_words(self, words: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `T_G (C, T, D)` and its mask to queries `(C, h, T, d)` and word weights `(C, h, T)` with sum 1."""
-        query = split_heads(self.query(words), self.heads)
-        logits = self.word_weight(words).float().masked_fill(~mask[..., None], float("-inf"))
-        return query * query.shape[-1] ** -0.5, logits.softmax(dim=1).transpose(1, 2)
+    def prepare_words(self, words: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map `T_G (C, T, D)` and its mask to queries `(C, T, d)`, weights `(C, T)` and the pooled words `(C, D)`.
 
-    def forward(self, key: Tensor, value: Tensor, query: Tensor, weight: Tensor, pooled: Tensor) -> Tensor:
-        """Return `t_RG (B, C, D)`, each caption guided by each image, not normalised.
+        Queries and pooled words have length 1. Weights have the sum 1; they do not depend on the image.
+        """
+        logits = self.word_weight(words)[..., 0].float().masked_fill(~mask, float("-inf"))
+        weight = logits.softmax(dim=1)
+        pooled = (weight[:, None].to(words.dtype) @ words)[:, 0]
+        query = self.query(words)
+        return unit(query).to(query.dtype), weight, unit(self.out(pooled))
+
+    def forward(self, fused: Tensor, key: Tensor, value: Tensor, query: Tensor, weight: Tensor) -> Pairs:
+        """Return the guided images and local scores of all pairs.
 
         Args:
-            key: `(B, h, R, d)`.
-            value: `(B, h, R, d)`.
-            query: `(C, h, T, d)`.
-            weight: `(C, h, T)`, zero at padding.
-            pooled: `(C, D)`, the pooled words `pool(T_G)`.
+            fused: `v_MR (B, D)`.
+            key: `(B, R, d)` of length 1.
+            value: `(B, R, D)`.
+            query: `(C, T, d)` of length 1.
+            weight: `(C, T)`, zero at padding.
         """
-        (b, h, r, d), (c, _, t, _) = key.shape, query.shape
-        flat_query = query.transpose(0, 1).reshape(h, c * t, d)
-        flat_key = key.permute(1, 3, 0, 2).reshape(h, d, b * r)
-        scores = (flat_query @ flat_key).view(h, c, t, b, r)
-        attention = scores.softmax(dim=-1, dtype=scores.dtype)  # GPU autocast would use float32
-        words = weight.to(attention.dtype).transpose(0, 1).reshape(h * c, 1, t)
-        over_regions = (words @ attention.view(h * c, t, b * r)).view(h, c, b, r)
-        guided = torch.einsum("hcbr,bhrd->bchd", over_regions, value).flatten(2)
-        base = self.norm(pooled + self.out(guided))
-        result: Tensor = base + self.mlp(base)
-        return result
+        (b, r, _), (c, t, _) = key.shape, query.shape
+        cosines = (query.flatten(0, 1) @ key.flatten(0, 1).T).view(c, t, b, r)
+        sharpness = self.log_sharpness.exp().to(cosines.dtype)
+        attention = (sharpness * cosines).softmax(dim=-1, dtype=cosines.dtype)  # GPU autocast would use float32
+        by_word = (attention * cosines).sum(dim=-1, dtype=torch.float32)
+        local = (weight[..., None] * by_word).sum(dim=1)  # float32 also under autocast, unlike a matrix product
+        words = weight.to(attention.dtype)[:, None]
+        over_regions = (words @ attention.view(c, t, b * r)).view(c, b, r)
+        mixed = torch.einsum("cbr,brd->bcd", over_regions, value.to(attention.dtype))
+        return Pairs(fused[:, None] + mixed.float(), local.T)
+
+
+def unit(x: Tensor) -> Tensor:
+    """Return vectors of length 1 in float32, given vectors in the last dimension."""
+    return F.normalize(x.float(), dim=-1)

@@ -1,6 +1,6 @@
 """The whole model: embeddings of images and captions, and scores of their pairs.
 
-Letters: B images, C captions, R regions, T words, D embedding width, h heads, d = D / h.
+Letters: B images, C captions, R regions, T words, D embedding width, d width of the space of words and regions.
 """
 
 from __future__ import annotations
@@ -9,19 +9,17 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dove_core.config import ModelConfig
-from dove_core.model.attention import InterModalGuidance, IntraModalFusion
+from dove_core.model.attention import InterModalGuidance, IntraModalFusion, unit
 from dove_core.model.backbone import make_trunk
 from dove_core.model.textual import TextEncoder
 from dove_core.model.visual import MultiScale, Pooling, Regions
 
 _BLOCK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 25}
-"""Elements of the attention map (pairs x heads x words x regions) in a tile: 8 MiB in half precision on a CPU, 64 MiB
-on a GPU."""
+"""Elements in a tile: of the attention map (pairs x words x regions) and of the guided images (pairs x D)."""
 
 _KEEP_ELEMENTS = {"cpu": 1 << 27, "cuda": 1 << 30}
 """Elements kept for the backward pass, 2 bytes each in half precision. A larger matrix is computed again there, which
@@ -32,7 +30,7 @@ _GROUPS = 8
 
 
 class ImageFeatures(NamedTuple):
-    """The image side of all scores: `embedding (B, D)` and `fused (B, D)` of length 1, `key` and `value` of IGA."""
+    """The image side of all scores: `embedding (B, D)` of length 1, `fused (B, D)`, and `key` and `value` of IGA."""
 
     embedding: Tensor
     fused: Tensor
@@ -45,7 +43,7 @@ class ImageFeatures(NamedTuple):
 
 
 class CaptionFeatures(NamedTuple):
-    """The caption side of all scores: `embedding (C, D)` of length 1; `query`, `weight` and `pooled (C, D)` of IGA.
+    """The caption side of all scores: `embedding (C, D)` of length 1; `query`, `weight` and `pooled` of IGA.
 
     `lengths (C,)`, the number of words, stays on the CPU.
     """
@@ -81,12 +79,12 @@ class Dove(nn.Module):
         self.regions = Regions(self.trunk.widths, dim)
         self.text = TextEncoder(words, config.word_dim, dim, heads, dropout)
         self.fusion = IntraModalFusion(dim, heads, dropout)
-        self.guidance = InterModalGuidance(dim, heads, dropout)
+        self.guidance = InterModalGuidance(dim)
 
     def embed_images(self, pixels: Tensor) -> Tensor:
         """Encode `(B, 3, S, S)` normalised floats to global vectors `v_M (B, D)` of length 1."""
         means, _ = self.pooling(self.trunk(pixels))
-        return _unit(self.multiscale(means)[1])
+        return unit(self.multiscale(means)[1])
 
     def encode_images(self, pixels: Tensor) -> ImageFeatures:
         """Encode `(B, 3, S, S)` normalised floats, independent of any caption."""
@@ -99,15 +97,16 @@ class Dove(nn.Module):
         regions = self.regions(boxes)
         fused = self.fusion(regions, scales)
         key, value = self.guidance.prepare_regions(regions)
-        return ImageFeatures(_unit(global_vector), _unit(fused), key, value), regions
+        return ImageFeatures(unit(global_vector), fused.float(), key, value), regions
 
     def encode_captions(self, tokens: Tensor, lengths: Tensor) -> CaptionFeatures:
         """Encode tokens `(C, T)` with `lengths (C,)`, independent of any image."""
         words, pooled, mask = self.text(tokens, lengths)
-        return CaptionFeatures(_unit(pooled), *self.guidance.prepare_words(words, mask), pooled, lengths.cpu())
+        return CaptionFeatures(unit(pooled), *self.guidance.prepare_words(words, mask), lengths.cpu())
 
     def score_pairs(self, images: ImageFeatures, captions: CaptionFeatures, *, block: int | None = None) -> Tensor:
-        """Return `S (B, C)`: the cosine of `v_MR^i` and of caption j guided by image i.
+        """Return `S (B, C)` from -1 to 1, the mean of two cosines: of image i guided by caption j with the caption, and
+        of the words with the regions that they attend to.
 
         The matrix is computed in tiles of at most `block` elements of the attention map, so that memory is bounded for
         any B and C. With gradients, a large matrix is computed again in the backward pass instead of kept. A tile holds
@@ -117,15 +116,14 @@ class Dove(nn.Module):
         order = captions.lengths.argsort(stable=True)
         captions = captions.rows(order)
         tiles = list(_tiles(images, captions.lengths.tolist(), elements))
-        _, heads, regions, _ = images.key.shape
-        whole = len(images.key) * int(captions.lengths.sum()) * heads * regions
+        whole = len(images.key) * sum(_elements(images, length) for length in captions.lengths.tolist())
         keep = whole <= _KEEP_ELEMENTS[images.key.device.type] or not torch.is_grad_enabled()
         rows: dict[int, list[Tensor]] = {}
         for i, j in tiles:
             _, fused, key, value = images.rows(i)
             _, query, weight, pooled, lengths = captions.rows(j)
             words = int(lengths[-1])
-            parts = (fused, key, value, query[:, :, :words], weight[:, :, :words], pooled)
+            parts = (fused, key, value, query[:, :words], weight[:, :words], pooled)
             tile = self._score_tile(*parts) if keep else checkpoint(self._score_tile, *parts, use_reentrant=False)
             rows.setdefault(i.start, []).append(tile)
         if not rows:
@@ -136,10 +134,11 @@ class Dove(nn.Module):
     def _score_tile(
         self, fused: Tensor, key: Tensor, value: Tensor, query: Tensor, weight: Tensor, pooled: Tensor
     ) -> Tensor:
-        guided: Tensor = self.guidance(key, value, query, weight, pooled).float()
-        product = (fused[:, None] * guided).sum(dim=-1)  # float32 also under autocast, unlike a matrix product
+        guided, local = self.guidance(fused, key, value, query, weight)
+        product = (guided * pooled).sum(dim=-1)  # float32 also under autocast, unlike a matrix product
         length: Tensor = torch.linalg.vector_norm(guided, dim=-1)
-        return product / length.clamp(min=1e-12)
+        scores: Tensor = 0.5 * (product / length.clamp(min=1e-12) + local)
+        return scores
 
     def forward(
         self, pixels: Tensor, tokens: Tensor, lengths: Tensor, paired: int | None = None
@@ -149,20 +148,20 @@ class Dove(nn.Module):
         return images, captions, self.score_pairs(images, captions.rows(slice(paired)))
 
 
-def _unit(x: Tensor) -> Tensor:
-    return F.normalize(x.float(), dim=-1)
+def _elements(images: ImageFeatures, words: float) -> float:
+    """Return the elements of the largest tensors for one pair."""
+    _, regions, dim = images.value.shape
+    return words * regions + dim
 
 
 def _tiles(images: ImageFeatures, lengths: Sequence[int], elements: int) -> Iterator[tuple[slice, slice]]:
     """Yield the rows and columns of tiles of at most `elements`, at least one pair; `lengths` must ascend."""
-    b, heads, regions, _ = images.key.shape
-    mean = max(1.0, sum(lengths) / max(1, len(lengths)))
-    pairs = max(1, int(elements / (heads * regions * mean)))
+    b = len(images.key)
+    pairs = max(1, int(elements / _elements(images, max(1.0, sum(lengths) / max(1, len(lengths))))))
     height = max(1, min(b, max(int(pairs**0.5), pairs * _GROUPS // max(1, len(lengths)))))
-    budget = elements // (height * heads * regions)  # words of all captions in a tile
     columns, start = list[slice](), 0
     for end in range(1, len(lengths) + 1):
-        if end == len(lengths) or (end + 1 - start) * lengths[end] > budget:
+        if end == len(lengths) or (end + 1 - start) * _elements(images, lengths[end]) > elements // height:
             columns.append(slice(start, end))
             start = end
     for first in range(0, b, height):

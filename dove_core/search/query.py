@@ -197,7 +197,7 @@ class Searcher:
         """
         if self.index.words.reranker is None:
             return attention_by_gradients(self.embedder, text, images)
-        return self._text_reranker().attention(text, self.embedder.describe_regions(images))
+        return self._text_reranker().attention(text, *self.embedder.describe_regions(images))
 
     def _encode_question(self, question: Question, report: Report) -> np.ndarray:
         """Return the search direction `(D,)` of a question; report words that the model does not know."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 
@@ -55,6 +57,9 @@ def test_pairs_have_the_scores_of_the_trained_model(checkpoint):
         theirs = embedder.score_pairs(images, embedder.describe_texts([text], exact=True))[:, 0].numpy()
         ours = plain.score(text, regions.numpy(), images.fused.numpy())
         assert np.abs(ours - theirs).max() < 1e-5, text
+        if split_words(text):
+            found = plain.attention(text, regions.numpy(), images.fused.numpy())
+            assert np.abs(found.parts.by_word.sum(axis=1) + found.parts.image - ours).max() < 1e-6
 
 
 def test_saving_the_text_side_leaves_out_all_other_weights(trained, tmp_path):
@@ -63,6 +68,16 @@ def test_saving_the_text_side_leaves_out_all_other_weights(trained, tmp_path):
     assert np.array_equal(whole.encode("a red circle"), part.encode("a red circle"))
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path, trained / "best")]
     assert sizes[0] < sizes[1] / 100
+
+
+def test_a_checkpoint_of_an_earlier_roam_is_refused_with_a_hint(trained, tmp_path):
+    shutil.copytree(trained / "best", tmp_path / "old")
+    values = json.loads((tmp_path / "old" / "model.json").read_text())
+    (tmp_path / "old" / "model.json").write_text(json.dumps(values | {"format": 1}))
+    for load in (load_encoder, DoveText.open):
+        with pytest.raises(CheckpointError, match="format 1: a model with the ROAM of an earlier version") as caught:
+            load(tmp_path / "old")
+        assert "dove train" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json", "vocabulary.json"])
