@@ -9,6 +9,7 @@ Modules, bottom up:
     batch_plan  which samples make which batch
     prefetch    shards in a bucket, downloaded before they are read
     loader      batches, read and transformed by worker processes
+    band_names  red, green and blue among bands, by their names
     zips        zip archives as columns
     parquet_columns  which columns of a Parquet file hold images, names and captions
     parquet_images  Parquet files with images inside, read by row

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import simplejpeg
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as T
 
+from dove_core.data.sharding.image import NotAnImageError, decode_rgb, image_size as header_size
 from dove_core.errors import DataError
 
 _MEAN = (0.485, 0.456, 0.406)
@@ -49,9 +48,9 @@ def image_size(data: bytes, name: str) -> tuple[int, int]:
         if is_jpeg(data):
             height, width, _, _ = simplejpeg.decode_jpeg_header(data)
             return height, width
-        with Image.open(io.BytesIO(data)) as image:
-            return image.height, image.width
-    except (ValueError, OSError, Image.DecompressionBombError) as error:
+        width, height = header_size(data)
+        return height, width
+    except (ValueError, DataError) as error:
         raise _broken(name, error) from error
 
 
@@ -69,8 +68,8 @@ def decode(data: bytes, name: str, *, least: tuple[int, int] = (1 << 30, 1 << 30
             height, width = least
             pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=height, min_width=width, min_factor=2)
         else:
-            pixels = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
-    except (ValueError, OSError, Image.DecompressionBombError) as error:
+            pixels = np.array(decode_rgb(data))
+    except (ValueError, DataError) as error:
         raise _broken(name, error) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
@@ -147,11 +146,9 @@ def apply_crop(image: Tensor, crop: Crop, size: int) -> Tensor:
 
 
 def _broken(name: str, error: Exception) -> DataError:
-    if isinstance(error, UnidentifiedImageError):
-        return DataError(
-            f"{name} is not an image that Pillow can read",
-            hint="expected a JPEG, PNG, WebP or TIFF; is the file damaged?",
-        )
+    if isinstance(error, NotAnImageError):
+        hint = "expected a JPEG, PNG, WebP or TIFF; is the file damaged?"
+        return DataError(f"{name} is not an image that Pillow can read", hint=hint)
     return DataError(f"{name} cannot be decoded: {error}", hint="the file is damaged, or Pillow cannot read its format")
 
 

@@ -10,9 +10,9 @@ from dove_core.addresses import path_of
 from dove_core.config import EmbedConfig
 from dove_core.data.manifest import IN_PROGRESS, MANIFEST
 from dove_core.data.parquet_images import ENDING, describe_parquet
-from dove_core.data.sharding.archives import JUNK, files_below
+from dove_core.data.sharding.archives import IMAGE_ENDINGS, JUNK, files_below
 from dove_core.errors import DataError, UsageError
-from dove_core.events import Report
+from dove_core.events import Report, Skipped
 from dove_core.places import Folder, Place
 from dove_core.sources.folder import ImageFolder
 from dove_core.sources.parquet import ParquetFiles
@@ -22,6 +22,10 @@ from dove_core.sources.tar import Tars
 from dove_core.sources.tiles import ENDINGS as SCENES, Scenes
 
 TARS, TABLES = (".tar",), (ENDING,)
+_WORLD_FILES = {".jpg": (".jgw", ".wld"), ".jpeg": (".jgw", ".wld"), ".png": (".pgw", ".wld")}
+"""Endings of files that say where an image of this ending lies, which makes it a scene."""
+
+NO_SCENE = "image without a world file; give it by name to cut it into tiles"
 _HINT = "give shards, .tar files, .parquet files with images, a folder of images, or GeoTIFFs with --tile 256"
 
 
@@ -30,7 +34,7 @@ def open_source(places: Sequence[Place], settings: EmbedConfig, field: str, repo
 
     Args:
         places: one folder, or several files of one kind; or shards in a bucket.
-        settings: with `tile`, only GeoTIFFs are read, and cut into tiles.
+        settings: with `tile`, only GeoTIFFs and other scenes are read, and cut into tiles.
         field: the caption field of the model.
         report: receives skipped scenes.
 
@@ -55,10 +59,10 @@ def open_source(places: Sequence[Place], settings: EmbedConfig, field: str, repo
     if not others and not settings.tile:
         message = f"{files[0]} is a GeoTIFF; choose a tile size with --tile"
         raise UsageError(message, hint="use --tile 256, or give a folder of small GeoTIFFs")
-    if not others:
-        return Scenes(root, files, settings, field, report)
     if settings.tile:
-        raise UsageError(f"--tile: {others[0]} is not a GeoTIFF", hint="remove --tile, or give .tif files")
+        if packed := [file for file in others if file.is_dir() or file.suffix.lower() in (*TARS, *TABLES)]:
+            raise UsageError(f"--tile: {packed[0]} is not a GeoTIFF", hint="remove --tile, or give .tif files")
+        return Scenes(root, files, settings, field, report)
     if unknown := [file for file in others if file.suffix.lower() not in (*TARS, *TABLES)]:
         raise UsageError(f"{unknown[0]} is not a valid input of `dove embed`", hint=_HINT)
     if len({file.suffix.lower() in TARS for file in files}) > 1 or len(others) < len(files):
@@ -75,9 +79,9 @@ def _open_folder(folder: Path, settings: EmbedConfig, field: str, report: Report
     if settings.tile and has_manifest:
         raise UsageError(f"--tile: {folder} has shards, not GeoTIFFs", hint="remove --tile")
     if settings.tile:
-        if scenes := _files_with(folder, SCENES):
+        if scenes := _scenes_in(folder, report):
             return Scenes(folder, scenes, settings, field, report)
-        raise DataError(f"--tile: {folder} has no .tif files", hint=_HINT)
+        raise DataError(f"--tile: {folder} has no .tif files or other scenes", hint=_HINT)
     if has_manifest:
         return ReleaseShards(Folder(folder), field)
     if any((place / IN_PROGRESS).exists() for place in (folder, *folder.glob("*/"))):
@@ -96,6 +100,18 @@ def _open_folder(folder: Path, settings: EmbedConfig, field: str, report: Report
     if tables:
         return ParquetFiles(folder, tables, settings.part_size, field, report)
     raise DataError(f"{folder} has no shards, .tar files or images, and no .parquet files", hint=_HINT)
+
+
+def _scenes_in(folder: Path, report: Report) -> list[Path]:
+    """Return the scenes of a folder; report other images."""
+    scenes, images = _files_with(folder, SCENES), _files_with(folder, tuple({*IMAGE_ENDINGS} - {*SCENES}))
+    if others := [image for image in images if not _has_world_file(image)]:
+        report(Skipped("embedding", NO_SCENE, len(others), str(others[0].relative_to(folder))))
+    return sorted({*scenes, *images} - {*others})
+
+
+def _has_world_file(image: Path) -> bool:
+    return any(image.with_suffix(ending).exists() for ending in _WORLD_FILES.get(image.suffix.lower(), ()))
 
 
 def _has_images(table: Path) -> bool:
