@@ -204,13 +204,16 @@ class OpenScene:
 def read_tile(dataset: Any, tile: Tile) -> np.ndarray | None:
     """Read a tile as `(height, width, 3)` uint8, with black pixels where there is no data; None if it is empty.
 
-    A tile is empty if every pixel has no data, or zeros in all bands.
+    A tile is empty if every pixel has no data, zeros in all bands, or white in three bands that are not stretched, as
+    the margins of aerial mosaics.
     """
     window = ((tile.y, tile.y + tile.height), (tile.x, tile.x + tile.width))
     values = dataset.read(tile.bands, window=window)
     valid = valid_pixels(dataset, tile.bands, values, tile.look, window=window)
-    has_palette = is_palette(dataset, tile.bands)  # where 0 is a colour like any other
-    if not (valid if has_palette else valid & values.any(axis=0)).any():
+    filled = valid if is_palette(dataset, tile.bands) else valid & values.any(axis=0)  # 0 of a palette is a colour
+    if len(tile.bands) == 3 and tile.look.stretch is None:
+        filled &= (values < 255).any(axis=0)
+    if not filled.any():
         return None
     if tile.look.stretch is not None:
         low, high = tile.look.stretch

@@ -140,6 +140,8 @@ class ScenePosition:
 
         Those of a geographic CRS are not wrapped: they go on beyond 180 degrees as the scene does.
         """
+        if not len(columns):
+            return columns, rows
         xs, ys = self.locate(columns, rows)
         if self.crs.is_geographic:
             limit = math.radians(90) / float(self.crs.units_factor[1])

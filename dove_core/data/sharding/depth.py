@@ -11,7 +11,8 @@ from dove_core.data.band_names import colour_places
 from dove_core.errors import DataError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0")
+_BIG_BIG = b"MM\0+"
 _JPEG_2000 = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
 _SIZES = b"\xff\x4f\xff\x51"
 """Markers of JPEG 2000: start of the code stream, then the sizes of the image and of its bands."""
@@ -33,6 +34,8 @@ def check_depth(data: bytes) -> None:
     """
     if data.startswith(_PNG) and data[24:25] == b"\x10":
         raise DataError(f"a PNG with 16 bits a channel: {_ADVICE}")
+    if data.startswith(_BIG_BIG):  # not even its header
+        raise DataError("a big-endian BigTIFF, in a form that Pillow cannot read: convert it to another form")
     if data.startswith(_TIFF) and _is_deep(data):
         raise DataError(f"{bands_of_tiff(data)}: {_ADVICE}, or cut it with `dove embed --tile`")
     if data.startswith(_JPEG_2000) and (start := data.find(_SIZES)) >= 0:
@@ -40,6 +43,19 @@ def check_depth(data: bytes) -> None:
         bits = [(size & 127) + 1 for size in data[start + 42 : start + 42 + 3 * bands : 3]]
         if max(bits, default=0) > 8:
             raise DataError(f"a JPEG 2000 with {bands} band(s) of {max(bits)} bits: {_ADVICE}")
+
+
+def check_bands(image: Image.Image) -> None:
+    """Check that Pillow shows the colours of a TIFF: of some with many bands it shows the first one in grey.
+
+    Raises:
+        DataError: it does not.
+    """
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bands = image.tag_v2.get(_SAMPLES, 1)
+        if bands >= 3 and len(image.getbands()) < 3:
+            message = f"a TIFF with {bands} band(s), of which Pillow reads only the first"
+            raise DataError(f"{message}: {_ADVICE}, or cut it with `dove embed --tile`")
 
 
 def bands_of_tiff(data: bytes) -> str:
@@ -82,7 +98,7 @@ def _is_deep(data: bytes) -> bool:
 def _tags(data: bytes) -> dict[int, tuple[int, ...]]:
     """Return some tags of the first image in a TIFF; none if its header is damaged."""
     try:
-        header = data[: 16 if data[2:3] == b"+" or data[3:4] == b"+" else 8]
+        header = data[: 16 if data[2:3] == b"+" else 8]
         directory = TiffImagePlugin.ImageFileDirectory_v2(header)
         stream = io.BytesIO(data)
         stream.seek(directory.next)

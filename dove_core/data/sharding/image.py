@@ -12,7 +12,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from dove_core.config import ShardConfig
-from dove_core.data.sharding.depth import bands_of_tiff, check_depth, in_order
+from dove_core.data.sharding.depth import bands_of_tiff, check_bands, check_depth, in_order
 from dove_core.errors import DataError
 
 MAX_IMAGE_BYTES = 256 * 2**20
@@ -144,6 +144,7 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         _check_size(*image.size)
         _check_mode(image.mode)
+        check_bands(image)
         yield image
 
 
