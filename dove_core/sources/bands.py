@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,7 +117,11 @@ def valid_pixels(dataset: Any, bands: Sequence[int], values: np.ndarray, look: L
     flags = [{flag.name for flag in dataset.mask_flag_enums[band - 1]} for band in bands]
     if any("all_valid" not in kinds for kinds in flags):
         if look.alpha or not any("alpha" in kinds for kinds in flags):
-            valid &= dataset.read_masks(list(bands), **how).any(axis=0)
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore"
+                )  # of rasterio: where both are there, no data is not said by the alpha band
+                valid &= dataset.read_masks(list(bands), **how).any(axis=0)
         elif dataset.nodata is not None:
             nodata.append(dataset.nodata)
     for value in nodata:

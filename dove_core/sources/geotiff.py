@@ -217,7 +217,8 @@ def read_tile(dataset: Any, tile: Tile) -> np.ndarray | None:
         return None
     if tile.look.stretch is not None:
         low, high = tile.look.stretch
-        scaled = (np.nan_to_num(values.astype(np.float32)) - np.float32(low)) * np.float32(255 / (high - low))
+        with np.errstate(over="ignore"):  # of huge values for no data, which become black or white
+            scaled = (np.nan_to_num(values.astype(np.float32)) - np.float32(low)) * np.float32(255 / (high - low))
         values = scaled.round().clip(0, 255).astype(np.uint8)
     pixels: np.ndarray = np.moveaxis(in_colours(dataset, tile.bands, values), 0, -1)
     return np.where(valid[..., None], pixels, np.uint8(0))

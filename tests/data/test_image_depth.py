@@ -126,7 +126,10 @@ def refusal_of_content(data: bytes) -> str:
 
 def drawn(random: np.random.Generator, folder: Path) -> tuple[bytes, np.ndarray, str]:
     """Draw an image: the bytes of its file, its values `(C, H, W)`, and the type of these."""
-    bands, kind = int(random.integers(1, 6)), str(random.choice(["uint8", "uint8", "uint8", "uint16", "int16", "float32"]))
+    bands, kind = (
+        int(random.integers(1, 6)),
+        str(random.choice(["uint8", "uint8", "uint8", "uint16", "int16", "float32"])),
+    )
     height, width = (int(side) for side in random.integers(17, 90, 2))
     values = random.integers(1, 255, (bands, height, width)).astype(kind)
     if bands <= 4 and kind in ("uint8", "uint16") and random.random() < 0.3:

@@ -160,7 +160,9 @@ def drawn_place(random: np.random.Generator) -> tuple[str, Affine]:
         return "EPSG:3857", Affine.translation(*random.uniform(-1.9e7, 1.9e7, 2)) * turn * Affine.scale(step, -step)
     if kind == "polar":
         where = random.uniform(3e4, 2e6, 2) * random.choice([-1, 1], 2)
-        return str(random.choice(["EPSG:3413", "EPSG:3031"])), Affine.translation(*where) * turn * Affine.scale(step, step)
+        return str(random.choice(["EPSG:3413", "EPSG:3031"])), Affine.translation(*where) * turn * Affine.scale(
+            step, step
+        )
     crs = f"EPSG:{random.choice([326, 327])}{random.integers(1, 61):02d}"
     where = random.uniform((2e5, 1e6), (8e5, 9e6))
     return crs, Affine.translation(*where) * turn * Affine.scale(step, -step)
@@ -181,7 +183,10 @@ def test_drawn_scenes_have_the_box_of_their_outline_and_the_area_of_their_pixels
         width = (box[2] - box[0]) % 360
         slack = 1e-3 * (width + box[3] - box[1]) + 1e-9
         assert (box[1], box[3]) == pytest.approx((latitudes.min(), latitudes.max()), abs=slack), (crs, matrix)
-        off = [(one - other + 180) % 360 - 180 for one, other in zip(box[::2], (longitudes.min(), longitudes.max()), strict=True)]
+        off = [
+            (one - other + 180) % 360 - 180
+            for one, other in zip(box[::2], (longitudes.min(), longitudes.max()), strict=True)
+        ]
         assert off == pytest.approx([0, 0], abs=slack), (crs, matrix)
         area = _area_on_a_sphere(crs, matrix)
         assert metres == pytest.approx(math.sqrt(area), rel=0.056), (crs, matrix)
