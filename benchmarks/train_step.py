@@ -68,7 +68,8 @@ def our_step(batch: int, size: int, device: torch.device, compiled: bool, run: P
     checkpoint = build(model, Tokenizer([f"w{k}" for k in range(WORDS)], model.max_tokens))
     settings, compute = RunSettings("", "", None, model, training), ComputeConfig(compile="on" if compiled else "off")
     world = World(0, 1, device)
-    storage, shards = RunStorage(Folder(run), CacheConfig()), cast(Shards, None)  # the batch is in memory
+    storage = RunStorage(Folder(run), CacheConfig())
+    shards = cast(Shards, range(100 * batch))  # only its length is used: the batch is in memory
     trainable = DoveTrainable(checkpoint, training, world.gather)
     trainer = Trainer(world, silent, storage, settings, compute, shards, "", trainable, resumed=False)
     examples = make_batch(batch, size).to(device)

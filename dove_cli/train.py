@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from dove_cli.defaults import RUNS, name_above, named, only_run, only_split, say_default
+from dove_cli.defaults import RUNS, find_checkpoint, name_above, named, only_run, only_split, say_default
 from dove_cli.options import JsonOption, given
 from dove_cli.render import output, print_json, reporting
-from dove_core.config import CacheConfig, ComputeConfig, LaunchConfig, ModelConfig, TrainConfig
+from dove_core.config import CacheConfig, ComputeConfig, FineTuneConfig, LaunchConfig, ModelConfig, TrainConfig
 from dove_core.errors import UsageError
 from dove_core.places import Folder, Place
 from dove_core.recipes import read_recipe
@@ -20,11 +21,14 @@ from dove_core.recipes import read_recipe
 if TYPE_CHECKING:
     from dove_core.training.trainer import TrainResult
 
+T = TypeVar("T", ModelConfig, TrainConfig, FineTuneConfig)
+
 
 def train(
     context: typer.Context,
     model: ModelConfig,
     training: TrainConfig,
+    tuning: FineTuneConfig,
     compute: ComputeConfig,
     launching: LaunchConfig,
     cache: CacheConfig,
@@ -41,30 +45,41 @@ def train(
             help="The run: a name below runs/, a folder, or s3://bucket/folder. [default: the name of the release]"
         ),
     ] = None,
+    start: Annotated[
+        Place | None,
+        typer.Option(
+            "--from", help="Train this checkpoint further: the name or folder of a run or of a model in models/."
+        ),
+    ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="Settings that replace the defaults: rsicd-scratch, rsicd-scratch-gpu, or a .toml file."),
+        typer.Option(
+            help="Settings that replace the defaults: rsicd-scratch, rsicd-scratch-gpu, clip-retrieval, or a .toml "
+            "file. [default: clip-retrieval if --from is a CLIP model]"
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from last/ with the settings of the run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train DOVE on shards and store the last and the best checkpoint.
+    """Train DOVE, or a CLIP model further, on shards and store the last and the best checkpoint.
 
     - `dove train`
     - `dove train --gpus 4`
     - `dove train --backbone resnet18 --image-size 96 --weights none --epochs 12`
     - `dove train --recipe rsicd-scratch`: good settings for a data set; other options override them
+    - `dove train --from remoteclip-vit-b32 --shards shards/rsicd/train`: train a CLIP model further
     - `dove train --resume --epochs 30`
     - `dove train --shards s3://bucket/shards/skyscript/train --run s3://bucket/runs/skyscript`
     - `torchrun --nnodes 2 --nproc-per-node 4 ... -m -- dove_cli train`: several machines, see docs/scale.md
     """
     command = shlex.join(["dove", *sys.argv[1:]])
     with reporting() as report:
-        if resume and recipe:
-            raise UsageError("--recipe cannot be given with --resume", hint="a resumed run keeps its settings")
+        if resume and (recipe or start):
+            option = "--recipe" if recipe else "--from"
+            raise UsageError(f"{option} cannot be given with --resume", hint="a resumed run keeps its settings")
         if resume:
             folder = named(RUNS, run, cache) if run else only_run()
-            changes = given(context, (ModelConfig, TrainConfig))
+            changes = given(context, (ModelConfig, TrainConfig, FineTuneConfig))
             from dove_core.training.loop import resume as resume_run
 
             result = resume_run(
@@ -72,7 +87,9 @@ def train(
                 cache=cache, command=command, report=report,
             )  # fmt: skip
         else:
-            model, training = _by_recipe(context, recipe, model, training)
+            start = find_checkpoint(start) if start else None
+            recipe = recipe or _default_recipe(start)
+            model, training, tuning = _by_recipe(context, recipe, (model, training, tuning))
             shards = shards or only_split("train")
             folder = named(RUNS, run, cache) if run else Folder(RUNS / name_above(shards))
             validation = validation or _split_next_to(shards)
@@ -81,22 +98,43 @@ def train(
                 say_default(chosen)
             from dove_core.training.loop import train as start_run
 
-            result = start_run(shards, folder, model, training, compute, validation=validation, launching=launching,
-                           cache=cache, command=command, report=report)  # fmt: skip
+            result = start_run(
+                shards, folder, model, training, compute, start=start, tuning=tuning, validation=validation,
+                launching=launching, cache=cache, command=command, report=report,
+            )  # fmt: skip
     if result is not None:
         _show(result, as_json)
 
 
+def _default_recipe(start: Place | None) -> str | None:
+    """Return the recipe for a CLIP model; None for DOVE, whose defaults need none."""
+    if start is None:
+        return None
+    from dove_core.encoding.checkpoint import checkpoint_here
+    from dove_core.encoding.families import ClipFamily
+
+    with checkpoint_here(start) as (_, family):
+        if not isinstance(family, ClipFamily):
+            return None
+    say_default("a CLIP model: using --recipe clip-retrieval; other options override it")
+    return "clip-retrieval"
+
+
 def _by_recipe(
-    context: typer.Context, recipe: str | None, model: ModelConfig, training: TrainConfig
-) -> tuple[ModelConfig, TrainConfig]:
+    context: typer.Context, recipe: str | None, parts: tuple[ModelConfig, TrainConfig, FineTuneConfig]
+) -> tuple[ModelConfig, TrainConfig, FineTuneConfig]:
     """Return the settings of a recipe, overridden by the options that were given."""
     if recipe is None:
-        return model, training
-    settings = read_recipe(recipe) | given(context, (ModelConfig, TrainConfig))
-    names = [{field.name for field in dataclasses.fields(kind)} & settings.keys() for kind in (model, training)]
-    of_model, of_training = ({name: settings[name] for name in own} for own in names)
-    return dataclasses.replace(model, **of_model), dataclasses.replace(training, **of_training)
+        return parts
+    settings = read_recipe(recipe) | given(context, tuple(map(type, parts)))
+    model, training, tuning = parts
+    return _with(model, settings), _with(training, settings), _with(tuning, settings)
+
+
+def _with(part: T, settings: Mapping[str, Any]) -> T:
+    """Return settings with the values of those that are its own."""
+    names = {field.name for field in dataclasses.fields(part)} & settings.keys()
+    return dataclasses.replace(part, **{name: settings[name] for name in names})
 
 
 def _split_next_to(shards: Place) -> Place | None:
@@ -114,9 +152,11 @@ def _show(result: TrainResult, as_json: bool) -> None:
         return
     from rich.table import Table
 
-    table = Table("epoch", "loss", "pair loss", "global loss", "val mean recall", "images/s", box=None)
+    shown = [name for name in ("loss", "pair_loss", "global_loss", "logit_scale") if name in result.history[0]]
+    titles = (name.replace("_", " ") for name in shown)
+    table = Table("epoch", *titles, "val mean recall", "images/s", box=None)
     for figures in result.history:
         recall = f"{figures['mean_recall']:.2f}" if "mean_recall" in figures else ""
-        losses = (f"{figures[name]:.4f}" for name in ("loss", "pair_loss", "global_loss"))
+        losses = (f"{figures[name]:.4f}" for name in shown)
         table.add_row(str(figures["epoch"]), *losses, recall, f"{figures['samples_per_second']:.0f}")
     output().print(table)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         ExecutorConfig as ExecutorConfig,
         FetchConfig as FetchConfig,
         FilterConfig as FilterConfig,
+        FineTuneConfig as FineTuneConfig,
         LaunchConfig as LaunchConfig,
         ModelConfig as ModelConfig,
         PushConfig as PushConfig,
@@ -84,8 +85,8 @@ _HOMES = {
     "addresses": "place_of",
     "answers.hits": "Hits",
     "answers.image_index": "ImageIndex open_index",
-    "config": "CacheConfig ComputeConfig EmbedConfig EvalConfig ExecutorConfig FetchConfig FilterConfig LaunchConfig "
-    "ModelConfig PushConfig QueryConfig RankConfig ShardConfig TrainConfig VerifyConfig ZeroShotConfig",
+    "config": "CacheConfig ComputeConfig EmbedConfig EvalConfig ExecutorConfig FetchConfig FilterConfig FineTuneConfig "
+    "LaunchConfig ModelConfig PushConfig QueryConfig RankConfig ShardConfig TrainConfig VerifyConfig ZeroShotConfig",
     "data.fetching.catalog": "RELEASES",
     "data.fetching.fetch": "fetch",
     "data.fetching.lookup": "find_release",

@@ -27,6 +27,10 @@ from dove_core.query_config import (
     RankConfig as RankConfig,
     VerifyConfig as VerifyConfig,
 )
+from dove_core.train_config import (
+    FineTuneConfig as FineTuneConfig,
+    TrainConfig as TrainConfig,
+)
 
 CAPTION_FIELD = "title_multi_objects"
 
@@ -90,8 +94,10 @@ class ModelConfig(Settings):
     8
     """
 
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = _setting(
-        "resnet50", "Backbone of the image encoder."
+    backbone: str = _setting(
+        "resnet50",
+        "Backbone of the image encoder: resnet18, resnet34, resnet50, resnet101, or a model of timm, such as "
+        "timm:convnext_tiny (pip install 'dove-eo[timm]').",
     )
     image_size: int = _setting(256, "Side of the square input image, in pixels.", low=32, high=2048)
     embed_dim: int = _setting(512, "Dimension of the embeddings; a multiple of --heads.", low=8)
@@ -109,82 +115,14 @@ class ModelConfig(Settings):
     )
 
     def __post_init__(self) -> None:
-        """Check each field, and that `embed_dim` is a multiple of `heads`."""
+        """Check each field, the form of `backbone`, and that `embed_dim` is a multiple of `heads`."""
         super().__post_init__()
+        if not re.fullmatch(r"resnet(18|34|50|101)|timm:[\w.]+", self.backbone):
+            hint = "choose from resnet18, resnet34, resnet50, resnet101, or timm:NAME with a name that timm knows"
+            raise UsageError(f"--backbone {self.backbone!r} is not a valid choice", hint=hint)
         if self.embed_dim % self.heads:
             message = f"--embed-dim {self.embed_dim} is not a multiple of --heads {self.heads}"
             raise UsageError(message, hint="for example --embed-dim 512 --heads 8")
-
-
-@dataclass(frozen=True)
-class TrainConfig(Settings):
-    """How a model is trained.
-
-    >>> dove.TrainConfig(epochs=5, objective="infonce").batch_size
-    64
-    """
-
-    weights: str = _setting("imagenet", "Initial weights of the backbone: imagenet, none (random), or a file.")
-    epochs: int = _setting(20, "Number of epochs.", low=1)
-    batch_size: int = _setting(64, "Images in a batch, in each process.", low=2)
-    learning_rate: float = _setting(2e-4, "Highest learning rate, reached after the warm-up.", above=0)
-    weight_decay: float = _setting(0.05, "Weight decay of AdamW; not applied to biases and norm layers.", low=0)
-    warmup: float = _setting(0.05, "Share of all steps in which the learning rate rises from zero.", low=0, high=1)
-    grad_clip: float = _setting(1.0, "Largest norm of the gradient; 0: no clipping.", low=0)
-    lambda_g: float = _setting(
-        10.0, "Weight of the loss of the global scores, added to the loss of the pairwise scores.", low=0
-    )
-    objective: Literal["triplet", "infonce"] = _setting("triplet", "Loss function for both scores.")
-    margin: float = _setting(0.2, "Margin of the triplet loss.", above=0)
-    negatives: Literal["sum", "hardest"] = _setting(
-        "sum", "Negatives in the triplet loss: the sum over all, or only the hardest."
-    )
-    temperature: float = _setting(0.07, "Initial temperature of infonce; it is learned in training.", above=0)
-    freeze_backbone: bool = _setting(False, "Do not train the backbone; its batch-norm statistics stay fixed too.")
-    unfreeze_after: int = _setting(
-        0, "With --freeze-backbone: train the backbone after this many epochs; 0: never.", low=0
-    )
-    accumulate: int = _setting(1, "Batches for one optimizer step; their gradients are averaged.", low=1)
-    average: float = _setting(
-        0.0,
-        "Decay of a moving average of the weights; checkpoints then store the average; 0: none.",
-        low=0,
-        high=0.99999,
-    )
-    max_broken: float = _setting(
-        0.001, "Largest share of images that cannot be decoded; above it, training is an error.", low=0, high=1
-    )
-    captions_per_picture: int = _setting(
-        1, "Captions of each image in a batch, for the loss of the global scores.", low=1, high=100
-    )
-    paired_captions: int = _setting(
-        1,
-        "Captions of each image, out of --captions-per-picture, for the loss of the pairwise scores (ROAM).",
-        low=1,
-        high=100,
-    )
-    random_rotation: bool = _setting(True, "Rotate images by a random multiple of 90 degrees, and flip them at random.")
-    crop_scale: float = _setting(
-        0.6, "Smallest share of the image area that a random crop keeps; 1: no crop.", above=0, high=1
-    )
-    jitter: float = _setting(
-        0.0, "Change brightness, contrast and saturation by up to this share at random; 0: none.", low=0, high=1
-    )
-    min_word_count: int = _setting(1, "Words that occur less often than this are left out of the vocabulary.", low=1)
-    validate_every: int = _setting(1, "Epochs from one validation to the next.", low=1)
-    save_steps: int = _setting(
-        1000, "Save last/ every this many steps, and after each epoch; 0: after each epoch only.", low=0
-    )
-    max_steps: int = _setting(0, "Save and stop after this many steps in total; 0: train all epochs.", low=0)
-    seed: int = _setting(0, "Seed of initial weights, shuffles and crops.", low=0)
-
-    def __post_init__(self) -> None:
-        """Check each field, and that `paired_captions` is at most `captions_per_picture`."""
-        super().__post_init__()
-        if self.paired_captions > self.captions_per_picture:
-            there = f"--captions-per-picture {self.captions_per_picture}"
-            message = f"--paired-captions {self.paired_captions} is more than {there}"
-            raise UsageError(message, hint=f"give --captions-per-picture {self.paired_captions} or more")
 
 
 @dataclass(frozen=True)

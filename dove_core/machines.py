@@ -25,7 +25,9 @@ class ComputeConfig(Settings):
         "auto", "Device that decodes JPEGs in training; auto: the GPU, if it can and the CPU has few cores."
     )
     compile: Literal["auto", "on", "off"] = _setting(
-        "auto", "Compile the image encoder: slower to start, then faster; auto: only to embed many images."
+        "auto",
+        "Compile the image encoder: slower to start, then faster; auto: only to embed many images, and on a CPU only a "
+        "convolutional model.",
     )
     workers: int = _setting(
         -1,

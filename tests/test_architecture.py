@@ -21,6 +21,7 @@ GROUND = [
     "bounds",
     "machines",
     "query_config",
+    "train_config",
     "config",
     "events",
     "files",
@@ -144,7 +145,7 @@ def test_files_and_functions_stay_short(path):
 def test_public_functions_have_one_argument_name_for_each_class_of_settings():
     names = {
         "CacheConfig": "cache", "ComputeConfig": "compute", "EmbedConfig": "embedding", "EvalConfig": "evaluation",
-        "ExecutorConfig": "execution", "FetchConfig": "fetching", "FilterConfig": "filters",
+        "ExecutorConfig": "execution", "FetchConfig": "fetching", "FilterConfig": "filters", "FineTuneConfig": "tuning",
         "LaunchConfig": "launching", "ModelConfig": "model", "PushConfig": "pushing",
         "QueryConfig": "query", "RankConfig": "ranking",
         "ShardConfig": "sharding", "TrainConfig": "training", "VerifyConfig": "verification",

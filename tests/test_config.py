@@ -57,7 +57,7 @@ def test_an_invalid_setting_is_an_error_with_its_option_and_value(kind, values, 
 
 def test_no_two_settings_of_a_command_have_the_same_name():
     for kinds in (
-        ("ModelConfig", "TrainConfig", "ComputeConfig"),
+        ("ModelConfig", "TrainConfig", "FineTuneConfig", "ComputeConfig"),
         ("ShardConfig", "ExecutorConfig"),
         ("EvalConfig", "ZeroShotConfig", "RankConfig", "ComputeConfig", "ExecutorConfig"),
         ("QueryConfig", "RankConfig", "ComputeConfig"),
@@ -68,7 +68,7 @@ def test_no_two_settings_of_a_command_have_the_same_name():
 
 
 def test_every_included_recipe_can_be_read():
-    assert recipe_names() == ["rsicd-scratch", "rsicd-scratch-gpu"]
+    assert recipe_names() == ["clip-retrieval", "rsicd-imagenet", "rsicd-scratch", "rsicd-scratch-gpu"]
     for name in recipe_names():
         assert read_recipe(name)
 

@@ -21,6 +21,7 @@ from dove_core.config import (
     ExecutorConfig,
     FetchConfig,
     FilterConfig,
+    FineTuneConfig,
     LaunchConfig,
     ModelConfig,
     PushConfig,
@@ -49,6 +50,7 @@ from tests.conftest import ALONE
 from tests.data.mirror import QUICK, Mirror
 from tests.http_server import serving
 from tests.made import SMALL, draw_shape, make_karpathy
+from tests.training.test_clip import TUNING
 
 BASE = TrainConfig(weights="none", epochs=2, batch_size=12, learning_rate=1e-3, grad_clip=5.0)
 STEPS = dataclasses.replace(BASE, batch_size=6, max_steps=3)  # stops and saves once in the first epoch
@@ -56,11 +58,14 @@ INFONCE = dataclasses.replace(STEPS, objective="infonce")
 
 TRAINING: dict[str, tuple[TrainConfig, Any]] = {
     "weights": (STEPS, "file"),
+    "input_scaling": (STEPS, "unit"),
     "epochs": (BASE, 3),
     "batch_size": (STEPS, 8),
     "learning_rate": (STEPS, 2e-3),
+    "backbone_rate": (STEPS, 0.1),
     "weight_decay": (STEPS, 0.5),
     "warmup": (STEPS, 0.5),
+    "warmup_steps": (STEPS, 3),
     "grad_clip": (STEPS, 0.01),
     "lambda_g": (STEPS, 1.0),
     "objective": (STEPS, "infonce"),
@@ -319,6 +324,7 @@ def test_every_tile_setting_changes_something(name, value, counts, trained, tmp_
 def test_every_setting_is_tested():
     tested = {
         TrainConfig: {*TRAINING, *SEVERAL_CAPTIONS, "max_broken"},  # max_broken, compile: tests/training/test_loop.py
+        FineTuneConfig: {*TUNING, "grad_checkpointing"},  # tests/training/test_clip.py
         ModelConfig: set(MODEL),
         FetchConfig: set(FETCHING),
         ShardConfig: {*SHARDING, "workers"},  # workers: tests/data/test_shard_runs.py

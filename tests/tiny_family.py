@@ -44,7 +44,7 @@ class TinyText:
 
 
 class TinyEncoder:
-    family, caption_field, reranker, explainer = "tiny", "", None, None
+    family, caption_field, reranker, explainer, is_convolutional = "tiny", "", None, None, False
 
     def __init__(self, dim=8, fingerprint="f"):
         self.dim, self.fingerprint, self.preprocess = dim, fingerprint, TinyPreprocess()

@@ -11,6 +11,7 @@ Modules, bottom up; each imports only those above it:
     clip_config      the files of a checkpoint of open_clip's models
     clip_tokenizer   texts to their tokens, without torch
     clip_preprocess  images to their input
+    clip_padding     the text tower on texts without their padding
     clip_relevance   where an image has what a text describes, by gradients
     clip        their `Encoder`, and the export of the text tower
     clip_text   their text side, in onnxruntime

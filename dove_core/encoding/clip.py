@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ from dove_core.encoding.clip_config import (
     read_config,
     write_config,
 )  # fmt: skip
+from dove_core.encoding.clip_padding import encode_short_texts, ignores_padding
 from dove_core.encoding.clip_preprocess import ClipPreprocess
 from dove_core.encoding.clip_relevance import relevance
 from dove_core.encoding.clip_tokenizer import ClipTokenizer
@@ -49,18 +49,22 @@ class ClipEncoder:
 
     family, reranker = FAMILY, None
 
-    def __init__(self, model: nn.Module, config: ClipConfig, folder: Path, fingerprint: str = "") -> None:
+    def __init__(self, model: nn.Module, config: ClipConfig, tokenizer: ClipTokenizer, fingerprint: str = "") -> None:
         self.model: Any = model
         self.config, self.dim, self.fingerprint = config, config.dim, fingerprint
         self.caption_field = config.caption_field
         self.preprocess = ClipPreprocess(config)
-        self.tokenizer = ClipTokenizer(folder, config)
-        self._tokenizer_json = (folder / TOKENIZER).read_bytes()
+        self.tokenizer = tokenizer
 
     @property
     def explainer(self) -> ClipEncoder:
         """The encoder itself, with maps by gradients."""
         return self
+
+    @property
+    def is_convolutional(self) -> bool:
+        """Tell whether images are encoded by convolutions; a transformer has one, for its patches."""
+        return sum(isinstance(module, nn.Conv2d) for module in self.model.visual.modules()) > 1
 
     @property
     def _device(self) -> torch.device:
@@ -77,8 +81,10 @@ class ClipEncoder:
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Return the embeddings `(C, D)` float32 of length 1 of texts."""
-        tokens = torch.from_numpy(self.tokenizer.encode(texts))
-        blocks = [self.model.encode_text(block.to(self._device)) for block in torch.split(tokens, _TEXTS_AT_ONCE)]
+        whole, blocks = not ignores_padding(self.model), list[Tensor]()
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            tokens = self.tokenizer.encode(texts[start : start + _TEXTS_AT_ONCE], whole=whole)
+            blocks.append(encode_short_texts(self.model, torch.from_numpy(tokens).to(self._device)))
         return normalize(torch.cat(blocks).float(), dim=-1)
 
     def relevance(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
@@ -96,7 +102,7 @@ class ClipEncoder:
             UsageError: the library onnx is not installed.
         """
         write_config(folder, self.config)
-        (folder / TOKENIZER).write_bytes(self._tokenizer_json)
+        (folder / TOKENIZER).write_bytes(self.tokenizer.content)
         device = self._device
         self.model.cpu()
         try:
@@ -120,21 +126,27 @@ def load_clip(folder: Path, fingerprint: str = "") -> ClipEncoder:
     except (SafetensorError, OSError, RuntimeError) as error:
         message = f"{folder / WEIGHTS} cannot be read: {reason_of(error).splitlines()[0]}"
         raise CheckpointError(message, hint=HINT) from error
-    return ClipEncoder(model.eval(), config, folder, fingerprint)
+    return ClipEncoder(model.eval(), config, ClipTokenizer(folder, config), fingerprint)
 
 
-def save_clip(folder: Path, weights: Mapping[str, Tensor], config: ClipConfig, tokenizer: Path) -> None:
+def save_clip(folder: Path, weights: Mapping[str, Tensor], config: ClipConfig, tokenizer: bytes) -> None:
     """Write weights, configuration and tokenizer into an existing folder, best within `files.atomic_folder`."""
-    shutil.copyfile(tokenizer, folder / TOKENIZER)
+    (folder / TOKENIZER).write_bytes(tokenizer)
     write_config(folder, config)
-    safetensors.torch.save_file({name: _alone(value) for name, value in weights.items()}, folder / WEIGHTS)
+    safetensors.torch.save_file(_apart(weights), folder / WEIGHTS)
     _make_readable(folder, WEIGHTS)
 
 
-def _alone(value: Tensor) -> Tensor:
-    """Return a tensor on the CPU that shares no memory with others, as safetensors needs it."""
-    value = value.detach().cpu().contiguous()
-    return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()
+def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors on the CPU of which no two share memory, as safetensors needs them."""
+    found, seen = dict[str, Tensor](), set[int]()
+    for name, value in weights.items():
+        value = value.detach().cpu().contiguous()
+        if value.untyped_storage().nbytes() != value.nbytes or value.data_ptr() in seen:
+            value = value.clone()
+        seen.add(value.data_ptr())
+        found[name] = value
+    return found
 
 
 def _make_readable(folder: Path, name: str) -> None:

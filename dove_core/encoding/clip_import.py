@@ -87,7 +87,7 @@ def import_checkpoint(file: Path, folder: Path, source: ModelSource) -> ClipConf
         if tokenizer is None:
             tokenizer = aside / "clip-tokenizer.json"
             write_clip_tokenizer(tokenizer)
-        save_clip(aside, weights, config, tokenizer)
+        save_clip(aside, weights, config, tokenizer.read_bytes())
         (aside / "clip-tokenizer.json").unlink(missing_ok=True)
     return config
 

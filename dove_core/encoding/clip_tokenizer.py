@@ -20,7 +20,7 @@ class ClipTokenizer:
     """Texts to tokens as open_clip makes them: cleaned, cut into subwords, padded to one length L.
 
     `tokenizer.json` has the subwords, the first and last token of a text, and the token that pads it. Cleaning follows
-    open_clip's `SimpleTokenizer` and `HFTokenizer`.
+    open_clip's `SimpleTokenizer` and `HFTokenizer`. `content` is the file.
 
     Raises:
         CheckpointError: `tokenizer.json` is missing or damaged.
@@ -34,7 +34,8 @@ class ClipTokenizer:
             raise UsageError("a CLIP model needs the library tokenizers", hint=INSTALL) from error
         self._clean, self._length, path = config.clean, config.context_length, folder / TOKENIZER
         try:
-            tokenizer: Any = Tokenizer.from_file(str(path))
+            self.content = path.read_bytes()
+            tokenizer: Any = Tokenizer.from_buffer(self.content)
             self._padding = int(tokenizer.padding["pad_id"])
         except Exception as error:  # the library raises a plain Exception
             raise CheckpointError(f"{path} cannot be read: {error}", hint=HINT) from error
@@ -42,16 +43,23 @@ class ClipTokenizer:
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the tokens `(C, L)` int64 of texts; of a longer text the first L - 1 tokens and the last remain."""
-        tokens = np.full((len(texts), self._length), self._padding, np.int64)
-        for row, text in zip(tokens, texts, strict=True):
-            encoded = self._tokenizer.encode(clean(text, self._clean))
-            count = min(len(encoded), self._length)
-            row[:count] = encoded.ids[:count]
-            if len(encoded) > count and encoded.special_tokens_mask[-1]:
-                row[-1] = encoded.ids[-1]
+    def encode(self, texts: Sequence[str], *, whole: bool = True) -> np.ndarray:
+        """Return the tokens `(C, L)` int64 of texts; of a longer text the first L - 1 tokens and the last remain.
+
+        If they need not be `whole`, they are as long as the longest text.
+        """
+        rows = [self._cut(text) for text in texts]
+        tokens = np.full((len(rows), self._length if whole else max(map(len, rows))), self._padding, np.int64)
+        for row, numbers in zip(tokens, rows, strict=True):
+            row[: len(numbers)] = numbers
         return tokens
+
+    def _cut(self, text: str) -> list[int]:
+        encoded = self._tokenizer.encode(clean(text, self._clean))
+        numbers: list[int] = encoded.ids[: self._length]
+        if len(encoded) > len(numbers) and encoded.special_tokens_mask[-1]:
+            numbers[-1] = encoded.ids[-1]
+        return numbers
 
     def excess(self, text: str) -> int:
         """Return how many tokens of a text are not read."""

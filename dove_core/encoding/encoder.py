@@ -144,6 +144,11 @@ class Encoder(Protocol):
         ...
 
     @property
+    def is_convolutional(self) -> bool:
+        """Tell whether images are encoded by convolutions: compiling these pays on a CPU, that of a transformer not."""
+        ...
+
+    @property
     def preprocess(self) -> Preprocess:
         """How image files become the model's input."""
         ...

@@ -141,7 +141,8 @@ def _ready(encoder: Encoder, compute: ComputeConfig, batch_size: int, images: in
         UsageError: compiling was requested and failed.
     """
     embedder = Embedder(encoder, compute)
-    if compute.compile == "on" or (compute.compile == "auto" and images >= MANY):
+    pays = images >= MANY and (embedder.device.type != "cpu" or encoder.is_convolutional)
+    if compute.compile == "on" or (compute.compile == "auto" and pays):
         try:
             embedder.compile(batch_size)
         except UsageError as error:

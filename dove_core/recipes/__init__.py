@@ -1,7 +1,8 @@
 """Recipes: TOML files with settings of a model and its training that work well for a data set.
 
-A recipe has two tables, `[model]` and `[training]`, with the fields of `ModelConfig` and `TrainConfig`; all others keep
-their defaults. The recipes in this folder are given by name, any other by its path.
+A recipe has up to three tables, `[model]`, `[training]` and `[tuning]`, with the fields of `ModelConfig`, `TrainConfig`
+and `FineTuneConfig`; all others keep their defaults. The recipes in this folder are given by name, any other by its
+path.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from dove_core.config import ModelConfig, TrainConfig
+from dove_core.config import FineTuneConfig, ModelConfig, TrainConfig
 from dove_core.errors import UsageError, reason_of
 
 _HOME = Path(__file__).parent
-_TABLES = {"model": ModelConfig, "training": TrainConfig}
+_TABLES = {"model": ModelConfig, "training": TrainConfig, "tuning": FineTuneConfig}
 
 
 def recipe_names() -> list[str]:
@@ -44,7 +45,9 @@ def read_recipe(name: str) -> dict[str, Any]:
     for table, values in content.items():
         kind = _TABLES.get(table)
         if kind is None or not isinstance(values, dict):
-            raise UsageError(f"--recipe {name} has {table!r}", hint="expected two tables, [model] and [training]")
+            raise UsageError(
+                f"--recipe {name} has {table!r}", hint="expected the tables [model], [training] and [tuning]"
+            )
         known = {field.name: field for field in dataclasses.fields(kind)}
         if unknown := [key for key in values if key not in known]:
             hint = f"the settings of [{table}] are {', '.join(known)}"

@@ -22,6 +22,7 @@ class DoveTrainable:
 
     def __init__(self, checkpoint: Checkpoint, training: TrainConfig, gather: Gather) -> None:
         self._checkpoint, self._unfreeze_after = checkpoint, training.unfreeze_after
+        self._backbone_rate = training.backbone_rate
         self.model, self.tokenizer = checkpoint.model, checkpoint.tokenizer
         self.image_size = checkpoint.config.image_size
         self.objective = Objective(self.model, training, gather)
@@ -34,8 +35,13 @@ class DoveTrainable:
         self.model.train()
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Return two groups, with and without weight decay."""
-        return decayed_by_shape(self.objective.named_parameters(), weight_decay)
+        """Return groups with and without weight decay; those of the trunk have a learning rate of their own."""
+        if self._backbone_rate == 1:  # as in states of earlier versions
+            return decayed_by_shape(self.objective.parameters(), weight_decay)
+        trunk = set(self.model.trunk.parameters())
+        others = (parameter for parameter in self.objective.parameters() if parameter not in trunk)
+        own = decayed_by_shape(self.model.trunk.parameters(), weight_decay, share=self._backbone_rate)
+        return decayed_by_shape(others, weight_decay) + own
 
     def after_step(self) -> None:
         """Do nothing: DOVE's parameters have no bounds."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,20 +12,19 @@ from typing import Any
 import torch
 
 from dove_core.addresses import Address, place_of
-from dove_core.config import CacheConfig, ComputeConfig, LaunchConfig, ModelConfig, TrainConfig
+from dove_core.config import CacheConfig, ComputeConfig, FineTuneConfig, LaunchConfig, ModelConfig, TrainConfig
 from dove_core.data.reader import Shards
-from dove_core.encoding.dove import Checkpoint, build, read_checkpoint
 from dove_core.errors import DataError, TrainingError
 from dove_core.events import Noted, Report, Skipped, silent
 from dove_core.files import settled_folder
-from dove_core.model.tokenizer import Tokenizer
 from dove_core.places import Place
-from dove_core.training.dove import DoveTrainable
-from dove_core.training.initial_weights import load_initial_weights
+from dove_core.training.initial_checkpoint import check_settings, read_initial
 from dove_core.training.journal import COMMANDS, note_command
 from dove_core.training.launch import joins_others, launch
+from dove_core.training.opening import begin, reopen
 from dove_core.training.run import SETTINGS, RunSettings, refuse_existing_run, start_run_folder
 from dove_core.training.storage import RunStorage
+from dove_core.training.trainable import Trainable
 from dove_core.training.trainer import Trainer, TrainResult
 from dove_core.training.world import World
 
@@ -50,6 +48,8 @@ def train(
     training: TrainConfig = TrainConfig(),
     compute: ComputeConfig = ComputeConfig(),
     *,
+    start: Address | None = None,
+    tuning: FineTuneConfig = FineTuneConfig(),
     validation: Address | None = None,
     launching: LaunchConfig = LaunchConfig(),
     cache: CacheConfig = CacheConfig(),
@@ -58,12 +58,17 @@ def train(
 ) -> TrainResult | None:
     """Train a model on a split and store it in `run`.
 
+    It is a new DOVE, or the DOVE or CLIP model of the checkpoint `start`. The default learning rate is for a new DOVE;
+    a trained CLIP model needs one near 5e-6, as in the recipe clip-retrieval.
+
     Args:
         shards: folder of the training split.
         run: local folder or bucket for settings, metrics and checkpoints.
-        model: shape of the model.
+        model: shape of the model; with `start`, only the caption field, since a checkpoint has its shape.
         training: how it learns.
         compute: device and precision.
+        start: checkpoint to start from.
+        tuning: how the towers of a CLIP model are trained.
         validation: folder of the split that chooses `best/`, by mean recall of the global scores. Without one, `best/`
             is the last epoch.
         launching: number of processes on this machine (CPU processes with `device="cpu"`); under torchrun and srun,
@@ -76,9 +81,9 @@ def train(
         The result; None in all but the first process of torchrun or srun.
 
     Raises:
-        UsageError: a setting is out of bounds, or more GPUs are asked for than there are.
+        UsageError: a setting is out of bounds or has no effect on this model, or there are fewer GPUs.
         DataError: shards are missing or damaged.
-        CheckpointError: initial weights are missing or belong to another backbone.
+        CheckpointError: `start` or initial weights are missing or damaged, or belong to another backbone.
         DownloadError: ImageNet weights cannot be downloaded.
         TrainingError: the run exists, there are too few samples, the loss is not finite, processes died too often.
         SpaceError: the disk is full.
@@ -91,7 +96,12 @@ def train(
     """
     split, storage = place_of(shards, cache), RunStorage(place_of(run, cache), cache)
     chosen = None if validation is None else _absolute(validation)
-    settings = RunSettings(_absolute(split), Shards(split).manifest.fingerprint, chosen, model, training)
+    found = None
+    if start is not None:
+        found, model = read_initial(place_of(start, cache), model)
+    check_settings(found, training, tuning)
+    data = Shards(split).manifest.fingerprint
+    settings = RunSettings(_absolute(split), data, chosen, model, training, found, tuning)
     if not (joins_others() and _was_started_with(settings, storage)):
         refuse_existing_run(storage)
     _check_splits(settings, cache)
@@ -184,14 +194,13 @@ def run_job(job: TrainingJob, world: World, report: Report) -> TrainResult:
         report(Noted(f"processes were started again and continue from {start}"))
     resumed = job.resumed or has_checkpoint
     _check_same(world, (settings.data, resumed), "other shards or another run folder")
-    checkpoint = _open_run(job, world, storage, resumed, shards, field)
+    trainable = _open_run(job, world, storage, resumed, shards, field)
     try:
-        trainable = DoveTrainable(checkpoint, settings.training, world.gather)
         trainer = Trainer(world, report, storage, settings, job.compute, shards, field, trainable, resumed)
         _check_same(world, trainer.position, f"another {storage.address_of('last')}")
         return trainer.train()
     except torch.OutOfMemoryError as error:
-        hint = "lower --batch-size or --image-size; --resume continues from last/"
+        hint = "lower --batch-size or --image-size, or --grad-checkpointing with a CLIP; --resume continues from last/"
         raise TrainingError("the GPU's memory is full", hint=hint) from error
 
 
@@ -212,15 +221,15 @@ def _shards_with_captions(job: TrainingJob, world: World, report: Report) -> tup
 
 def _open_run(
     job: TrainingJob, world: World, storage: RunStorage, resumed: bool, shards: Shards, field: str
-) -> Checkpoint:
-    """Return the checkpoint to start from; the first process writes the settings."""
+) -> Trainable:
+    """Return the model to start from; the first process writes the settings."""
     run = storage.path
     if resumed:
-        checkpoint = read_checkpoint(settled_folder(run / "last"))
+        trainable = reopen(settled_folder(run / "last"), job.settings, world.gather)
         if world.first:
             job.settings.write(run)
     else:
-        checkpoint = _new_model(shards, field, job.settings)
+        trainable = begin(job.settings, shards, field, job.cache, world.gather)
         if world.first:
             start_run_folder(run, job.settings)
     if world.first:
@@ -228,7 +237,7 @@ def _open_run(
         storage.upload(SETTINGS)
         storage.upload(COMMANDS)
     world.barrier()
-    return checkpoint
+    return trainable
 
 
 def _check_same(world: World, found: object, what: str) -> None:
@@ -236,14 +245,3 @@ def _check_same(world: World, found: object, what: str) -> None:
     if len(set(world.gather_objects(found))) > 1:
         hint = "run folder and shards have to be on a file system that all machines share, under the same path"
         raise TrainingError(f"processes that train together found {what}", hint=hint)
-
-
-def _new_model(shards: Shards, field: str, settings: RunSettings) -> Checkpoint:
-    captions = itertools.chain.from_iterable(shards.captions(field))
-    count = settings.training.min_word_count
-    tokenizer = Tokenizer.learn(captions, min_count=count, max_tokens=settings.model.max_tokens)
-    if not tokenizer.words:
-        raise TrainingError(f"no word of {shards.folder} occurs {count} times", hint="lower --min-word-count")
-    checkpoint = build(settings.model, tokenizer)
-    load_initial_weights(checkpoint.model.trunk, settings.training.weights)
-    return checkpoint

@@ -13,6 +13,7 @@ from dove_core.config import TrainConfig
 from dove_core.encoding.preprocess import jitter, normalise
 from dove_core.model.dove import Dove
 from dove_core.training.batches import Batch
+from dove_core.training.everyone import scores_of_everyone
 from dove_core.training.losses import infonce, negative_pairs, triplet
 from dove_core.training.trainable import Gather
 
@@ -45,21 +46,14 @@ class Objective(nn.Module):
     def forward(self, batch: Batch, counts: Sequence[int]) -> Losses:
         """Return the losses of a batch; `counts` are the numbers of images of all processes in this step."""
         pixels = jitter(batch.pixels, self._training.jitter) if self._training.jitter else batch.pixels
-        images, captions, pairs = self.model(normalise(pixels), batch.tokens, batch.lengths, batch.paired)
+        normalised = normalise(pixels, *self.model.trunk.normalisation)
+        images, captions, pairs = self.model(normalised, batch.tokens, batch.lengths, batch.paired)
         count = self._training.paired_captions
         own = negative_pairs(batch.images, batch.captions[:count])
         pair = self._rank(pairs[:, batch.rows[:count].flatten()], own, 0)
-        with torch.autocast(pairs.device.type, enabled=False):  # cosines are too close to each other for half precision
-            words = self._gather_captions(captions.embedding[batch.rows], counts).flatten(0, 1)
-            everyone = self._gather(images.embedding, counts) @ words.T
-        owners, texts = self._gather(batch.images, counts), self._gather_captions(batch.captions, counts)
-        foreign = negative_pairs(owners, texts)
+        everyone, foreign = scores_of_everyone(images.embedding, captions.embedding, batch, counts, self._gather)
         whole = self._rank(everyone, foreign, 1)
         return Losses(pair + self._training.lambda_g * whole, pair, whole)
-
-    def _gather_captions(self, x: Tensor, counts: Sequence[int]) -> Tensor:
-        """Join `(n, B_k, ...)` of all processes along the second dimension."""
-        return self._gather(x.transpose(0, 1).contiguous(), counts).transpose(0, 1)
 
     def _rank(self, scores: Tensor, negative: Tensor, term: int) -> Tensor:
         if self._training.objective == "infonce":

@@ -10,15 +10,17 @@ import torch
 from torch import nn
 
 
-def decayed_by_shape(parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
-    """Return two groups of named parameters: weight decay is for tensors of two or more dimensions.
+def decayed_by_shape(
+    parameters: Iterable[nn.Parameter], weight_decay: float, *, share: float = 1.0
+) -> list[dict[str, Any]]:
+    """Return two groups of parameters: weight decay is for tensors of two or more dimensions.
 
     Frozen parameters are included, since they may be unfrozen later; without a gradient, AdamW skips them.
     """
-    every = [parameter for _, parameter in parameters]
+    every = list(parameters)
     return [
-        {"params": [p for p in every if p.ndim >= 2], "weight_decay": weight_decay, "share": 1.0},
-        {"params": [p for p in every if p.ndim < 2], "weight_decay": 0.0, "share": 1.0},
+        {"params": [p for p in every if p.ndim >= 2], "weight_decay": weight_decay, "share": share},
+        {"params": [p for p in every if p.ndim < 2], "weight_decay": 0.0, "share": share},
     ]
 
 

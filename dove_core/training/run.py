@@ -12,9 +12,11 @@ from typing import Any
 import torch
 
 from dove_core.bounds import option_name
-from dove_core.config import ModelConfig, TrainConfig
+from dove_core.config import FineTuneConfig, ModelConfig, TrainConfig
 from dove_core.errors import CheckpointError, TrainingError, UsageError, reason_of
 from dove_core.files import atomic_folder, make_folder, read_json, settled_folder, write_json
+from dove_core.train_config import OF_DOVE
+from dove_core.training.initial_checkpoint import InitialCheckpoint
 from dove_core.training.journal import COMMANDS, METRICS
 from dove_core.training.storage import RunStorage
 
@@ -26,13 +28,18 @@ CHANGEABLE = ("epochs", "validate_every", "save_steps", "max_steps")
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Settings that a run was started with; `--resume` keeps them. `data` is the fingerprint of its shards."""
+    """Settings that a run was started with; `--resume` keeps them. `data` is the fingerprint of its shards.
+
+    If it starts from a CLIP model, `settings.json` has the caption field and no other setting of DOVE.
+    """
 
     shards: str
     data: str
     validation: str | None
     model: ModelConfig
     training: TrainConfig
+    start: InitialCheckpoint | None = None
+    tuning: FineTuneConfig = FineTuneConfig()
 
     def changed(self, changes: Mapping[str, Any]) -> RunSettings:
         """Return the settings with changes for a resumed run.
@@ -40,7 +47,8 @@ class RunSettings:
         Raises:
             UsageError: a setting was changed that is not in `CHANGEABLE`.
         """
-        own = {**dataclasses.asdict(self.model), **dataclasses.asdict(self.training)}
+        parts = (self.model, self.training, self.tuning)
+        own = {name: value for part in parts for name, value in dataclasses.asdict(part).items()}
         for name, value in changes.items():
             if name not in CHANGEABLE and own[name] != value:
                 hint = f"leave it out; a resumed run can change {', '.join(map(option_name, CHANGEABLE))}"
@@ -50,7 +58,11 @@ class RunSettings:
 
     def write(self, run: Path) -> None:
         """Write `settings.json`."""
-        write_json(run / SETTINGS, {"format": FORMAT, **dataclasses.asdict(self)})
+        values = dataclasses.asdict(self)
+        if self.start is not None and self.start.is_clip:
+            values["model"] = {"caption_field": self.model.caption_field}
+            values["training"] = {name: value for name, value in values["training"].items() if name not in OF_DOVE}
+        write_json(run / SETTINGS, {"format": FORMAT, **values})
 
     @classmethod
     def read(cls, run: Path) -> RunSettings:
@@ -65,7 +77,9 @@ class RunSettings:
             if values["format"] != FORMAT:
                 raise ValueError(f"format {values['format']}")
             model, training = ModelConfig(**values["model"]), TrainConfig(**values["training"])
-            settings = cls(values["shards"], values["data"], values["validation"], model, training)
+            start = InitialCheckpoint(**values["start"]) if values.get("start") else None  # an earlier version has none
+            tuning = FineTuneConfig(**values.get("tuning", {}))
+            settings = cls(values["shards"], values["data"], values["validation"], model, training, start, tuning)
         except (KeyError, TypeError, ValueError, UsageError) as error:
             raise CheckpointError(f"{run / SETTINGS} does not fit this version: {error}", hint=hint) from error
         return settings

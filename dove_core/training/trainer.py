@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ class Trainer:
         count = len(trainable.figures)
         self._loss, self._sums = torch.zeros(count, device=world.device), torch.zeros(count, device=world.device)
         self._batches, self._broken = 0, 0
+        self._warmup = self._warmup_share()
         self._epoch_throughput, self._throughput = Throughput(), Throughput()
 
     def train(self) -> TrainResult:
@@ -161,6 +163,12 @@ class Trainer:
             leave_jpegs=decodes_on_gpu(self.world.device, self.compute.decode),
         )  # fmt: skip
 
+    def _warmup_share(self) -> float:
+        """Return the share of all steps in which the learning rate rises."""
+        images = self.training.batch_size * self.world.size * self.training.accumulate
+        steps = math.ceil(len(self.shards) / images) * self.training.epochs
+        return min(1.0, self.training.warmup_steps / steps) if self.training.warmup_steps else self.training.warmup
+
     def _train_on(self, step: Step, batch: Batch, is_whole: bool) -> None:
         """Add the gradients of one batch; take the step if `is_whole` (`accumulate` makes steps of several batches)."""
         # Dropout depends only on (seed, samples seen, rank), so a resumed run draws the same.
@@ -182,7 +190,7 @@ class Trainer:
 
     def _step(self, step: Step) -> None:
         progress = (step.epoch + (step.start + step.stop) / 2 / step.total) / self.training.epochs
-        rate = learning_rate_at(progress, warmup=self.training.warmup, highest=self.training.learning_rate)
+        rate = learning_rate_at(progress, warmup=self._warmup, highest=self.training.learning_rate)
         set_learning_rate(self.optimizer, rate)
         self.scaler.unscale_(self.optimizer)
         limit = self.training.grad_clip or float("inf")

@@ -17,11 +17,12 @@ from PIL import Image
 
 from dove_core.encoding.clip_config import read_config
 from dove_core.encoding.clip_import import ModelSource, import_checkpoint
+from dove_core.encoding.clip_padding import ignores_padding
 from dove_core.encoding.clip_preprocess import ClipPreprocess
 from dove_core.encoding.clip_tokenizer import clean
 from dove_core.encoding.load import load_encoder, load_text_side
 from dove_core.errors import CheckpointError, UsageError
-from tests.clip_models import RESNET, SIGLIP, VIT, make_clip, make_tokenizer, random_model
+from tests.clip_models import RESNET, SIGLIP, TEXT, VIT, make_clip, make_tokenizer, random_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:timm.*", "ignore::FutureWarning:timm.*")
 
@@ -70,6 +71,27 @@ def test_text_embeddings_equal_those_of_open_clip_with_and_without_torch(pair, t
     assert np.abs(np.stack([side.encode(text) for text in AWKWARD]) - expected).max() < 1e-4
     assert np.abs(whole.encode(AWKWARD[0]) - expected[0]).max() < 1e-5
     assert side.digest() == whole.digest() == encoder.fingerprint
+
+
+POOLED = {**VIT, "text_cfg": {**TEXT, "pool_type": "eos", "eos_id": 49407}}
+LINEAR = {**VIT, "text_cfg": {**TEXT, "proj_bias": True}}
+
+
+@pytest.mark.parametrize(
+    ("config", "ignores"), [(VIT, True), (RESNET, True), (LINEAR, True), (POOLED, True), (SIGLIP, False)]
+)
+def test_texts_are_encoded_without_padding_where_it_has_no_effect(tmp_path, config, ignores):
+    tokenizer = make_tokenizer(tmp_path / "t.json") if config is SIGLIP else None
+    model = make_clip(tmp_path / "model", config, tokenizer=tokenizer)
+    assert ignores_padding(model) is ignores
+    encoder, texts = load_encoder(tmp_path / "model"), ["ships", "an airport near a river"]
+    lengths: list[int] = []
+    tower = encoder.model.text.transformer if config.get("custom_text") else encoder.model.transformer
+    tower.register_forward_pre_hook(lambda module, inputs: lengths.append(inputs[0].shape[1]))
+    with torch.no_grad():
+        expected = model.encode_text(torch.from_numpy(encoder.tokenizer.encode(texts)), normalize=True)
+        assert torch.allclose(encoder.encode_texts(texts), expected, atol=1e-6)
+    assert lengths == [7 if ignores else 64]
 
 
 def test_the_activation_of_the_checkpoint_reaches_the_towers(tmp_path):

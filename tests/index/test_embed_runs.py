@@ -35,7 +35,7 @@ from dove_core.index.tasks import Job, embed_share
 from dove_core.places import Folder
 from dove_core.processes import Resources, Share
 from dove_core.sources.folder import ImageFolder
-from tests.clip_models import make_clip
+from tests.clip_models import RESNET, make_clip
 from tests.conftest import ALONE
 from tests.made import COLOURS, draw_shape
 from tests.sources.test_inputs import encoded, make_tar
@@ -401,6 +401,13 @@ def test_the_model_is_compiled_for_many_images_and_used_uncompiled_if_that_fails
     found = embed(trained / "best", photos, tmp_path / "many", SETTINGS, ALONE, report=events.append)
     assert "cannot be compiled here: no compiler; " in " ".join(e.message for e in events if isinstance(e, Noted))
     assert contents(found.folder) == contents(whole)
+    events.clear()
+    make_clip(tmp_path / "vit")
+    embed(tmp_path / "vit", photos, tmp_path / "transformer", SETTINGS, ALONE, report=events.append)
+    assert not any(isinstance(event, Noted) and "compiled" in event.message for event in events)
+    make_clip(tmp_path / "resnet", RESNET)
+    embed(tmp_path / "resnet", photos, tmp_path / "convolutions", SETTINGS, ALONE, report=events.append)
+    assert "cannot be compiled here: no compiler; " in " ".join(e.message for e in events if isinstance(e, Noted))
     off = dataclasses.replace(ALONE, compile="off")
     with pytest.raises(UsageError, match="cannot be compiled here: no compiler"):
         embed(trained / "best", photos, tmp_path / "on", SETTINGS, dataclasses.replace(off, compile="on"))

@@ -15,14 +15,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from dove_core.config import TrainConfig
+from dove_core.config import FineTuneConfig, TrainConfig
 from dove_core.data.batch_plan import Step
 from dove_core.data.reader import Record
+from dove_core.encoding.clip import load_clip
 from dove_core.errors import DataError
 from dove_core.events import Measured, Report, Saved
 from dove_core.model.dove import Dove
 from dove_core.training import world as world_module
 from dove_core.training.batches import Batch, MakeBatch
+from dove_core.training.clip import ClipTrainable
 from dove_core.training.loop import TrainingJob, _check_same, run_job
 from dove_core.training.objective import Objective
 from dove_core.training.trainer import Trainer, TrainResult
@@ -73,6 +75,21 @@ def global_gradients(
     found = {name: p.grad.numpy() for name, p in module.named_parameters() if p.grad is not None}
     report(Measured("job", world.mean({"loss": losses.global_loss.item()})))
     return {"loss": losses.global_loss.detach().numpy(), **found}
+
+
+def clip_gradients(world: World, report: Report, folder: Path, count: int, captions_each: int) -> dict[str, np.ndarray]:
+    """Return loss and gradients of a CLIP model for `count` pairs that are divided over the processes."""
+    made = ClipTrainable(load_clip(folder), TrainConfig(), FineTuneConfig(), world.gather)
+    pairs = make_pairs(count, captions_each)
+    tokens = torch.zeros(len(pairs.tokens), 77, dtype=torch.int64)
+    tokens[:, :6], tokens[:, 6] = pairs.tokens, 49407
+    pairs = pairs._replace(tokens=tokens)
+    parts = torch.arange(count).tensor_split(world.size)
+    wrapped = world.data_parallel(made.objective)
+    losses = wrapped(share(pairs, parts[world.rank]), [len(part) for part in parts])
+    losses.loss.backward()
+    found = {name: p.grad.numpy() for name, p in made.model.named_parameters() if p.grad is not None}
+    return {"loss": losses.loss.detach().numpy(), **found}
 
 
 def report_once(world: World, report: Report) -> int:

@@ -21,6 +21,7 @@ from dove_core.evaluation.encode import encode_split
 from dove_core.evaluation.rows import score_rows
 from dove_core.model.tokenizer import Tokenizer, split_words
 from dove_core.training.batches import MakeBatch
+from dove_core.training.dove import DoveTrainable
 from dove_core.training.losses import negative_pairs, triplet
 from dove_core.training.objective import Objective
 from dove_core.training.optimizer import decayed_by_shape, make_optimizer
@@ -75,7 +76,7 @@ def test_sixteen_pairs_are_learned_completely(tmp_path):
     checkpoint = build(dataclasses.replace(SMALL, embed_dim=64, dropout=0.0), words)
     training = TrainConfig(objective="infonce", lambda_g=1.0)
     objective = Objective(checkpoint.model.train(), training, lambda x, counts: x)
-    optimizer = make_optimizer(decayed_by_shape(objective.named_parameters(), 0.0), learning_rate=5e-4)
+    optimizer = make_optimizer(decayed_by_shape(objective.parameters(), 0.0), learning_rate=5e-4)
     make = MakeBatch(words, "caption", 32, crop_scale=1.0, turn=False, seed=0)
     records = [shards.read(number) for number in range(16)]
     for epoch in range(50):
@@ -153,9 +154,19 @@ def test_jpegs_left_in_a_batch_decode_to_the_same_pixels(shapes):
         dataclasses.replace(make, leave_jpegs=True)(everything, 0).decoded()
 
 
+def test_the_trunk_has_its_own_share_of_the_learning_rate():
+    checkpoint = build(SMALL, Tokenizer(["a"], 12))
+    made = DoveTrainable(checkpoint, TrainConfig(backbone_rate=0.1), lambda x, counts: x)
+    shares = {p: group["share"] for group in made.parameter_groups(0.3) for p in group["params"]}
+    assert len(shares) == len(list(made.objective.parameters()))
+    trunk = set(checkpoint.model.trunk.parameters())
+    assert {shares[p] for p in trunk} == {0.1}
+    assert {share for p, share in shares.items() if p not in trunk} == {1.0}
+
+
 def test_only_matrices_decay_and_everything_learns():
     checkpoint = build(SMALL, Tokenizer(["a"], 12))
-    groups = decayed_by_shape(checkpoint.model.named_parameters(), 0.3)
+    groups = decayed_by_shape(checkpoint.model.parameters(), 0.3)
     decaying, exempt = make_optimizer(groups, learning_rate=1.0).param_groups
     assert decaying["weight_decay"] == 0.3
     assert exempt["weight_decay"] == 0
