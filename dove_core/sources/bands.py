@@ -91,9 +91,9 @@ def look_of(dataset: Any, bands: tuple[int, ...]) -> Look:
     values = np.concatenate(strips, axis=1)
     nodata = tuple(_undeclared(values))
     for value in nodata:
-        share = 100 * float((values == value).all(axis=0).mean())
+        share = 100 * float((values == value).mean())
         notes.append(
-            f"the value {value:g} of {share:.1f} % of the pixels is far from all others, so it is taken for no data; "
+            f"the value {value:g}, {share:.1f} % of all values, is far from all others, so it is taken for no data; "
             f"`gdal_edit.py -a_nodata {value:g}` declares it in the file"
         )
     kept = values[~np.isin(values, nodata)]
@@ -209,21 +209,23 @@ def _reduced(dataset: Any, bands: tuple[int, ...], alpha: bool) -> Iterator[np.n
         yield values[:, valid]
 
 
-def _undeclared(values: np.ndarray) -> Iterator[float]:
-    """Yield values that pixels `(C, n)` have in all bands and that are farther from the others than those are wide.
+def _undeclared(values: np.ndarray) -> list[float]:
+    """Return values of pixels `(C, n)` that are farther from the others than those are wide.
+
+    A pixel has them in all bands; a value that often stands for no data may also be in some bands only.
 
     Raising no alarm for a few saturated pixels or a map of classes is more important than to find every such value.
     """
-    for end in (np.min, np.max):
-        if not values.size:
-            return
+    found: list[float] = []
+    for end in (np.min, np.max) if values.size else ():
         value = float(end(values))
-        same, rest = (values == value).all(axis=0), values[values != value]
         is_sentinel = value in _SENTINELS or abs(value) >= 1e19
-        if not rest.size or same.mean() < (_FEW_SENTINELS if is_sentinel else _FEWEST):
+        same, rest = values == value, values[~np.isin(values, [*found, value])]
+        share = same.mean() if is_sentinel else same.all(axis=0).mean()
+        if not rest.size or share < (_FEW_SENTINELS if is_sentinel else _FEWEST):
             continue
         low, high = np.percentile(rest, (5, 95))
         is_far = max(low - value, value - high) > high - low
         if is_far and (is_sentinel or len(np.unique(rest[:: 1 + rest.size // 10_000])) >= _FEW_VALUES):
-            yield value
-            values = values[:, ~same]
+            found.append(value)
+    return found

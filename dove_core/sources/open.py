@@ -57,7 +57,7 @@ def open_source(places: Sequence[Place], settings: EmbedConfig, field: str, repo
     root, files = _below_one_root(paths)
     others = [file for file in files if file.suffix.lower() not in SCENES]
     if not others and not settings.tile:
-        message = f"{files[0]} is a GeoTIFF; choose a tile size with --tile"
+        message = f"{files[0]} is a scene, such as a GeoTIFF; choose a tile size with --tile"
         raise UsageError(message, hint="use --tile 256, or give a folder of small GeoTIFFs")
     if settings.tile:
         if packed := [file for file in others if file.is_dir() or file.suffix.lower() in (*TARS, *TABLES)]:

@@ -146,13 +146,22 @@ def test_an_undeclared_value_for_no_data_does_not_stretch_the_others_and_is_noti
     source, _ = open_scenes(tmp_path)
     records, unusable, notes = read_all(source, tmp_path)
     assert (len(records), [one.reason for one in unusable]) == (8, ["empty tile"])
-    assert len(notes) == 1 and f"a.tif: the value {value:g} of 16.7 % of the pixels" in notes[0]
+    assert len(notes) == 1 and f"a.tif: the value {value:g}, 16.7 % of all values, is far from all others" in notes[0]
     true = values[:, (values != value).all(axis=0)]
     assert parse_tile(records[0][0].shard)[1].look.stretch == pytest.approx(np.percentile(true, (2, 98)), rel=0.01)
     for record, pixels in records:
         there = (window(values, record.shard) != value).all(axis=0)
         assert (pixels[~there] == 0).all()
         assert pixels[there].std() > 30
+
+
+def test_a_common_value_for_no_data_in_one_band_only_does_not_stretch_the_others(tmp_path):
+    values = smooth(np.random.default_rng(2), 3, 300, 3000).astype(np.int16)
+    values[0, :40] = -9999
+    write(tmp_path / "a.tif", values)
+    records, unusable, notes = read_all(open_scenes(tmp_path)[0], tmp_path)
+    assert (len(records), unusable, len(notes)) == (9, [], 1)
+    assert parse_tile(records[0][0].shard)[1].look.stretch == tuple(np.percentile(values[values > 0], (2, 98)))
 
 
 def test_saturated_pixels_and_maps_of_classes_have_no_value_for_no_data(tmp_path):

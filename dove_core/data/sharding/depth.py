@@ -20,9 +20,13 @@ _SIZES = b"\xff\x4f\xff\x51"
 _BITS, _SAMPLES, _FORMATS, _GDAL = 258, 277, 339, 42112
 """Tags of a TIFF: bits of each band, number of bands, type of each band, and GDAL's metadata as XML."""
 
+_MOST_BANDS = 6
+"""Bands of a TIFF that Pillow may read; it logs an error for more."""
+
 _TYPES = {1: "uint", 2: "int", 3: "float", 4: "uint", 5: "complex int", 6: "complex"}
 _UNSIGNED = (1, 4)
 _ADVICE = "convert it to one or three bands of 8 bits"
+_OR_CUT = f"{_ADVICE}, or cut it with `dove embed --tile`"
 _NAME = re.compile(r'<Item [^>]*sample="(\d+)"[^>]* role="(description|colorinterp)"[^>]*>([^<]*)</Item>')
 
 
@@ -37,12 +41,14 @@ def check_depth(data: bytes) -> None:
     if data.startswith(_BIG_BIG):  # not even its header
         raise DataError("a big-endian BigTIFF, in a form that Pillow cannot read: convert it to another form")
     if data.startswith(_TIFF) and _is_deep(data):
-        raise DataError(f"{bands_of_tiff(data)}: {_ADVICE}, or cut it with `dove embed --tile`")
+        raise DataError(f"{bands_of_tiff(data)}: {_OR_CUT}")
+    if data.startswith(_TIFF) and _tags(data).get(_SAMPLES, (1,))[0] > _MOST_BANDS:
+        raise DataError(f"{bands_of_tiff(data)}, in a form that Pillow cannot read")
     if data.startswith(_JPEG_2000) and (start := data.find(_SIZES)) >= 0:
         bands = int.from_bytes(data[start + 40 : start + 42], "big")
         bits = [(size & 127) + 1 for size in data[start + 42 : start + 42 + 3 * bands : 3]]
         if max(bits, default=0) > 8:
-            raise DataError(f"a JPEG 2000 with {bands} band(s) of {max(bits)} bits: {_ADVICE}")
+            raise DataError(f"a JPEG 2000 with {bands} band(s) of {max(bits)} bits: {_OR_CUT}")
 
 
 def check_bands(image: Image.Image) -> None:
@@ -55,7 +61,7 @@ def check_bands(image: Image.Image) -> None:
         bands = image.tag_v2.get(_SAMPLES, 1)
         if bands >= 3 and len(image.getbands()) < 3:
             message = f"a TIFF with {bands} band(s), of which Pillow reads only the first"
-            raise DataError(f"{message}: {_ADVICE}, or cut it with `dove embed --tile`")
+            raise DataError(f"{message}: {_OR_CUT}")
 
 
 def bands_of_tiff(data: bytes) -> str:
@@ -83,7 +89,7 @@ def in_order(image: Image.Image) -> Image.Image:
         places = colour_places([names.get(number) for number in range(max(names, default=-1) + 1)])
         if places is not None and max(places) > 2:
             where = ",".join(str(place + 1) for place in places)
-            raise DataError(f"a TIFF whose red, green and blue are the bands {where}: {_ADVICE}, or cut it with --tile")
+            raise DataError(f"a TIFF whose red, green and blue are the bands {where}: {_OR_CUT}")
         if places is not None:
             bands = rgb.split()
             return rgb if places == (0, 1, 2) else Image.merge("RGB", [bands[place] for place in places])
