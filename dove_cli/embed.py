@@ -24,8 +24,8 @@ def embed(
     source: Annotated[
         list[Place] | None,
         typer.Argument(
-            help="Images to embed: shards, .tar files, .parquet files with images inside, GeoTIFFs (with --tile), or a "
-            "folder of images, tars, Parquet files or GeoTIFFs. [default: the split of --shards]"
+            help="Images to embed: shards, .tar files, .parquet files with images inside, GeoTIFFs and other scenes "
+            "(with --tile), or a folder of images, tars, Parquet files or scenes. [default: the split of --shards]"
         ),
     ] = None,
     checkpoint: Annotated[
@@ -74,6 +74,7 @@ def embed(
     - `dove embed laion/*.tar --gpus 8`
     - `dove embed test-00000-of-00001.parquet`
     - `dove embed scene.tif --tile 256 --stride 128`
+    - `dove embed S2A_MSIL2A_20190703T102031.SAFE --tile 256`
     - `dove embed tars/ --out all --task-id 3 --num-tasks 16`
     - `dove embed laion/*.tar --gpus 16 --executor ray`
     - `dove embed --shards s3://bucket/shards/sky --out s3://bucket/index/sky`

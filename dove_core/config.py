@@ -198,12 +198,15 @@ class EmbedConfig(Settings):
         low=1,
     )
     tile: int = _setting(
-        0, "Cut GeoTIFFs into square tiles of this many pixels; 0: every file is one image.", low=0, high=8192
+        0,
+        "Cut GeoTIFFs and other scenes into square tiles of this many pixels; 0: every file is one image.",
+        low=0,
+        high=8192,
     )
     stride: int = _setting(0, "Pixels from one tile to the next; 0: the tile size, without overlap.", low=0)
     bands: str = _setting(
         "",
-        "Red, green and blue band, such as 4,3,2, or one band; default: colours given in the file, or the first three.",
+        "Red, green and blue band, such as 4,3,2, or one band; default: those that the file says, or the first three.",
     )
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ Modules, bottom up:
     file_kinds  what a file is by its first bytes
     splits      the split that a name stands for
     caption_forms  the forms in which tables hold captions
+    band_names  red, green and blue among bands, by their names
     zips        zip archives as columns
     parquet_columns  which columns of a Parquet file hold images, names and captions
     parquet_images  Parquet files with images inside, read by row

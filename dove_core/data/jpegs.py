@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, TiffImagePlugin
 
 SIDEWAYS = 5
 """The first of the orientations, up to 8, that swap width and height."""
@@ -89,24 +89,27 @@ def orientation(data: bytes) -> int:
         return 1
     try:
         with _opened(data) as image:
-            found = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Pillow raises nearly every kind of error on damaged EXIF data
+            return _turn(image)
+    except Exception:  # as in `_turn`
         return 1
-    return found if found in _TURNS else 1
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Return an image turned as its EXIF data say; as it is if they are damaged or there are none."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        return image
+def turned(pixels: Image.Image, image: Image.Image) -> Image.Image:
+    """Return the decoded `pixels` of an image, turned as its EXIF data say; as they are if there are none."""
+    turn = _turn(image)
+    return pixels.transpose(_TURNS[turn]) if turn > 1 else pixels
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Return width and height that an image has after `upright`, before it is decoded."""
+    """Return width and height that an image has after `turned`, before it is decoded."""
+    is_turned = isinstance(image, TiffImagePlugin.TiffImageFile)  # by Pillow itself
+    return image.size[::-1] if not is_turned and _turn(image) >= SIDEWAYS else image.size
+
+
+def _turn(image: Image.Image) -> int:
+    """Return the orientation in the EXIF data of an image, 1 to 8; 1 if there are none or they are damaged."""
     try:
-        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:
-        turn = 1
-    return image.size[::-1] if turn in _TURNS and turn >= SIDEWAYS else image.size
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow raises nearly every kind of error on damaged EXIF data
+        return 1
+    return found if found in _TURNS else 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as T
 
-from dove_core.data.jpegs import SIDEWAYS, jpeg_header, orientation, upright, upright_jpeg, upright_size
+from dove_core.data.jpegs import SIDEWAYS, jpeg_header, orientation, upright_jpeg
+from dove_core.data.sharding.image import NotAnImageError, decode_rgb, image_size as header_size
 from dove_core.errors import DataError
 from dove_core.model.normalisation import IMAGENET, Normalisation
 
@@ -48,10 +47,9 @@ def image_size(data: bytes, name: str) -> tuple[int, int]:
         if is_jpeg(data):
             height, width, _ = jpeg_header(data)
             return (width, height) if orientation(data) >= SIDEWAYS else (height, width)
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = upright_size(image)
-            return height, width
-    except (ValueError, OSError, Image.DecompressionBombError) as error:
+        width, height = header_size(data)
+        return height, width
+    except (ValueError, OSError, DataError) as error:
         raise _broken(name, error) from error
 
 
@@ -69,8 +67,8 @@ def decode(data: bytes, name: str, *, least: tuple[int, int] = (1 << 30, 1 << 30
             height, width = least
             pixels = upright_jpeg(data, min_height=height, min_width=width, min_factor=2)
         else:
-            pixels = np.array(upright(Image.open(io.BytesIO(data))).convert("RGB"))
-    except (ValueError, OSError, Image.DecompressionBombError) as error:
+            pixels = np.array(decode_rgb(data))
+    except (ValueError, OSError, DataError) as error:
         raise _broken(name, error) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
@@ -148,11 +146,9 @@ def apply_crop(image: Tensor, crop: Crop, size: int) -> Tensor:
 
 
 def _broken(name: str, error: Exception) -> DataError:
-    if isinstance(error, UnidentifiedImageError):
-        return DataError(
-            f"{name} is not an image that Pillow can read",
-            hint="expected a JPEG, PNG, WebP or TIFF; is the file damaged?",
-        )
+    if isinstance(error, NotAnImageError):
+        hint = "expected a JPEG, PNG, WebP or TIFF; is the file damaged?"
+        return DataError(f"{name} is not an image that Pillow can read", hint=hint)
     return DataError(f"{name} cannot be decoded: {error}", hint="the file is damaged, or Pillow cannot read its format")
 
 

@@ -154,6 +154,8 @@ def _ready(encoder: Encoder, compute: ComputeConfig, batch_size: int, images: in
 
 def _embed_part(job: Job, embedder: Embedder, number: int, report: Report) -> None:
     samples, regions = job.source.open(number), job.plan.regions
+    for note in job.source.notes(number):
+        report(Noted(note))
     batches: list[Embedded] = []
     skipped: dict[str, tuple[int, str]] = {}
     for batch in embedder.embed_samples(samples, batch_size=job.embedding.batch_size, regions=regions):

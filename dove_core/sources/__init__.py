@@ -1,4 +1,4 @@
-"""Inputs of `dove embed`: shards, tar and Parquet files, folders of images, and GeoTIFF scenes.
+"""Inputs of `dove embed`: shards, tar and Parquet files, folders of images, and scenes such as GeoTIFFs.
 
 Modules, bottom up; each imports only those above it:
 
@@ -8,8 +8,11 @@ Modules, bottom up; each imports only those above it:
     tar_headers  positions of the files in a tar, from its headers
     tar          tar files with images, captions and metadata
     parquet      Parquet files with images inside
-    geotiff      bands, footprint and pixels of a GeoTIFF
-    tiles        GeoTIFF scenes cut into tiles
+    bands        which bands are red, green and blue, which pixels have data, and the stretch of values
+    band_files   scenes whose bands are separate files
+    position     footprint and ground sample distance of a window of a scene
+    geotiff      properties of a scene, and pixels of its tiles
+    tiles        scenes cut into tiles
     shards       shards of `dove shard`
     open         the kind of input that a path is
 """

@@ -1,9 +1,8 @@
-"""GeoTIFF scenes, read with rasterio: their bands, and the footprint and colours of a tile."""
+"""Scenes, such as GeoTIFFs, read with rasterio: their properties, and the pixels of a tile."""
 
 from __future__ import annotations
 
 import io
-import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -16,30 +15,27 @@ import numpy as np
 from PIL import Image
 
 from dove_core.errors import DataError, UsageError
+from dove_core.sources.band_files import band_paths, stacked, time_in_name
+from dove_core.sources.bands import Look, colour_bands, in_colours, is_palette, look_of, valid_pixels
+from dove_core.sources.position import ScenePosition, is_usable, position_of
 from dove_core.sources.source import time_in
 
 CACHE_BYTES = 128 * 2**20
 """Size of GDAL's block cache in each process; neighbouring rows of tiles share blocks."""
 
-_LONGEST = 1024
-"""Longer side, in pixels, of the reduced image from which percentiles are computed."""
-
-_STRIP = 64
-_PERCENTILES = (2, 98)
-_WGS84 = "EPSG:4326"
 _ADDRESS = re.compile(
     r"(?s)(?P<scene>.+)#window=(?P<window>\d+,\d+,\d+,\d+)&bands=(?P<bands>\d+(?:,\d+)*)(?:&stretch=(?P<stretch>[^&]+))?"
+    r"(?:&nodata=(?P<nodata>[^&]+))?(?:&alpha=(?P<alpha>no))?"
 )
-_UNIT_SLACK = 0.05
-_HINT = "expected a complete GeoTIFF; check it with `gdalinfo`"
+_HINT = "expected a complete GeoTIFF, or another raster of GDAL; check it with `gdalinfo`"
 
 
 @dataclass(frozen=True)
 class Tile:
     """A window of a scene in pixels, and the conversion of its values to colours.
 
-    `bands` are one or three band numbers from 1. `stretch` has the values that become black and white; None for 8-bit
-    values, which stay unchanged.
+    `bands` are one or three band numbers from 1. `look.stretch` has the values that become black and white; None for
+    8-bit values, which stay unchanged.
     """
 
     x: int
@@ -47,28 +43,38 @@ class Tile:
     width: int
     height: int
     bands: tuple[int, ...]
-    stretch: tuple[float, float] | None = None
+    look: Look = Look()
+
+    @property
+    def window(self) -> tuple[int, int, int, int]:
+        """Return first column, first row, width and height."""
+        return self.x, self.y, self.width, self.height
 
     def address(self, scene: str) -> str:
         """Return the address for `parse_tile`: `scene.tif#window=0,0,256,256&bands=1,2,3&stretch=12.0,2800.0`."""
-        window = f"{self.x},{self.y},{self.width},{self.height}"
-        stretch = f"&stretch={self.stretch[0]!r},{self.stretch[1]!r}" if self.stretch else ""
-        return f"{scene}#window={window}&bands={','.join(map(str, self.bands))}{stretch}"
+        text = f"{scene}#window={_listed(self.window)}&bands={_listed(self.bands)}"
+        text += f"&stretch={_listed(self.look.stretch)}" if self.look.stretch else ""
+        text += f"&nodata={_listed(self.look.nodata)}" if self.look.nodata else ""
+        return text if self.look.alpha else f"{text}&alpha=no"
 
 
 @dataclass(frozen=True)
 class Scene:
     """Properties of a scene: its size in pixels, the bands to read, and its time.
 
-    `placed` tells whether it has a usable position; `block_bytes` is the size of the smallest piece that can be read.
+    `named` tells whether the file, or the user, says that the bands have these colours; `placed` whether the scene has
+    a usable position; `block_bytes` is the size of the smallest piece that can be read. `files` are all files that it
+    is read from, with sidecars and sources.
     """
 
     width: int
     height: int
     bands: tuple[int, ...]
+    named: bool
     time: str | None
     placed: bool
     block_bytes: int
+    files: tuple[str, ...]
 
 
 def parse_tile(address: str) -> tuple[str, Tile] | None:
@@ -78,8 +84,17 @@ def parse_tile(address: str) -> tuple[str, Tile] | None:
         return None
     x, y, width, height = map(int, match["window"].split(","))
     bands = tuple(map(int, match["bands"].split(",")))
-    low, _, high = (match["stretch"] or "").partition(",")
-    return match["scene"], Tile(x, y, width, height, bands, (float(low), float(high)) if high else None)
+    stretch, nodata = _numbers(match["stretch"]), _numbers(match["nodata"])
+    look = Look((stretch[0], stretch[1]) if stretch else None, nodata, alpha=match["alpha"] is None)
+    return match["scene"], Tile(x, y, width, height, bands, look)
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    return ",".join(map(repr, values))
+
+
+def _numbers(text: str | None) -> tuple[float, ...]:
+    return tuple(map(float, text.split(","))) if text else ()
 
 
 def open_scene(path: Path) -> Any:
@@ -98,7 +113,8 @@ def open_scene(path: Path) -> Any:
     try:
         with gdal(), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(path)
+            bands = band_paths(path)
+            return rasterio.open(stacked(bands) if bands else path)
     except RasterioError as error:
         raise DataError(f"{path} cannot be read: {error}", hint=_HINT) from error
 
@@ -141,67 +157,70 @@ def describe_scene(path: Path, wanted: tuple[int, ...] = ()) -> Scene:
         DataError: the file is damaged, or its values are complex numbers.
     """
     with dataset_of(path) as dataset:
+        if not dataset.count:
+            raise DataError(f"{path} has no bands of its own", hint="give a file made of one of its subdatasets")
         if any("complex" in kind for kind in dataset.dtypes):
             raise DataError(f"{path} has complex numbers", hint="convert it to an intensity image first")
-        bands = wanted or _colour_bands(dataset)
+        bands, named = (wanted, True) if wanted else colour_bands(dataset)
         if max(bands) > dataset.count:
             message = f"--bands {','.join(map(str, bands))}: {path} has {dataset.count} band(s)"
             raise UsageError(message, hint=f"give numbers from 1 to {dataset.count}")
         rows, columns = dataset.block_shapes[0]
         block = rows * columns * sum(np.dtype(dataset.dtypes[band - 1]).itemsize for band in bands)
-        time = time_in(dataset.tags().get("TIFFTAG_DATETIME"))
-        return Scene(dataset.width, dataset.height, bands, time, _is_placed(dataset), block)
+        time = time_in(dataset.tags().get("TIFFTAG_DATETIME")) or time_in_name(path)
+        position = position_of(dataset)
+        placed = position is not None and is_usable(position, dataset.width, dataset.height)
+        files = tuple(dataset.files)
+        return Scene(dataset.width, dataset.height, bands, named, time, placed, block, files)
 
 
-def stretch_of(path: Path, scene: Scene) -> tuple[float, float] | None:
-    """Return the 2nd and 98th percentile of a scene's values over all its bands; None for 8-bit values.
-
-    They are computed from a reduced image of at most 1,024 pixels, read from overviews if there are any. Pixels without
-    data, with zeros in all bands, and in unreadable blocks are left out.
+def look_at(path: Path, scene: Scene) -> Look:
+    """Return how the values of a scene become colours, from a reduced image of it.
 
     Raises:
         DataError: the scene is missing or damaged.
     """
     with dataset_of(path) as dataset:
-        if all(dataset.dtypes[band - 1] == "uint8" for band in scene.bands):
-            return None
-        values = [np.zeros(0), *_decimated(dataset, scene)]
-    low, high = np.percentile(np.concatenate(values), _PERCENTILES) if len(values) > 1 else (0.0, 1.0)
-    return (float(low), float(high)) if high > low else (float(low), float(low) + 1)
+        return look_of(dataset, scene.bands)
 
 
-def _decimated(dataset: Any, scene: Scene) -> Iterator[np.ndarray]:
-    """Yield the valid values of a reduced image of the scene, one strip at a time."""
-    shrink = max(1.0, max(scene.width, scene.height) / _LONGEST)
-    width, height = max(1, round(scene.width / shrink)), max(1, round(scene.height / shrink))
-    for start in range(0, height, _STRIP):
-        stop = min(start + _STRIP, height)
-        rows = (round(start * scene.height / height), round(stop * scene.height / height))
-        how = {"window": (rows, (0, scene.width)), "out_shape": (len(scene.bands), stop - start, width)}
-        try:
-            values = dataset.read(scene.bands, **how).astype(np.float64)
-            valid = _valid(dataset, values, **{**how, "out_shape": how["out_shape"][1:]}) & values.any(axis=0)
-        except OSError:  # raised by rasterio for a damaged block
-            continue
-        if valid.any():
-            yield values[:, valid].ravel()
+class OpenScene:
+    """A scene that is open: its rasterio dataset and its position."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a scene.
+
+        Raises:
+            DataError: the file is missing, damaged, or not a raster.
+        """
+        self.dataset = open_scene(path)
+        self.position: ScenePosition | None = position_of(self.dataset)
+
+    def close(self) -> None:
+        """Close the dataset."""
+        self.dataset.close()
 
 
 def read_tile(dataset: Any, tile: Tile) -> np.ndarray | None:
     """Read a tile as `(height, width, 3)` uint8, with black pixels where there is no data; None if it is empty.
 
-    A tile is empty if every pixel has no data, or zeros in all bands.
+    A tile is empty if every pixel has no data, zeros in all bands, or white in three bands that are not stretched, as
+    the margins of aerial mosaics.
     """
     window = ((tile.y, tile.y + tile.height), (tile.x, tile.x + tile.width))
     values = dataset.read(tile.bands, window=window)
-    valid = _valid(dataset, values, window=window)
-    if not (valid & values.any(axis=0)).any():
+    valid = valid_pixels(dataset, tile.bands, values, tile.look, window=window)
+    filled = valid if is_palette(dataset, tile.bands) else valid & values.any(axis=0)  # 0 of a palette is a colour
+    if len(tile.bands) == 3 and tile.look.stretch is None:
+        filled &= (values < 255).any(axis=0)
+    if not filled.any():
         return None
-    if tile.stretch is not None:
-        low, high = tile.stretch
-        scaled = (np.nan_to_num(values.astype(np.float32)) - np.float32(low)) * np.float32(255 / (high - low))
+    if tile.look.stretch is not None:
+        low, high = tile.look.stretch
+        with np.errstate(over="ignore"):  # of huge values for no data, which become black or white
+            scaled = (np.nan_to_num(values.astype(np.float32)) - np.float32(low)) * np.float32(255 / (high - low))
         values = scaled.round().clip(0, 255).astype(np.uint8)
-    pixels: np.ndarray = np.moveaxis(_in_colours(dataset, tile.bands, values), 0, -1)
+    pixels: np.ndarray = np.moveaxis(in_colours(dataset, tile.bands, values), 0, -1)
     return np.where(valid[..., None], pixels, np.uint8(0))
 
 
@@ -221,93 +240,3 @@ def read_window(path: Path, tile: Tile) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
-
-
-def footprint(dataset: Any, tile: Tile) -> tuple[float, float, float, float]:
-    """Return west, south, east and north in WGS84 degrees of the bounding box of a tile.
-
-    West > east if it crosses the antimeridian.
-    """
-    from rasterio.warp import transform_bounds  # noqa: PLC0415
-
-    corners = _corners(dataset, tile)
-    xs, ys = [x for x, _ in corners], [y for _, y in corners]
-    bounds = transform_bounds(dataset.crs, _WGS84, min(xs), min(ys), max(xs), max(ys), densify_pts=21)
-    west, south, east, north = (float(value) for value in bounds)
-    return _wrapped(west), south, _wrapped(east), north
-
-
-def metres_per_pixel(dataset: Any, tile: Tile) -> float:
-    """Return the ground sample distance of a tile: the square root of the area of a pixel on the ground.
-
-    It is the pixel size in the units of the CRS, unless that differs by more than 5 % from the size measured between
-    the tile's corners on the ellipsoid. For example, a metre of Web Mercator is half a metre at 60 degrees.
-    """
-    from rasterio.warp import transform  # noqa: PLC0415
-
-    corners = _corners(dataset, tile)
-    longitudes, latitudes = transform(dataset.crs, _WGS84, [x for x, _ in corners], [y for _, y in corners])
-    middle = math.radians(sum(latitudes) / len(latitudes))
-    # Lengths of a degree on the WGS84 ellipsoid: a series that is right to a centimetre.
-    north = 111132.954 - 559.822 * math.cos(2 * middle) + 1.175 * math.cos(4 * middle)
-    east = 111412.84 * math.cos(middle) - 93.5 * math.cos(3 * middle) + 0.118 * math.cos(5 * middle)
-    xs = [((longitude - longitudes[0] + 180) % 360 - 180) * east for longitude in longitudes]
-    ys = [(latitude - latitudes[0]) * north for latitude in latitudes]
-    area = abs(sum(xs[k - 1] * ys[k] - xs[k] * ys[k - 1] for k in range(len(xs)))) / 2
-    measured = math.sqrt(area / (tile.width * tile.height))
-    if not dataset.crs.is_projected:
-        return measured
-    a, b, _, d, e, *_ = dataset.transform
-    in_units: float = math.sqrt(abs(a * e - b * d)) * dataset.crs.linear_units_factor[1]
-    return in_units if abs(measured - in_units) <= _UNIT_SLACK * in_units else measured
-
-
-def _corners(dataset: Any, tile: Tile) -> list[tuple[float, float]]:
-    a, b, left, d, e, top, *_ = dataset.transform
-    right, bottom = tile.x + tile.width, tile.y + tile.height
-    ends = [(tile.x, tile.y), (right, tile.y), (right, bottom), (tile.x, bottom)]
-    return [(a * x + b * y + left, d * x + e * y + top) for x, y in ends]
-
-
-def _wrapped(longitude: float) -> float:
-    """Return a longitude between -180 and 180."""
-    return longitude if -180 <= longitude <= 180 else (longitude + 180) % 360 - 180
-
-
-def _colour_bands(dataset: Any) -> tuple[int, ...]:
-    colours = {kind.name: band for band, kind in enumerate(dataset.colorinterp, start=1)}
-    if {"red", "green", "blue"} <= colours.keys():
-        return colours["red"], colours["green"], colours["blue"]
-    visible = [band for band, kind in enumerate(dataset.colorinterp, start=1) if kind.name != "alpha"] or [1]
-    return tuple(visible[:3]) if len(visible) >= 3 else (visible[0],)
-
-
-def _in_colours(dataset: Any, bands: tuple[int, ...], values: np.ndarray) -> np.ndarray:
-    """Return `(3, H, W)`: three bands unchanged, one band with its palette, or else as grey."""
-    if len(bands) == 3:
-        return values
-    if dataset.colorinterp[bands[0] - 1].name == "palette" and values.dtype == np.uint8:
-        palette = np.zeros((256, 3), np.uint8)
-        for value, colour in dataset.colormap(bands[0]).items():
-            palette[value] = colour[:3]
-        return np.moveaxis(palette[values[0]], -1, 0)
-    return np.broadcast_to(values, (3, *values.shape[1:]))
-
-
-def _valid(dataset: Any, values: np.ndarray, **how: Any) -> np.ndarray:
-    """Return which pixels `(H, W)` are finite and have data by alpha band, mask and no-data value."""
-    valid: np.ndarray = np.isfinite(values).all(axis=0)
-    if any("all_valid" not in {flag.name for flag in flags} for flags in dataset.mask_flag_enums):
-        valid &= dataset.dataset_mask(**how) > 0
-    return valid
-
-
-def _is_placed(dataset: Any) -> bool:
-    """Tell whether a scene has a CRS and a transform that can be converted to degrees."""
-    if dataset.crs is None or dataset.transform.is_identity:
-        return False
-    try:
-        box = footprint(dataset, Tile(0, 0, dataset.width, dataset.height, (1,)))
-    except Exception:  # PROJ's errors have no common base class, for example for a local or unknown CRS
-        return False
-    return all(map(math.isfinite, box))

@@ -11,6 +11,7 @@ from dove_core.config import EmbedConfig
 from dove_core.data.file_kinds import kind_of
 from dove_core.data.manifest import IN_PROGRESS, MANIFEST
 from dove_core.data.parquet_images import ENDING, describe_parquet
+from dove_core.data.sample import IMAGE_ENDINGS
 from dove_core.data.sharding.archives import JUNK, files_below
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Report, Skipped
@@ -26,6 +27,10 @@ from dove_core.sources.tiles import ENDINGS as SCENES, Scenes
 TARS, TABLES = (".tar",), (ENDING,)
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".rar", ".7z")
 _HEAD = 512
+_WORLD_FILES = {".jpg": (".jgw", ".wld"), ".jpeg": (".jgw", ".wld"), ".png": (".pgw", ".wld")}
+"""Endings of files that say where an image of this ending lies, which makes it a scene."""
+
+NO_SCENE = "image without a world file; give it by name to cut it into tiles"
 _HINT = "give shards, .tar files, .parquet files with images, a folder of images, or GeoTIFFs with --tile 256"
 
 
@@ -34,7 +39,7 @@ def open_source(places: Sequence[Place], settings: EmbedConfig, field: str, repo
 
     Args:
         places: one folder, or several files of one kind; or shards in a bucket.
-        settings: with `tile`, only GeoTIFFs are read, and cut into tiles.
+        settings: with `tile`, only GeoTIFFs and other scenes are read, and cut into tiles.
         field: the caption field of the model.
         report: receives skipped scenes.
 
@@ -57,12 +62,12 @@ def open_source(places: Sequence[Place], settings: EmbedConfig, field: str, repo
     root, files = _below_one_root(paths)
     others = [file for file in files if file.suffix.lower() not in SCENES]
     if not others and not settings.tile:
-        message = f"{files[0]} is a GeoTIFF; choose a tile size with --tile"
+        message = f"{files[0]} is a scene, such as a GeoTIFF; choose a tile size with --tile"
         raise UsageError(message, hint="use --tile 256, or give a folder of small GeoTIFFs")
-    if not others:
-        return Scenes(root, files, settings, field, report)
     if settings.tile:
-        raise UsageError(f"--tile: {others[0]} is not a GeoTIFF", hint="remove --tile, or give .tif files")
+        if packed := [file for file in others if file.is_dir() or file.suffix.lower() in (*TARS, *TABLES)]:
+            raise UsageError(f"--tile: {packed[0]} is not a GeoTIFF", hint="remove --tile, or give .tif files")
+        return Scenes(root, files, settings, field, report)
     if unknown := [file for file in others if file.suffix.lower() not in (*TARS, *TABLES)]:
         raise _other_kind(unknown[0])
     if len({file.suffix.lower() in TARS for file in files}) > 1 or len(others) < len(files):
@@ -79,9 +84,9 @@ def _open_folder(folder: Path, settings: EmbedConfig, field: str, report: Report
     if settings.tile and has_manifest:
         raise UsageError(f"--tile: {folder} has shards, not GeoTIFFs", hint="remove --tile")
     if settings.tile:
-        if scenes := _files_with(folder, SCENES):
+        if scenes := _scenes_in(folder, report):
             return Scenes(folder, scenes, settings, field, report)
-        raise DataError(f"--tile: {folder} has no .tif files", hint=_HINT)
+        raise DataError(f"--tile: {folder} has no .tif files or other scenes", hint=_HINT)
     if has_manifest:
         return ReleaseShards(Folder(folder), field)
     if any((place / IN_PROGRESS).exists() for place in (folder, *folder.glob("*/"))):
@@ -118,6 +123,18 @@ def _other_kind(file: Path, *, inside: bool = False) -> UsageError:
     if not kind:
         return UsageError(f"{what}{file} is not a valid input of `dove embed`", hint=_HINT)
     return UsageError(f"{what}{file} is {kind}", hint=advice.replace("FILE", str(file)))
+
+
+def _scenes_in(folder: Path, report: Report) -> list[Path]:
+    """Return the scenes of a folder; report other images."""
+    scenes, images = _files_with(folder, SCENES), _files_with(folder, tuple({*IMAGE_ENDINGS} - {*SCENES}))
+    if others := [image for image in images if not _has_world_file(image)]:
+        report(Skipped("embedding", NO_SCENE, len(others), str(others[0].relative_to(folder))))
+    return sorted({*scenes, *images} - {*others})
+
+
+def _has_world_file(image: Path) -> bool:
+    return any(image.with_suffix(ending).exists() for ending in _WORLD_FILES.get(image.suffix.lower(), ()))
 
 
 def _has_images(table: Path) -> bool:

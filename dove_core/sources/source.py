@@ -51,6 +51,10 @@ class Source(Protocol):
         """Return the caption field of a part; its rows have the first caption of each image."""
         ...
 
+    def notes(self, part: int) -> Sequence[str]:
+        """Return what was noticed while a part was opened, for the user."""
+        return ()
+
     def bring(self, part: int) -> None:
         """Download the files of a part before they are read; called only if `root.is_remote`."""
         return  # files of this machine need no download

@@ -1,37 +1,31 @@
-"""GeoTIFF scenes, cut into tiles, as an input of `dove embed`."""
+"""Scenes such as GeoTIFFs, cut into tiles, as an input of `dove embed`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 from dove_core.config import EmbedConfig
 from dove_core.data.reader import Record
 from dove_core.data.sample import Sample
 from dove_core.data.samples import Unusable
-from dove_core.errors import DataError
+from dove_core.errors import DataError, UsageError
 from dove_core.events import Noted, Report, Skipped
 from dove_core.places import Folder
 from dove_core.processes import OwnFile
-from dove_core.sources.geotiff import (
-    CACHE_BYTES,
-    Scene,
-    Tile,
-    describe_scene,
-    footprint,
-    gdal,
-    metres_per_pixel,
-    open_scene,
-    read_tile,
-    stretch_of,
-)
+from dove_core.sources.band_files import grouped, key_of
+from dove_core.sources.bands import Look
+from dove_core.sources.geotiff import CACHE_BYTES, OpenScene, Scene, Tile, describe_scene, gdal, look_at, read_tile
 from dove_core.sources.source import Input, Source, digest_of
 
-ENDINGS = (".tif", ".tiff")
-EMPTY, DAMAGED = "empty tile", "damaged scene"
+ENDINGS = (".tif", ".tiff", ".jp2", ".vrt", ".img")
+EMPTY, DAMAGED, OFF_EARTH = "empty tile", "damaged scene", "tile beyond the Earth"
+OTHER_BAND, NO_BAND = (
+    "part of a scene of several files, besides red, green and blue",
+    "scene without the bands of --bands",
+)
 
 
 @dataclass(frozen=True)
@@ -53,10 +47,10 @@ class Scenes(Source):
 
         Args:
             root: a folder that contains all files.
-            files: the GeoTIFFs, in the order of the parts.
+            files: the scenes, in the order of the parts; those with one band of a product become one scene.
             settings: tile size, stride, bands and part size.
             field: the caption field of the model; tiles have no captions.
-            report: receives skipped scenes, and notes on scenes without a position.
+            report: receives skipped scenes, and notes on bands and on scenes without a position.
 
         Raises:
             UsageError: rasterio is not installed, or a wanted band does not exist.
@@ -69,40 +63,55 @@ class Scenes(Source):
             for number, file in enumerate(self._files)
             for start in range(0, len(file.columns) * len(file.rows), settings.part_size)
         ]
-        self._stretches: dict[int, tuple[float, float] | None] = {}
+        self._looks: dict[int, Look | DataError] = {}
 
     def inputs(self) -> Sequence[Input]:
         """Return the input of each part."""
         return [self._input(number, start) for number, start in self._parts]
 
     def open(self, part: int) -> SceneSamples:
-        """Return the tiles of a part; the stretch of values is computed once for each scene.
-
-        Raises:
-            DataError: the scene cannot be read.
-        """
+        """Return the tiles of a part; those of a damaged scene are unusable."""
         number, start = self._parts[part]
-        file = self._files[number]
-        if number not in self._stretches:
-            self._stretches[number] = stretch_of(self._folder / file.name, file.scene)
+        file, look = self._files[number], self._look(number)
         stop = start + (self._input(number, start).count or 0)
-        tiles = [self._tile(file, k, self._stretches[number]) for k in range(start, stop)]
-        return SceneSamples(self._folder, file.name, file.scene, tiles)
+        problem = look if isinstance(look, DataError) else None
+        tiles = [self._tile(file, k, Look() if isinstance(look, DataError) else look) for k in range(start, stop)]
+        return SceneSamples(self._folder, file.name, file.scene, tiles, problem)
+
+    def notes(self, part: int) -> Sequence[str]:
+        """Return what was noticed in a scene, once for the first of its parts."""
+        number, start = self._parts[part]
+        look = self._look(number)
+        if start or isinstance(look, DataError):
+            return ()
+        return [f"{self._files[number].name}: {note}" for note in look.notes]
 
     def field(self, part: int) -> str:
         """Return the caption field of the model; tiles have no captions."""
         return self._field
+
+    def _look(self, number: int) -> Look | DataError:
+        """Return how the values of a scene become colours, found once for each scene; the error of a damaged one."""
+        if number not in self._looks:
+            file = self._files[number]
+            try:
+                self._looks[number] = look_at(self._folder / file.name, file.scene)
+            except DataError as error:
+                self._looks[number] = error
+            except Exception as error:  # GDAL's and PROJ's errors have no common base class
+                self._looks[number] = DataError(f"{file.name}: {error!r}")
+        return self._looks[number]
 
     def _input(self, number: int, start: int) -> Input:
         file = self._files[number]
         stop = min(start + self._settings.part_size, len(file.columns) * len(file.rows))
         return Input(f"{file.name}#tiles={start}-{stop}", file.digest, stop - start)
 
-    def _tile(self, file: _File, number: int, stretch: tuple[float, float] | None) -> Tile:
+    def _tile(self, file: _File, number: int, look: Look) -> Tile:
         row, column = divmod(number, len(file.columns))
         side, scene = self._settings.tile, file.scene
         x, y = file.columns[column], file.rows[row]
-        return Tile(x, y, min(side, scene.width), min(side, scene.height), scene.bands, stretch)
+        return Tile(x, y, min(side, scene.width), min(side, scene.height), scene.bands, look)
 
 
 class SceneSamples:
@@ -110,9 +119,11 @@ class SceneSamples:
 
     strict = False
 
-    def __init__(self, root: Path, name: str, scene: Scene, tiles: Sequence[Tile]) -> None:
-        self._path, self._name, self._scene, self._tiles = root / name, name, scene, tiles
-        self._dataset = OwnFile[Any](partial(open_scene, self._path))
+    def __init__(
+        self, root: Path, name: str, scene: Scene, tiles: Sequence[Tile], problem: DataError | None = None
+    ) -> None:
+        self._name, self._scene, self._tiles, self._problem = name, scene, tiles, problem
+        self._opened = OwnFile(partial(OpenScene, root / name))
 
     def __len__(self) -> int:
         """Count the tiles."""
@@ -123,20 +134,30 @@ class SceneSamples:
         tile = self._tiles[number]
         address = tile.address(self._name)
         try:
-            dataset = self._dataset.get()
+            if self._problem is not None:
+                raise self._problem
             with gdal():
-                pixels = read_tile(dataset, tile)
-                box = footprint(dataset, tile) if self._scene.placed else None
-                gsd = metres_per_pixel(dataset, tile) if self._scene.placed else None
+                return self._read(number, tile, address)
         except DataError as error:
             return Unusable(DAMAGED, error.message)
         except OSError as error:  # raised by rasterio for a damaged block
             return Unusable(DAMAGED, f"{address}: {error}")
+        except Exception as error:  # GDAL's and PROJ's errors have no common base class
+            return Unusable(DAMAGED, f"{address}: {error!r}")
+
+    def _read(self, number: int, tile: Tile, address: str) -> Record | Unusable:
+        scene = self._opened.get()
+        pixels = read_tile(scene.dataset, tile)
         if pixels is None:
             return Unusable(EMPTY, address)
+        position = scene.position if self._scene.placed else None
+        box = position.footprint(tile.window) if position else None
+        if position and box is None:
+            return Unusable(OFF_EARTH, address)
+        gsd = position.metres_per_pixel(tile.window) if position else None
         data = b"P6 %d %d 255\n" % (tile.width, tile.height) + pixels.tobytes()
-        stem = PurePosixPath(self._name).with_suffix("").as_posix()
-        sample = Sample(f"{stem}_{tile.x}_{tile.y}", self._name, {}, box=box, time=self._scene.time, gsd=gsd)
+        key = f"{key_of(self._name)}_{tile.x}_{tile.y}"
+        sample = Sample(key, self._name, {}, box=box, time=self._scene.time, gsd=gsd)
         return Record(number, address, 0, 0, data, sample)
 
 
@@ -153,36 +174,51 @@ def tile_starts(length: int, tile: int, stride: int) -> tuple[int, ...]:
 
 
 def _readable_scenes(root: Path, files: Sequence[Path], settings: EmbedConfig, report: Report) -> list[_File]:
+    scenes, others = grouped(files)
     readable: list[_File] = []
-    errors: list[DataError] = []
-    stride = settings.stride or settings.tile
-    for path in files:
-        name = path.relative_to(root).as_posix()
+    errors: list[DataError | UsageError] = []
+    for path in scenes:
         try:
-            status = path.stat()
-            scene = describe_scene(path, settings.band_numbers)
+            readable.append(_file_of(root, path, settings))
         except OSError as error:
             errors.append(DataError(f"{path} cannot be read: {error.strerror}", hint="check its permissions"))
-            continue
-        except DataError as error:
+        except (DataError, UsageError) as error:
             errors.append(error)
-            continue
-        digest = digest_of(name, status.st_size, status.st_mtime_ns, settings.tile, stride, scene.bands)
-        sides = (tile_starts(length, settings.tile, stride) for length in (scene.width, scene.height))
-        readable.append(_File(name, digest, scene, *sides))
+        except Exception as error:  # GDAL's and PROJ's errors have no common base class
+            errors.append(DataError(f"{path} cannot be read: {error!r}", hint="check it with `gdalinfo`"))
     if errors and not readable:
         raise errors[0]
-    if errors:
-        report(Skipped("embedding", DAMAGED, len(errors), errors[0].message))
+    for kind, reason in ((DataError, DAMAGED), (UsageError, NO_BAND)):
+        if of_kind := [error for error in errors if isinstance(error, kind)]:
+            report(Skipped("embedding", reason, len(of_kind), of_kind[0].message))
+    if others:
+        report(Skipped("embedding", OTHER_BAND, len(others), str(others[0].relative_to(root))))
     _note_problems(readable, report)
     return readable
 
 
+def _file_of(root: Path, path: Path, settings: EmbedConfig) -> _File:
+    scene = describe_scene(path, settings.band_numbers)
+    name, stride = path.relative_to(root).as_posix(), settings.stride or settings.tile
+    facts = [file.stat() for file in map(Path, scene.files or (path,)) if file == path or file.exists()]
+    versions = [(one.st_size, one.st_mtime_ns) for one in facts]
+    digest = digest_of(name, *versions[0], settings.tile, stride, scene.bands, *versions[1:])
+    sides = (tile_starts(length, settings.tile, stride) for length in (scene.width, scene.height))
+    return _File(name, digest, scene, *sides)
+
+
 def _note_problems(files: Sequence[_File], report: Report) -> None:
-    """Report scenes without a position, and scenes with large blocks."""
-    if unplaced := [file.name for file in files if not file.scene.placed]:
-        more = f" and {len(unplaced) - 1} more" if len(unplaced) > 1 else ""
-        report(Noted(f"{unplaced[0]}{more}: no CRS that can be converted to degrees, so tiles have no footprint"))
+    """Report scenes whose bands were guessed, of several files, without a position, and with large blocks."""
+    if unnamed := [file for file in files if not file.scene.named]:
+        bands, count = unnamed[0].scene.bands, len(unnamed[0].scene.bands)
+        what = f"bands {','.join(map(str, bands))} are" if count > 1 else f"band {bands[0]} is"
+        how = "red, green and blue" if count > 1 else "grey"
+        text = f"{_and_more(unnamed)}: {what} taken as {how}, which the file does not say; choose others with --bands"
+        report(Noted(text))
+    if several := [file for file in files if "{" in file.name and len(file.scene.files) >= 3]:
+        report(Noted(f"{_and_more(several)}: files with the red, green and blue band are one scene"))
+    if unplaced := [file for file in files if not file.scene.placed]:
+        report(Noted(f"{_and_more(unplaced)}: no CRS that can be converted to degrees, so tiles have no footprint"))
     for file in files:
         if file.scene.block_bytes > CACHE_BYTES:
             size = file.scene.block_bytes // 2**20
@@ -190,3 +226,7 @@ def _note_problems(files: Sequence[_File], report: Report) -> None:
                 f"{file.name} has blocks of {size} MiB, and each process needs memory for some; "
                 "`gdal_translate -co TILED=YES` makes a copy with small blocks"
             ))  # fmt: skip
+
+
+def _and_more(files: Sequence[_File]) -> str:
+    return files[0].name + (f" and {len(files) - 1} more" if len(files) > 1 else "")

@@ -99,11 +99,12 @@ def kinds(number: int) -> dict[str, bytes]:
         "grey": encoded(image.convert("L"), exif=exif(number)),
         "png": encoded(image, "PNG", exif=exif(number)),
         "webp": encoded(image, "WEBP", exif=exif(number)),
+        "tiff": encoded(image, "TIFF", exif=exif(number)),
     }
 
 
 @pytest.mark.parametrize("number", range(1, 9))
-@pytest.mark.parametrize("kind", ["jpeg", "grey", "png", "webp"])
+@pytest.mark.parametrize("kind", ["jpeg", "grey", "png", "webp", "tiff"])
 def test_an_image_is_turned_as_viewers_turn_it(number: int, kind: str) -> None:
     data = kinds(number)[kind]
     shown = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dove_core.config import EmbedConfig, FilterConfig, QueryConfig
 from dove_core.errors import UsageError
@@ -18,7 +20,7 @@ from dove_core.index.embed import embed
 from dove_core.index.rows import Row
 from dove_core.search.dedup import distinct, overlap
 from dove_core.search.query import Searcher
-from dove_core.search.question import Question
+from dove_core.search.question import Question, read_query_image
 from tests.cli.test_commands import dove
 from tests.conftest import ALONE
 
@@ -193,3 +195,13 @@ def test_without_a_query_on_a_terminal_a_dialogue_starts(index, tmp_path):
     assert "unlike: test_1" in text
     assert "there is no hit 1" in text  # forgotten by :reset
     assert (tmp_path / "x.json").exists()
+
+
+def test_an_image_of_pillow_of_any_mode_becomes_rgb_or_is_refused_for_its_depth():
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"):
+        data, name = read_query_image(Image.new(mode, (5, 4)))
+        with Image.open(io.BytesIO(data)) as image:
+            assert (image.mode, image.size, name) == ("RGB", (5, 4), "your image")
+    for mode in ("I", "I;16", "F"):
+        with pytest.raises(UsageError, match="more than 8 bits a channel"):
+            read_query_image(Image.new(mode, (5, 4)))

@@ -27,6 +27,7 @@ from dove_core.index.embed import embed
 from dove_core.index.images import read_image
 from dove_core.index.rows import Row
 from dove_core.places import Folder
+from dove_core.sources.bands import Look
 from dove_core.sources.geotiff import Tile, parse_tile
 from dove_core.sources.tiles import Scenes, tile_starts
 from tests.conftest import ALONE
@@ -201,7 +202,7 @@ def test_sixteen_bits_are_stretched_between_the_second_and_98th_percentile_of_al
     low, high = np.percentile(values, (2, 98))
     for record in tiles_of(path):
         _, tile = parse_tile(record.shard)
-        assert tile.stretch == (low, high)
+        assert tile.look.stretch == (low, high)
         window = values[:, tile.y : tile.y + 32, tile.x : tile.x + 32]
         expected = np.clip((window - low) / (high - low) * 255, 0, 255)
         assert np.abs(np.moveaxis(pixels_of(record, tmp_path), -1, 0) - expected).max() <= 0.51
@@ -210,11 +211,11 @@ def test_sixteen_bits_are_stretched_between_the_second_and_98th_percentile_of_al
 def test_percentiles_come_from_overviews_where_there_are_any(tmp_path):
     values = noise(1, 2000, 1500, np.uint16, 4000)
     path = write(tmp_path / "a.tif", values, tiled=True, blockxsize=256, blockysize=256)
-    exact = parse_tile(tiles_of(path, EmbedConfig(tile=1500))[0].shard)[1].stretch
+    exact = parse_tile(tiles_of(path, EmbedConfig(tile=1500))[0].shard)[1].look.stretch
     assert exact == pytest.approx(np.percentile(values, (2, 98)), rel=0.05, abs=5)
     with rasterio.open(path, "r+") as dataset:
         dataset.build_overviews([2], rasterio.enums.Resampling.average)
-    smooth = parse_tile(tiles_of(path, EmbedConfig(tile=1500))[0].shard)[1].stretch
+    smooth = parse_tile(tiles_of(path, EmbedConfig(tile=1500))[0].shard)[1].look.stretch
     assert smooth[0] > exact[0] + 100, "averages have fewer extremes"
 
 
@@ -300,7 +301,7 @@ def test_floats_are_stretched_without_nan_and_complex_numbers_are_an_error(tmp_p
     path = write(tmp_path / "a.tif", values)
     found = tiles_of(path)
     assert [type(one).__name__ for one in found[:2]] == ["Unusable", "Record"]
-    assert parse_tile(found[1].shard)[1].stretch == pytest.approx(np.nanpercentile(values, (2, 98)))
+    assert parse_tile(found[1].shard)[1].look.stretch == pytest.approx(np.nanpercentile(values, (2, 98)))
     assert (pixels_of(found[1], tmp_path)[:, :24] == 0).all()
     with pytest.raises(DataError, match="complex numbers"):
         tiles_of(write(tmp_path / "c.tif", noise(1, 32, 32).astype(np.complex64)))
@@ -348,7 +349,7 @@ def test_a_tile_of_a_missing_or_smaller_scene_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("stretch", [None, (0.1, 1e-9), (12.0, 2800.5), (-3.0, float(np.float32(0.1)))])
 def test_the_address_of_a_tile_is_parsed_exactly(stretch):
-    tile = Tile(128, 0, 256, 255, (4, 3, 2), stretch)
+    tile = Tile(128, 0, 256, 255, (4, 3, 2), Look(stretch))
     for name in ("scene.tif", "a b/c#window=1,2,3,4&bands=1.tif", "机场\n.tif"):
         assert parse_tile(tile.address(name)) == (name, tile)
     assert parse_tile("00000.tar") is None

@@ -3,6 +3,7 @@
 Modules, bottom up:
 
     tar            tar files whose every byte is determined
+    depth          the check that an image has 8 bits a channel, and the order of its bands
     image          the check of an image, made smaller if wanted
     meta           SkyScript's pickled metadata, read without running code
     caption_table  the captions of one split as columns

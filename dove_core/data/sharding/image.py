@@ -12,7 +12,8 @@ from PIL import Image, UnidentifiedImageError
 
 from dove_core.config import ShardConfig
 from dove_core.data.file_kinds import is_pointer
-from dove_core.data.jpegs import decode_warned, jpeg_header, orientation, upright
+from dove_core.data.jpegs import decode_warned, jpeg_header, orientation, turned, upright_size
+from dove_core.data.sharding.depth import bands_of_tiff, check_bands, check_depth, in_order
 from dove_core.errors import DataError
 
 MAX_IMAGE_BYTES = 256 * 2**20
@@ -21,7 +22,7 @@ MAX_IMAGE_BYTES = 256 * 2**20
 MAX_PIXELS = 100_000_000
 """Largest image that is decoded; a small file can expand to far more than the memory holds."""
 
-_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000")
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 """Formats that Pillow may open: some of its other readers run outside programs."""
 
 _EIGHT_BIT = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
@@ -44,6 +45,10 @@ class StoredImage:
     height: int
     ending: str = ".jpg"
     warning: str = ""
+
+
+class NotAnImageError(DataError):
+    """These bytes are not an image in a known format."""
 
 
 def read_image(data: bytes, config: ShardConfig) -> StoredImage:
@@ -69,7 +74,7 @@ def read_image(data: bytes, config: ShardConfig) -> StoredImage:
 
 
 def check_header(data: bytes) -> None:
-    """Check an image's header only, before it is decoded; PPM is allowed too. The caller silences warnings.
+    """Check an image's header only, before it is decoded. The caller silences warnings.
 
     Raises:
         DataError: this is not an image, or it is too large, or has more than 8 bits a channel.
@@ -79,9 +84,28 @@ def check_header(data: bytes) -> None:
             height, width, _ = jpeg_header(data)
             _check_size(width, height)
             return
-        with Image.open(io.BytesIO(data), formats=(*_FORMATS, "PPM")) as image:
-            _check_size(*image.size)
-            _check_mode(image.mode)
+        with _opened(data):
+            return
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Return the width and height in the header of an image that is not a JPEG.
+
+    Raises:
+        DataError: as `check_header`.
+    """
+    with _damage_named(data), _opened(data) as image:
+        return upright_size(image)
+
+
+def decode_rgb(data: bytes) -> Image.Image:
+    """Decode an image that is not a JPEG to RGB.
+
+    Raises:
+        DataError: this is not an image, or it is damaged, too large, or has more than 8 bits a channel.
+    """
+    with _damage_named(data), _opened(data) as image:
+        return turned(in_order(image), image)
 
 
 @contextmanager
@@ -94,7 +118,10 @@ def _damage_named(data: bytes) -> Iterator[None]:
     except UnidentifiedImageError:
         if is_pointer(data):
             raise DataError("a pointer of Git LFS, not the image; fetch it with git lfs pull") from None
-        raise DataError(f"{len(data)} bytes that are not an image") from None
+        what = bands_of_tiff(data)
+        if what:
+            raise DataError(f"{what}, in a form that Pillow cannot read") from None
+        raise NotAnImageError(f"{len(data)} bytes that are not an image") from None
     except Exception as error:  # on damaged files Pillow's readers raise nearly every kind there is
         # Addresses differ from run to run, and the text goes into a file that must not.
         text = re.sub(r"0x[0-9a-f]+", "0x", str(error)) or type(error).__name__
@@ -114,13 +141,20 @@ def _jpeg(data: bytes, width: int, height: int, space: str, config: ShardConfig)
 
 
 def _other(data: bytes, config: ShardConfig) -> StoredImage:
+    plain = decode_rgb(data)
+    size = _smaller(*plain.size, config.image_size)
+    return _encoded(plain if size == plain.size else plain.resize(size, Image.Resampling.LANCZOS), config)
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """Give an image, opened by Pillow, whose header is checked."""
+    check_depth(data)
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         _check_size(*image.size)
-        image.load()
         _check_mode(image.mode)
-        plain = upright(image).convert("RGB")
-        size = _smaller(*plain.size, config.image_size)
-        return _encoded(plain if size == plain.size else plain.resize(size, Image.Resampling.LANCZOS), config)
+        check_bands(image)
+        yield image
 
 
 def _smaller(width: int, height: int, side: int) -> tuple[int, int]:
