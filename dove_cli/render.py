@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,11 +39,23 @@ EXIT_CODES: dict[type[DoveError], int] = {
     SpaceError: 8,
 }
 INTERRUPTED = 130
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters other than tab and end of line, and those that turn the direction of text."""
+
+
+def printable(text: str) -> str:
+    """Return a text without characters that steer a terminal, which a file name or a caption may have."""
+    return _STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def cell(text: str) -> str:
+    """Return a text for a table or a bar: without markup, and without characters that steer a terminal."""
+    return escape(printable(text))
 
 
 def note(message: str) -> None:
     """Print a line on standard error."""
-    print(message, file=sys.stderr, flush=True)
+    print(printable(message), file=sys.stderr, flush=True)
 
 
 def fail(error: DoveError) -> int:
@@ -61,7 +74,9 @@ def interrupted() -> int:
 
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON on standard output."""
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    text = json.dumps(value, ensure_ascii=not is_unicode)
+    print(_STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text), flush=True)
 
 
 def confirm(question: str) -> bool:
@@ -139,14 +154,14 @@ class _Bars:
         match event:
             case Started(task, total, unit, done):
                 self._tasks[task] = self._progress.add_task(
-                    escape(task), total=total, completed=done, unit=unit, figures=""
+                    cell(task), total=total, completed=done, unit=unit, figures=""
                 )
             case Advanced(task, amount):
                 self._progress.advance(self._tasks[task], amount)
             case Measured(task, values, final=False):
                 self._progress.update(self._tasks[task], figures=_figures(values))
             case _:
-                self._progress.console.print(escape(_line(event)), highlight=False, soft_wrap=True)
+                self._progress.console.print(cell(_line(event)), highlight=False, soft_wrap=True)
 
 
 def _plain(event: Event) -> None:
