@@ -88,11 +88,11 @@ class Outputs:
                 note(f"saved {path}: {count} footprints{left_out}")
 
 
-def show(hits: Sequence[Hit], as_json: bool, *, title: str = "") -> None:
-    """Print hits as a table, or as one JSON object for each hit."""
+def show(hits: Sequence[Hit], as_json: bool, *, title: str = "", notes: Sequence[str] = ()) -> None:
+    """Print hits as a table, or as one JSON object for each hit, with notes about the words of the query."""
     if as_json:
         for hit in hits:
-            print_json(hit.to_json())
+            print_json({**hit.to_json(), "notes": list(notes)} if notes else hit.to_json())
         return
     if not hits:
         note(f"{title}: no hits" if title else "no hits: no image passes the filters and reaches --min-score")

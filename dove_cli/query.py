@@ -142,8 +142,10 @@ def query(
         question = Question(text or "", example, tuple(like or ()), tuple(unlike or ()))
         with reporting() as report:
             hits = searcher.answer(question, settings, rank, filters, report=report)
-        show(hits, as_json)
-        outputs.write(question.title, hits, searcher, question.text)
+        try:
+            show(hits, as_json, notes=_notes(searcher, question.text) if as_json else ())
+        finally:  # also if the reader of standard output has enough
+            outputs.write(question.title, hits, searcher, question.text)
 
 
 def _opened(
@@ -178,9 +180,16 @@ def _answer_all(
     with reporting() as report:
         for line, hits in searcher.answer_all(lines, settings, rank, filters, report=report):
             if as_json:
-                print_json({"query": line, "hits": [hit.to_json() for hit in hits]})
+                notes = _notes(searcher, line)
+                found = {"query": line, "hits": [hit.to_json() for hit in hits]}
+                print_json({**found, "notes": notes} if notes else found)
             else:
                 show(hits, False, title=line)
+
+
+def _notes(searcher: Searcher, text: str) -> list[str]:
+    """Return what the model says of the words of a query."""
+    return list(searcher.index.words.notes(text)) if text else []
 
 
 def _lines(path: Path) -> list[str]:
