@@ -36,7 +36,7 @@ from dove_core.evaluation.retrieval import recall
 from dove_core.events import Measured
 from dove_core.model import visual
 from dove_core.model.attention import GatedSelfAttention, InterModalGuidance, IntraModalFusion, attend_to, split_heads
-from dove_core.model.backbone import Trunk
+from dove_core.model.backbone import make_trunk
 from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures, _unit
 from dove_core.model.textual import TextEncoder
 from dove_core.model.visual import MultiScale
@@ -135,7 +135,7 @@ def last_stage(self: MultiScale, means: list[Tensor]) -> tuple[Tensor, Tensor]:
 def global_term(self: Objective, batch: Batch, counts: Sequence[int]) -> Losses:
     """The global term alone; pairs are not scored in training."""
     pixels = jitter(batch.pixels, self._training.jitter) if self._training.jitter else batch.pixels
-    images = self.model.encode_images(normalise(pixels))
+    images = self.model.encode_images(normalise(pixels, *self.model.trunk.normalisation))
     captions = self.model.encode_captions(batch.tokens, batch.lengths)
     scores = images.embedding @ captions.embedding[batch.rows].flatten(0, 1).T
     whole = self._rank(scores, negative_pairs(batch.images, batch.captions), 1)
@@ -178,7 +178,7 @@ def on_own_maps(boxes: Tensor, size: int, stride: int) -> Tensor:
 def with_second_trunk(self: Dove, config: ModelConfig, words: int) -> None:
     """Build a model with a second trunk for the regions."""
     BUILD(self, config, words)
-    self.region_trunk = Trunk(config.backbone)
+    self.region_trunk = make_trunk(config.backbone, config.image_size)
 
 
 def by_two_trunks(self: Dove, pixels: Tensor) -> ImageFeatures:

@@ -94,8 +94,10 @@ class ModelConfig(Settings):
     8
     """
 
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = _setting(
-        "resnet50", "Backbone of the image encoder."
+    backbone: str = _setting(
+        "resnet50",
+        "Backbone of the image encoder: resnet18, resnet34, resnet50, resnet101, or a model of timm, such as "
+        "timm:convnext_tiny (pip install 'dove-eo[timm]').",
     )
     image_size: int = _setting(256, "Side of the square input image, in pixels.", low=32, high=2048)
     embed_dim: int = _setting(512, "Dimension of the embeddings; a multiple of --heads.", low=8)
@@ -113,8 +115,11 @@ class ModelConfig(Settings):
     )
 
     def __post_init__(self) -> None:
-        """Check each field, and that `embed_dim` is a multiple of `heads`."""
+        """Check each field, the form of `backbone`, and that `embed_dim` is a multiple of `heads`."""
         super().__post_init__()
+        if not re.fullmatch(r"resnet(18|34|50|101)|timm:[\w.]+", self.backbone):
+            hint = "choose from resnet18, resnet34, resnet50, resnet101, or timm:NAME with a name that timm knows"
+            raise UsageError(f"--backbone {self.backbone!r} is not a valid choice", hint=hint)
         if self.embed_dim % self.heads:
             message = f"--embed-dim {self.embed_dim} is not a multiple of --heads {self.heads}"
             raise UsageError(message, hint="for example --embed-dim 512 --heads 8")

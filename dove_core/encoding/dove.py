@@ -22,6 +22,7 @@ from dove_core.encoding.dove_text import (
     WEIGHTS,
     config_values,
     read_config,
+    read_normalisation,
     read_words,
 )  # fmt: skip
 from dove_core.encoding.encoder import RegionFeatures
@@ -53,7 +54,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write weights, configuration and vocabulary into an existing folder, best within `files.atomic_folder`."""
     weights = {name: value.detach().cpu().contiguous() for name, value in checkpoint.model.state_dict().items()}
     (folder / WEIGHTS).write_bytes(safetensors.torch.save(weights))  # save_file makes files only the owner can read
-    write_json(folder / CONFIG, config_values(checkpoint.config))
+    write_json(folder / CONFIG, config_values(checkpoint.config, checkpoint.model.trunk.normalisation))
     write_json(folder / VOCABULARY, {"format": FORMAT, "words": checkpoint.tokenizer.words})
 
 
@@ -71,6 +72,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         message = f"{folder / WEIGHTS} cannot be read: {reason_of(error).splitlines()[0]}"
         hint = "the file is incomplete or from another model; copy or train the checkpoint again"
         raise CheckpointError(message, hint=hint) from error
+    checkpoint.model.trunk.normalisation = read_normalisation(folder)
     checkpoint.model.eval()
     return checkpoint
 
@@ -84,7 +86,7 @@ class DoveEncoder:
         ValueError: the model is in training mode, in which dropout changes the embeddings.
     """
 
-    family, explainer, is_convolutional = FAMILY, None, True
+    family, explainer = FAMILY, None
 
     def __init__(self, checkpoint: Checkpoint, fingerprint: str = "") -> None:
         if checkpoint.model.training:
@@ -92,8 +94,13 @@ class DoveEncoder:
         self.checkpoint, self.model = checkpoint, checkpoint.model
         config = checkpoint.config
         self.dim, self.fingerprint, self.caption_field = config.embed_dim, fingerprint, config.caption_field
-        self.preprocess = CenterSquare(config.image_size)
+        self.preprocess = CenterSquare(config.image_size, checkpoint.model.trunk.normalisation)
         self.regions = config.region_grid**2 + (config.center_box == "center")
+
+    @property
+    def is_convolutional(self) -> bool:
+        """Tell whether images are encoded by convolutions; a transformer has one, for its patches."""
+        return sum(isinstance(module, torch.nn.Conv2d) for module in self.model.trunk.modules()) > 1
 
     @property
     def reranker(self) -> DoveEncoder:
@@ -138,7 +145,8 @@ class DoveEncoder:
         weights = {name: state[name].cpu().contiguous() for name in state if name.startswith(TEXT_WEIGHTS)}
         (folder / WEIGHTS).write_bytes(safetensors.torch.save(weights))
         vocabulary = {"format": FORMAT, "words": self.checkpoint.tokenizer.words}
-        for name, content in ((CONFIG, config_values(self.checkpoint.config)), (VOCABULARY, vocabulary)):
+        config = config_values(self.checkpoint.config, self.model.trunk.normalisation)
+        for name, content in ((CONFIG, config), (VOCABULARY, vocabulary)):
             (folder / name).write_text(json.dumps(content, ensure_ascii=False), "utf-8")
 
     def _blocks(self, texts: Sequence[str]) -> Iterator[CaptionFeatures]:

@@ -22,6 +22,7 @@ from dove_core.config import ModelConfig
 from dove_core.encoding.text_side import WordAttention
 from dove_core.errors import CheckpointError, UsageError, reason_of
 from dove_core.files import parse_record, read_json, record_values
+from dove_core.model.normalisation import IMAGENET, Normalisation
 from dove_core.model.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -48,21 +49,39 @@ class CaptionParts:
     weight: np.ndarray
 
 
-def config_values(config: ModelConfig) -> dict[str, object]:
+def config_values(config: ModelConfig, normalisation: Normalisation) -> dict[str, object]:
     """Return the content of `model.json`."""
     values = record_values(config, FORMAT)
-    return {"format": values.pop("format"), "family": FAMILY, **values}
+    return {"format": values.pop("format"), "family": FAMILY, **values, **normalisation._asdict()}
+
+
+def read_normalisation(folder: Path) -> Normalisation:
+    """Read the normalisation of the image trunk from `model.json`; files of earlier versions have ImageNet's.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or a value is impossible.
+    """
+    values = read_json(folder / CONFIG, CheckpointError, hint=_HINT)
+    mean, std = (values.get(name, own) for name, own in IMAGENET._asdict().items())
+    numbers = all(
+        isinstance(part, list | tuple) and len(part) == 3 and all(isinstance(x, int | float) for x in part)
+        for part in (mean, std)
+    )
+    if not numbers or min(std) <= 0:
+        raise CheckpointError(f"{folder / CONFIG}: mean and std must be three numbers each", hint=_HINT)
+    return Normalisation(tuple(mean), tuple(std))
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """Read `model.json`.
+    """Read the settings in `model.json`.
 
     Raises:
         CheckpointError: the file is missing, damaged, of another format, or has a setting out of bounds.
     """
     values = read_json(folder / CONFIG, CheckpointError, hint=_HINT)
     if isinstance(values, dict):
-        values.pop("family", None)
+        for name in ("family", *Normalisation._fields):
+            values.pop(name, None)
     try:
         return parse_record(values, str(folder / CONFIG), ModelConfig, FORMAT, CheckpointError, hint=_HINT)
     except UsageError as error:

@@ -16,9 +16,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as T
 
 from dove_core.errors import DataError
+from dove_core.model.normalisation import IMAGENET, Normalisation
 
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 _LUMA = (0.299, 0.587, 0.114)
 _JPEG = b"\xff\xd8"
 
@@ -95,9 +94,10 @@ def decode_jpegs(encoded: Sequence[Tensor], device: torch.device) -> list[Tensor
 
 @dataclass(frozen=True)
 class CenterSquare:
-    """The `Preprocess` of DOVE: the middle square, normalised with the mean and deviation of ImageNet."""
+    """The `Preprocess` of DOVE: the middle square, normalised as its image trunk expects."""
 
     size: int
+    normalisation: Normalisation = IMAGENET
 
     def fit(self, data: bytes, name: str) -> Tensor:
         """Decode an image, and resize its middle square to `(3, size, size)` uint8.
@@ -112,7 +112,7 @@ class CenterSquare:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Return normalised pixels `(B, 3, size, size)` float32."""
-        return normalise(pixels)
+        return normalise(pixels, *self.normalisation)
 
 
 def draw_crop(height: int, width: int, random: np.random.Generator, *, crop_scale: float, turn: bool) -> Crop:
@@ -160,7 +160,9 @@ def _by_channel(values: Sequence[float], device: torch.device) -> Tensor:
     return torch.tensor(values).view(3, 1, 1).to(device, non_blocking=True)
 
 
-def normalise(pixels: Tensor, means: Sequence[float] = _MEAN, deviations: Sequence[float] = _STD) -> Tensor:
+def normalise(
+    pixels: Tensor, means: Sequence[float] = IMAGENET.mean, deviations: Sequence[float] = IMAGENET.std
+) -> Tensor:
     """Return `(B, 3, S, S)` uint8 as float32, normalised with the mean and deviation of each channel in `[0, 1]`.
 
     By default they are those of ImageNet.

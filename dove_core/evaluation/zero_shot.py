@@ -141,7 +141,7 @@ def _notes_on(model: Place, classes: Sequence[str]) -> list[str]:
         words = family.load_text_side(folder)
         unknown = [name for name in classes if not words.knows(name)]
         notes = [f"class {name!r}: {message}" for name in classes for message in words.notes(name)]
-    hint = "give class names that the model has learned with --class-names, in the order of the labels"
+    hint = "name the classes with words of the captions that the model was trained on"
     if len(unknown) == len(classes):
         raise DataError(f"the model knows no word of any class name, such as {unknown[0]!r}", hint=hint)
     if unknown:

@@ -7,7 +7,10 @@ Modules, each importing only those above it:
     tokens      token numbers to padded tensors
     attention   gated self-attention; IFA and IGA, the two parts of ROAM
     textual     the text encoder: GRU and DTGA
-    backbone    the image trunk: a ResNet
+    normalisation  the mean and deviation of a trunk's input
+    trunk       what every image trunk is
+    timm_trunk  models of timm as trunks
+    backbone    the trunk of a backbone: torchvision's ResNets, or timm's models
     visual      scales (MSV) and regions (RoI) of the trunk's maps
     dove        the whole model: embeddings and pair scores
 """

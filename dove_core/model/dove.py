@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dove_core.config import ModelConfig
 from dove_core.model.attention import InterModalGuidance, IntraModalFusion
-from dove_core.model.backbone import Trunk
+from dove_core.model.backbone import make_trunk
 from dove_core.model.textual import TextEncoder
 from dove_core.model.visual import MultiScale, Pooling, Regions
 
@@ -70,8 +70,9 @@ class Dove(nn.Module):
     def __init__(self, config: ModelConfig, words: int) -> None:
         super().__init__()
         dim, heads, dropout = config.embed_dim, config.heads, config.dropout
-        self.trunk = Trunk(config.backbone)
+        self.trunk = make_trunk(config.backbone, config.image_size)
         self.pooling = Pooling(
+            self.trunk.shapes,
             size=config.image_size,
             grid=config.region_grid,
             center_frac=config.center_box_frac if config.center_box == "center" else None,

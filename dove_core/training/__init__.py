@@ -10,7 +10,8 @@ Modules, each of which imports only modules above it:
     throughput  images per second, share of waiting
     interrupt   Ctrl-C and SIGTERM while training
     slurm       variables of srun's tasks
-    initial_weights  ImageNet weights or a file of weights for the trunk
+    input_scaling    how pixels are scaled for the initial weights
+    initial_weights  pre-trained weights or a file of weights for the trunk
     journal     metrics, events and curves of a run
     storage     folder or bucket of a run
     batches     records to batches

@@ -18,7 +18,7 @@ from dove_core.files import fingerprint_of_files
 from dove_core.train_config import OF_DOVE
 
 _OF_MODEL = tuple(field.name for field in dataclasses.fields(ModelConfig) if field.name != "caption_field")
-_OF_START = ("weights", "min_word_count")
+_OF_START = ("weights", "input_scaling", "min_word_count")
 
 
 @dataclass(frozen=True)

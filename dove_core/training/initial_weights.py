@@ -1,14 +1,14 @@
-"""Initial weights of the image trunk: torchvision's ImageNet weights, or a file with torchvision's names."""
+"""Initial weights of the image trunk: pre-trained ones of its library, or a file with the library's names."""
 
 from __future__ import annotations
 
-import re
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
+import httpx
 import safetensors.torch
 import torch
 import torchvision
@@ -16,48 +16,93 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from dove_core.errors import CheckpointError, DownloadError, reason_of
-from dove_core.model.backbone import Trunk
+from dove_core.model.timm_trunk import TimmTrunk
+from dove_core.model.trunk import Trunk
+from dove_core.training.input_scaling import normalisation_for
+
+_WRAPPERS = ("state_dict", "model", "teacher")
+"""Entries of training checkpoints that have the weights."""
+
+_COUNTER = "num_batches_tracked"
+"""Batches that a batch norm has seen. Files of earlier versions of torch lack it, and our trunks do not use it."""
 
 
-def load_initial_weights(trunk: Trunk, weights: str) -> None:
-    """Load `imagenet`, a file with torchvision's names, or nothing (`none`: the trunk keeps its random weights).
+def load_initial_weights(trunk: Trunk, weights: str, scaling: str) -> None:
+    """Load `imagenet`, a file, or nothing (`none`: random weights), and set the normalisation that belongs to them.
+
+    Args:
+        trunk: receives the weights.
+        weights: `imagenet` stands for torchvision's ImageNet weights, or what timm has of a backbone of its own. A file
+            has the names of torchvision or timm; a prefix that all have, such as `module.encoder_q.`, is left out, and
+            so are a classifier and, if there is a prefix, tensors without it.
+        scaling: a `TrainConfig.input_scaling`.
 
     Raises:
-        DownloadError: torchvision's weights cannot be downloaded.
+        DownloadError: the weights cannot be downloaded.
+        UsageError: timm has no weights of the backbone.
         CheckpointError: the file is missing or damaged, or holds the weights of another backbone.
     """
-    if weights == "none":
-        return
-    state = _imagenet(trunk.name) if weights == "imagenet" else _read(Path(weights))
-    named = {_name_in_trunk(key): value for key, value in state.items() if not key.startswith("fc.")}
+    file = None if weights in ("none", "imagenet") else Path(weights)
+    if weights != "none":
+        _load(trunk, _pretrained(trunk) if file is None else _of_file(trunk, file), weights)
+    trunk.normalisation = normalisation_for(scaling, file) or trunk.normalisation
+
+
+def _load(trunk: Trunk, named: Mapping[str, Tensor], weights: str) -> None:
     own = trunk.state_dict()
-    shapes = {key for key in named.keys() & own.keys() if named[key].shape != own[key].shape}
-    if different := sorted((named.keys() ^ own.keys()) | shapes):
-        message = f"--weights {weights}: {len(different)} tensors do not fit {trunk.name}, such as {different[0]}"
-        raise CheckpointError(message, hint="give weights of the same --backbone, saved with torchvision's names")
+    named = {**{name: value for name, value in own.items() if name.endswith(_COUNTER)}, **named}
+    wrong = dict.fromkeys(named.keys() - own.keys(), "it is unknown")
+    wrong |= dict.fromkeys(own.keys() - named.keys(), "it is missing")
+    for name in named.keys() & own.keys():
+        if named[name].shape != own[name].shape:
+            wrong[name] = f"its shape is {tuple(named[name].shape)} instead of {tuple(own[name].shape)}"
+    if wrong:
+        first = min(wrong)
+        message = f"--weights {weights}: {len(wrong)} tensors do not fit {trunk.name}, such as {first}: {wrong[first]}"
+        hint = "give weights of the same --backbone for red, green and blue, with the names of torchvision or timm"
+        raise CheckpointError(message, hint=hint)
     trunk.load_state_dict(named)
 
 
-def _imagenet(backbone: str) -> dict[str, Tensor]:
-    """Return torchvision's weights from its cache, downloaded first if necessary."""
+def _pretrained(trunk: Trunk) -> dict[str, Tensor]:
+    """Return the weights of torchvision or timm from their caches, downloaded first if necessary."""
     try:
         with redirect_stdout(sys.stderr):  # torch.hub prints what it downloads; stdout is for results
-            weights = torchvision.models.get_model_weights(backbone).DEFAULT
-            state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:
+            if isinstance(trunk, TimmTrunk):
+                return trunk.download()
+            weights = torchvision.models.get_model_weights(trunk.name).DEFAULT
+            return trunk.own_names(weights.get_state_dict(progress=False, check_hash=True))
+    except (OSError, RuntimeError, ValueError, httpx.HTTPError) as error:  # URLError is an OSError
+        library = "timm" if isinstance(trunk, TimmTrunk) else "torchvision"
+        message = f"pre-trained weights of {trunk.name} cannot be downloaded from {library}: {_first_line(error)}"
         hint = "go online once, give a downloaded file with --weights FILE, or train from scratch with --weights none"
-        raise DownloadError(
-            f"ImageNet weights of {backbone} cannot be downloaded from torchvision: {error}", hint=hint
-        ) from error
-    return state
+        raise DownloadError(message, hint=hint) from error
+
+
+def _of_file(trunk: Trunk, path: Path) -> dict[str, Tensor]:
+    state = _read(path)
+    prefix = _prefix(state, trunk.first_tensor)
+    try:
+        return trunk.own_names({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    except ValueError as error:
+        hint = "give weights of the same --backbone, with timm's names"
+        raise CheckpointError(f"--weights {path}: {error}", hint=hint) from error
+
+
+def _prefix(state: Mapping[str, Tensor], name: str) -> str:
+    """Return the shortest prefix of a tensor; of two encoders in one file (MoCo, DINO), that of the first."""
+    found = [key.removesuffix(name) for key in state if key == name or key.endswith(f".{name}")]
+    return min(found, key=len, default="")
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        inner = [content] + [content[name] for name in _WRAPPERS if isinstance(content, dict) and name in content]
+        state = next((one for one in inner if _is_state(one)), None)
+        if state is None:
             raise ValueError("the file has no state_dict")
     except FileNotFoundError:
         raise CheckpointError(f"--weights {path} does not exist", hint="give imagenet, none, or a file") from None
@@ -70,9 +115,9 @@ def _read(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _name_in_trunk(key: str) -> str:
-    """Return the name in `Trunk` of a tensor of torchvision's ResNet."""
-    head, _, rest = key.partition(".")
-    if re.fullmatch("layer[1-4]", head):
-        return f"stages.{int(head[5:]) - 1}.{rest}"
-    return {"conv1": "stem.0.", "bn1": "stem.1."}.get(head, head + ".") + rest
+def _is_state(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, Tensor) for one in value.values())
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

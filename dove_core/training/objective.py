@@ -46,7 +46,8 @@ class Objective(nn.Module):
     def forward(self, batch: Batch, counts: Sequence[int]) -> Losses:
         """Return the losses of a batch; `counts` are the numbers of images of all processes in this step."""
         pixels = jitter(batch.pixels, self._training.jitter) if self._training.jitter else batch.pixels
-        images, captions, pairs = self.model(normalise(pixels), batch.tokens, batch.lengths, batch.paired)
+        normalised = normalise(pixels, *self.model.trunk.normalisation)
+        images, captions, pairs = self.model(normalised, batch.tokens, batch.lengths, batch.paired)
         count = self._training.paired_captions
         own = negative_pairs(batch.images, batch.captions[:count])
         pair = self._rank(pairs[:, batch.rows[:count].flatten()], own, 0)

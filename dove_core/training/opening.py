@@ -77,5 +77,5 @@ def _new_model(shards: Shards, field: str, settings: RunSettings) -> Checkpoint:
     if not tokenizer.words:
         raise TrainingError(f"no word of {shards.folder} occurs {count} times", hint="lower --min-word-count")
     checkpoint = build(settings.model, tokenizer)
-    load_initial_weights(checkpoint.model.trunk, settings.training.weights)
+    load_initial_weights(checkpoint.model.trunk, settings.training.weights, settings.training.input_scaling)
     return checkpoint

@@ -11,10 +11,15 @@ from torchvision.ops import roi_align
 
 from dove_core.model import dove
 from dove_core.model.attention import attend_to
-from dove_core.model.backbone import STRIDES
 from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures
+from dove_core.model.trunk import MapShape
 from dove_core.model.visual import Pooling, region_boxes, region_weights
 from tests.made import SMALL
+
+
+def shapes_of(size: int, width: int = 6) -> list[MapShape]:
+    """Return the shapes of the maps of a ResNet."""
+    return [MapShape(width, stride, -(-size // stride)) for stride in (4, 8, 16, 32)]
 
 
 @pytest.fixture(scope="module")
@@ -153,28 +158,31 @@ def test_region_weights_equal_resampling_and_roi_align(size, stride, grid):
     else:
         same = torch.nn.functional.interpolate(m, size=(cells, cells), mode="bilinear", align_corners=False)
     expected = roi_align(same, [boxes, boxes], 1, 1 / 16, sampling_ratio=4, aligned=True).view(2, grid * grid + 1, 5)
-    found = region_weights(boxes, size, stride) @ m.flatten(2).transpose(1, 2)
+    found = region_weights(boxes, n, sampled=MapShape(5, 16, cells)) @ m.flatten(2).transpose(1, 2)
     assert torch.allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [80, 1024])
 def test_means_of_large_maps_fit_in_half_precision(size):
-    pooling = Pooling(size=size, grid=2, center_frac=None)
-    maps = [torch.full((1, 1, -(-size // s), -(-size // s)), 60.0, dtype=torch.float16) for s in STRIDES]
+    shapes = shapes_of(size, width=1)
+    pooling = Pooling(shapes, size=size, grid=2, center_frac=None)
+    maps = [torch.full((1, 1, side, side), 60.0, dtype=torch.float16) for _, _, side in shapes]
     assert torch.allclose(torch.cat(pooling(maps)[0]), torch.tensor(60.0, dtype=torch.float16), rtol=1e-3)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_pooling_returns_means_and_regions_of_each_stage(precision):
-    pooling = Pooling(size=80, grid=2, center_frac=None)
-    sides = (20, 10, 5, 3)
-    maps = [torch.randn(2, 6, n, n, generator=torch.Generator().manual_seed(n)).to(precision) for n in sides]
+    shapes = shapes_of(80)
+    pooling = Pooling(shapes, size=80, grid=2, center_frac=None)
+    assert [shape.side for shape in shapes] == [20, 10, 5, 3]
+    generator = torch.Generator().manual_seed(1)
+    maps = [torch.randn(2, 6, n, n, generator=generator).to(precision) for _, _, n in shapes]
     means, regions = pooling(maps)
     assert all(torch.allclose(a, m.mean(dim=(2, 3)), atol=1e-2) for a, m in zip(means, maps, strict=True))
     assert [tuple(r.shape) for r in regions] == [(2, 4, 6)] * 3
     boxes = region_boxes(80, 2, center_frac=None)
-    for pooled, m, stride in zip(regions, maps[1:], STRIDES[1:], strict=True):
-        weights = region_weights(boxes, 80, stride)
+    for pooled, m, shape in zip(regions, maps[1:], shapes[1:], strict=True):
+        weights = region_weights(boxes, shape.side, sampled=shapes[-2])
         assert torch.allclose(pooled.float(), weights @ m.float().flatten(2).transpose(1, 2), atol=2e-2)
 
 
