@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from dove_core.places import Place
 if TYPE_CHECKING:
     from dove_core.search.query import Searcher
 
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what PowerShell writes
 _OUTPUT = "Files to write"
 _EXAMPLES = "Queries other than words, or together with words"
 
@@ -195,7 +197,9 @@ def _notes(searcher: Searcher, text: str) -> list[str]:
 def _lines(path: Path) -> list[str]:
     hint = "give a text file with one query on each line"
     try:
-        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+        data = path.read_bytes()
+        text = data.decode("utf-16" if data.startswith(_UTF_16) else "utf-8-sig")
+        lines = [line.strip() for line in text.splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--queries {path} cannot be read: {reason_of(error)}", hint=hint) from error
     found = [line for line in lines if line]

@@ -57,7 +57,9 @@ def train(
             "file. [default: clip-retrieval if --from is a CLIP model]"
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option(
+    resume: Annotated[
+        bool,
+        typer.Option(
             "--resume", help="Continue from last/ with the settings of the run; start it if it does not exist yet."
         ),
     ] = False,

@@ -44,7 +44,8 @@ def variants(word: str) -> tuple[str, ...]:
     >>> variants("harbours")[:3]
     ('harbour', 'harbourss', 'harbors')
     """
-    plain = unicodedata.normalize("NFKD", re.sub("['\u2019]s$", "", word)).encode("ascii", "ignore").decode()
+    letters = unicodedata.normalize("NFD", re.sub("['\u2019]s$", "", word))
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))  # without accents
     spelled = [plain, *(_replaced(plain, _SPELLINGS))]
     found = [*spelled, *(form for other in spelled for form in _in_other_number(other))]
     found.sort(key=lambda form: form not in (plain, *_in_other_number(plain)))
@@ -82,7 +83,8 @@ def suggestions(word: str, known: Mapping[str, int], count: int = 3) -> list[str
     """Return known words that resemble a word, for a question such as "did you mean"."""
     if len(word) > _LONGEST:
         return []
-    one = {form for form in _one_error_away(word) if form in known and len(form) > 2}
+    near = _one_error_away(word) if len(word) > _SHORTEST_PART else ()
+    one = {form for form in near if form in known and len(form) > 2}
     start = word[: max(4, len(word) - 3)]
     same_start = (other for other in known if len(start) > 3 and other.startswith(start))
     return list(dict.fromkeys([*sorted(one, key=known.__getitem__), *same_start]))[:count]

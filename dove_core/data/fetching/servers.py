@@ -230,7 +230,10 @@ def check_answer(answer: httpx.Response) -> None:
     if answer.status_code not in (200, 206):
         raise DownloadError(f"{url} cannot be fetched: the server answered {status}", hint=_ADDRESS)
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind in ("text/html", "application/xhtml+xml") and PurePosixPath(answer.url.path).suffix not in (".html", ".htm"):
+    if kind in ("text/html", "application/xhtml+xml") and PurePosixPath(answer.url.path).suffix not in (
+        ".html",
+        ".htm",
+    ):
         raise DownloadError(f"{url} returned a web page ({kind}), not the file", hint=WRONG_CONTENT)
     coding = answer.headers.get("Content-Encoding", "identity").lower()
     if coding != "identity":
