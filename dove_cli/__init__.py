@@ -2,6 +2,7 @@
 
 Each module imports only those above it:
 
+    streams         standard output and standard error: closed pipes, full disks
     render          output: progress bars, notes, errors, JSON
     options         command-line options from settings
     defaults        default folders

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dove_cli.render import note, output, print_json, printable
+from dove_cli.render import cell, note, output, print_json
 from dove_core.bounds import option_name
 from dove_core.errors import UsageError
 from dove_core.files import make_folder
@@ -97,29 +97,23 @@ class Outputs:
                 note(f"saved {path}: {count} footprints{left_out}")
 
 
-def show(hits: Sequence[Hit], as_json: bool, *, title: str = "") -> None:
-    """Print hits as a table, or as one JSON object for each hit."""
+def show(hits: Sequence[Hit], as_json: bool, *, title: str = "", notes: Sequence[str] = ()) -> None:
+    """Print hits as a table, or as one JSON object for each hit, with notes about the words of the query."""
     if as_json:
         for hit in hits:
-            print_json(hit.to_json())
+            print_json({**hit.to_json(), "notes": list(notes)} if notes else hit.to_json())
         return
     if not hits:
         note(f"{title}: no hits" if title else "no hits: no image passes the filters and reaches --min-score")
         return
-    from rich.markup import escape
     from rich.table import Table
 
     has_place, has_time = any(hit.row.place for hit in hits), any(hit.row.time for hit in hits)
     heads = ["", "score", "caption", "key", *(["place"] if has_place else []), *(["time"] if has_time else [])]
-    table = Table(*heads, box=None, title=escape(printable(title)) or None, title_justify="left")
+    table = Table(*heads, box=None, title=cell(title) or None, title_justify="left")
     for hit in hits:
         row = hit.row
-        cells = [
-            str(hit.rank),
-            f"{hit.score:.3f}",
-            escape(printable(row.caption or "", kept="")),
-            escape(printable(row.key, kept="")),
-        ]
+        cells = [str(hit.rank), f"{hit.score:.3f}", cell(row.caption or ""), cell(row.key)]
         cells += [f"{row.place[1]:.4f}, {row.place[0]:.4f}" if row.place else ""] if has_place else []
-        table.add_row(*cells, *([row.time or ""] if has_time else []))
+        table.add_row(*cells, *([cell(row.time or "")] if has_time else []))
     output().print(table)

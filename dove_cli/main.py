@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 import typer
 
@@ -15,7 +16,9 @@ from dove_cli.options import Command, with_exit_codes, with_settings
 from dove_cli.query import query
 from dove_cli.render import fail, interrupted
 from dove_cli.shard import shard
+from dove_cli.streams import protect_streams
 from dove_cli.train import train
+from dove_core.errors import SpaceError
 
 _EPILOG = (
     "Exit codes: 0 done, 1 bug, 2 usage, 3 download, 4 data, 5 checkpoint, 6 index, 7 training, 8 disk full, "
@@ -65,4 +68,19 @@ def run() -> None:
     """Run the command line. SIGTERM (`kill`, a scheduler) and SIGHUP (a closed terminal) act like Ctrl-C."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    app(prog_name="dove")
+    protect_streams()
+    try:
+        code = _run()
+        sys.stdout.flush()
+    except SpaceError as error:
+        code = fail(error)
+    sys.exit(code)
+
+
+def _run() -> int | str | None:
+    """Run a command and return its exit code."""
+    try:
+        app(prog_name="dove")
+    except SystemExit as end:
+        return end.code
+    return 0

@@ -20,6 +20,7 @@ from dove_core.addresses import path_of, place_of
 from dove_core.bounds import option_name
 from dove_core.config import CacheConfig
 from dove_core.errors import DoveError
+from dove_core.files import refused_by_system
 from dove_core.places import Place
 
 Command = Callable[..., None]
@@ -62,7 +63,7 @@ def with_settings(command: Command, *, without: frozenset[str] = frozenset()) ->
 
 
 def with_exit_codes(command: Command, fail: Callable[[DoveError], int], interrupted: Callable[[], int]) -> Command:
-    """Turn errors that a user can act on, and Ctrl-C, into exit codes."""
+    """Turn errors that a user can act on, refusals of the system, and Ctrl-C into exit codes."""
 
     @wraps(command)
     def guarded(**values: Any) -> None:
@@ -70,6 +71,10 @@ def with_exit_codes(command: Command, fail: Callable[[DoveError], int], interrup
             command(**values)
         except DoveError as error:
             raise typer.Exit(fail(error)) from None
+        except OSError as error:
+            if (known := refused_by_system(error)) is None:
+                raise
+            raise typer.Exit(fail(known)) from None
         except KeyboardInterrupt:
             raise typer.Exit(interrupted()) from None
 

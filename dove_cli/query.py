@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from dove_core.places import Place
 if TYPE_CHECKING:
     from dove_core.search.query import Searcher
 
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what PowerShell writes
 _OUTPUT = "Files to write"
 _EXAMPLES = "Queries other than words, or together with words"
 
@@ -142,8 +144,10 @@ def query(
         question = Question(text or "", example, tuple(like or ()), tuple(unlike or ()))
         with reporting() as report:
             hits = searcher.answer(question, settings, rank, filters, report=report)
-        show(hits, as_json)
-        outputs.write(question.title, hits, searcher, question.text)
+        try:
+            show(hits, as_json, notes=_notes(searcher, question.text) if as_json else ())
+        finally:  # also if the reader of standard output has enough
+            outputs.write(question.title, hits, searcher, question.text)
 
 
 def _opened(
@@ -178,15 +182,24 @@ def _answer_all(
     with reporting() as report:
         for line, hits in searcher.answer_all(lines, settings, rank, filters, report=report):
             if as_json:
-                print_json({"query": line, "hits": [hit.to_json() for hit in hits]})
+                notes = _notes(searcher, line)
+                found = {"query": line, "hits": [hit.to_json() for hit in hits]}
+                print_json({**found, "notes": notes} if notes else found)
             else:
                 show(hits, False, title=line)
+
+
+def _notes(searcher: Searcher, text: str) -> list[str]:
+    """Return what the model says of the words of a query."""
+    return list(searcher.index.words.notes(text)) if text else []
 
 
 def _lines(path: Path) -> list[str]:
     hint = "give a text file with one query on each line"
     try:
-        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+        data = path.read_bytes()
+        text = data.decode("utf-16" if data.startswith(_UTF_16) else "utf-8-sig")
+        lines = [line.strip() for line in text.splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--queries {path} cannot be read: {reason_of(error)}", hint=hint) from error
     found = [line for line in lines if line]

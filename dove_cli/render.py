@@ -39,7 +39,6 @@ EXIT_CODES: dict[type[DoveError], int] = {
     SpaceError: 8,
 }
 INTERRUPTED = 130
-
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -49,6 +48,11 @@ def printable(text: str, *, kept: str = "\n\t") -> str:
     File names, keys and captions come from elsewhere. Characters that change the direction of text are replaced too.
     """
     return _CONTROLS.sub(lambda match: match[0] if match[0] in kept else ascii(match[0])[1:-1], text)
+
+
+def cell(text: str) -> str:
+    """Return a text for a table or a bar: without markup, and without characters that steer a terminal."""
+    return escape(printable(text, kept=""))
 
 
 def note(message: str) -> None:
@@ -72,7 +76,8 @@ def interrupted() -> int:
 
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON on standard output."""
-    text = json.dumps(value, ensure_ascii=False)
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    text = json.dumps(value, ensure_ascii=not is_unicode)
     print(_CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text), flush=True)
 
 
@@ -151,7 +156,7 @@ class _Bars:
         match event:
             case Started(task, total, unit, done):
                 self._tasks[task] = self._progress.add_task(
-                    escape(task), total=total, completed=done, unit=unit, figures=""
+                    cell(task), total=total, completed=done, unit=unit, figures=""
                 )
             case Advanced(task, amount):
                 self._progress.advance(self._tasks[task], amount)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dove_cli.render import note, output
+from dove_cli.render import cell, note, output
 
 if TYPE_CHECKING:
     from dove_core.evaluation.compare import Difference
@@ -81,7 +81,6 @@ def _show_retrieval(result: Mapping[str, Any]) -> None:
 
 
 def _show_classes(result: Mapping[str, Any]) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("", "top-1", "top-5", "mean per class", box=None)
@@ -96,5 +95,5 @@ def _show_classes(result: Mapping[str, Any]) -> None:
         total, others = sum(matrix[k]), [0 if j == k else count for j, count in enumerate(matrix[k])]
         wrong = result["classes"][others.index(max(others))] if any(others) else ""
         share = f"{100 * matrix[k][k] / total:.1f}" if total else "-"
-        each.add_row(escape(name), str(total), share, escape(wrong))
+        each.add_row(cell(name), str(total), share, cell(wrong))
     output().print(each)

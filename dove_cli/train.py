@@ -14,7 +14,6 @@ from dove_cli.defaults import RUNS, find_checkpoint, name_above, named, only_run
 from dove_cli.options import JsonOption, given
 from dove_cli.render import output, print_json, reporting
 from dove_core.config import CacheConfig, ComputeConfig, FineTuneConfig, LaunchConfig, ModelConfig, TrainConfig
-from dove_core.errors import UsageError
 from dove_core.places import Folder, Place
 from dove_core.recipes import read_recipe
 
@@ -58,7 +57,12 @@ def train(
             "file. [default: clip-retrieval if --from is a CLIP model]"
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from last/ with the settings of the run.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Continue from last/ with the settings of the run; start it if it does not exist yet."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train DOVE, or a CLIP model further, on shards and store the last and the best checkpoint.
@@ -74,21 +78,16 @@ def train(
     """
     command = shlex.join(["dove", *sys.argv[1:]])
     with reporting() as report:
-        if resume and (recipe or start):
-            option = "--recipe" if recipe else "--from"
-            raise UsageError(f"{option} cannot be given with --resume", hint="a resumed run keeps its settings")
-        if resume:
-            folder = named(RUNS, run, cache) if run else only_run()
-            changes = given(context, (ModelConfig, TrainConfig, FineTuneConfig))
+        start = find_checkpoint(start) if start else None
+        if resume and (folder := _run_to_resume(run, cache)):
             from dove_core.training.loop import resume as resume_run
 
             result = resume_run(
-                folder, compute, changes=changes, shards=shards, validation=validation, launching=launching,
-                cache=cache, command=command, report=report,
+                folder, compute, changes=_again(context, recipe), shards=shards, validation=validation, start=start,
+                launching=launching, cache=cache, command=command, report=report,
             )  # fmt: skip
         else:
             if start is not None:
-                start = find_checkpoint(start)
                 say_doubt(start)
             recipe = recipe or _default_recipe(start)
             model, training, tuning = _by_recipe(context, recipe, (model, training, tuning))
@@ -106,6 +105,27 @@ def train(
             )  # fmt: skip
     if result is not None:
         _show(result, as_json)
+
+
+def _run_to_resume(name: str | None, cache: CacheConfig) -> Place | None:
+    """Return the run that --resume continues; None if there is none yet, so that it is started."""
+    if name is None and any(RUNS.glob("*/settings.json")):
+        return only_run()
+    from dove_core.training.loop import is_run
+
+    if name is not None and is_run(place := named(RUNS, name, cache), cache):
+        return place
+    say_default(f"there is no run {name} to resume: starting it" if name else "there is no run to resume: starting one")
+    return None
+
+
+def _again(context: typer.Context, recipe: str | None) -> dict[str, Any]:
+    """Return the settings that a command gives again for a run that exists."""
+    from dove_core.training.run import CHANGEABLE
+
+    again = {} if recipe is None else read_recipe(recipe)
+    kept = {name: value for name, value in again.items() if name not in CHANGEABLE}
+    return kept | given(context, (ModelConfig, TrainConfig, FineTuneConfig))
 
 
 def _default_recipe(start: Place | None) -> str | None:

@@ -36,6 +36,7 @@ _SHOWN = {0xDC80 + byte: 0xEF80 + byte for byte in range(0x80)}
 """The surrogates by which Python stands for bytes that are not UTF-8, and characters that can be stored."""
 
 _REAL = {shown: surrogate for surrogate, shown in _SHOWN.items()}
+_NO_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 _HOST = f"{zlib.crc32(socket.gethostname().encode('utf-8', 'replace')):08x}"
 _ASIDE = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp", re.DOTALL)
 _LONG_AGO = 86_400.0
@@ -81,6 +82,17 @@ def _has_written(process: int, written: float) -> bool:
 
 def _aside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def refused_by_system(error: OSError) -> DoveError | None:
+    """Return what a user can act on in an error of the system: no rights, a read-only or full disk; None otherwise."""
+    place = error.filename or "a file"
+    if error.errno in _FULL:
+        return SpaceError(f"no space left while writing {place}", hint="free some space and run the same command again")
+    if error.errno in _NO_RIGHTS and error.filename:
+        hint = "check its permissions, and those of its folder"
+        return UsageError(f"{place} cannot be used: {error.strerror}", hint=hint)
+    return None
 
 
 @contextmanager

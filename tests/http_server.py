@@ -26,6 +26,8 @@ class Served:
     content_type: str = "application/octet-stream"
     status: int = 200
     ranges: bool = True  # False: every GET is answered by the whole file
+    range_status: int = 206  # of an answer with a range: some servers answer 200, with Content-Range
+    tags: Iterator[str] | None = None  # a new ETag for each answer
     if_range: bool = True  # False: a range is served even if the file has changed
     head: bool = True  # False: HEAD is answered with 405
     announced: bool = True  # False: no Content-Length, the end of the connection is the end of the file
@@ -170,13 +172,15 @@ class _Handler(BaseHTTPRequestHandler):
         body = file.body[first : last + 1 + file.excess]
         total = len(file.body) if file.total is None else file.total
         where = f"bytes {first}-{first + len(body) - 1}/{total}"
-        self._start(file, 206, len(body), {"Content-Range": where})
+        self._start(file, file.range_status, len(body), {"Content-Range": where})
         self._send(file, body)
 
     def _start(self, file: Served, status: int, length: int, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
         known = {"ETag": file.etag, "Last-Modified": file.modified, "Content-Type": file.content_type}
         known["Content-Encoding"] = file.coding
+        if file.tags is not None:
+            known["ETag"] = next(file.tags)
         for name, value in {**known, **file.headers, **(headers or {})}.items():
             if value is not None:
                 self.send_header(name, value)

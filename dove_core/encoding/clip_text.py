@@ -43,6 +43,10 @@ class ClipText:
             return []
         return [f"the model reads {self.config.context_length} tokens: the last {excess} of the query were cut"]
 
+    def knows(self, text: str) -> bool:
+        """Tell whether a text is more than spaces: tokens are pieces of words, down to single bytes."""
+        return bool(text.strip())
+
     def digest(self) -> str:
         """Return the fingerprint of the checkpoint."""
         if self._has_tower:

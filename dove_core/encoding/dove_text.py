@@ -25,7 +25,7 @@ from dove_core.encoding.text_side import ScoreParts, WordAttention
 from dove_core.errors import CheckpointError, UsageError, reason_of
 from dove_core.files import parse_record, read_json, record_values
 from dove_core.model.normalisation import IMAGENET, Normalisation
-from dove_core.model.tokenizer import Tokenizer, split_words
+from dove_core.model.tokenizer import Tokenizer
 
 FORMAT = 2
 """Version 2 has another IGA than version 1; weights of one cannot be used by the other."""
@@ -40,6 +40,7 @@ TEXT_WEIGHTS = ("text.", "guidance.")
 
 _HINT = "copy or train the checkpoint again; for an index, run `dove embed` again"
 _EARLIER = "train it again with `dove train`, then run `dove embed` again; or use the version of dove that made it"
+_SHORT, _SHOWN = 3, 80  # letters of words that help nobody; characters of a query in a message
 _ERF = np.vectorize(math.erf, otypes=[np.float64])
 
 
@@ -148,13 +149,24 @@ class DoveText:
         return digest.hexdigest()[:16]
 
     def notes(self, text: str) -> list[str]:
-        """Name the words that are not in the vocabulary, and count those after the last that is read."""
-        unknown, words = self.tokenizer.unknown_words(text), split_words(text)
-        found = [f"words that the model has not learned: {', '.join(unknown)}"] if unknown else []
-        if len(words) > self.config.max_tokens:
-            cut = len(words) - self.config.max_tokens
-            found.append(f"the model reads {self.config.max_tokens} words: the last {cut} of the query were cut")
+        """Say which words are read as others, which are not known, and how many are after the last that is read."""
+        readings = self.tokenizer.readings(text)
+        others = dict.fromkeys(f"{one.text} as {' '.join(one.words)}" for one in readings if one.is_other)
+        found = [f"words read as others that the model has learned: {', '.join(others)}"] if others else []
+        if unknown := self.tokenizer.unknown_words(text):
+            found.append(f"words that the model has not learned: {', '.join(map(self._with_suggestions, unknown))}")
+        known, most = sum(len(one.words) for one in readings), self.config.max_tokens
+        if known > most:
+            found.append(f"the model reads {most} words: the last {known - most} of the query were cut")
         return found
+
+    def knows(self, text: str) -> bool:
+        """Tell whether a word of a text is known, or is read as one that is."""
+        return any(one.words for one in self.tokenizer.readings(text))
+
+    def _with_suggestions(self, word: str) -> str:
+        found = self.tokenizer.suggestions(word)
+        return f"{word} (did you mean {' or '.join(found)}?)" if found else word[:_SHOWN]
 
     def encode(self, text: str) -> np.ndarray:
         """Return the embedding `(D,)` of a text.
@@ -163,10 +175,14 @@ class DoveText:
             UsageError: the text has no words, or the model knows none of them.
             CheckpointError: a weight is missing.
         """
-        words = dict.fromkeys(split_words(text))
-        if len(self.tokenizer.unknown_words(text)) == len(words):
-            message = f"the model knows no word of {text!r}" if words else "the query has no words"
-            raise UsageError(message, hint=f"use words such as: {', '.join(self.tokenizer.words[:20])}")
+        if not self.knows(text):
+            words = self.tokenizer.unknown_words(text)
+            near = list(dict.fromkeys(other for word in words for other in self.tokenizer.suggestions(word)))
+            usual = [word for word in self.tokenizer.words if len(word) > _SHORT][:20]
+            hint = f"did you mean {' or '.join(near[:5])}?" if near else f"use words such as: {', '.join(usual)}"
+            shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+            message = f"the model knows no word of {shown!r}" if words else "the query has no words"
+            raise UsageError(message, hint=hint)
         return self.describe(text).embedding
 
     def describe(self, text: str) -> CaptionParts:
@@ -197,7 +213,7 @@ class DoveText:
         Raises:
             UsageError: the text has no words.
         """
-        words = split_words(text)[: self.config.max_tokens]
+        words = self.tokenizer.read(text)
         if not words:
             raise UsageError("the query has no words", hint="give a query with at least one word")
         caption, grid = self.describe(text), self.config.region_grid

@@ -65,6 +65,10 @@ class TextSide(Protocol):
         """Return messages about the words of a text that the model does not know or does not read."""
         ...
 
+    def knows(self, text: str) -> bool:
+        """Tell whether the model knows a word of a text; always true for a model of subwords, if there is a word."""
+        ...
+
     def digest(self) -> str:
         """Return 16 hexadecimal digits over configuration, words and weights; equal for equal text sides."""
         ...

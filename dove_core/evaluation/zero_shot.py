@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from dove_core.addresses import Address, place_of
 from dove_core.config import ComputeConfig, RankConfig, ZeroShotConfig
 from dove_core.data.reader import Shards
+from dove_core.encoding.checkpoint import checkpoint_here
 from dove_core.encoding.embedder import Embedder
 from dove_core.encoding.encoder import Features, join
 from dove_core.encoding.load import load_encoder
@@ -19,7 +20,8 @@ from dove_core.errors import DataError, UsageError, reason_of
 from dove_core.evaluation.classification import ClassificationScores, class_vectors, classify, write_prompts
 from dove_core.evaluation.provenance import provenance_of
 from dove_core.evaluation.rows import TIE
-from dove_core.events import Advanced, Report, Started, silent
+from dove_core.events import Advanced, Noted, Report, Started, silent
+from dove_core.places import Place
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class ZeroShot:
     rows: Mapping[str, ClassificationScores]
     numbers: np.ndarray
     labels: np.ndarray
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON of CLIP_benchmark, with a block of metrics for each row."""
@@ -56,6 +59,7 @@ class ZeroShot:
             "classes": list(self.classes),
             "templates": list(self.templates),
             "pictures": self.images,
+            **({"notes": list(self.notes)} if self.notes else {}),
             "rank_by": self.rank_by,
             **self.provenance,
             "metrics": {name: scores.to_json() for name, scores in self.rows.items()},
@@ -96,6 +100,9 @@ def classify_split(
     exact = pairwise and embedder.encoder.reranker is not None
     images, names, numbers = _encode(embedder, split, zero_shot.label_field, batch_size, exact, report)
     classes = listed or sorted(set(names))
+    notes = _notes_on(model, classes)
+    for message in notes:
+        report(Noted(message))
     labels = _numbered(names, classes, zero_shot)
     prompts = [text for texts in write_prompts(classes, templates) for text in texts]
     texts = embedder.describe_texts(prompts, exact=exact)
@@ -120,7 +127,27 @@ def classify_split(
         rows={name: classify(found, labels, tie=TIE) for name, found in scores.items()},
         numbers=numbers,
         labels=labels,
+        notes=tuple(notes),
     )
+
+
+def _notes_on(model: Place, classes: Sequence[str]) -> list[str]:
+    """Return notes about the words of class names.
+
+    Raises:
+        DataError: the model knows no word of any class name.
+    """
+    with checkpoint_here(model) as (folder, family):
+        words = family.load_text_side(folder)
+        unknown = [name for name in classes if not words.knows(name)]
+        notes = [f"class {name!r}: {message}" for name in classes for message in words.notes(name)]
+    hint = "name the classes with words of the captions that the model was trained on"
+    if len(unknown) == len(classes):
+        raise DataError(f"the model knows no word of any class name, such as {unknown[0]!r}", hint=hint)
+    if unknown:
+        listed = ", ".join(unknown)
+        notes.append(f"{len(unknown)} of {len(classes)} classes cannot be recognised, no word is known: {listed}")
+    return notes
 
 
 def templates_of(zero_shot: ZeroShotConfig) -> tuple[str, ...]:

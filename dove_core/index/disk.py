@@ -70,14 +70,19 @@ class SearchIndex:
         self.place = place_of(address)
         self._checkpoint = None if checkpoint is None else place_of(checkpoint)
         self._shards = None if shards is None else place_of(shards)
-        if not self.place.has(MANIFEST):
+        try:
+            is_there = self.place.has(MANIFEST)
+        except PermissionError as error:
+            hint = "ask its owner for the right to read it"
+            raise SearchIndexError(f"{self.place} cannot be read: {error.strerror}", hint=hint) from error
+        if not is_there:
             raise SearchIndexError(f"{self.place.where(MANIFEST)} does not exist", hint=_HINT)
         self._files = self.place.local_files_matching(_needed)
         self.folder = folder = self._files.folder
         self.manifest = read_record(folder / MANIFEST, IndexManifest, FORMAT, SearchIndexError, hint=_HINT)
         try:
             self.vectors: np.ndarray = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise SearchIndexError(f"{folder / VECTORS} cannot be read: {reason_of(error)}", hint=_AGAIN) from error
         if self.vectors.shape != (sum(self.manifest.counts), self.manifest.dim):
             message = f"{folder / VECTORS} has shape {self.vectors.shape}, which differs from {MANIFEST}"
@@ -100,12 +105,17 @@ class SearchIndex:
     @property
     def checkpoint(self) -> Place:
         """Return the folder of the checkpoint that made the index."""
-        return self._checkpoint or follow_path(self.place, self.manifest.checkpoint)
+        return self._checkpoint or self._beside(self.manifest.checkpoint)
 
     @property
     def shards(self) -> Place:
         """Return the folder of the embedded images, which file names in rows are relative to."""
-        return self._shards or follow_path(self.place, self.manifest.shards)
+        return self._shards or self._beside(self.manifest.shards)
+
+    def _beside(self, path: str) -> Place:
+        """Return the place at a path from the index, which may be a link that was made later."""
+        found, other = follow_path(self.place, path), follow_path(self.place.resolved, path)
+        return other if other.exists() and not found.exists() else found
 
     @cached_property
     def table(self) -> RowTable:

@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow.compute as pc
@@ -240,14 +239,20 @@ def _numbers(option: str, text: str, count: int, hint: str) -> list[float]:
 def _span(end: str, text: str, hint: str) -> tuple[int | None, int | None]:
     if end in _ENDLESS:
         return None, None
-    plain = end.strip()
-    if plain.endswith("Z") or re.search(r"T.*[+-]\d\d:?\d\d$", plain):
-        try:
-            moment = datetime.fromisoformat(plain).astimezone(UTC).replace(tzinfo=None)
-        except ValueError:
-            raise UsageError(f"--datetime {text!r}: {end!r} is not a valid time", hint=hint) from None
-        plain = moment.isoformat(timespec="seconds")
-    span = span_of(plain)
-    if span is None:
+    plain = end.strip().upper()  # RFC 3339 allows lower case
+    zone = re.fullmatch(r"(.{10}[T ].*?)(\.\d+)?(Z|[+-]\d\d(?::?\d\d)?)?", plain)
+    span = span_of(plain if zone is None else zone[1].replace(" ", "T")) if plain.isascii() else None
+    shift = _seconds_of_zone(zone[3] or "Z") if zone else 0
+    if span is None or shift is None:
         raise UsageError(f"--datetime {text!r}: {end!r} is not a valid time", hint=hint)
-    return span
+    return span[0] - shift, span[1] - shift
+
+
+def _seconds_of_zone(zone: str) -> int | None:
+    """Return by how many seconds the clocks of a zone such as `Z`, `+02:00` or `-0330` are ahead; None if invalid."""
+    if zone == "Z":
+        return 0
+    hours, minutes = int(zone[1:3]), int(zone[3:].removeprefix(":") or 0)
+    if hours > 23 or minutes > 59:
+        return None
+    return (-1 if zone[0] == "-" else 1) * (3600 * hours + 60 * minutes)

@@ -2,6 +2,7 @@
 
 Modules, each importing only those above it:
 
+    spelling    words of a vocabulary that stand for others
     tokenizer   words to token numbers
     tokens      token numbers to padded tensors
     attention   gated self-attention; IFA and IGA, the two parts of ROAM

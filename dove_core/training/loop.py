@@ -14,7 +14,7 @@ import torch
 from dove_core.addresses import Address, place_of
 from dove_core.config import CacheConfig, ComputeConfig, FineTuneConfig, LaunchConfig, ModelConfig, TrainConfig
 from dove_core.data.reader import Shards
-from dove_core.errors import DataError, TrainingError
+from dove_core.errors import CheckpointError, DataError, TrainingError, UsageError
 from dove_core.events import Noted, Report, Skipped, silent
 from dove_core.files import settled_folder
 from dove_core.places import Place
@@ -117,6 +117,7 @@ def resume(
     changes: Mapping[str, Any] = MappingProxyType({}),
     shards: Address | None = None,
     validation: Address | None = None,
+    start: Address | None = None,
     launching: LaunchConfig = LaunchConfig(),
     cache: CacheConfig = CacheConfig(),
     command: str = "",
@@ -124,19 +125,22 @@ def resume(
 ) -> TrainResult | None:
     """Continue a run from `last/`, with the same samples in the same order.
 
+    A run that ended before it was saved for the first time starts from the beginning, with its own settings.
+
     Args:
         run: local folder or bucket of the run.
         compute: device and precision.
         changes: settings given again; only those of `dove_core.training.run.CHANGEABLE` may differ.
         shards: where the training split is now, if it was moved.
         validation: another validation split, or where it is now.
+        start: the checkpoint that the run started from, if it is given again.
         launching: number of processes; may differ from before.
         cache: where local copies of shards and runs in buckets are kept.
         command: the command line, to be stored in the run folder.
         report: receives progress.
 
     Raises:
-        CheckpointError: the run has no checkpoint.
+        CheckpointError: there is no run, or it has `best/` and no `last/`.
         DataError: the shards are not those of the run.
         TrainingError: the run is finished. And everything that `train` raises.
 
@@ -146,6 +150,13 @@ def resume(
     storage = RunStorage(place_of(run, cache), cache)
     storage.download()
     settings = RunSettings.read(storage.path).changed(changes)
+    if start is not None and (settings.start is None or settings.start.address != _absolute(start)):
+        origin = "random or ImageNet weights" if settings.start is None else settings.start.address
+        raise UsageError(f"--from {start}: this run was started from {origin}", hint="leave out --from")
+    if storage.has("best") and not storage.has("last"):
+        best = storage.address_of("best")
+        hint = f"train {best} further as another run with --from, or start this one again without --resume"
+        raise CheckpointError(f"{storage.location} cannot be resumed: it has best/ and no last/", hint=hint)
     settings = dataclasses.replace(
         settings,
         shards=str(place_of(shards)) if shards else settings.shards,
@@ -154,6 +165,15 @@ def resume(
     _check_splits(settings, cache)
     job = TrainingJob(storage.location, settings, compute, resumed=True, command=command, cache=cache)
     return launch(launching, compute.device, partial(run_job, job), report=report)
+
+
+def is_run(address: Address, cache: CacheConfig = CacheConfig()) -> bool:
+    """Tell whether a run was started at an address, so that it can be resumed.
+
+    Raises:
+        UsageError, DownloadError: the bucket cannot be reached, or denies access.
+    """
+    return place_of(address, cache).has(SETTINGS)
 
 
 def _absolute(address: Address) -> str:
@@ -190,10 +210,12 @@ def run_job(job: TrainingJob, world: World, report: Report) -> TrainResult:
     world.barrier()  # before one of them writes
     shards, field = _shards_with_captions(job, world, report)
     has_checkpoint = settled_folder(storage.path / "last").exists()  # without `resumed`: of this launch
+    if job.resumed and not has_checkpoint and not world.restarts:
+        report(Noted(f"{storage.location} was not saved yet: starting from the beginning with its settings"))
     if world.restarts or (has_checkpoint and not job.resumed):
         start = "last/" if has_checkpoint else "the start"
         report(Noted(f"processes were started again and continue from {start}"))
-    resumed = job.resumed or has_checkpoint
+    resumed = has_checkpoint
     _check_same(world, (settings.data, resumed), "other shards or another run folder")
     trainable = _open_run(job, world, storage, resumed, shards, field)
     if world.first and settings.start and not resumed and (note := unknown_words(trainable, shards, field)):

@@ -369,7 +369,7 @@ def test_options_override_a_recipe(at_home, tmp_path):
     assert (settings["training"]["epochs"], settings["training"]["lambda_g"]) == (1, 2.0)
     code, _, err = dove("train", "--resume", "--run", str(tmp_path / "run"), "--recipe", "rsicd-scratch")
     assert code == 2
-    assert "a resumed run keeps its settings" in err
+    assert "this run was started with" in err
     code, _, err = dove("train", "--recipe", "rsicd")
     assert code == 2
     assert "choose one of" in err
@@ -394,3 +394,29 @@ def test_two_processes_train_and_one_reports(at_home, tmp_path):
     assert done.stderr.count("training: loss") == 2
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["steps"] for row in rows] == [2, 4]  # 48 images: 32 and 16 in a step of two processes
+
+
+def test_resume_starts_a_run_that_does_not_exist_and_continues_it_with_the_same_command(at_home, tmp_path):
+    recipe = tmp_path / "own.toml"
+    recipe.write_text("[training]\nepochs = 1\nlambda_g = 2.0\n")
+    run = tmp_path / "run"
+    words = ["train", *SMALL_OPTIONS, "--recipe", str(recipe), "--run", str(run), "--resume"]
+    code, _, err = dove(*words, "--max-steps", "1")
+    assert code == 0, err
+    assert f"there is no run {run} to resume: starting it" in err
+    code, _, err = dove(*words, "--max-steps", "2")
+    assert code == 0, err
+    assert "starting" not in err
+    settings = json.loads((run / "settings.json").read_text())
+    assert (settings["training"]["lambda_g"], settings["training"]["max_steps"]) == (2.0, 2)
+    recipe.write_text("[training]\nlambda_g = 3.0\n")
+    code, _, err = dove(*words)
+    assert code == 2
+    assert "--lambda-g 3.0: this run was started with 2.0" in err
+
+
+def test_resume_of_nothing_needs_what_a_start_needs(empty):
+    code, _, err = dove("train", "--resume", "--run", "new")
+    assert code == 2
+    assert "there is no run new to resume: starting it" in err
+    assert "a train split is needed, and none was found" in err

@@ -177,3 +177,26 @@ def test_times_become_their_first_and_last_second():
     assert last.tolist() == [year - 1, month - 1, 2 * day - 1, 3659, 7, *[UNKNOWN_SECOND] * 3]
     assert parse_interval("1970/..") == (0, None)
     assert parse_distance(" 2.5 km") == 2500
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        ("2018-01-01t00:00:00z", 1514764800, 1514764800),
+        ("2018-01-01 00:00:00Z", 1514764800, 1514764800),
+        ("2018-01-01T02:00:00+02:00", 1514764800, 1514764800),
+        ("2018-01-01T02:00+02", 1514764800, 1514764859),
+        ("2018-01-01T00:00:00.999Z", 1514764800, 1514764800),
+        ("9999-12-31T23:59:59-02:00", 253402307999, 253402307999),  # in UTC it is in the year 10000
+        ("0001-01-01T00:00:00+02:00", -62135604000, -62135604000),
+    ],
+)
+def test_times_of_rfc_3339_have_any_zone_and_case(text, first, last):
+    assert parse_interval(text) == (first, last)
+    assert parse_interval(f"{text}/..") == (first, None)
+
+
+@pytest.mark.parametrize("text", ["2018-01-01T10:00:00+99:00", "2018-01-01T", "２０１８", "2018-01-01T25:00Z"])
+def test_an_invalid_time_is_named(text):
+    with pytest.raises(UsageError, match="is not a valid time"):
+        parse_interval(text)

@@ -158,11 +158,13 @@ def test_an_index_of_another_model_is_refused_everywhere(copied, shapes, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["index.json", "vectors.npy", "rows.arrow"])
-@pytest.mark.parametrize("damage", ["missing", "truncated"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "one byte"])
 def test_a_damaged_index_is_named(copied, name, damage):
     path = copied / name
     if damage == "missing":
         path.unlink()
+    elif damage in ("empty", "one byte"):
+        path.write_bytes(b"" if damage == "empty" else path.read_bytes()[:1])
     else:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(SearchIndexError, match=name.replace(".", r"\.")) as caught:
@@ -239,3 +241,11 @@ def test_shards_that_were_made_again_under_an_index_are_noticed_by_the_sheet(cop
     tar.write_bytes(bytes(tar.stat().st_size))
     with pytest.raises(SearchIndexError, match="does not hold the image"):
         write_sheet(tmp_path / "sheet.png", "x", hits, opened)
+
+
+def test_an_index_reached_by_a_link_finds_its_images(index, tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "link").symlink_to(index.folder)
+    linked = SearchIndex(tmp_path / "far" / "link")
+    assert linked.image(linked.rows([0])[0]) == index.image(index.rows([0])[0])
+    assert linked.checkpoint.exists()

@@ -20,7 +20,7 @@ from dove_core.config import ShardConfig, TrainConfig
 from dove_core.data.sharding.shards import shard_captions
 from dove_core.errors import CheckpointError, DataError, TrainingError, UsageError
 from dove_core.evaluation.rows import EncodedSplit, score_global_row as score
-from dove_core.events import Advanced, Skipped
+from dove_core.events import Advanced, Noted, Skipped
 from dove_core.model.dove import Dove
 from dove_core.training.average import WeightAverage
 from dove_core.training.journal import Journal
@@ -329,3 +329,37 @@ def test_a_compiled_trunk_learns_the_same(shapes, tmp_path):
     one, other = weights(tmp_path / "plain" / "last"), weights(tmp_path / "fast" / "last")
     apart = torch.cat([(value.float() - other[name].float()).abs().flatten() for name, value in one.items()])
     assert (apart > 1e-4).float().mean() < 0.05  # of steps of about 1e-3
+
+
+def test_a_run_that_ended_before_its_first_save_starts_from_the_beginning_with_its_settings(trained, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("last", "best"))
+    events = []
+    result = resume(run, ALONE, changes={"validate_every": 2}, report=events.append)
+    assert Noted(f"{run} was not saved yet: starting from the beginning with its settings") in events
+    assert result is not None
+    assert [figures["epoch"] for figures in result.history] == [1, 2]
+    whole, again = (json.loads((folder / "settings.json").read_text()) for folder in (trained, run))
+    assert again["training"].pop("validate_every") == 2
+    assert whole["training"].pop("validate_every") == 1
+    assert again == whole
+    assert same(trained / "last", run / "last")
+
+
+def test_a_run_with_best_and_without_last_is_not_started_over(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(run / "last")
+    with pytest.raises(CheckpointError, match="it has best/ and no last/") as caught:
+        resume(run, ALONE)
+    assert "--from" in caught.value.hint
+    assert (run / "best").exists()
+
+
+def test_the_start_may_be_given_again_if_it_is_that_of_the_run(shapes, trained, tmp_path):
+    once = TrainConfig(epochs=1, batch_size=16, max_steps=1)
+    train(shapes / "train", tmp_path / "run", training=once, compute=ALONE, start=trained / "best")
+    result = resume(tmp_path / "run", ALONE, changes={"max_steps": 2}, start=trained / "best")
+    assert result is not None
+    assert result.steps == 2
+    with pytest.raises(UsageError, match="this run was started from"):
+        resume(tmp_path / "run", ALONE, changes={"max_steps": 3}, start=trained / "last")

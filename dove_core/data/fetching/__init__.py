@@ -6,6 +6,7 @@ Modules, each importing only those above it:
     selection   which files the settings ask for
     tables      which rows and members the settings ask for, shorter tables
     transfers   requests at once, retries, progress, stop
+    clients     clients of web servers: proxies, certificates; addresses without passwords
     servers     files on web servers, in folders and buckets; what their answers mean
     hub         files in repositories of the Hugging Face Hub
     origins     from an address to the files at it

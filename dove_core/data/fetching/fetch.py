@@ -13,6 +13,7 @@ import numpy as np
 
 from dove_core.config import FetchConfig
 from dove_core.data.fetching.catalog import Release, RemoteFile
+from dove_core.data.fetching.clients import shown
 from dove_core.data.fetching.download import Partial, download, subset_note
 from dove_core.data.fetching.layout import adopt as adopt_file
 from dove_core.data.fetching.origins import opened
@@ -169,4 +170,4 @@ def _check_reachable(plan: FetchPlan) -> None:
         cause = missing[0].remote.problem
         named = ", ".join(file.file.path for file in missing)
         hint = "run the same command again when the server can be reached: adopted files stay"
-        raise DownloadError(f"{plan.base} cannot be reached ({cause}); still missing: {named}", hint=hint)
+        raise DownloadError(f"{shown(plan.base)} cannot be reached ({cause}); still missing: {named}", hint=hint)

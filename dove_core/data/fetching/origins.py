@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 
 from dove_core.buckets import file_system
+from dove_core.data.fetching.clients import shown, web_client
 from dove_core.data.fetching.hub import SCHEME, HubFile, Repository, hub_headers
 from dove_core.data.fetching.servers import Origin, StoredFile, WebFile
 from dove_core.errors import UsageError
-
-_TIMEOUT = 30.0  # seconds without a byte after which a connection is given up
 
 
 @contextmanager
@@ -29,13 +28,13 @@ def opened(base: str, connections: int) -> Iterator[Callable[[str], Origin]]:
         UsageError: `base` is none of these, or needs a package that is not installed.
     """
     if base.startswith(("http://", "https://")):
-        root = _web_root(base)
-        with _client(connections) as client:
-            yield lambda path: WebFile(root + quote(path), client)
+        root, query = _web_root(base)
+        with web_client(connections) as client:
+            yield lambda path: WebFile(root + quote(path) + query, client)
         return
     if base.startswith(SCHEME):
         repository = Repository.at(base)
-        with _client(connections, hub_headers()) as client:
+        with web_client(connections, hub_headers()) as client:
             yield lambda path: HubFile(repository, path, client)
         return
     if "://" in base and not base.startswith("file://"):
@@ -45,22 +44,20 @@ def opened(base: str, connections: int) -> Iterator[Callable[[str], Origin]]:
         place = Path(base.removeprefix("file://"))
         if not place.is_dir():
             hint = "--mirror takes a web address, a folder, or an address such as s3://bucket/folder"
-            raise UsageError(f"{base} is not a web address and not a folder", hint=hint)
+            raise UsageError(f"{shown(base)} is not a web address and not a folder", hint=hint)
         files, folder = file_system("file://"), str(place.absolute())
     yield lambda path: StoredFile(files, f"{folder}/{path}")
 
 
-def _client(connections: int, headers: Mapping[str, str] | None = None) -> httpx.Client:
-    """Return a client that sends `headers` to the first host only: httpx leaves a token out when redirected."""
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    return httpx.Client(timeout=httpx.Timeout(_TIMEOUT, pool=None), limits=limits, headers=headers)
-
-
-def _web_root(base: str) -> str:
+def _web_root(base: str) -> tuple[str, str]:
+    """Return what stands before the path of a file, and the query that stands behind it, such as a signature."""
     try:
         host = httpx.URL(base).host
     except httpx.InvalidURL:
         host = ""
     if not host:
-        raise UsageError(f"{base} is not a web address", hint="such as --mirror https://example.org/SkyScript/")
-    return base.rstrip("/") + "/"
+        hint = "such as --mirror https://example.org/SkyScript/; in a password, write # as %23, / as %2F and @ as %40"
+        raise UsageError(f"{shown(base)} is not a web address", hint=hint)
+    parts = urlsplit(base)
+    root = parts._replace(query="", fragment="").geturl()
+    return root.rstrip("/") + "/", f"?{parts.query}" if parts.query else ""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from dove_core.config import FetchConfig
 from dove_core.data.fetching.catalog import Release, RemoteFile
+from dove_core.data.fetching.clients import shown
 from dove_core.data.fetching.download import Partial, subset_note
 from dove_core.data.fetching.layout import Layout, find_adoptable
 from dove_core.data.fetching.origins import opened
@@ -117,7 +118,7 @@ class FetchPlan:
     def source(self) -> str:
         """The address that all files are below."""
         first = self.files[0]
-        return first.address.removesuffix(first.file.path)
+        return first.address.partition("?")[0].removesuffix(first.file.path)
 
     def problem(self) -> DownloadError | None:
         """Return why a file that is not here cannot be fetched; None if all can."""
@@ -188,7 +189,7 @@ def plan_fetch(
             return plan
         plans.append(plan)
         if number < len(places):
-            report(Noted(f"{problem.message}; trying {mirror or places[number][0].base_url}"))
+            report(Noted(f"{problem.message}; trying {shown(mirror or places[number][0].base_url)}"))
     return plans[0]
 
 

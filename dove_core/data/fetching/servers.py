@@ -14,6 +14,7 @@ from typing import Any, Literal
 import httpx
 
 from dove_core.buckets import fact_of
+from dove_core.data.fetching.clients import shown
 from dove_core.data.fetching.transfers import ChangedError, PassingError
 from dove_core.errors import DownloadError
 
@@ -77,19 +78,24 @@ class WebFile:
     """A file on a web server; requests raise PassingError or httpx.TransportError where a retry may help."""
 
     def __init__(self, url: str, client: httpx.Client) -> None:
-        self.address, self._client = url, client
+        self._url, self._client = url, client
+
+    @property
+    def address(self) -> str:
+        """Return the address for messages, without password and signature."""
+        return shown(self._url)
 
     def examine(self) -> Remote:
         """Request one byte: that shows length, version and ranges, where some servers refuse HEAD."""
         headers = {**_PLAIN, "Range": "bytes=0-0"}
-        with self._client.stream("GET", self.address, headers=headers, follow_redirects=True) as answer:
+        with self._client.stream("GET", self._url, headers=headers, follow_redirects=True) as answer:
             if answer.status_code == 416:  # an empty file has no first byte
                 return Remote("present", Version(None, 0))
             try:
                 self._check(answer)
             except DownloadError as error:
                 return Remote(_PRESENCE.get(answer.status_code, "unusable"), problem=error)
-            return Remote("present", self._version_in(answer, 0), has_ranges=answer.status_code == 206)
+            return Remote("present", self._version_in(answer, 0), has_ranges=_is_range(answer))
 
     def kept_elsewhere(self, version: Version) -> Path | None:
         """Return the same version of the file in another program's cache on this machine; a web server has none."""
@@ -107,11 +113,11 @@ class WebFile:
         if start or end is not None:
             headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
             headers |= self._condition(kept)
-        with self._client.stream("GET", self.address, headers=headers, follow_redirects=True) as response:
+        with self._client.stream("GET", self._url, headers=headers, follow_redirects=True) as response:
             if kept is not None and response.status_code == 416:  # it is shorter now
                 raise ChangedError
             self._check(response)
-            offset = start if response.status_code == 206 else 0
+            offset = start if _is_range(response) else 0
             version = self._version_in(response, offset)
             # A server may ignore If-Range, and send the whole of another version where a range was requested.
             if kept is not None and (offset or end is not None) and not kept.agrees_with(version):
@@ -140,7 +146,7 @@ class StoredFile:
     @property
     def address(self) -> str:
         """Return the path, with its protocol if it is not on this machine."""
-        return str(self._files.unstrip_protocol(self._path)).removeprefix("file://")
+        return shown(str(self._files.unstrip_protocol(self._path)).removeprefix("file://"))
 
     def examine(self) -> Remote:
         """Ask for length and mark."""
@@ -216,7 +222,7 @@ def check_answer(answer: httpx.Response) -> None:
         DownloadError: it is not.
         PassingError: a retry may help.
     """
-    status, url = f"{answer.status_code} {answer.reason_phrase}".rstrip(), answer.url
+    status, url = f"{answer.status_code} {answer.reason_phrase}".rstrip(), shown(str(answer.url))
     if answer.status_code in _PASSING_STATUS or answer.status_code >= 500:
         raise PassingError(f"the server answered {status}", _asked_wait(answer.headers.get("Retry-After", "")))
     if answer.status_code == 403:
@@ -224,11 +230,22 @@ def check_answer(answer: httpx.Response) -> None:
     if answer.status_code not in (200, 206):
         raise DownloadError(f"{url} cannot be fetched: the server answered {status}", hint=_ADDRESS)
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind in ("text/html", "application/xhtml+xml") and PurePosixPath(url.path).suffix not in (".html", ".htm"):
+    if kind in ("text/html", "application/xhtml+xml") and PurePosixPath(answer.url.path).suffix not in (
+        ".html",
+        ".htm",
+    ):
         raise DownloadError(f"{url} returned a web page ({kind}), not the file", hint=WRONG_CONTENT)
     coding = answer.headers.get("Content-Encoding", "identity").lower()
     if coding != "identity":
         raise DownloadError(f"{url} is sent compressed ({coding}), although not requested", hint=WRONG_CONTENT)
+
+
+def _is_range(answer: httpx.Response) -> bool:
+    """Return whether an answer has a range of the file; some servers send one with the status 200."""
+    if answer.status_code == 206:
+        return True
+    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", answer.headers.get("Content-Range", ""))
+    return match is not None and (int(match[1]) > 0 or str(int(match[2]) + 1) != match[3])
 
 
 def _version_of(answer: httpx.Response, offset: int) -> Version:
@@ -236,7 +253,7 @@ def _version_of(answer: httpx.Response, offset: int) -> Version:
     etag = answer.headers.get("ETag", "")
     mark = answer.headers.get("Last-Modified") if etag in ("", '""') or etag.startswith("W/") else etag
     length = answer.headers.get("Content-Length", "")
-    if answer.status_code == 206:
+    if _is_range(answer):
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
         if match is None or int(match[1]) != offset:
             raise PassingError("the server sent another range of the file than requested")
