@@ -24,7 +24,8 @@ _NUMBERS = (
 
 _TWO_BEFORE = "(?<=..)"
 _SPELLINGS = (
-    (f"{_TWO_BEFORE}our", f"{_TWO_BEFORE}or"), ("tre", "ter"), ("grey", "gray"), ("ise", "ize"), ("isation", "ization"), ("ising", "izing"),
+    (f"{_TWO_BEFORE}our", f"{_TWO_BEFORE}or"), ("tre", "ter"), ("grey", "gray"), ("ise", "ize"),
+    ("isation", "ization"), ("ising", "izing"),
     ("yse", "yze"), ("ogue", "og"), ("ll", "l"), ("aluminium", "aluminum"), ("plough", "plow"), ("tyre", "tire"),
     ("aeroplane", "airplane"), ("storey", "story"), ("programme", "program"), ("mould", "mold"), ("kerb", "curb"),
     ("nce", "nse"), ("ae", "e"),
