@@ -22,13 +22,15 @@ _NUMBERS = (
 )  # fmt: skip
 """Plural of a singular, and singular of a plural: a pattern and what takes its place."""
 
+_TWO_BEFORE = "(?<=..)"
 _SPELLINGS = (
-    ("our", "or"), ("tre", "ter"), ("grey", "gray"), ("ise", "ize"), ("isation", "ization"), ("ising", "izing"),
+    (f"{_TWO_BEFORE}our", f"{_TWO_BEFORE}or"), ("tre", "ter"), ("grey", "gray"), ("ise", "ize"),
+    ("isation", "ization"), ("ising", "izing"),
     ("yse", "yze"), ("ogue", "og"), ("ll", "l"), ("aluminium", "aluminum"), ("plough", "plow"), ("tyre", "tire"),
     ("aeroplane", "airplane"), ("storey", "story"), ("programme", "program"), ("mould", "mold"), ("kerb", "curb"),
     ("nce", "nse"), ("ae", "e"),
 )  # fmt: skip
-"""British and American spellings; each is tried in both directions."""
+"""British and American spellings; each is tried in both directions. `four` is not `for`."""
 
 _FOR_TYPING_ERROR = 6
 """Letters of a word from which a word with one letter more, less, exchanged or transposed is taken for it."""
@@ -102,7 +104,7 @@ def _in_other_number(word: str) -> list[str]:
 def _replaced(word: str, pairs: tuple[tuple[str, str], ...]) -> list[str]:
     """Return a word with each part of a pair replaced by the other."""
     both = (way for pair in pairs for way in (pair, pair[::-1]))
-    return [word.replace(part, other) for part, other in both if part in word]
+    return [re.sub(part, other.removeprefix(_TWO_BEFORE), word) for part, other in both if re.search(part, word)]
 
 
 def _one_error_away(word: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from dove_core.model.spelling import joined, stand_in, suggestions
+from dove_core.model.spelling import joined, stand_in, suggestions, variants
 
 PADDING, UNKNOWN = 0, 1
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
@@ -53,11 +53,18 @@ class Tokenizer:
 
     @classmethod
     def learn(cls, captions: Iterable[str], *, min_count: int, max_tokens: int) -> Tokenizer:
-        """Build the vocabulary of all words that occur at least `min_count` times, the most frequent first."""
+        """Build the vocabulary of all words that occur at least `min_count` times, the most frequent first.
+
+        Words that differ in number or spelling only, such as `airport` and `airports`, are one: the more frequent form.
+        """
         counts: Counter[str] = Counter()
         for caption in captions:
             counts.update(split_words(caption))
-        kept = [(-count, word) for word, count in counts.items() if count >= min_count]
+        merged: Counter[str] = Counter()
+        for count, word in sorted((-count, word) for word, count in counts.items()):
+            form = next((form for form in variants(word) if form in merged), word)
+            merged[form] -= count
+        kept = [(-count, word) for word, count in merged.items() if count >= min_count]
         return cls([word for _, word in sorted(kept)], max_tokens)
 
     def __len__(self) -> int:

@@ -52,6 +52,17 @@ def test_a_word_is_read_as_a_known_one_of_another_form(tokenizer, text, read):
     assert " ".join(tokenizer.read(text)) == read
 
 
+def test_forms_of_a_word_are_one_word_of_a_vocabulary_that_is_learned():
+    captions = ["two planes", "many planes", "a plane", "the harbour", "a harbor in grey", "four for its glass"]
+    learned = Tokenizer.learn(captions, min_count=1, max_tokens=9)
+    assert set(learned.words) == {
+        "two", "planes", "many", "a", "the", "harbor", "in", "grey", "four", "for", "its", "glass",
+    }  # fmt: skip
+    assert learned.encode("plane") == learned.encode("planes")
+    assert learned.encode("harbours") == learned.encode("harbor")
+    assert Tokenizer.learn(captions, min_count=3, max_tokens=9).words == ("planes",)
+
+
 def test_a_known_word_stands_for_itself(tokenizer):
     for word in WORDS:
         assert tokenizer.read(word) == [word]
