@@ -58,7 +58,7 @@ def find_checkpoint(given: Place | None) -> Place:
     there = [place for place in places if settled_place(place).has(CARD)]
     if len(there) > 1:
         listed = ", ".join(str(place.absolute) for place in there)
-        raise UsageError(f"--checkpoint {given} may be any of {listed}", hint="write the path of one of them")
+        raise UsageError(f"{given} may be any of {listed}", hint="write the path of one of them")
     if not (there or given.exists()):
         names = [name_of_checkpoint(Folder(path)) for path in _checkpoints()]
         hint = f"choose from {', '.join(sorted(names))}, or give" if names else "run `dove fetch` with a model, or give"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from dove_cli.defaults import RUNS, find_checkpoint, name_above, named, only_run, only_split, say_default
+from dove_cli.defaults import RUNS, find_checkpoint, name_above, named, only_run, only_split, say_default, say_doubt
 from dove_cli.options import JsonOption, given
 from dove_cli.render import output, print_json, reporting
 from dove_core.config import CacheConfig, ComputeConfig, FineTuneConfig, LaunchConfig, ModelConfig, TrainConfig
@@ -18,7 +18,7 @@ from dove_core.places import Folder, Place
 from dove_core.recipes import read_recipe
 
 if TYPE_CHECKING:
-    from dove_core.training.trainer import TrainResult
+    from dove_core.training.result import TrainResult
 
 T = TypeVar("T", ModelConfig, TrainConfig, FineTuneConfig)
 
@@ -87,6 +87,8 @@ def train(
                 launching=launching, cache=cache, command=command, report=report,
             )  # fmt: skip
         else:
+            if start is not None:
+                say_doubt(start)
             recipe = recipe or _default_recipe(start)
             model, training, tuning = _by_recipe(context, recipe, (model, training, tuning))
             shards = shards or only_split("train")

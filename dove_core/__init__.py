@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from dove_core.search.query import Hit as Hit, Searcher as Searcher
     from dove_core.search.question import Question as Question
     from dove_core.training.loop import resume as resume, train as train
-    from dove_core.training.trainer import TrainResult as TrainResult
+    from dove_core.training.result import TrainResult as TrainResult
 
 _HOMES = {
     "addresses": "place_of",
@@ -116,7 +116,7 @@ _HOMES = {
     "search.query": "Hit Searcher",
     "search.question": "Question",
     "training.loop": "resume train",
-    "training.trainer": "TrainResult",
+    "training.result": "TrainResult",
 }
 _HOME = {name: f"dove_core.{module}" for module, names in _HOMES.items() for name in names.split()}
 

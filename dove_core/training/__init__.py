@@ -2,6 +2,7 @@
 
 Modules, each of which imports only modules above it:
 
+    result      what a training returns
     trainable   what the trainer needs of a model, of any family
     losses      losses of a score matrix
     optimizer   AdamW and its learning rate

@@ -24,4 +24,5 @@ class WeightAverage:
         """Add the weights after step number `step`, counted from 1."""
         decay = min(self._decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
-        torch._foreach_copy_(list(self.model.buffers()), list(model.buffers()))
+        if buffers := list(self.model.buffers()):  # SigLIP has none
+            torch._foreach_copy_(buffers, list(model.buffers()))

@@ -19,6 +19,7 @@ from dove_core.encoding.clip_padding import encode_short_texts, ignores_padding
 from dove_core.encoding.clip_preprocess import ClipPreprocess
 from dove_core.encoding.clip_tokenizer import ClipTokenizer
 from dove_core.encoding.preprocess import jitter
+from dove_core.errors import UsageError
 from dove_core.training.batches import Batch
 from dove_core.training.clip_layers import freeze, parameter_groups
 from dove_core.training.everyone import scores_of_everyone
@@ -73,7 +74,8 @@ class ClipTrainable:
     """A `Trainable`: a model of open_clip.
 
     Raises:
-        UsageError: a tower has fewer blocks than are to be frozen, or nothing is left to train.
+        UsageError: a tower has fewer blocks than are to be frozen, nothing is left to train, or open_clip has no
+            gradient checkpointing for the image tower.
     """
 
     figures = ClipLosses._fields
@@ -84,7 +86,7 @@ class ClipTrainable:
         self.tokenizer = ClipTokens(encoder.tokenizer, whole=not ignores_padding(self.model))
         self.objective = ClipObjective(self.model, encoder.preprocess, training.jitter, gather)
         freeze(self.model, tuning)
-        self.model.set_grad_checkpointing(tuning.grad_checkpointing)
+        self._set_checkpointing(tuning)
         self.after_step()
         self.train()
 
@@ -111,6 +113,15 @@ class ClipTrainable:
     def compile(self) -> None:
         """Compile the image tower."""
         self.model.visual.compile()
+
+    def _set_checkpointing(self, tuning: FineTuneConfig) -> None:
+        self.model.set_grad_checkpointing(tuning.grad_checkpointing)
+        is_on = any(getattr(module, "grad_checkpointing", False) for module in self.model.visual.modules())
+        if tuning.grad_checkpointing and not is_on and tuning.freeze_image_blocks != -1:
+            message = (
+                f"--grad-checkpointing: open_clip has none for the image tower of {self._encoder.config.architecture}"
+            )
+            raise UsageError(message, hint="leave it out; a lower --batch-size needs less memory")
 
     def encoder(self, model: nn.Module) -> ClipEncoder:
         """Return the encoder of a model, in evaluation mode."""

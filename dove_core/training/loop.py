@@ -21,11 +21,12 @@ from dove_core.places import Place
 from dove_core.training.initial_checkpoint import check_settings, read_initial
 from dove_core.training.journal import COMMANDS, note_command
 from dove_core.training.launch import joins_others, launch
-from dove_core.training.opening import begin, reopen
+from dove_core.training.opening import begin, reopen, unknown_words
+from dove_core.training.result import TrainResult
 from dove_core.training.run import SETTINGS, RunSettings, refuse_existing_run, start_run_folder
 from dove_core.training.storage import RunStorage
 from dove_core.training.trainable import Trainable
-from dove_core.training.trainer import Trainer, TrainResult
+from dove_core.training.trainer import Trainer
 from dove_core.training.world import World
 
 
@@ -217,12 +218,16 @@ def run_job(job: TrainingJob, world: World, report: Report) -> TrainResult:
     resumed = has_checkpoint
     _check_same(world, (settings.data, resumed), "other shards or another run folder")
     trainable = _open_run(job, world, storage, resumed, shards, field)
+    if world.first and settings.start and not resumed and (note := unknown_words(trainable, shards, field)):
+        report(Noted(note))
     try:
         trainer = Trainer(world, report, storage, settings, job.compute, shards, field, trainable, resumed)
         _check_same(world, trainer.position, f"another {storage.address_of('last')}")
         return trainer.train()
     except torch.OutOfMemoryError as error:
-        hint = "lower --batch-size or --image-size, or --grad-checkpointing with a CLIP; --resume continues from last/"
+        is_clip = settings.start is not None and settings.start.is_clip
+        less = "lower --batch-size, or give --grad-checkpointing" if is_clip else "lower --batch-size or --image-size"
+        hint = f"{less}; --resume continues from last/"
         raise TrainingError("the GPU's memory is full", hint=hint) from error
 
 

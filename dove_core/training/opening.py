@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from pathlib import Path
 
 from dove_core.addresses import place_of
@@ -14,7 +15,7 @@ from dove_core.encoding.clip import ClipEncoder, load_clip
 from dove_core.encoding.dove import Checkpoint, build, read_checkpoint
 from dove_core.errors import TrainingError
 from dove_core.files import fingerprint_of_files
-from dove_core.model.tokenizer import Tokenizer
+from dove_core.model.tokenizer import Tokenizer, split_words
 from dove_core.training.clip import ClipTrainable
 from dove_core.training.dove import DoveTrainable
 from dove_core.training.initial_checkpoint import InitialCheckpoint
@@ -54,6 +55,24 @@ def reopen(folder: Path, settings: RunSettings, gather: Gather) -> Trainable:
         CheckpointError: the checkpoint is missing or damaged.
     """
     return _trainable(_read(folder, is_clip=_is_clip(settings.start)), settings, gather)
+
+
+def unknown_words(trainable: Trainable, shards: Shards, field: str) -> str:
+    """Return a note about the words of captions that the vocabulary of a model lacks; "" if it has all, or subwords."""
+    tokenizer = trainable.tokenizer
+    if not isinstance(tokenizer, Tokenizer):
+        return ""
+    captions = itertools.chain.from_iterable(shards.captions(field))
+    words = Counter(word for caption in captions for word in split_words(caption))
+    known = set(tokenizer.words)
+    unknown = [word for word, _ in words.most_common() if word not in known]
+    if not unknown:
+        return ""
+    share = sum(words[word] for word in unknown) / words.total()
+    return (
+        f"the vocabulary of the checkpoint lacks {len(unknown)} of the {len(words)} words of the captions "
+        f"({share:.1%} of the text), such as {', '.join(unknown[:3])}; it stays, and they all count as one unknown word"
+    )
 
 
 def _is_clip(start: InitialCheckpoint | None) -> bool:

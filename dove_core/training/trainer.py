@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,12 @@ from dove_core.data.reader import Shards
 from dove_core.encoding.compute import decodes_on_gpu, mixed, mixed_dtype, worker_count
 from dove_core.errors import DataError, TrainingError
 from dove_core.events import Advanced, Measured, Report, Saved, Skipped, Started
-from dove_core.places import Place
 from dove_core.training.average import WeightAverage
 from dove_core.training.batches import Batch, MakeBatch
 from dove_core.training.interrupt import Interrupt
 from dove_core.training.journal import Journal, best_recall
 from dove_core.training.optimizer import learning_rate_at, make_optimizer, set_learning_rate
+from dove_core.training.result import TrainResult
 from dove_core.training.run import Position, RunSettings, load_state, save_best, save_last
 from dove_core.training.storage import RunStorage
 from dove_core.training.throughput import Throughput
@@ -40,22 +39,6 @@ _CHECK_INTERRUPT_EVERY = 10
 """Steps after which several processes check whether one of them was interrupted."""
 
 _TASK = "training"
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """Result of a training: `history` has one entry for each epoch, as `metrics.jsonl` does.
-
-    >>> model = dove.ModelConfig(backbone="resnet18", image_size=32, embed_dim=32, heads=4)
-    >>> training = dove.TrainConfig(weights="none", batch_size=16, max_steps=1)
-    >>> dove.train("shards/shapes/train", "runs/one_step", model, training).steps
-    1
-    """
-
-    run: Place
-    steps: int
-    best_mean_recall: float | None
-    history: tuple[Mapping[str, float], ...]
 
 
 class Trainer:
@@ -315,4 +298,5 @@ class Trainer:
     def _check_finite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
             message = f"loss or gradient is {loss.item()} at step {self.position.steps}"
-            raise TrainingError(message, hint="lower --learning-rate, or try --no-amp; last/ holds the state before")
+            rest = "; last/ holds the state before" if self.storage.has("last") else ""
+            raise TrainingError(message, hint=f"lower --learning-rate, or try --no-amp{rest}")

@@ -27,7 +27,8 @@ from dove_core.training.batches import Batch, MakeBatch
 from dove_core.training.clip import ClipTrainable
 from dove_core.training.loop import TrainingJob, _check_same, run_job
 from dove_core.training.objective import Objective
-from dove_core.training.trainer import Trainer, TrainResult
+from dove_core.training.result import TrainResult
+from dove_core.training.trainer import Trainer
 from dove_core.training.world import World
 from tests.made import SMALL
 

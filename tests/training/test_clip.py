@@ -24,6 +24,7 @@ from dove_core.encoding.clip_export import export_open_clip
 from dove_core.encoding.dove_text import VOCABULARY
 from dove_core.encoding.load import load_encoder
 from dove_core.errors import CheckpointError, TrainingError, UsageError
+from dove_core.events import Event, Noted
 from dove_core.training.batches import Batch, MakeBatch
 from dove_core.training.clip import ClipTrainable
 from dove_core.training.clip_layers import Tower, parameter_groups, towers
@@ -279,10 +280,26 @@ def test_checkpointing_keeps_fewer_activations_and_changes_nothing(clip, shapes)
     assert all(torch.allclose(value, gradients[1][name], atol=1e-6) for name, value in gradients[0].items())
 
 
+def test_checkpointing_is_refused_where_open_clip_has_none(tmp_path):
+    make_clip(tmp_path / "rn", RESNET)
+    with pytest.raises(UsageError, match="--grad-checkpointing: open_clip has none for the image tower of small"):
+        trainable(tmp_path / "rn", tuning=FineTuneConfig(grad_checkpointing=True))
+    trainable(tmp_path / "rn", tuning=FineTuneConfig(grad_checkpointing=True, freeze_image_blocks=-1))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(clip, shapes, tmp_path):
+    wild = dataclasses.replace(STEPS, learning_rate=1e30, grad_clip=0.0)
+    with pytest.raises(TrainingError, match="loss or gradient is nan at step 3") as caught:
+        tuned(shapes, tmp_path / "run", clip, wild)
+    assert caught.value.hint == "lower --learning-rate, or try --no-amp"
+    assert not (tmp_path / "run" / "last").exists()
+
+
 def test_a_model_with_a_sigmoid_loss_and_another_tokenizer_learns(tmp_path, shapes):
     make_clip(tmp_path / "siglip", SIGLIP, tokenizer=make_tokenizer(tmp_path / "tokenizer.json"), resize_mode="squash")
     before = weights(tmp_path / "siglip")
-    one = tuned(shapes, tmp_path / "one", tmp_path / "siglip", dataclasses.replace(STEPS, max_steps=1))
+    once = dataclasses.replace(STEPS, max_steps=1, average=0.9)  # it has no buffers to average
+    one = tuned(shapes, tmp_path / "one", tmp_path / "siglip", once)
     assert torch.equal(one["logit_bias"], before["logit_bias"])
     assert not torch.equal(one["logit_scale"], before["logit_scale"])
 
@@ -348,6 +365,31 @@ def test_a_dove_is_trained_further_with_its_own_shape_and_vocabulary(trained, sh
         train(shapes / "train", tmp_path / "e", SMALL, STEPS, ALONE, tuning=FineTuneConfig(layer_decay=0.5))
 
 
+def test_words_that_the_vocabulary_of_a_dove_lacks_are_counted(clip, trained, shapes, tmp_path):
+    captions, images = make_karpathy(tmp_path / "source", {"train": 12})
+    text = captions.read_text().replace("grey", "dark").replace("ground", "asphalt")
+    captions.write_text(text)
+    shard_captions(captions, images, tmp_path / "shards", ShardConfig(workers=1))
+    notes: list[str] = []
+
+    def take(event: Event) -> None:
+        if isinstance(event, Noted) and event.message.startswith("the vocabulary"):
+            notes.append(event.message)
+
+    start = trained / "best"
+    one = dataclasses.replace(STEPS, max_steps=1)
+    train(tmp_path / "shards" / "train", tmp_path / "a", ModelConfig(), one, ALONE, start=start, report=take)
+    assert len(notes) == 1
+    words = [word for image in json.loads(text)["images"] for one in image["sentences"] for word in one["raw"].split()]
+    count = len({word.strip(".,") for word in words})
+    share = sum(word.strip(".,") in ("dark", "asphalt") for word in words) / len(words)
+    assert f"lacks 2 of the {count} words of the captions ({share:.1%} of the text), such as " in notes[0]
+    resume(tmp_path / "a", ALONE, changes={"max_steps": 2}, report=take)
+    train(shapes / "train", tmp_path / "b", ModelConfig(), one, ALONE, start=start, report=take)
+    train(tmp_path / "shards" / "train", tmp_path / "c", ModelConfig(), one, ALONE, start=clip, report=take)
+    assert len(notes) == 1, "neither in a resumed run, nor if all words are known, nor for subwords"
+
+
 def test_a_checkpoint_that_changed_since_the_run_began_is_noticed(clip, shapes, tmp_path, monkeypatch):
     make_clip(tmp_path / "model")
     from dove_core.training import loop
@@ -366,10 +408,13 @@ def test_a_checkpoint_that_changed_since_the_run_began_is_noticed(clip, shapes, 
 def test_the_command_takes_a_name_and_a_recipe_of_its_own(clip, shapes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_clip(tmp_path / "models" / "mine")
+    card = tmp_path / "models" / "mine" / "model.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"activation_verified": False}))
     data = ["--shards", str(shapes / "train"), "--workers", "0", "--device", "cpu"]
     code, _, err = dove("train", "--from", "mine", *data, "--max-steps", "2", "--batch-size", "8", "--run", "a")
     assert code == 0, err
     assert "using --recipe clip-retrieval" in err
+    assert "it is not verified that its activation is GELU" in err
     settings = RunSettings.read(tmp_path / "runs" / "a")
     assert (settings.training.learning_rate, settings.training.warmup_steps) == (5e-6, 100)
     assert settings.training.batch_size == 8
