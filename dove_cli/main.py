@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 
 import typer
 
@@ -18,7 +19,7 @@ from dove_cli.render import fail, interrupted
 from dove_cli.shard import shard
 from dove_cli.streams import protect_streams
 from dove_cli.train import train
-from dove_core.errors import SpaceError
+from dove_core.errors import SpaceError, UsageError
 
 _EPILOG = (
     "Exit codes: 0 done, 1 bug, 2 usage, 3 download, 4 data, 5 checkpoint, 6 index, 7 training, 8 disk full, "
@@ -79,6 +80,10 @@ def run() -> None:
 
 def _run() -> int | str | None:
     """Run a command and return its exit code."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return fail(UsageError("the current folder was removed", hint="change to a folder that exists: cd"))
     try:
         app(prog_name="dove")
     except SystemExit as end:

@@ -90,7 +90,8 @@ def refused_by_system(error: OSError) -> DoveError | None:
     if error.errno in _FULL:
         return SpaceError(f"no space left while writing {place}", hint="free some space and run the same command again")
     if error.errno in _NO_RIGHTS and error.filename:
-        hint = "check its permissions, and those of its folder"
+        is_mount = error.errno == errno.EROFS
+        hint = "choose another place" if is_mount else "check its permissions, and those of its folder"
         return UsageError(f"{place} cannot be used: {error.strerror}", hint=hint)
     return None
 

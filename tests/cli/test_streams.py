@@ -134,3 +134,10 @@ def test_folders_without_rights_are_errors_that_name_them(home, tmp_path):  # no
         assert str(tmp_path / closed) in done.stderr
         assert "Permission denied" in done.stderr
         assert "hint:" in done.stderr
+
+
+def test_a_current_folder_that_was_removed_is_named(tmp_path):
+    script = f'mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir {tmp_path}/gone; "$@"'
+    done = subprocess.run(["bash", "-c", script, "bash", *DOVE, "query", "red"], capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"the current folder was removed" in done.stderr
