@@ -30,12 +30,6 @@ _NOT_WRITABLE = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT,
     errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL,
 )  # fmt: skip
-
-
-_SHOWN = {0xDC80 + byte: 0xEF80 + byte for byte in range(0x80)}
-"""The surrogates by which Python stands for bytes that are not UTF-8, and characters that can be stored."""
-
-_REAL = {shown: surrogate for surrogate, shown in _SHOWN.items()}
 _NO_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 _HOST = f"{zlib.crc32(socket.gethostname().encode('utf-8', 'replace')):08x}"
 _ASIDE = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp", re.DOTALL)
@@ -167,22 +161,6 @@ def write_json(path: Path, value: Any) -> None:
 def json_bytes(value: Any) -> bytes:
     """Return `value` as readable JSON."""
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def shown_name(name: str) -> str:
-    """Return a file's name as valid text: a byte that is not UTF-8 becomes a character of its own, U+EF80 to U+EFFF.
-
-    `real_name` returns the name again.
-
-    >>> real_name(shown_name("caf\\udce9.jpg")) == "caf\\udce9.jpg"
-    True
-    """
-    return name if name.isascii() else name.translate(_SHOWN)
-
-
-def real_name(text: str) -> str:
-    """Return the name that a system's functions take for a text that `shown_name` returned."""
-    return text if text.isascii() else text.translate(_REAL)
 
 
 def read_json(path: Path, kind: type[DoveError], *, hint: str) -> Any:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dove_core.config import CacheConfig
-from dove_core.files import atomic_file, is_left_over, make_folder, real_name, space_checked
+from dove_core.files import atomic_file, is_left_over, make_folder, space_checked
+from dove_core.names import real_name
 
 
 class LocalFiles:

@@ -24,6 +24,7 @@ GROUND = [
     "train_config",
     "config",
     "events",
+    "names",
     "files",
     "places",
     "cache",

@@ -15,7 +15,7 @@ from dove_core.data.sample import IMAGE_ENDINGS
 from dove_core.data.sharding.archives import JUNK, files_below
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Report, Skipped
-from dove_core.files import real_name
+from dove_core.names import real_name
 from dove_core.places import Folder, Place
 from dove_core.sources.folder import ImageFolder
 from dove_core.sources.parquet import ParquetFiles

@@ -19,7 +19,7 @@ from dove_core.data.sample import IMAGE_ENDINGS
 from dove_core.data.samples import Unusable
 from dove_core.data.sharding.image import MAX_IMAGE_BYTES
 from dove_core.errors import DataError, reason_of
-from dove_core.files import real_name, shown_name
+from dove_core.names import real_name, shown_name
 from dove_core.places import Folder
 from dove_core.sources.metadata import MAX_TEXT, json_in, sample_of, text_in
 from dove_core.sources.source import TOO_LARGE, Input, Source, digest_of

@@ -15,7 +15,7 @@ from dove_core.data.reader import Record
 from dove_core.data.samples import Unusable
 from dove_core.errors import UsageError
 from dove_core.events import Event, Skipped
-from dove_core.files import real_name
+from dove_core.names import real_name
 from dove_core.places import Folder
 from dove_core.sources.folder import ImageFolder
 from dove_core.sources.open import open_source

@@ -26,7 +26,7 @@ from dove_core.data.sharding.member_reader import open_zip, stem_of
 from dove_core.data.sharding.name_lookup import NameLookup, normalised
 from dove_core.data.zips import directory_digest, read_directory
 from dove_core.errors import DataError
-from dove_core.files import shown_name
+from dove_core.names import shown_name
 
 META_ENDINGS = (".pickle", ".pkl")
 _PACKED = (".zip", ".rar", ".7z", ".tar", ".tar.gz", ".tgz", ".gz", ".bz2", ".xz", ".zst")

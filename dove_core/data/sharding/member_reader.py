@@ -13,7 +13,7 @@ from typing import Any
 
 from dove_core.data.zips import Read, content, record_length
 from dove_core.errors import DataError
-from dove_core.files import real_name
+from dove_core.names import real_name
 
 _OPEN_FILES = 64
 
