@@ -25,14 +25,17 @@ def jpeg_header(data: bytes) -> tuple[int, int, str]:
     """Return height, width and colour space of a JPEG as it is stored.
 
     Raises:
-        ValueError, OSError: the header is damaged, and Pillow cannot read it either.
+        ValueError: the header is damaged, and Pillow cannot read it either.
     """
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
-        with _opened(data) as image:
-            spaces = {"L": "Gray", "RGB": "YCbCr"}
-            return image.height, image.width, spaces.get(image.mode, image.mode)
+    except ValueError as error:
+        try:
+            with _opened(data) as image:
+                spaces = {"L": "Gray", "RGB": "YCbCr"}
+                return image.height, image.width, spaces.get(image.mode, image.mode)
+        except OSError:
+            raise error from None  # its reason is better than Pillow's, which has an address
     return height, width, space
 
 

@@ -42,7 +42,7 @@ class Watch(FakeGpuMode):
         elif func in (aten.nonzero.default, aten.masked_select.default, aten._local_scalar_dense.default):
             self.waits.append(str(func))
         elif func is aten._softmax.default:
-            self.softmaxes.append((result.dim(), result.dtype))
+            self.softmaxes.append((result.shape[-1], result.dtype))
 
 
 def step(training: TrainConfig, *, amp: bool = False) -> Watch:
@@ -64,14 +64,15 @@ def test_a_step_waits_for_nothing(objective, amp):
 
 def test_a_wait_for_the_gpu_is_noticed(monkeypatch):
     name = "dove_core.training.objective.normalise"
-    monkeypatch.setattr(name, lambda x: x.float() - torch.ones(3, 1, 1).to(x.device))
+    monkeypatch.setattr(name, lambda x, mean, std: x.float() - torch.ones(3, 1, 1).to(x.device))
     assert step(TrainConfig()).waits == ["cpu to cuda:0"]
-    monkeypatch.setattr(name, lambda x: x.float()[torch.arange(12)])
+    monkeypatch.setattr(name, lambda x, mean, std: x.float()[torch.arange(12)])
     assert step(TrainConfig()).waits == ["aten.index.Tensor"]
 
 
 def test_in_half_precision_attention_maps_stay_so_and_scores_are_float32():
-    maps = {kind for dims, kind in step(TrainConfig(), amp=True).softmaxes if dims == 5}
+    regions = SMALL.region_grid**2
+    maps = {kind for over, kind in step(TrainConfig(), amp=True).softmaxes if over == regions}
     assert maps == {torch.bfloat16}
     with fake_gpu(Watch(), amp=True):
         losses = learn(Dove(SMALL, words=40), TrainConfig(), SMALL.image_size, LENGTHS)
