@@ -42,9 +42,10 @@ SMALL = {
     "search": "--rows 4000 --ways dove flat hnsw ivf usearch --rounds 2",
     "shard_rows": "--rows 200 400 --plan 500",
     "shard_zip": "--pictures 40 --kilobytes 10 --runs 1",
+    "word_variants": "{checkpoint} --shards {shards}/val",
     "train_step": "--batch-size 4 --size 64 --rounds 1 --pairs 8",
 }
-COMPARED = ("ratio", "x unzip", "times", "to ours", "of the first's", "| global |")
+COMPARED = ("ratio", "x unzip", "times", "to ours", "of the first's", "| global |", "falls by")
 """Words that benchmarks print with a ratio or, for RSICD, with recall."""
 
 NEEDS = {"bucket_loader": "moto", "executors": "ray", "search": "usearch"}

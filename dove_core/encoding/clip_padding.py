@@ -22,7 +22,7 @@ def encode_short_texts(model: Any, tokens: Tensor) -> Tensor:
     A model that does not ignore padding needs its whole length.
     """
     length = tokens.shape[1]
-    if length == model.context_length:
+    if hasattr(model, "text") or length == model.context_length:
         encoded: Tensor = model.encode_text(tokens)
         return encoded
     from open_clip.transformer import text_global_pool  # noqa: PLC0415  # of an extra

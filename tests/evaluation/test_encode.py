@@ -75,7 +75,7 @@ def test_embeddings_alone_give_the_same_global_row(trained, shapes):
 
 
 def test_another_caption_field_can_be_chosen(trained, tmp_path):
-    rows = ["filepath,title,remark"]
+    rows = ["filepath,title,text_remark"]
     for k, colour in enumerate(COLOURS):
         draw_shape(colour, "circle").save(tmp_path / f"{k}.jpg")
         rows.append(f"{k}.jpg,a {colour} circle,seen in {colour}")
@@ -85,7 +85,7 @@ def test_another_caption_field_can_be_chosen(trained, tmp_path):
     with pytest.raises(DataError, match="has no caption field"):
         evaluate(trained / "best", shards, EvalConfig(), RankConfig(), ALONE)
     for gpus in (1, 2):
-        settings = EvalConfig(caption_field="remark", gpus=gpus)
+        settings = EvalConfig(caption_field="text_remark", gpus=gpus)
         found = evaluate(trained / "best", shards, settings, RankConfig(), ALONE)
         assert sorted(found.encoded.caption_texts) == sorted(f"seen in {colour}" for colour in COLOURS)
 

@@ -193,7 +193,7 @@ def test_an_image_that_is_gone_is_an_error_that_says_what_helps(made, release, r
 def test_files_of_several_kinds_are_an_error(made, rows, tmp_path, names):
     for name in names:
         write_rows(tmp_path / name, rows[:1], RSICD)
-    with pytest.raises(UsageError, match=r"of different kinds|not a valid input"):
+    with pytest.raises(UsageError, match=r"of different kinds|not a valid input|is a Parquet file"):
         made([tmp_path / name for name in names])
 
 
