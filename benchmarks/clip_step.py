@@ -11,7 +11,6 @@ RSICD's. Steps alternate; the ratio is that of the medians.
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +19,8 @@ from typing import Any, cast
 import torch
 from open_clip.loss import ClipLoss
 
+from benchmarks.alternating import median_seconds, print_speeds
 from benchmarks.clip_models import random_checkpoint
-from benchmarks.train_step import seconds
 from dove_core.config import CacheConfig, ComputeConfig, FineTuneConfig, ModelConfig, TrainConfig
 from dove_core.data.batch_plan import Step
 from dove_core.data.reader import Shards
@@ -99,19 +98,10 @@ def main() -> None:
             "open_clip": bare_step(bare, encoder.preprocess.normalise, batch),
             "dove": our_step(made, batch, device, Path(folder)),
         }
-        found: dict[str, list[float]] = {way: [] for way in steps}
-        for k in range(arguments.rounds + 1):
-            for way, step in steps.items():
-                taken = seconds(step, device)
-                if k:
-                    found[way].append(taken)
+        taken = median_seconds(steps, device, rounds=arguments.rounds, warm_up=1)
     precision = str(mixed_dtype(device, True) or torch.float32).removeprefix("torch.")
     print(f"{arguments.architecture}, {device.type}, {precision}, batch {arguments.batch_size}")
-    base = statistics.median(found["open_clip"])
-    print("| step | images/s | ratio |\n| --- | --- | --- |")
-    for way, taken in found.items():
-        middle = statistics.median(taken)
-        print(f"| {way} | {arguments.batch_size / middle:.2f} | {base / middle:.2f} |")
+    print_speeds(taken, arguments.batch_size)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import embedding, train_step
+from benchmarks.alternating import median_seconds, seconds, wait
 from benchmarks.rsicd import mean_recalls
 from dove_core.config import ComputeConfig, ModelConfig, TrainConfig
 from dove_core.data.batch_plan import TrainingPlan
@@ -82,16 +82,10 @@ def step(sizes: Sizes, compiled: bool) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         common = (sizes.batch, sizes.side, device, compiled)
         steps = {"bare ResNet-50": train_step.bare_step(*common), "dove": train_step.our_step(*common, Path(folder))}
-        taken: dict[str, list[float]] = {way: [] for way in steps}
-        for k in range(sizes.rounds + 3):
-            for way, one in steps.items():
-                seconds = train_step.seconds(one, device)
-                if k > 2:
-                    taken[way].append(seconds)
-    middle = {way: statistics.median(times) for way, times in taken.items()}
+        middle = median_seconds(steps, device, rounds=sizes.rounds, warm_up=3)
     kind = "compiled" if compiled else "eager"
-    for way, seconds in middle.items():
-        yield f"step, {kind}, {way}", f"{sizes.batch / seconds:.1f} images/s", middle["bare ResNet-50"] / seconds
+    for way, own in middle.items():
+        yield f"step, {kind}, {way}", f"{sizes.batch / own:.1f} images/s", middle["bare ResNet-50"] / own
 
 
 def memory(sizes: Sizes) -> Iterator[Row]:
@@ -101,7 +95,7 @@ def memory(sizes: Sizes) -> Iterator[Row]:
         with tempfile.TemporaryDirectory() as folder:
             one = train_step.our_step(count, sizes.side, device, False, Path(folder))
             for _ in range(2):
-                train_step.seconds(one, device)
+                seconds(one, device)
             yield f"memory of a step, batch {count}", f"{train_step.memory(device) / 1024:.1f} GiB", None
 
 
@@ -124,7 +118,7 @@ def decode(sizes: Sizes) -> Iterator[Row]:
             began, seen = time.perf_counter(), 0
             while seen < sizes.images:
                 seen += len(next(batches).to(device).decoded().pixels)
-            train_step.wait(device)
+            wait(device)
         speeds[way] = seen / (time.perf_counter() - began)
         yield f"--decode {way}, {workers} workers", f"{speeds[way]:.0f} images/s", speeds[way] / speeds["cpu"]
 
@@ -145,7 +139,7 @@ def embed(sizes: Sizes) -> Iterator[Row]:
             run(batch)
             began = time.perf_counter()
             run(images)
-            train_step.wait(device)
+            wait(device)
             speeds[way] = images / (time.perf_counter() - began)
             yield f"embed, {kind}, {way}", f"{speeds[way]:.0f} images/s", speeds[way] / speeds["bare ResNet-50"]
 

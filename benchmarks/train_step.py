@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -24,6 +22,7 @@ from typing import cast
 import torch
 import torchvision
 
+from benchmarks.alternating import median_seconds, print_speeds, seconds
 from dove_core.config import CacheConfig, ComputeConfig, ModelConfig, TrainConfig
 from dove_core.data.batch_plan import Step
 from dove_core.data.reader import Shards
@@ -85,21 +84,6 @@ def make_batch(count: int, size: int) -> Batch:
     return Batch(pixels, tokens, lengths, own[None], count, own, own[None])
 
 
-def seconds(step: Callable[[], None], device: torch.device) -> float:
-    """Return the seconds of one step."""
-    wait(device)
-    began = time.perf_counter()
-    step()
-    wait(device)
-    return time.perf_counter() - began
-
-
-def wait(device: torch.device) -> None:
-    """Wait for the queued work of a GPU."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def train_pairs(count: int, answers: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
     """Put the memory (MiB) and the seconds of `count` x `count` pair scores and their gradients into a queue."""
     torch.manual_seed(0)
@@ -148,19 +132,10 @@ def main() -> None:
     common = (arguments.batch_size, arguments.size, device, arguments.compile)
     with tempfile.TemporaryDirectory() as folder:
         steps = {"bare ResNet-50": bare_step(*common), "dove": our_step(*common, Path(folder))}
-        found: dict[str, list[float]] = {way: [] for way in steps}
-        for k in range(arguments.rounds + 2):
-            for way, step in steps.items():
-                taken = seconds(step, device)
-                if k > 1:
-                    found[way].append(taken)
+        taken = median_seconds(steps, device, rounds=arguments.rounds)
     precision = str(mixed_dtype(device, True) or torch.float32).removeprefix("torch.")
     print(f"{device.type}, {precision}, batch {arguments.batch_size} of {arguments.size} pixels")
-    base = statistics.median(found["bare ResNet-50"])
-    print("| step | images/s | ratio |\n| --- | --- | --- |")
-    for way, taken in found.items():
-        middle = statistics.median(taken)
-        print(f"| {way} | {arguments.batch_size / middle:.2f} | {base / middle:.2f} |")
+    print_speeds(taken, arguments.batch_size)
     for count in arguments.pairs:
         context = multiprocessing.get_context("spawn")
         answers = context.Queue()

@@ -23,9 +23,11 @@ class _Output(io.TextIOWrapper):
     """Standard output: errors of writing are `SystemExit(0)` for a closed pipe, and `SpaceError` for a full disk."""
 
     def write(self, text: str) -> int:
+        """Write a text."""
         return int(self._guarded(super().write, text))
 
     def flush(self) -> None:
+        """Write what is buffered."""
         self._guarded(super().flush)
 
     def _guarded(self, action: Callable[..., Any], *values: Any) -> Any:
@@ -44,6 +46,7 @@ class _Errors(io.TextIOWrapper):
     """Standard error: if nobody can read it any more, the command goes on without messages."""
 
     def write(self, text: str) -> int:
+        """Write a text if anybody can read it."""
         try:
             return super().write(text)
         except OSError:
@@ -51,6 +54,7 @@ class _Errors(io.TextIOWrapper):
             return len(text)
 
     def flush(self) -> None:
+        """Write what is buffered if anybody can read it."""
         try:
             super().flush()
         except OSError:

@@ -53,8 +53,8 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Settings that replace the defaults: rsicd-scratch, rsicd-scratch-gpu, clip-retrieval, or a .toml "
-            "file. [default: clip-retrieval if --from is a CLIP model]"
+            help="Settings that replace the defaults: rsicd-scratch, rsicd-scratch-gpu, rsicd-imagenet, "
+            "clip-retrieval, or a .toml file. [default: clip-retrieval if --from is a CLIP model]"
         ),
     ] = None,
     resume: Annotated[

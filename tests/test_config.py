@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import get_type_hints
 
 import pytest
@@ -102,3 +103,9 @@ def test_an_unknown_recipe_is_an_error_that_names_the_known_ones():
     with pytest.raises(UsageError, match="--recipe mine: there is no such recipe") as caught:
         read_recipe("mine")
     assert "rsicd-scratch" in caught.value.hint
+
+
+def test_the_help_of_train_names_every_recipe():
+    commands = (Path(__file__).parents[1] / "docs" / "commands.md").read_text()
+    (row,) = [line for line in commands.splitlines() if line.startswith("| `--recipe` ")]
+    assert all(name in row for name in recipe_names())

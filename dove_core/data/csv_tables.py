@@ -26,6 +26,12 @@ PATH_COLUMNS = (
 )  # fmt: skip
 """Names of the column with the image's path, best first."""
 
+FOLDER_COLUMNS = ("filepath", "folder", "directory", "dir")
+"""Names of a column with the folder of the image, beside one with its name."""
+
+ID_COLUMNS = ("image_id", "id", "name", "key")
+"""Names of columns that may have the image's name, if no other has."""
+
 CSV_ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".psv")
 
 HINT = "expected a CSV with a header: filepath,title,title_multi_objects for captions, or filepath,label for labels"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import NamedTuple, Self
 
@@ -18,7 +19,7 @@ class MapShape(NamedTuple):
     side: int
 
 
-class Trunk(nn.Module):
+class Trunk(nn.Module, ABC):
     """Maps `(B, 3, S, S)` floats to maps of the shapes `shapes`, two or more; `normalisation` belongs to its weights.
 
     `name` is its `ModelConfig.backbone`; `first_tensor` is its library's name of the first tensor of its weights.
@@ -38,13 +39,13 @@ class Trunk(nn.Module):
         """The widths of the maps."""
         return tuple(shape.width for shape in self.shapes)
 
+    @abstractmethod
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Return the maps."""
-        raise NotImplementedError
 
+    @abstractmethod
     def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename the tensors of a file, as its library names them, to this trunk's; leave out those of a classifier."""
-        raise NotImplementedError
 
     def freeze(self) -> None:
         """Freeze weights and batch-norm statistics."""

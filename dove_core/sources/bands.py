@@ -118,9 +118,7 @@ def valid_pixels(dataset: Any, bands: Sequence[int], values: np.ndarray, look: L
     if any("all_valid" not in kinds for kinds in flags):
         if look.alpha or not any("alpha" in kinds for kinds in flags):
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # of rasterio: where both are there, no data is not said by the alpha band
+                warnings.simplefilter("ignore")  # of rasterio: a scene has an alpha band and a value for no data
                 valid &= dataset.read_masks(list(bands), **how).any(axis=0)
         elif dataset.nodata is not None:
             nodata.append(dataset.nodata)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
 
-from dove_core.data.caption_forms import caption_columns, texts_of
+from dove_core.data.caption_forms import caption_columns, encodable, texts_of
 from dove_core.data.sample import Sample, clean_caption, source_of
 from dove_core.data.sharding.meta import box_of
 from dove_core.sources.source import time_in
@@ -32,13 +32,15 @@ def sample_of(key: str, values: Any, text: str, field: str) -> Sample:
         gsd = float(known_gsd)
     return Sample(
         key,
-        _plain(str(values.get("path", key))),
+        encodable(str(values.get("path", key))),
         {field: (caption,)} if caption else {},
         box=box_of(values.get("box")),
         time=time_in(values.get("time")),
-        source=_plain(known_source) if isinstance(known_source, str) else source,
+        source=encodable(known_source) if isinstance(known_source, str) else source,
         gsd=gsd,
-        tags={_plain(k): _plain(v) for k, v in tags.items() if isinstance(v, str)} if isinstance(tags, dict) else {},
+        tags={encodable(k): encodable(v) for k, v in tags.items() if isinstance(v, str)}
+        if isinstance(tags, dict)
+        else {},
     )
 
 
@@ -77,8 +79,3 @@ def text_in(data: bytes) -> str:
         with suppress(UnicodeDecodeError):
             return data.decode(encoding)
     return data.decode("latin-1")
-
-
-def _plain(text: str) -> str:
-    """Return a text that is valid UTF-8, since JSON can have lone surrogates."""
-    return text.encode("utf-8", "replace").decode()

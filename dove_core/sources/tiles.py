@@ -11,7 +11,7 @@ from dove_core.config import EmbedConfig
 from dove_core.data.reader import Record
 from dove_core.data.sample import Sample
 from dove_core.data.samples import Unusable
-from dove_core.errors import DataError, UsageError
+from dove_core.errors import DataError, UsageError, reason_of
 from dove_core.events import Noted, Report, Skipped
 from dove_core.places import Folder
 from dove_core.processes import OwnFile
@@ -99,7 +99,7 @@ class Scenes(Source):
             except DataError as error:
                 self._looks[number] = error
             except Exception as error:  # GDAL's and PROJ's errors have no common base class
-                self._looks[number] = DataError(f"{file.name}: {error!r}")
+                self._looks[number] = DataError(f"{file.name}: {reason_of(error)}")
         return self._looks[number]
 
     def _input(self, number: int, start: int) -> Input:
@@ -143,7 +143,7 @@ class SceneSamples:
         except OSError as error:  # raised by rasterio for a damaged block
             return Unusable(DAMAGED, f"{address}: {error}")
         except Exception as error:  # GDAL's and PROJ's errors have no common base class
-            return Unusable(DAMAGED, f"{address}: {error!r}")
+            return Unusable(DAMAGED, f"{address}: {reason_of(error)}")
 
     def _read(self, number: int, tile: Tile, address: str) -> Record | Unusable:
         scene = self._opened.get()
@@ -185,7 +185,7 @@ def _readable_scenes(root: Path, files: Sequence[Path], settings: EmbedConfig, r
         except (DataError, UsageError) as error:
             errors.append(error)
         except Exception as error:  # GDAL's and PROJ's errors have no common base class
-            errors.append(DataError(f"{path} cannot be read: {error!r}", hint="check it with `gdalinfo`"))
+            errors.append(DataError(f"{path} cannot be read: {reason_of(error)}", hint="check it with `gdalinfo`"))
     if errors and not readable:
         raise errors[0]
     for kind, reason in ((DataError, DAMAGED), (UsageError, NO_BAND)):

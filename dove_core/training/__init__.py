@@ -16,7 +16,7 @@ Modules, each of which imports only modules above it:
     journal     metrics, events and curves of a run
     storage     folder or bucket of a run
     batches     records to batches
-    everyone    scores of all images and captions of a step, over all processes
+    gathered    scores of all images and captions of a step, over all processes
     objective   DOVE's loss of a batch over all processes
     dove        DOVE in training
     clip_layers  layers of both towers of a CLIP model

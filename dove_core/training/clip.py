@@ -22,7 +22,7 @@ from dove_core.encoding.preprocess import jitter
 from dove_core.errors import UsageError
 from dove_core.training.batches import Batch
 from dove_core.training.clip_layers import freeze, parameter_groups
-from dove_core.training.everyone import scores_of_everyone
+from dove_core.training.gathered import gathered_scores
 from dove_core.training.losses import infonce
 from dove_core.training.trainable import Gather
 
@@ -52,7 +52,7 @@ class ClipObjective(nn.Module):
         pixels = jitter(batch.pixels, self._jitter) if self._jitter else batch.pixels
         images = normalize(self.model.encode_image(self._preprocess.normalise(pixels)).float(), dim=-1)
         texts = normalize(encode_short_texts(self.model, batch.tokens).float(), dim=-1)
-        scores, negative = scores_of_everyone(images, texts, batch, counts, self._gather)
+        scores, negative = gathered_scores(images, texts, batch, counts, self._gather)
         scale = self.model.logit_scale.exp()
         return ClipLosses(infonce(scores, negative, temperature=1 / scale), scale.detach())
 
@@ -114,6 +114,14 @@ class ClipTrainable:
         """Compile the image tower."""
         self.model.visual.compile()
 
+    def encoder(self, model: nn.Module) -> ClipEncoder:
+        """Return the encoder of a model, in evaluation mode."""
+        return ClipEncoder(model.eval(), self._encoder.config, self._encoder.tokenizer)
+
+    def save(self, folder: Path, model: nn.Module) -> None:
+        """Write weights, configuration and tokenizer."""
+        save_clip(folder, model.state_dict(), self._encoder.config, self._encoder.tokenizer.content)
+
     def _set_checkpointing(self, tuning: FineTuneConfig) -> None:
         self.model.set_grad_checkpointing(tuning.grad_checkpointing)
         is_on = any(getattr(module, "grad_checkpointing", False) for module in self.model.visual.modules())
@@ -122,11 +130,3 @@ class ClipTrainable:
                 f"--grad-checkpointing: open_clip has none for the image tower of {self._encoder.config.architecture}"
             )
             raise UsageError(message, hint="leave it out; a lower --batch-size needs less memory")
-
-    def encoder(self, model: nn.Module) -> ClipEncoder:
-        """Return the encoder of a model, in evaluation mode."""
-        return ClipEncoder(model.eval(), self._encoder.config, self._encoder.tokenizer)
-
-    def save(self, folder: Path, model: nn.Module) -> None:
-        """Write weights, configuration and tokenizer."""
-        save_clip(folder, model.state_dict(), self._encoder.config, self._encoder.tokenizer.content)

@@ -36,8 +36,6 @@ class DoveTrainable:
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return groups with and without weight decay; those of the trunk have a learning rate of their own."""
-        if self._backbone_rate == 1:  # as in states of earlier versions
-            return decayed_by_shape(self.objective.parameters(), weight_decay)
         trunk = set(self.model.trunk.parameters())
         others = (parameter for parameter in self.objective.parameters() if parameter not in trunk)
         own = decayed_by_shape(self.model.trunk.parameters(), weight_decay, share=self._backbone_rate)

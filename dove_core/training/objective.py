@@ -13,7 +13,7 @@ from dove_core.config import TrainConfig
 from dove_core.encoding.preprocess import jitter, normalise
 from dove_core.model.dove import Dove
 from dove_core.training.batches import Batch
-from dove_core.training.everyone import scores_of_everyone
+from dove_core.training.gathered import gathered_scores
 from dove_core.training.losses import infonce, negative_pairs, triplet
 from dove_core.training.trainable import Gather
 
@@ -51,8 +51,8 @@ class Objective(nn.Module):
         count = self._training.paired_captions
         own = negative_pairs(batch.images, batch.captions[:count])
         pair = self._rank(pairs[:, batch.rows[:count].flatten()], own, 0)
-        everyone, foreign = scores_of_everyone(images.embedding, captions.embedding, batch, counts, self._gather)
-        whole = self._rank(everyone, foreign, 1)
+        scores, foreign = gathered_scores(images.embedding, captions.embedding, batch, counts, self._gather)
+        whole = self._rank(scores, foreign, 1)
         return Losses(pair + self._training.lambda_g * whole, pair, whole)
 
     def _rank(self, scores: Tensor, negative: Tensor, term: int) -> Tensor:

@@ -64,8 +64,7 @@ def unknown_words(trainable: Trainable, shards: Shards, field: str) -> str:
         return ""
     captions = itertools.chain.from_iterable(shards.captions(field))
     words = Counter(word for caption in captions for word in split_words(caption))
-    known = set(tokenizer.words)
-    unknown = [word for word, _ in words.most_common() if word not in known]
+    unknown = [word for word, _ in words.most_common() if tokenizer.unknown_words(word)]
     if not unknown:
         return ""
     share = sum(words[word] for word in unknown) / words.total()

@@ -30,9 +30,9 @@ def make_optimizer(groups: list[dict[str, Any]], *, learning_rate: float) -> tor
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give each group its share of a learning rate; a group of an earlier version has the whole rate."""
+    """Give each group its share of a learning rate."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("share", 1.0)
+        group["lr"] = rate * group["share"]
 
 
 def learning_rate_at(progress: float, *, warmup: float, highest: float) -> float:

@@ -244,10 +244,6 @@ def test_each_layer_has_its_share_of_the_learning_rate(clip):
     optimizer = make_optimizer(groups, learning_rate=1.0)
     set_learning_rate(optimizer, 0.1)
     assert [group["lr"] for group in optimizer.param_groups] == [0.1 * group["share"] for group in groups]
-    for group in optimizer.param_groups:
-        del group["share"]  # as in a state saved by an earlier version
-    set_learning_rate(optimizer, 0.2)
-    assert {group["lr"] for group in optimizer.param_groups} == {0.2}
 
 
 def test_the_scale_of_the_scores_stays_at_100_or_below(clip, shapes):

@@ -60,12 +60,14 @@ class _ByEnvironment(httpx.BaseTransport):
         self._exceptions = getproxies().get("no", "")
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request directly or through its proxy."""
         proxied = self._proxied.get(request.url.scheme) or self._proxied.get("all")
         if proxied is None or is_excepted(request.url.host, self._exceptions):
             return self._direct.handle_request(request)
         return proxied.handle_request(request)
 
     def close(self) -> None:
+        """Close all connections."""
         for transport in (self._direct, *self._proxied.values()):
             transport.close()
 

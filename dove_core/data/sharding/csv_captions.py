@@ -12,16 +12,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dove_core.data.caption_forms import caption_columns, is_printed, label_columns, texts_of
-from dove_core.data.csv_tables import HINT, PATH_COLUMNS, ROWS_AT_ONCE, no_path_column, plain_names, read_columns
+from dove_core.data.csv_tables import (
+    FOLDER_COLUMNS,
+    HINT,
+    ID_COLUMNS,
+    PATH_COLUMNS,
+    ROWS_AT_ONCE,
+    no_path_column,
+    plain_names,
+    read_columns,
+)  # fmt: skip
 from dove_core.data.sample import IMAGE_ENDINGS
 from dove_core.data.sharding.caption_rows import CaptionRows
 from dove_core.data.splits import SPLIT_COLUMNS, split_named
 from dove_core.errors import DataError
 
-FOLDER_COLUMNS = ("filepath", "folder", "directory", "dir")
-"""Names of a column with the folder of the image, beside one with its name."""
-
-_IDS = ("image_id", "id", "name", "key")
 _SAMPLE = 1000
 
 
@@ -98,7 +103,9 @@ def _paths(file: Path, columns: Mapping[str, Any]) -> tuple[str, str]:
     """
     plain = plain_names(columns)
     named = [plain[name] for name in PATH_COLUMNS if name in plain]
-    samples = {name: _sample(columns[name]) for name in (*named, *(plain[name] for name in _IDS if name in plain))}
+    samples = {
+        name: _sample(columns[name]) for name in (*named, *(plain[name] for name in ID_COLUMNS if name in plain))
+    }
     ending = [
         name for name, values in samples.items() if _most(value.lower().endswith(IMAGE_ENDINGS) for value in values)
     ]

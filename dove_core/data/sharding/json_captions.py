@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from dove_core.data.caption_forms import CAPTION_FIELD, caption_columns, encodable, texts_of
-from dove_core.data.csv_tables import PATH_COLUMNS, plain_names
+from dove_core.data.csv_tables import FOLDER_COLUMNS, ID_COLUMNS, PATH_COLUMNS, plain_names
 from dove_core.data.file_kinds import refuse_other_kind
 from dove_core.data.sample import IMAGE_ENDINGS
 from dove_core.data.sharding.caption_rows import CaptionRows
@@ -23,8 +23,6 @@ _HINT = (
     'expected the Karpathy form {"images": [{"filename", "split": "train|val|test", "sentences": [{"raw"}]}]}, COCO\'s '
     'images and annotations, or records such as {"file_name", "caption"}, in a list or one on each line'
 )
-_FOLDER = "filepath"
-_IDS = ("image_id", "id", "name", "key")
 
 _Record = tuple[Any, str]
 """An image as the JSON has it, and the split that the keys above it name."""
@@ -168,9 +166,12 @@ def _path(record: Any) -> _Path:
     found = next((texts[name] for name in PATH_COLUMNS if name in texts), "")
     if found.lower().endswith(IMAGE_ENDINGS):
         return _Path("", found)
-    ending = (texts[name] for name in (*PATH_COLUMNS, *_IDS) if texts.get(name, "").lower().endswith(IMAGE_ENDINGS))
+    ending = (
+        texts[name] for name in (*PATH_COLUMNS, *ID_COLUMNS) if texts.get(name, "").lower().endswith(IMAGE_ENDINGS)
+    )
     if name := next(ending, ""):
-        return _Path(texts.get(_FOLDER, ""), name)
+        folder = next((texts[column] for column in FOLDER_COLUMNS if column in texts), "")
+        return _Path(folder, name)
     return _Path("", found)
 
 

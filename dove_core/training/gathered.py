@@ -12,7 +12,7 @@ from dove_core.training.losses import negative_pairs
 from dove_core.training.trainable import Gather
 
 
-def scores_of_everyone(
+def gathered_scores(
     images: Tensor, texts: Tensor, batch: Batch, counts: Sequence[int], gather: Gather
 ) -> tuple[Tensor, Tensor]:
     """Return the scores `(B, n * B)` of B images and their captions, of all processes, and which pairs are negatives.
