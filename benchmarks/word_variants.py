@@ -36,7 +36,7 @@ south sparse square straight surrounded tall ten that the their them there they 
 together top towards triangular turquoise twelve two under up various very vast was we well were west when where which
 while white whose wide winding with without yellow
 """
-"""Words of RSICD that are no nouns, as far as they are frequent; others are swapped too, which makes it harder."""
+"""Words of RSICD that are not nouns, if they are frequent; rare ones are swapped too, which makes the test harder."""
 
 _NO_NOUNS = frozenset(NO_NOUNS.split())
 IRREGULAR = {"people": "person", "person": "people", "men": "man", "man": "men", "leaf": "leaves", "leaves": "leaf"}

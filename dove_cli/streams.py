@@ -43,10 +43,10 @@ class _Output(io.TextIOWrapper):
 
 
 class _Errors(io.TextIOWrapper):
-    """Standard error: if nobody can read it any more, the command goes on without messages."""
+    """Standard error: if it cannot be written any more, the command continues without messages."""
 
     def write(self, text: str) -> int:
-        """Write a text if anybody can read it."""
+        """Write a text, or discard it if the stream is closed."""
         try:
             return super().write(text)
         except OSError:
@@ -54,7 +54,7 @@ class _Errors(io.TextIOWrapper):
             return len(text)
 
     def flush(self) -> None:
-        """Write what is buffered if anybody can read it."""
+        """Write what is buffered, or discard it if the stream is closed."""
         try:
             super().flush()
         except OSError:

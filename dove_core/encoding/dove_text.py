@@ -40,7 +40,7 @@ TEXT_WEIGHTS = ("text.", "guidance.")
 
 _HINT = "copy or train the checkpoint again; for an index, run `dove embed` again"
 _EARLIER = "train it again with `dove train`, then run `dove embed` again; or use the version of dove that made it"
-_SHORT, _SHOWN = 3, 80  # letters of words that help nobody; characters of a query in a message
+_SHORT, _SHOWN = 3, 80  # letters of words that are not suggested; characters of a query in a message
 _ERF = np.vectorize(math.erf, otypes=[np.float64])
 
 

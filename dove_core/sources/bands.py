@@ -19,7 +19,7 @@ _STRIP = 64
 _PERCENTILES = (2, 98)
 
 _OPAQUE = (0, 1, 255)
-"""Values of a mask, besides the largest one of its type; an alpha band with many others is no mask."""
+"""Values of a mask, besides the largest one of its type; an alpha band with many others is not a mask."""
 
 _MOST_OTHERS = 0.05
 """Largest share of other values in a mask, such as those of soft edges."""
@@ -42,7 +42,7 @@ _NEAR = 0.04
 class Look:
     """How values become colours: values that become black and white, values for no data, and what was noticed.
 
-    `alpha` is false if a band that is labelled alpha is no mask. `stretch` is None for values that stay as they are.
+    `alpha` is false if a band that is labelled alpha is not a mask. `stretch` is None for values that stay as they are.
     """
 
     stretch: tuple[float, float] | None = None

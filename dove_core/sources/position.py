@@ -28,7 +28,7 @@ _HALVINGS = 16
 """Steps by which the end of the Earth is found between two points of that grid."""
 
 _WIDEST_GAP = 10.0
-"""Degrees between neighbouring points of such a grid, from which on there is nothing between them."""
+"""Degrees between neighbouring points of such a grid. A wider gap is not covered by the scene."""
 
 _NEAR_POLE = 90 - 1e-6
 _UNIT_SLACK = 0.05

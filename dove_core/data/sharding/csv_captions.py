@@ -136,7 +136,7 @@ def _sample(column: Any) -> list[str]:
 
 
 def _most(fits: Iterable[bool]) -> bool:
-    """Tell whether most of some values fit; none do if there are no values."""
+    """Tell whether more than half of the values fit; false without values."""
     found = list(fits)
     return 2 * sum(found) > len(found)
 

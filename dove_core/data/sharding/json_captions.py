@@ -73,7 +73,7 @@ def _load(file: Path) -> Any:
             return json.loads(text)
         except json.JSONDecodeError as error:
             lines = [line for line in text.split("\n") if line.strip()]
-            if error.msg != "Extra data" or len(lines) < 2:  # one line is no list of lines
+            if error.msg != "Extra data" or len(lines) < 2:  # one line is not JSON lines
                 raise
         return [_line(line, number) for number, line in enumerate(lines, 1)]
     except (ValueError, RecursionError) as error:
