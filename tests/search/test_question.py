@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from dove_core.config import EmbedConfig, FilterConfig, QueryConfig
+from dove_core.data.sharding.image import decode_rgb
 from dove_core.errors import UsageError
 from dove_core.index.embed import embed
 from dove_core.index.rows import Row
@@ -197,11 +198,14 @@ def test_without_a_query_on_a_terminal_a_dialogue_starts(index, tmp_path):
     assert (tmp_path / "x.json").exists()
 
 
-def test_an_image_of_pillow_of_any_mode_becomes_rgb_or_is_refused_for_its_depth():
+def test_an_image_of_pillow_of_any_mode_becomes_rgb_or_keeps_its_depth():
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"):
         data, name = read_query_image(Image.new(mode, (5, 4)))
         with Image.open(io.BytesIO(data)) as image:
             assert (image.mode, image.size, name) == ("RGB", (5, 4), "your image")
-    for mode in ("I", "I;16", "F"):
-        with pytest.raises(UsageError, match="more than 8 bits a channel"):
-            read_query_image(Image.new(mode, (5, 4)))
+    values = np.arange(20, dtype=np.uint16).reshape(4, 5) * 1000 + 1000
+    for kind in (np.uint16, np.int32, np.float32):
+        data, name = read_query_image(Image.fromarray(values.astype(kind)))
+        seen = np.array(decode_rgb(data))
+        assert (seen.shape, name) == ((4, 5, 3), "your image")
+        assert (np.diff(seen[..., 0].ravel()[1:-1].astype(int)) > 10).all()
