@@ -18,8 +18,11 @@ from rasterio.errors import NotGeoreferencedWarning
 from dove_core.config import ShardConfig
 from dove_core.data.bands import look_of
 from dove_core.data.sharding.image import check_header, decode_noted, decode_rgb, image_size, read_image
+from dove_core.data.sharding.shards import shard_captions
+from dove_core.data.sharding.verify_shards import verify_shards
 from dove_core.encoding.preprocess import decode
 from dove_core.errors import DataError
+from dove_core.events import Event, Noted
 from dove_core.index.images import decode_image
 from dove_core.index.rows import Row
 from dove_core.sources.geotiff import Tile, dataset_of, describe_scene, read_tile
@@ -168,6 +171,21 @@ def test_a_deep_tiff_is_turned_as_one_of_8_bits_is(tmp_path, turn):
     Image.fromarray(values * 257).save(deep, "TIFF", tiffinfo=tags)
     Image.fromarray(values.astype(np.uint8)).save(shallow, "TIFF", tiffinfo=tags)
     assert np.array_equal(seen_everywhere(deep.getvalue()), np.array(decode_rgb(shallow.getvalue())))
+
+
+def test_shards_have_deep_images_in_8_bits_and_it_is_said_how_many_and_how(tmp_path):
+    (tmp_path / "i").mkdir()
+    deep = BASE[:3].astype(np.uint16) * 16
+    for name, data in (("a.png", png(deep)), ("b.png", png(BASE[:3])), ("c.tif", raster(tmp_path / "x.tif", deep))):
+        (tmp_path / "i" / name).write_bytes(data)
+    (tmp_path / "val.csv").write_text("filename,caption\na.png,a lake\nb.png,a hill\nc.tif,a road\n")
+    events = list[Event]()
+    (manifest,) = shard_captions(tmp_path / "val.csv", tmp_path / "i", tmp_path / "out", report=events.append)
+    assert (manifest.samples, manifest.meta_problems) == (3, 0)
+    (note,) = [event.message for event in events if isinstance(event, Noted) and "8 bits" in event.message]
+    assert note.startswith("shard val: 2 images were brought to 8 bits, each by itself, such as ")
+    assert "became black to white" in note
+    assert verify_shards(tmp_path / "out", ShardConfig()) == []
 
 
 def test_without_rasterio_a_deep_image_is_refused_with_what_helps(monkeypatch):

@@ -17,6 +17,7 @@ from PIL import Image
 from dove_core.config import EmbedConfig, FilterConfig, QueryConfig
 from dove_core.data.sharding.image import decode_rgb
 from dove_core.errors import UsageError
+from dove_core.events import Event, Noted
 from dove_core.index.embed import embed
 from dove_core.index.rows import Row
 from dove_core.search.dedup import distinct, overlap
@@ -24,6 +25,7 @@ from dove_core.search.query import Searcher
 from dove_core.search.question import Question, read_query_image
 from tests.cli.test_commands import dove
 from tests.conftest import ALONE
+from tests.data.test_image_depth import png
 
 TOP = QueryConfig(top=6)
 
@@ -59,6 +61,19 @@ def test_words_an_image_and_examples_are_added(index, searcher):
         hits = searcher.answer(question, TOP)
         scores = vectors @ (direction / np.linalg.norm(direction))
         assert [hit.score for hit in hits] == pytest.approx(sorted(scores)[:-7:-1], abs=1e-3)
+
+
+def test_an_image_of_16_bits_finds_the_same_image_of_8_and_it_is_said_how_it_was_read(index, searcher):
+    row = index.rows([4])[0]
+    with Image.open(io.BytesIO(index.image(row))) as image:
+        values = np.moveaxis(np.array(image.convert("RGB")), -1, 0).astype(np.uint16)
+    for data, like in ((png(values * 257), 1.0), (png(values * 16 + 500), 0.8)):
+        events = list[Event]()
+        hits = searcher.answer(Question(image=(data, "deep.png")), TOP, report=events.append)
+        assert hits[0].row.key == row.key
+        assert hits[0].score > like - 0.01
+        (note,) = [event.message for event in events if isinstance(event, Noted)]
+        assert note.startswith("deep.png: a PNG with 16 bits a channel; its values")
 
 
 def test_a_question_without_words_or_with_unknown_keys_is_refused(searcher):

@@ -28,6 +28,7 @@ _REFUSED = (
     "either there is no such file (a bucket that does not allow listing answers 403 for a missing file too) or access "
     "is refused: check the address, or choose another server with --mirror"
 )
+_LOGIN = "give name and password in the address: --mirror https://NAME:PASSWORD@HOST/FOLDER"
 _ADDRESS = "check the address, or choose another server with --mirror"
 _CREDENTIALS = "check your credentials for this place; FSSPEC_S3_ANON=true reads a public bucket without credentials"
 _BLOCK = 4 * 2**20  # bytes of one read through fsspec
@@ -252,6 +253,8 @@ def check_answer(answer: httpx.Response) -> None:
         raise PassingError(f"the server answered {status}", _asked_wait(answer.headers.get("Retry-After", "")))
     if answer.status_code == 403:
         raise DownloadError(f"the server refused {url} ({status})", hint=_REFUSED)
+    if answer.status_code == 401:
+        raise DownloadError(f"{url} needs a login: the server answered {status}", hint=_LOGIN)
     if answer.status_code not in (200, 206):
         raise DownloadError(f"{url} cannot be fetched: the server answered {status}", hint=_ADDRESS)
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
