@@ -1,4 +1,4 @@
-"""Bands of a raster, such as a scene: which are red, green and blue, which pixels have data, and which values become black and white."""
+"""Bands of a raster: which are red, green and blue, which pixels have data, and which values become black and white."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dove_core.data.bands import Look, colour_bands, in_eight_bits, is_palette, look_of, valid_pixels
 from dove_core.errors import DataError, UsageError
 from dove_core.sources.band_files import band_paths, stacked, time_in_name
-from dove_core.data.bands import Look, colour_bands, in_eight_bits, is_palette, look_of, valid_pixels
 from dove_core.sources.position import ScenePosition, is_usable, position_of
 from dove_core.sources.source import time_in
 

@@ -16,8 +16,8 @@ import pytest
 from dove_core.config import FetchConfig
 from dove_core.data.fetching.clients import is_excepted, shown, web_client
 from dove_core.data.fetching.download import download
-from dove_core.data.fetching.origins import opened
 from dove_core.data.fetching.fetch import fetch
+from dove_core.data.fetching.origins import opened
 from dove_core.data.fetching.transfers import Retry, Transfers
 from dove_core.errors import DownloadError, UsageError
 from dove_core.events import Event, Noted
@@ -63,6 +63,30 @@ def test_no_proxy_names_hosts_domains_and_networks():
     assert not is_excepted("myexample.com", "example.com")
     assert not is_excepted("11.1.2.3", "10.0.0.0/8")
     assert not is_excepted("example.com", "")
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_a_proxy_that_does_not_answer_is_named(monkeypatch, variable):
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    with (
+        web_client(1) as client,
+        pytest.raises(httpx.ProxyError, match=f"the proxy of {variable} does not work: .*refused"),
+    ):
+        client.get("http://example.org")
+
+
+@pytest.mark.parametrize("base", ["http:///x", "http://127.0.0.1:99999/x", "http://127.0.0.1:port/x", "http://[::1/x"])
+def test_an_address_without_a_host_or_with_a_wrong_port_is_no_web_address(base):
+    with pytest.raises(UsageError, match="is not a web address"), opened(base, 1):
+        pass
+
+
+def test_a_server_that_wants_a_login_is_answered_with_the_option_that_takes_it(tmp_path):
+    with serving() as server, opened(server.url(), 1) as origin_of:
+        server.files["x.bin"] = Served(b"", refusals=[(401, {"WWW-Authenticate": "Basic realm=x"})])
+        with pytest.raises(DownloadError, match="needs a login") as caught:
+            download(origin_of("x.bin"), tmp_path / "x.bin", Transfers(1, QUICK))
+        assert "--mirror https://NAME:PASSWORD@" in caught.value.hint
 
 
 @pytest.mark.parametrize(

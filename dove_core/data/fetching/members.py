@@ -111,7 +111,8 @@ def fetch_range(
             if origin.settled(version) != version:
                 reason = "each answer of the server has another ETag: length and checksums are compared instead"
                 transfers.report(Noted(f"{origin.address}: {reason}"))
-                return attempt()
+                attempt()
+                return
             raise DownloadError(f"{origin.address} has changed while it was fetched", hint=_CHANGED) from error
         if len(found) < end - start:
             raise PassingError(f"the connection ended after {len(found)} of {end - start} bytes")

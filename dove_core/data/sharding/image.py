@@ -38,8 +38,8 @@ _LAST_BYTES = 256
 class StoredImage:
     """An image as it goes into a tar: an RGB or grey JPEG, or a WebP; its size in pixels; its file name's ending.
 
-    `warning` says what the decoder of the original JPEG warned of; such an image may be damaged in part. `note` says how
-    an image of more than 8 bits a channel was brought to 8.
+    `warning` says what the decoder of the original JPEG warned of; such an image may be damaged in part. `note` says
+    how an image of more than 8 bits a channel was brought to 8.
     """
 
     data: bytes
