@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from dove_cli.render import print_json, reporting
 from dove_cli.tasks import TASKS, share_of
 from dove_core.config import CacheConfig, ComputeConfig, EmbedConfig, ExecutorConfig
 from dove_core.errors import UsageError
+from dove_core.events import Event, Updated
 from dove_core.places import Folder, Place
 
 
@@ -45,7 +47,13 @@ def embed(
             "checkpoint or of SOURCE]"
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an index that another model made.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="Keep the inputs that the index has, and add these.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let these inputs replace those that the index has.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an index that another model made, whatever its inputs.")
+    ] = False,
     task_id: Annotated[
         int | None,
         typer.Option(min=0, help="Number of this task, from 0: embed only its share.", rich_help_panel=TASKS),
@@ -94,13 +102,22 @@ def embed(
     folder = named(INDEX, out, cache) if out else folder
     from dove_core.index.embed import embed as make
 
+    updates = list[Updated]()
+
+    def listen(event: Event) -> None:
+        updates.extend([event] if isinstance(event, Updated) else [])
+        report(event)
+
     with reporting() as report:
         index = make(
             checkpoint, source, folder, embedding, compute,
-            share=share, overwrite=overwrite, execution=execution, report=report,
+            share=share, add=add, replace=replace, overwrite=overwrite, execution=execution, report=listen,
         )  # fmt: skip
     if as_json and index is not None:
-        print_json({"index": str(folder), "pictures": len(index), "model": index.manifest.fingerprint})
+        done = updates[-1] if updates else Updated(str(folder), len(index), 0, 0, 0, 0)
+        changes = {name: value for name, value in asdict(done).items() if name != "path"}
+        found = {"index": str(folder), "pictures": len(index), "model": index.manifest.fingerprint}
+        print_json({**found, **changes})
 
 
 def _name_of(source: list[Place]) -> str:

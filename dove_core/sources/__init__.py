@@ -11,4 +11,5 @@ Modules, bottom up; each imports only those above it:
     tiles        GeoTIFF scenes cut into tiles
     shards       shards of `dove shard`
     open         the kind of input that a path is
+    groups       several inputs of one call
 """

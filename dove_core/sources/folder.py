@@ -11,7 +11,7 @@ from dove_core.data.samples import Unusable
 from dove_core.data.sharding.archives import IMAGE_ENDINGS, JUNK, files_below
 from dove_core.data.sharding.image import MAX_IMAGE_BYTES
 from dove_core.places import Folder
-from dove_core.sources.source import TOO_LARGE, Input, Source, digest_of
+from dove_core.sources.source import TOO_LARGE, EarlierPart, FileFacts, Input, Source, digest_of
 
 UNREADABLE = "unreadable file"
 
@@ -29,6 +29,7 @@ class ImageFolder(Source):
         self._files = sorted(
             file for file in files_below(root) if file[0].lower().endswith(IMAGE_ENDINGS) and not JUNK.search(file[0])
         )
+        self._groups = self._grouped(self._files)
 
     def __len__(self) -> int:
         """Count the images."""
@@ -36,19 +37,35 @@ class ImageFolder(Source):
 
     def inputs(self) -> Sequence[Input]:
         """Return the input of each part; its digest covers names, sizes and modification times."""
-        groups = [self._group(part) for part in range(-(-len(self._files) // self._size))]
-        return [Input(group[0][0], digest_of(*group), len(group)) for group in groups]
+        return [Input(group[0][0], digest_of(*group), len(group), group) for group in self._groups]
 
     def open(self, part: int) -> FolderSamples:
         """Return the images of a part."""
-        return FolderSamples(self._folder, [name for name, _, _ in self._group(part)])
+        return FolderSamples(self._folder, [name for name, _, _ in self._groups[part]])
+
+    def continue_from(self, earlier: Sequence[EarlierPart]) -> None:
+        """Keep each group of files; one of which files have gone or changed has the others; new files come last.
+
+        A file that could not be used is tried again when its group changes.
+        """
+        plain = {digest_of(*group): group for group in self._groups}
+        left, groups = dict.fromkeys(self._files), list[list[FileFacts]]()
+        for part in earlier:
+            files = part.files or plain.get(part.digest, ())
+            group = [file for file in files if file in left]
+            if len(group) < len(files):
+                group = [file for file in group if file[0] in part.usable]
+            for file in group:
+                del left[file]
+            groups += [group] if group else []
+        self._groups = groups + self._grouped(list(left))
 
     def field(self, part: int) -> str:
         """Return the caption field of the model; a folder has no captions."""
         return self._field
 
-    def _group(self, part: int) -> list[tuple[str, int, int]]:
-        return self._files[part * self._size : (part + 1) * self._size]
+    def _grouped(self, files: list[FileFacts]) -> list[list[FileFacts]]:
+        return [files[start : start + self._size] for start in range(0, len(files), self._size)]
 
 
 class FolderSamples:

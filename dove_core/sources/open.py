@@ -106,6 +106,11 @@ def _has_images(table: Path) -> bool:
     return True
 
 
+def has_files_with(folder: Path, endings: tuple[str, ...]) -> bool:
+    """Tell whether a folder, or one below it, has a file with one of these endings."""
+    return bool(_files_with(folder, endings))
+
+
 def _files_with(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     names = (name for name, _, _ in files_below(folder) if name.lower().endswith(endings) and not JUNK.search(name))
     return sorted(folder / name for name in names)

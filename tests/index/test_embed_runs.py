@@ -29,7 +29,7 @@ from dove_core.errors import CheckpointError, DataError, SearchIndexError, Usage
 from dove_core.events import Advanced, Noted, Saved, Skipped, Started, silent
 from dove_core.index.disk import SearchIndex
 from dove_core.index.embed import embed
-from dove_core.index.part_plan import PartPlan
+from dove_core.index.part_plan import PartPlan, PlannedPart
 from dove_core.index.parts import PartMark
 from dove_core.index.tasks import Job, embed_share
 from dove_core.places import Folder
@@ -345,10 +345,9 @@ def test_parts_of_another_version_are_made_again(trained, photos, whole, tmp_pat
 
 def test_a_checkpoint_replaced_during_embedding_is_an_error(trained, photos, tmp_path):
     source = ImageFolder(photos, 3, "caption")
-    plan = PartPlan(
-        Folder(tmp_path), [PartMark("another model", one.name, one.digest) for one in source.inputs()], False
-    )
-    job = Job(Folder(trained / "best"), source, plan, SETTINGS, ALONE)
+    marks = [PartMark("another model", one.name, one.digest) for one in source.inputs()]
+    plan = PartPlan(Folder(tmp_path), [PlannedPart(k, mark) for k, mark in enumerate(marks)], False)
+    job = Job(Folder(trained / "best"), [source], plan, SETTINGS, ALONE)
     threads = torch.get_num_threads()
     try:
         with pytest.raises(CheckpointError, match="was replaced during embedding"):

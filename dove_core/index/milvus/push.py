@@ -16,8 +16,7 @@ from dove_core.index.disk import SearchIndex
 from dove_core.index.milvus.address import CollectionAddress, collection_name, parse_address
 from dove_core.index.milvus.collection import Collection
 from dove_core.index.milvus.schema import Card, entities_of
-from dove_core.index.parts import part_name, read_facts, read_part, read_vectors
-from dove_core.index.rows import PART_COLUMNS
+from dove_core.index.parts import part_name, read_facts, read_rows, read_vectors
 
 _ROWS_AT_ONCE = 500
 _TASK = "pushing"
@@ -92,7 +91,7 @@ def content_of(index: SearchIndex) -> str:
         SearchIndexError: a part is missing or damaged.
     """
     digest = hashlib.sha256()
-    for part, count in enumerate(index.manifest.counts):
+    for part, count in index.manifest.rows_of.items():
         facts = read_facts(index.place, part_name(part))
         if facts is None or facts.mark is None or facts.rows != count:
             message = f"{index.place.where(part_name(part))} is missing, or does not belong to the index"
@@ -124,9 +123,9 @@ def _fill(collection: Collection, index: SearchIndex, report: Report) -> int:
     report(Started(_TASK, len(index), "rows", int(np.array(counts)[complete].sum())))
     written = 0
     for part in np.flatnonzero(~complete).tolist():
-        start, count = starts[part], index.manifest.counts[part]
-        with index.place.local_path(part_name(part)) as path:
-            rows, vectors = read_part(path, PART_COLUMNS), read_vectors(path)
+        start, count, number = starts[part], index.manifest.counts[part], index.manifest.parts[part]
+        with index.place.local_path(part_name(number)) as path:
+            rows, vectors = read_rows(path, index.manifest.prefixes[number]), read_vectors(path)
         for first in range(0, count, _ROWS_AT_ONCE):
             block = slice(first, first + _ROWS_AT_ONCE)
             entities = entities_of(rows.slice(first, _ROWS_AT_ONCE), vectors[block], start + first)
