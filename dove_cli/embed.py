@@ -69,16 +69,21 @@ def embed(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Embed images and make the index that `dove query` searches.
+    """Embed images and make the index that `dove query` searches, or bring it up to date.
 
     It writes one Parquet file for each shard or tar, or for each --part-size images or tiles, and then the index.
     After an interruption, run the same command again: finished files are kept. Images that cannot be decoded are
     left out and counted, except those of shards, where they are an error.
 
+    When files have been added, changed, moved or removed, run the same command again: only images that the index does
+    not have are encoded. Queries use the index as it was until the new one is complete.
+
     - `dove embed`
     - `dove embed --shards shards/skyscript --out everything`
     - `dove embed photos/`
     - `dove embed photos/ --checkpoint remoteclip-vit-b32`
+    - `dove embed photos/ more/ laion/*.tar --out everything`
+    - `dove embed new/ --out everything --add`
     - `dove embed laion/*.tar --gpus 8`
     - `dove embed test-00000-of-00001.parquet`
     - `dove embed scene.tif --tile 256 --stride 128`
