@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from dove_core.addresses import follow_path, path_between, place_of
@@ -108,7 +109,7 @@ def outline(
 
 
 def count_changes(out: Place, old: IndexManifest, counts: Mapping[int, int], name: str) -> Updated:
-    """Compare the images of an index so far with those of its new parts; the parts of both must exist."""
+    """Compare the images of an index so far with those of its new parts; images of lost parts count as added."""
     before, after = _contents_of(out, set(old.parts) - counts.keys()), _contents_of(out, counts.keys() - set(old.parts))
     kept = sum(rows for part, rows in old.rows_of.items() if part in counts)
     changed, came, went = 0, Counter[bytes | None](), Counter[bytes | None]()
@@ -128,8 +129,9 @@ def count_changes(out: Place, old: IndexManifest, counts: Mapping[int, int], nam
 def _contents_of(out: Place, parts: Iterable[int]) -> defaultdict[str, Counter[bytes | None]]:
     found = defaultdict[str, Counter[bytes | None]](Counter)
     for part in sorted(parts):
-        with out.local_path(part_name(part)) as path:
-            for key, content in zip(read_part(path, ["key"])["key"].to_pylist(), read_contents(path), strict=True):
+        with suppress(SearchIndexError, FileNotFoundError), out.local_path(part_name(part)) as path:
+            keys = read_part(path, ["key"])["key"].to_pylist()
+            for key, content in zip(keys, read_contents(path), strict=True):
                 found[key][content] += 1
     return found
 
