@@ -56,6 +56,16 @@ class Bucket(Place):
         """The place itself: there are no links in a bucket."""
         return self
 
+    @property
+    def fresh(self) -> Bucket:
+        """The same address, without the sizes and marks of its objects."""
+        return Bucket(self.url, self.cache)
+
+    def remove_all(self) -> None:
+        """Remove all objects below the address."""
+        for name in self.facts():
+            self.remove(name)
+
     def exists(self) -> bool:
         """Return whether there is any object below the address."""
         return bool(self.facts())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from dove_core.index.parts import part_name, read_part, read_vectors
 _COLUMNS = ["key", "caption", "time", "source", "gsd", "tags", "shard", "offset", "size"]
 
 
-def export_clip_retrieval(folder: Path, parts: int) -> None:
+def export_clip_retrieval(folder: Path, parts: Sequence[int]) -> None:
     """Write `img_emb/img_emb_0000.npy` (N, D) float16 and `metadata/metadata_0000.parquet` for each part of an index.
 
     Raises:
@@ -23,8 +24,8 @@ def export_clip_retrieval(folder: Path, parts: int) -> None:
     vectors, metadata = folder / "img_emb", folder / "metadata"
     for place in (vectors, metadata):
         make_folder(place)
-    for part in range(parts):
-        path = folder / part_name(part)
+    for part, number in enumerate(parts):
+        path = folder / part_name(number)
         with atomic_file(vectors / f"img_emb_{part:04d}.npy") as stream:
             np.lib.format.write_array(stream, np.ascontiguousarray(read_vectors(path)), allow_pickle=False)
         table = read_part(path, _COLUMNS).replace_schema_metadata(None)
