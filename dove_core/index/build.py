@@ -99,7 +99,7 @@ def build_index(out: Place, encoder: Encoder, counts: list[int], *, checkpoint: 
     publish(out, encoder, Draft(inputs, dict(enumerate(counts)), checkpoint, root, None, False))
 
 
-def publish(out: Place, encoder: Encoder, draft: Draft) -> None:
+def publish(out: Place, encoder: Encoder, draft: Draft) -> IndexManifest:
     """Make the index that a draft describes, and then remove what it does not have any more; errors as `build_index`.
 
     Until the last step, readers find the index as it was.
@@ -127,6 +127,7 @@ def publish(out: Place, encoder: Encoder, draft: Draft) -> None:
     with out.writing(MANIFEST) as stream:
         stream.write(manifest_bytes(manifest))
     _remove_unused(out.fresh, old, manifest)
+    return manifest
 
 
 def _arranged(draft: Draft) -> tuple[list[tuple[str, list[int]]], list[int]]:

@@ -7,9 +7,8 @@ made again from the parts by the same model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from itertools import accumulate
 
 import numpy as np
 
@@ -17,10 +16,10 @@ from dove_core.addresses import Address, follow_path, place_of
 from dove_core.config import FilterConfig
 from dove_core.encoding.load import load_text_side
 from dove_core.encoding.text_side import TextSide
-from dove_core.errors import SearchIndexError
+from dove_core.errors import ReplacedError, SearchIndexError
 from dove_core.index.images import read_image, read_images
-from dove_core.index.manifest import MANIFEST, IndexManifest, read_manifest
-from dove_core.index.regions import StoredRegions, has_regions, regions_name
+from dove_core.index.manifest import IndexManifest, read_manifest
+from dove_core.index.regions import StoredRegions, regions_name
 from dove_core.index.rows import Row, RowTable
 from dove_core.index.segments import AGAIN, ROWS, SEGMENT_FILES, Segment, nearest_in, nearest_many_in
 from dove_core.places import LocalFiles, Place
@@ -50,8 +49,8 @@ class SearchIndex:
         self.place = place_of(address)
         self._checkpoint = None if checkpoint is None else place_of(checkpoint)
         self._shards = None if shards is None else place_of(shards)
-        self.manifest, self._files, self._segments = _opened(self.place)
-        self.folder = self._files.folder
+        self.manifest, self._words, self._segments = _opened(self.place)
+        self.folder = self._words.folder
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -119,8 +118,9 @@ class SearchIndex:
     @cached_property
     def regions(self) -> StoredRegions | None:
         """Regions of the images; None if they were not stored."""
-        parts = self.manifest.parts
-        return StoredRegions(self.folder, self.manifest.counts, parts) if has_regions(self.folder, parts) else None
+        segments = zip(self._segments, self.manifest.segment_parts, strict=True)
+        paths = [one.files.folder / regions_name(part) for one, (_, parts) in segments for part in parts]
+        return StoredRegions(paths, self.manifest.counts) if all(path.exists() for path in paths) else None
 
     def kept(self, filters: FilterConfig) -> np.ndarray | None:
         """Return `(N,)` bool, the rows that pass every filter; None without filters.
@@ -196,39 +196,37 @@ class SearchIndex:
 
 
 def _opened(place: Place) -> tuple[IndexManifest, LocalFiles, list[Segment]]:
-    """Open an index; begin again if a writer has replaced it between two steps.
+    """Open an index, and hold its text side and its segments; begin again if a writer replaces it meanwhile.
 
     Raises:
         SearchIndexError: the index is missing or damaged.
     """
     before: IndexManifest | None = None
-    for attempt in range(_ATTEMPTS):
-        fresh = place if attempt == 0 else place.fresh
-        manifest = read_manifest(fresh)
-        if manifest == before:
-            break
-        before = manifest
+    replaced: Exception | None = None
+    for _ in range(_ATTEMPTS):
+        fresh = place.fresh
         try:
-            files = fresh.local_files_matching(_needed_by(manifest))
-            return manifest, files, _segments_of(manifest, files, held=not place.is_remote)
-        except FileNotFoundError as error:
-            missing = error
-    message = f"{missing.filename or missing} does not exist, or is replaced all the time"
-    raise SearchIndexError(message, hint=AGAIN) from missing
+            manifest = read_manifest(fresh)
+            if manifest == before:
+                break
+            before = manifest
+            return manifest, _words_of(fresh, manifest), _segments_of(fresh, manifest)
+        except (FileNotFoundError, ReplacedError) as error:
+            replaced = error
+    what = getattr(replaced, "filename", None) or replaced
+    raise SearchIndexError(f"{what} does not exist, or is replaced all the time", hint=AGAIN) from replaced
 
 
-def _segments_of(manifest: IndexManifest, files: LocalFiles, *, held: bool) -> list[Segment]:
-    rows = manifest.rows_of
-    counts = [sum(rows[part] for part in parts) for _, parts in manifest.segment_parts]
-    starts = accumulate(counts, initial=0)
-    return [
-        Segment(files.folder / name, start, count, manifest.dim, held=held)
-        for (name, _), start, count in zip(manifest.segments, starts, counts, strict=False)
-    ]
+def _words_of(place: Place, manifest: IndexManifest) -> LocalFiles:
+    return place.local_files_matching(lambda name: name.startswith(f"{manifest.words}/"))
 
 
-def _needed_by(manifest: IndexManifest) -> Callable[[str], bool]:
-    """Return a function that tells whether a query may need a file of an index; it does not need the parts."""
-    names = {MANIFEST, *(regions_name(part) for part in manifest.parts)}
-    names |= {f"{name}/{file}".lstrip("/") for name, _ in manifest.segments for file in SEGMENT_FILES}
-    return lambda name: name in names or name.startswith(f"{manifest.words}/")
+def _segments_of(place: Place, manifest: IndexManifest) -> list[Segment]:
+    """Open the segments; of a bucket each is an entry of the cache, which stays while the others change."""
+    rows, found, start = manifest.rows_of, list[Segment](), 0
+    for name, parts in manifest.segment_parts:
+        needed = {f"{name}/{file}".lstrip("/") for file in SEGMENT_FILES} | {regions_name(part) for part in parts}
+        files, count = place.local_files_matching(needed.__contains__), sum(rows[part] for part in parts)
+        found.append(Segment(files, name, start, count, manifest.dim, held=not place.is_remote))
+        start += count
+    return found

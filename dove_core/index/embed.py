@@ -131,14 +131,17 @@ class _Call:
                 if made is None:
                     return None
                 with lock.alone():
-                    self._publish(encoder, old, *made)
+                    manifest = self._publish(encoder, old, *made)
+                    if self.embedding.layout == "clip-retrieval":
+                        export_clip_retrieval(path_of(self.out, needed_by="--layout"), manifest)
                 self.report(Saved(str(self.out)))
                 return SearchIndex(self.out.fresh)
         return self.run()  # another process has written the index since
 
     def _work(self, encoder: Encoder) -> str:
         settings = dataclasses.replace(self.embedding, gpus=1, batch_size=1)
-        return digest_of(encoder.fingerprint, list(map(str, self.groups)), settings, self.add, self.replace)
+        inputs = [str(place) for group in self.groups for place in group.places]
+        return digest_of(encoder.fingerprint, inputs, settings, self.add, self.replace)
 
     def _make_parts(
         self, encoder: Encoder, old: IndexManifest | None, matched: Matched, sources: Sequence[Source]
@@ -174,7 +177,9 @@ class _Call:
         _report_uncaptioned(plan, sources, whole, report)
         return outlined, rows
 
-    def _publish(self, encoder: Encoder, old: IndexManifest | None, outlined: Outline, rows: dict[int, int]) -> None:
+    def _publish(
+        self, encoder: Encoder, old: IndexManifest | None, outlined: Outline, rows: dict[int, int]
+    ) -> IndexManifest:
         """Make the index from its parts, unless another task has done it or nothing has changed."""
         out, report = self.out, self.report
         draft = Draft(
@@ -184,13 +189,11 @@ class _Call:
         if now and draft.is_made(out, now):
             if now == old:
                 report(Updated(str(out), 0, 0, 0, 0, sum(rows.values())))
-            return
+            return now
         report(Noted(_space_needed(sum(rows.values()), encoder.dim)))
         if old:
             report(count_changes(out, old, rows, str(out)))
-        publish(out, encoder, draft)
-        if self.embedding.layout == "clip-retrieval":
-            export_clip_retrieval(path_of(out, needed_by="--layout clip-retrieval: --out"), list(rows))
+        return publish(out, encoder, draft)
 
 
 def _space_needed(rows: int, dim: int) -> str:

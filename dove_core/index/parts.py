@@ -194,7 +194,11 @@ def read_part(path: Path, columns: list[str] | None) -> Any:
 
 def read_rows(path: Path, prefix: str) -> Any:
     """Read the columns `PART_COLUMNS` of a part, with `prefix` before the names of its files."""
-    table = read_part(path, PART_COLUMNS)
+    return with_prefix(read_part(path, PART_COLUMNS), prefix)
+
+
+def with_prefix(table: Any, prefix: str) -> Any:
+    """Return a table of rows with `prefix` before the names of their files."""
     if not prefix:
         return table
     names = pa.array([prefix + name for name in table["shard"].to_pylist()], pa.string())

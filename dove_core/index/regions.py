@@ -50,9 +50,9 @@ def write_regions(place: Place, part: int, records: np.ndarray) -> None:
 class StoredRegions:
     """The records of all parts; rows are numbered over all parts."""
 
-    def __init__(self, folder: Path, counts: Sequence[int], numbers: Sequence[int]) -> None:
-        """Open the files of parts with these numbers, which have `counts` rows; they are mapped when needed."""
-        self._folder, self._numbers, self._starts = folder, numbers, np.cumsum([0, *counts])
+    def __init__(self, paths: Sequence[Path], counts: Sequence[int]) -> None:
+        """Open the files of parts which have `counts` rows; they are mapped when needed."""
+        self._paths, self._starts = paths, np.cumsum([0, *counts])
         self._parts: dict[int, np.ndarray] = {}
 
     def read(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -76,10 +76,7 @@ class StoredRegions:
     def _record(self, number: int) -> np.void:
         part = int(np.searchsorted(self._starts, number, side="right")) - 1
         if part not in self._parts:
-            path, count = (
-                self._folder / regions_name(self._numbers[part]),
-                int(self._starts[part + 1] - self._starts[part]),
-            )
+            path, count = self._paths[part], int(self._starts[part + 1] - self._starts[part])
             try:
                 self._parts[part] = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:
@@ -88,11 +85,6 @@ class StoredRegions:
                 raise SearchIndexError(f"{path} does not have regions of {count} images", hint=_HINT)
         record: np.void = self._parts[part][number - self._starts[part]]
         return record
-
-
-def has_regions(folder: Path, parts: Sequence[int]) -> bool:
-    """Tell whether all these parts of an index have regions."""
-    return all((folder / regions_name(part)).exists() for part in parts)
 
 
 def record_type(regions: int, dim: int) -> np.dtype[np.void]:

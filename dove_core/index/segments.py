@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,17 +32,17 @@ def segment_name(number: int) -> str:
 class Segment:
     """An opened segment; its rows are numbered from `start` in the index."""
 
-    def __init__(self, folder: Path, start: int, count: int, dim: int, *, held: bool) -> None:
-        """Map the vectors; with `held`, the segment is not removed while this object exists.
+    def __init__(self, files: LocalFiles, name: str, start: int, count: int, dim: int, *, held: bool) -> None:
+        """Map the vectors of the segment `name`; with `held`, it is not removed while this object exists.
 
         Raises:
             FileNotFoundError: the file of vectors is missing.
             SearchIndexError: it is damaged, or has another number of vectors.
         """
-        self.folder, self.start = folder, start
-        path = folder / VECTORS
+        self.files, self.folder, self.start = files, files.folder / name, start
+        path = self.folder / VECTORS
         try:
-            self._lock = LocalFiles(folder, hold_segment(path) if held else None)
+            self._lock = LocalFiles(self.folder, hold_segment(path) if held else None)
             self.vectors: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             raise
