@@ -47,9 +47,10 @@ def embed(
             "checkpoint or of SOURCE]"
         ),
     ] = None,
-    add: Annotated[bool, typer.Option("--add", help="Keep the inputs that the index has, and add these.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="Add these inputs to those that the index has.")] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Let these inputs replace those that the index has.")
+        bool,
+        typer.Option("--replace", help="Make the index of these inputs only; images that it has keep their vectors."),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an index that another model made, whatever its inputs.")
