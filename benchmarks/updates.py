@@ -2,10 +2,11 @@
 
     python -m benchmarks.updates --rows 1000000 --images 1000
 
-Simulated: the rows that the index has are random vectors in clusters with made-up metadata, as in `benchmarks.one_shot`,
-and their images do not exist; the model has random weights; the images that are added are noise. Everything else is
-real: both ways run as processes of `dove embed`, in turns, each adding other images. Figures are medians. Memory is the
-peak of the process. What adding needs more than embedding alone must not be more than the peak of a query.
+Simulated: the rows that the index has are random vectors in clusters with made-up metadata, as in
+`benchmarks.one_shot`, and their images do not exist; the model has random weights; the images that are added are noise.
+Everything else is real: both ways run as processes of `dove embed`, in turns, each adding other images. Figures are
+medians. Memory is the peak of the process. What adding needs more than embedding alone must not be more than the peak
+of a query.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def main() -> None:
             shutil.rmtree(folder / "alone")
             adding.append(run([*dove, "embed", images, *common, "--out", str(folder / "index"), "--add"]))
             asking.append(run([*dove, "query", QUERY, "--index", str(folder / "index")]))
-    print(f"all rounds: alone {alone}, added {adding}, query {asking}")
+            last = zip(("alone", "added", "query"), (alone[-1], adding[-1], asking[-1]), strict=True)
+            print(f"round {k}:", ", ".join(f"{name} {s:.1f} s {mb:.0f} MB" for name, (s, mb) in last), flush=True)
     print(f"\n| {arguments.images} images | s | ratio | peak, MB |\n| --- | --- | --- | --- |")
     base = statistics.median(seconds for seconds, _ in alone)
     for label, found in (("embedded alone", alone), (f"added to {arguments.rows} rows", adding), ("a query", asking)):

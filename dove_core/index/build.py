@@ -204,7 +204,7 @@ def _remove_unused(out: Place, old: IndexManifest | None, new: IndexManifest) ->
     stay = [new] if isinstance(out, Folder) or old is None else [new, old]
     segments = {name for one in stay for name, _ in one.segments}
     unused = [name for name in out.folders() if name.startswith(_FOLDER) and name not in segments]
-    if "" not in segments and out.has(VECTORS):
+    if "" not in segments and any(map(out.has, SEGMENT_FILES)):
         unused.append("")
     with ExitStack() as stack:
         if isinstance(out, Folder):

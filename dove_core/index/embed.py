@@ -181,7 +181,7 @@ class _Call:
         self, encoder: Encoder, old: IndexManifest | None, outlined: Outline, rows: dict[int, int]
     ) -> IndexManifest:
         """Make the index from its parts, unless another task has done it or nothing has changed."""
-        out, report = self.out, self.report
+        out, report = self.out.fresh, self.report  # parts have been made since the first request
         draft = Draft(
             outlined.inputs, rows, self.checkpoint, outlined.inputs[0].root, old, is_sound(out, encoder.fingerprint)
         )

@@ -102,6 +102,8 @@ def test_an_index_in_a_bucket_is_brought_up_to_date(link, trained, tmp_path, mon
     reader = SearchIndex(bucket(tmp_path, "another machine"))
     write_images(folder, range(12, 14))
     (folder / "deep").mkdir()
+    with out.writing("part-00004.parquet") as stream:  # as a writer that was killed has left it
+        stream.write(out.read("part-00001.parquet"))
     events = []
     index = embed(trained / "best", folder, out.fresh, SETTINGS, ALONE, report=events.append)
     assert updated(events) == [Updated(out.url, 2, 0, 0, 0, 12)]
