@@ -69,7 +69,8 @@ def make_index(folder: Path, rows: int, architecture: str, *, regions: bool = Tr
         block = vectors[start : start + PART]
         places = random.uniform((-179, -80), (179, 80), (len(block), 2)).tolist()
         records = [
-            Record(k, f"{part:05d}.tar", 512 * k, 30_000, b"", sample(start + k, *places[k])) for k in range(len(block))
+            Record(k, f"{part:05d}.tar", 512 * k, 30_000, b"", sample(start + k, *places[k]), random.bytes(16))
+            for k in range(len(block))
         ]
         mark = PartMark(encoder.fingerprint, f"{part:05d}.tar", "")
         write_part(Folder(index), part, records, block, field="title", mark=mark)

@@ -1,6 +1,6 @@
 """Adding images to a large index, against embedding them alone.
 
-    python -m benchmarks.updates --rows 1000000 --images 1000
+    python -m benchmarks.updates --rows 1000000 --images 1000 --folder big
 
 Simulated: the rows that the index has are random vectors in clusters with made-up metadata, as in
 `benchmarks.one_shot`, and their images do not exist; the model has random weights; the images that are added are noise.
@@ -12,6 +12,7 @@ of a query.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import subprocess
@@ -60,11 +61,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="keep the index there; one that is there is copied by links")
     arguments = parser.parse_args()
     alone, adding, asking = list[tuple[float, float]](), list[tuple[float, float]](), list[tuple[float, float]]()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=arguments.folder and arguments.folder.parent) as name:
         folder = Path(name)
-        make_index(folder, arguments.rows, "", regions=False)
+        kept = arguments.folder or folder
+        if not (kept / "index" / "index.json").exists():
+            kept.mkdir(exist_ok=True)
+            make_index(kept, arguments.rows, "", regions=False)
+        if kept != folder:
+            shutil.copytree(kept, folder, copy_function=os.link, dirs_exist_ok=True)
         dove = [sys.executable, "-m", "dove_cli"]
         common = ["--checkpoint", str(folder / "run" / "best"), "--device", "cpu", "--workers", "0"]
         for k in range(arguments.rounds):

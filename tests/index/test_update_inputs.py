@@ -104,8 +104,8 @@ def test_scenes_come_change_and_go(model, tmp_path):
 
 def test_parquet_files_and_single_scenes_are_added_one_after_another(model, tmp_path):
     out = tmp_path / "index"
-    for name in ("a", "b"):
-        rows = [{"image": encoded(10 * ord(name) + k), "filename": f"{name}{k}.jpg"} for k in range(2)]
+    for number, name in enumerate("ab"):
+        rows = [{"image": encoded(2 * number + k), "filename": f"{name}{k}.jpg"} for k in range(2)]
         write_rows(tmp_path / f"{name}.parquet", rows)
     model.embed(tmp_path / "a.parquet", out=out)
     model.embed(tmp_path / "b.parquet", out=out, add=True)

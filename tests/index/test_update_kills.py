@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import time
+import traceback
 from collections.abc import Callable
 
 import numpy as np
@@ -33,6 +34,8 @@ def in_process(work: Callable[[], object]) -> int:
         torch.set_num_threads(1)  # threads do not survive a fork
         work()
         os._exit(0)
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(1)
 

@@ -63,8 +63,8 @@ def read_again_and_again(place: Place, stop: Path) -> None:
 
 def update_while_reading(place: Place, folder: Path, checkpoint: Path, home: Path, updates: int) -> list[int]:
     """Update an index while two processes read it; return how often each of them did."""
-    stop, cache = home / "stop", getattr(place, "cache", None)
-    own = [Bucket(place.url, CacheConfig(str(home / f"cache{k}"))) if cache else place for k in range(2)]
+    stop, caches = home / "stop", [CacheConfig(str(home / f"cache{k}")) for k in range(2)]
+    own = [Bucket(place.url, cache) if place.is_remote else place for cache in caches]
     readers = [in_process(lambda one=one: read_again_and_again(one, stop)) for one in own]
     try:
         for k in range(updates):
