@@ -289,10 +289,10 @@ def test_the_kind_of_input_is_recognised_from_its_files(made, shapes, tmp_path):
     assert len(made(tmp_path / "nested")[0]) == 1
     assert [row.shard for row in made(tmp_path / "nested")[0].rows([0])] == ["train/0.tar"]
     other = make_tar(tmp_path / "nested" / "val" / "1.tar", {"b.jpg": encoded(1)})
-    index, _ = made([other, nested, other])
+    index, _ = made([other, nested, other], replace=True)
     assert [(row.shard, row.key) for row in index.rows(range(2))] == [("train/0.tar", "a"), ("val/1.tar", "b")]
     assert index.image(index.rows([1])[0]) == encoded(1)
-    assert len(made(shapes)[0]) == 72
+    assert len(made(shapes, replace=True)[0]) == 72
 
 
 @pytest.mark.parametrize(
