@@ -18,6 +18,7 @@ from dove_core.index.disk import SearchIndex
 from dove_core.index.embed import embed
 from dove_core.index.milvus.push import push_index
 from dove_core.index.milvus.remote import RemoteIndex
+from dove_core.index.verify import verify_index
 from tests.clip_models import make_clip
 from tests.conftest import ALONE
 from tests.data.parquet_files import write_rows
@@ -100,6 +101,7 @@ def test_scenes_come_change_and_go(model, tmp_path):
     index = model.embed(folder, photos, out=out, settings=TILES)
     assert model.update == Updated(str(out), 0, 0, 0, 0, 15)
     assert len(images_of(index)) == 15
+    assert verify_index(out, ALONE) == (15, [])
 
 
 def test_parquet_files_and_single_scenes_are_added_one_after_another(model, tmp_path):
