@@ -29,8 +29,11 @@ from benchmarks.one_shot import QUERY, make_index
 SIDE = 256
 LAUNCH = (
     "import resource, subprocess, sys\ncode = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode\n"
-    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\nsys.exit(code)"
+    "used = resource.getrusage(resource.RUSAGE_CHILDREN)\nprint(used.ru_utime + used.ru_stime, used.ru_maxrss)\n"
+    "sys.exit(code)"
 )
+Used = tuple[float, float, float]
+"""Seconds, seconds of the processor, and the peak of memory in MB of a process."""
 
 
 def make_images(folder: Path, count: int, seed: int) -> Path:
@@ -43,8 +46,8 @@ def make_images(folder: Path, count: int, seed: int) -> Path:
     return folder
 
 
-def run(command: list[str]) -> tuple[float, float]:
-    """Run a command; return its seconds, and its peak of memory in MB.
+def run(command: list[str]) -> Used:
+    """Run a command; return what it used.
 
     A small process starts it: a process begins with the peak of the one that starts it.
     """
@@ -53,7 +56,8 @@ def run(command: list[str]) -> tuple[float, float]:
     seconds = time.perf_counter() - began
     if found.returncode:
         raise SystemExit(found.stderr)
-    return seconds, float(found.stdout.splitlines()[-1]) / 1e3
+    processor, peak = map(float, found.stdout.split())
+    return seconds, processor, peak / 1e3
 
 
 def main() -> None:
@@ -63,7 +67,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="keep the index there; one that is there is copied by links")
     arguments = parser.parse_args()
-    alone, adding, asking = list[tuple[float, float]](), list[tuple[float, float]](), list[tuple[float, float]]()
+    alone, adding, asking = list[Used](), list[Used](), list[Used]()
     with tempfile.TemporaryDirectory(dir=arguments.folder and arguments.folder.parent) as name:
         folder = Path(name)
         kept = arguments.folder or folder
@@ -81,12 +85,13 @@ def main() -> None:
             adding.append(run([*dove, "embed", images, *common, "--out", str(folder / "index"), "--add"]))
             asking.append(run([*dove, "query", QUERY, "--index", str(folder / "index")]))
             last = zip(("alone", "added", "query"), (alone[-1], adding[-1], asking[-1]), strict=True)
-            print(f"round {k}:", ", ".join(f"{name} {s:.1f} s {mb:.0f} MB" for name, (s, mb) in last), flush=True)
-    print(f"\n| {arguments.images} images | s | ratio | peak, MB |\n| --- | --- | --- | --- |")
-    base = statistics.median(seconds for seconds, _ in alone)
+            print(f"round {k}:", ", ".join(f"{what} {s:.1f} s {cpu:.1f} s {mb:.0f} MB" for what, (s, cpu, mb) in last))
+    print(f"\n| {arguments.images} images | s | ratio | s of the processor | ratio | peak, MB |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    base, base_cpu, _ = (statistics.median(values) for values in zip(*alone, strict=True))
     for label, found in (("embedded alone", alone), (f"added to {arguments.rows} rows", adding), ("a query", asking)):
-        seconds, peak = (statistics.median(values) for values in zip(*found, strict=True))
-        print(f"| {label} | {seconds:.1f} | {seconds / base:.2f} | {peak:.0f} |")
+        seconds, cpu, peak = (statistics.median(values) for values in zip(*found, strict=True))
+        print(f"| {label} | {seconds:.1f} | {seconds / base:.2f} | {cpu:.1f} | {cpu / base_cpu:.2f} | {peak:.0f} |")
 
 
 if __name__ == "__main__":
