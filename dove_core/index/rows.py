@@ -93,7 +93,7 @@ class RowTable:
         """
         tables = [_mapped(path) for path in paths]
         self.lengths = [len(table) for table in tables]
-        self._table: Any = pa.concat_tables([SCHEMA.empty_table(), *tables])
+        self._table: Any = pa.concat_tables(tables) if tables else SCHEMA.empty_table()  # the latter imports pandas
 
     def __len__(self) -> int:
         """Count the rows."""
