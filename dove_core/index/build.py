@@ -130,6 +130,15 @@ def publish(out: Place, encoder: Encoder, draft: Draft) -> IndexManifest:
     return manifest
 
 
+def remove_left_over(out: Place, manifest: IndexManifest) -> None:
+    """Remove what an index had before, if its writer was killed just then, or readers held it.
+
+    In a bucket it stays until the next update.
+    """
+    if isinstance(out, Folder):
+        _remove_unused(out, manifest, manifest)
+
+
 def _arranged(draft: Draft) -> tuple[list[tuple[str, list[int]]], list[int]]:
     """Return the segments that stay, with their parts, and the parts of the new segment."""
     old, counts = draft.old, draft.counts

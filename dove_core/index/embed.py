@@ -17,7 +17,7 @@ from dove_core.encoding.load import load_encoder
 from dove_core.errors import DataError, UsageError
 from dove_core.events import Noted, Report, Saved, Skipped, Started, Updated, silent
 from dove_core.executors import LOCAL, Executor, executing
-from dove_core.index.build import Draft, is_sound, publish
+from dove_core.index.build import Draft, is_sound, publish, remove_left_over
 from dove_core.index.disk import SearchIndex
 from dove_core.index.export import export_clip_retrieval
 from dove_core.index.known import KnownImages
@@ -187,6 +187,7 @@ class _Call:
         )
         now = manifest_if_any(out.fresh, silent)
         if now and draft.is_made(out, now):
+            remove_left_over(out, now)
             if now == old:
                 report(Updated(str(out), 0, 0, 0, 0, sum(rows.values())))
             return now

@@ -238,8 +238,8 @@ def test_an_open_index_stays_whole_and_its_files_go_when_it_is_closed(model, tmp
     assert len(opened.regions.records(np.arange(6))) == 6
     assert (out / "part-00000.parquet").exists()
     del opened
-    (folder / "003.jpg").unlink()
     model.embed(folder, out=out)
+    assert model.update == Updated(str(out), 0, 0, 0, 0, 5)
     assert not (out / "part-00000.parquet").exists()
     assert not (out / "vectors.npy").exists()
 
