@@ -10,7 +10,7 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -230,9 +230,8 @@ class Folder(Place):
 
     def remove_all(self) -> None:
         """Remove the folder with all that is in it, if it exists."""
-        if self.path.exists():
-            with space_checked(self.path):
-                shutil.rmtree(self.path)
+        with space_checked(self.path), suppress(FileNotFoundError):
+            shutil.rmtree(self.path)
 
     def exists(self) -> bool:
         """Tell whether the folder exists."""
