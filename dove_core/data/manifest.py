@@ -28,7 +28,7 @@ STATUSES = (OK, MISSING_IMAGE, DAMAGED_IMAGE, NO_CAPTION, DUPLICATE_KEY, MERGED)
 """The possible outcomes of an input row; only `ok` ones are in a tar."""
 
 WARNED_IMAGE = "image that the decoder warns of"
-DEEP_IMAGE = "image brought to 8 bits"
+DEEP_IMAGE = "image read as scenes are"
 KEPT = (WARNED_IMAGE, DEEP_IMAGE)
 """What is to be said of images although they are kept."""
 

@@ -307,7 +307,7 @@ def test_an_image_that_would_fill_the_memory_is_not_decoded(release: Path, tmp_p
     write_table(release / "dataframe" / "SkyScript_train_5K.csv", rows)
     shard_release(release, tmp_path / "out", LENIENT)
     errors = {row["key"]: row["error"] for row in table_of(tmp_path / "out" / "train")}
-    assert errors["large"] .startswith("12000 x 9000 pixels are more than 100000000: cut it")
+    assert errors["large"].startswith("12000 x 9000 pixels are more than 100000000: cut it")
     assert "decompression bomb" in errors["huge"]
 
 

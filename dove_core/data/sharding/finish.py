@@ -104,7 +104,8 @@ def _report_skips(markers: Sequence[ShardMarker], task: str, report: Report) -> 
         message = f"{task}: {warned} JPEGs are odd, and may be damaged in part; they are kept as viewers show them"
         report(Noted(f"{message}, such as {examples[WARNED_IMAGE]}"))
     if deep := counts.pop(DEEP_IMAGE, 0):
-        report(Noted(f"{task}: {deep} images were brought to 8 bits, each by itself, such as {examples[DEEP_IMAGE]}"))
+        message = f"{task}: {deep} images have more than 8 bits, or other bands than red, green and blue; they are read"
+        report(Noted(f"{message} as scenes are, each by its own values, such as {examples[DEEP_IMAGE]}"))
     for reason, count in sorted(counts.items()):
         if count:
             report(Skipped(task, reason, count, examples.get(reason, "")))

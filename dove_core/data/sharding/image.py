@@ -196,7 +196,9 @@ def _smaller(width: int, height: int, side: int) -> tuple[int, int]:
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise DataError(f"{width} x {height} pixels are more than {MAX_PIXELS}: cut it with `dove embed FILE --tile 256`")
+        raise DataError(
+            f"{width} x {height} pixels are more than {MAX_PIXELS}: cut it with `dove embed FILE --tile 256`"
+        )
 
 
 def _check_mode(mode: str) -> None:

@@ -49,6 +49,8 @@ def opened_raster(data: bytes, what: str) -> Iterator[Any]:
 def read_raster(dataset: Any, what: str) -> tuple[Image.Image, str]:
     """Return an image in RGB, and how it came about: bands, and the values that became black and white.
 
+    The latter is empty if red, green and blue are where the file says, in 8 bits.
+
     It is what the tile of a scene would show: see `bands.look_of`. Pixels without data are black.
     """
     bands, are_named = colour_bands(dataset)
@@ -62,4 +64,5 @@ def read_raster(dataset: Any, what: str) -> tuple[Image.Image, str]:
     if look.stretch is not None:
         low, high = look.stretch
         notes.append(f"its values {low:g} to {high:g} became black to white")
-    return Image.fromarray(pixels), "; ".join([*notes, *look.notes])
+    notes += look.notes
+    return Image.fromarray(pixels), "; ".join(notes) if len(notes) > 1 else ""
