@@ -33,8 +33,8 @@ UNDECODABLE = "image cannot be decoded"
 class Embedded(NamedTuple):
     """A batch: the embedded samples, their embeddings `vectors (n, D)` float32, and the skipped images.
 
-    `known` are the images whose embeddings need not be computed, `deep` those that were brought to 8 bits, as text. `regions (n, R, D)` and `fused (n, D)` float32 are
-    there if they were requested.
+    `known` are the images whose embeddings need not be computed, `deep` says which are read as scenes are.
+    `regions (n, R, D)` and `fused (n, D)` float32 are there if they were requested.
     """
 
     records: list[Record]

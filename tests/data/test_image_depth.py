@@ -204,8 +204,8 @@ def test_an_index_has_deep_images_and_it_is_said_how_many(trained, tmp_path):
     assert a @ b > 0.999
     (note,) = [event.message for event in events if isinstance(event, Noted) and "8 bits" in event.message]
     assert note == (
-        "embedding: 2 images were brought to 8 bits, each by its own values, as scenes are, such as a.png: "
-        "a PNG with 16 bits a channel"
+        "embedding: 2 images have more than 8 bits, or other bands than red, green and blue; they are read as scenes "
+        "are, each by its own values, such as a.png: a PNG with 16 bits a channel"
     )
 
 
