@@ -16,6 +16,7 @@ from dove_core.data.batch_plan import SequentialPlan
 from dove_core.data.loader import load
 from dove_core.data.reader import Record, Shards
 from dove_core.data.samples import Known, Samples, Unusable
+from dove_core.data.sharding.depth import beyond_pillow
 from dove_core.data.sharding.image import check_header
 from dove_core.encoding.compute import choose_device, mixed, worker_count
 from dove_core.encoding.encoder import Embeddings, Encoder, Features, Preprocess, RegionFeatures, Reranker
@@ -32,14 +33,15 @@ UNDECODABLE = "image cannot be decoded"
 class Embedded(NamedTuple):
     """A batch: the embedded samples, their embeddings `vectors (n, D)` float32, and the skipped images.
 
-    `known` are the images whose embeddings need not be computed. `regions (n, R, D)` and `fused (n, D)` float32 are
-    there if they were requested.
+    `known` are the images whose embeddings need not be computed, `deep` says which are read as scenes are.
+    `regions (n, R, D)` and `fused (n, D)` float32 are there if they were requested.
     """
 
     records: list[Record]
     vectors: np.ndarray
     unusable: list[Unusable]
     known: list[Known]
+    deep: list[str]
     regions: np.ndarray | None = None
     fused: np.ndarray | None = None
 
@@ -176,14 +178,14 @@ class Embedder:
             DataError: the samples are `strict`, and one is damaged.
         """
         for fitted, encoded in _one_behind(self._encode_samples(samples, batch_size, regions)):
-            records, unusable, known = fitted.records, fitted.unusable, fitted.known
+            records, unusable, known, deep = fitted.records, fitted.unusable, fitted.known, fitted.deep
             if encoded is None:
-                yield Embedded(records, np.zeros((0, self.encoder.dim), np.float32), unusable, known)
+                yield Embedded(records, np.zeros((0, self.encoder.dim), np.float32), unusable, known, deep)
             elif isinstance(encoded, RegionFeatures):
                 vectors, of_regions, fused = map(_floats, encoded)
-                yield Embedded(records, vectors, unusable, known, of_regions, fused)
+                yield Embedded(records, vectors, unusable, known, deep, of_regions, fused)
             else:
-                yield Embedded(records, _floats(encoded), unusable, known)
+                yield Embedded(records, _floats(encoded), unusable, known, deep)
 
     def _encode_samples(self, samples: Samples, batch_size: int, regions: bool) -> Iterator[_EncodedSamples]:
         plan = SequentialPlan(0, len(samples), batch_size)
@@ -251,6 +253,7 @@ class _Fitted(NamedTuple):
     pixels: Tensor | None
     unusable: list[Unusable]
     known: list[Known]
+    deep: list[str]
 
 
 class _FitSamples:
@@ -261,7 +264,7 @@ class _FitSamples:
 
     def __call__(self, samples: list[Record | Unusable | Known], epoch: int) -> _Fitted:
         records, pixels = list[Record](), list[Tensor]()
-        unusable, known = list[Unusable](), list[Known]()
+        unusable, known, deep = list[Unusable](), list[Known](), list[str]()
         for sample in samples:
             if isinstance(sample, Known):
                 known.append(sample)
@@ -272,7 +275,8 @@ class _FitSamples:
             elif isinstance(sample, Record):
                 pixels.append(fitted)
                 records.append(sample.without_image())
-        return _Fitted(records, torch.stack(pixels) if pixels else None, unusable, known)
+                deep += [f"{sample.name}: {what}"] if (what := beyond_pillow(sample.image)) else []
+        return _Fitted(records, torch.stack(pixels) if pixels else None, unusable, known, deep)
 
     def _fit(self, record: Record) -> Tensor | Unusable:
         name = record.name

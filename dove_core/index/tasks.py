@@ -184,6 +184,9 @@ def _embed_part(job: Job, embedder: Embedder, part: PlannedPart, report: Report)
             count, example = skipped.get(one.reason, (0, one.example))
             skipped[one.reason] = count + 1, example
         report(Advanced(TASK, len(batch.records) + len(batch.unusable) + len(batch.known)))
+    if deep := [one for batch in batches for one in batch.deep]:
+        message = "images have more than 8 bits, or other bands than red, green and blue; they are read as scenes are"
+        report(Noted(f"{TASK}: {len(deep)} {message}, each by its own values, such as {deep[0]}"))
     known = [one for batch in batches for one in batch.known]
     records = [record for batch in batches for record in batch.records] + [one.record for one in known]
     order = np.argsort([record.number for record in records], kind="stable").astype(int)
