@@ -25,7 +25,7 @@ from dove_core.index.locks import writing
 from dove_core.index.manifest import IndexManifest, manifest_if_any
 from dove_core.index.nearest import FEW
 from dove_core.index.part_plan import PartPlan, other_model, skipped_in
-from dove_core.index.parts import PartFacts
+from dove_core.index.parts import PartFacts, part_name
 from dove_core.index.tasks import TASK, Job, embed_parts
 from dove_core.index.update import Matched, Outline, count_changes, match_inputs, outline
 from dove_core.places import Place
@@ -153,6 +153,9 @@ class _Call:
         if known and regions and known.index.regions is None:
             known = None  # its images have no regions
         outlined = outline(out, old, matched, sources, encoder.fingerprint, regions)
+        if outlined.lost:
+            names = ", ".join(part_name(number) for number in outlined.lost[:5])
+            report(Noted(f"{out}: missing or damaged, and made again: {names}{', ...' * (len(outlined.lost) > 5)}"))
         plan, own = outlined.plan, share.of(len(outlined.plan.parts))
         kept = plan.keep(overwrite=self.overwrite)
         if not share.none:

@@ -69,6 +69,8 @@ class Outline:
     inputs: Sequence[IndexedInput]
     others: Mapping[int, int]
     """Number of rows of each part of the other inputs, by its number."""
+    lost: Sequence[int]
+    """Numbers of the parts that the index has and that cannot be read."""
 
     def counts(self, facts: Sequence[PartFacts]) -> dict[int, int]:
         """Return the number of rows of each part of the index, by its number, when all planned ones are made."""
@@ -86,8 +88,11 @@ def outline(
     reusable = old if old and old.fingerprint == fingerprint else None
     number, new_input = (old.next_part, len(old.known)) if old else (0, 0)
     planned, inputs = list[PlannedPart](), {k: old.known[k] for k in matched.others} if old else {}
+    lost = list[int]()
     for k, (group, at, source) in enumerate(zip(matched.groups, matched.numbers, sources, strict=True)):
-        earlier = _earlier_parts(out, reusable.known[at].parts) if reusable and at is not None else {}
+        numbers = reusable.known[at].parts if reusable and at is not None else []
+        earlier = _earlier_parts(out, numbers)
+        lost += [part for part in numbers if part not in earlier]
         source.continue_from([one for _, one in earlier.values()])
         there = {(facts.mark.input, facts.mark.digest): n for n, (facts, _) in earlier.items() if facts.mark}
         bases = {file: n for n, (_, one) in earlier.items() for file in one.files if file.name in one.usable}
@@ -105,7 +110,7 @@ def outline(
     ordered = [inputs[k] for k in sorted(inputs)]
     rows = old.rows_of if old else {}
     others = {part: rows[part] for k in matched.others for part in inputs[k].parts}
-    return Outline(PartPlan(out, planned, regions), _with_prefixes(out, ordered), others)
+    return Outline(PartPlan(out, planned, regions), _with_prefixes(out, ordered), others, lost)
 
 
 def count_changes(out: Place, old: IndexManifest, counts: Mapping[int, int], name: str) -> Updated:

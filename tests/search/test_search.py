@@ -127,7 +127,7 @@ def test_parts_are_geoparquet_that_pandas_reads(index):
     frame = pq.read_table(index.folder / "part-00000.parquet").to_pandas()
     assert list(frame.columns) == [
         "key", "vector", "caption", "place", "bbox", "time", "source", "gsd", "tags", "shard", "offset",
-        "size",
+        "size", "content",
     ]  # fmt: skip
     assert frame["vector"][0].dtype == np.float16
 
@@ -172,9 +172,19 @@ def test_a_damaged_index_is_named(copied, name, damage):
     assert "dove embed" in caught.value.hint
 
 
-def test_a_damaged_part_is_named(copied, trained, shapes):
+def test_a_damaged_part_is_named_and_made_again(index, copied, trained, shapes):
     part = copied / "part-00002.parquet"
     part.write_bytes(part.read_bytes()[:200])
+    events = []
+    again = embed(trained / "best", shapes, copied, EmbedConfig(), ALONE, report=events.append)
+    assert Noted(f"{copied}: missing or damaged, and made again: part-00002.parquet") in events
+    assert sorted(row.key for row in again.rows(range(72))) == sorted(row.key for row in index.rows(range(72)))
+
+
+def test_a_damaged_part_of_an_index_that_was_never_whole_is_an_error(copied, trained, shapes):
+    part = copied / "part-00002.parquet"
+    part.write_bytes(part.read_bytes()[:200])
+    (copied / "index.json").unlink()
     with pytest.raises(SearchIndexError, match=r"part-00002\.parquet is damaged"):
         embed(trained / "best", shapes, copied, EmbedConfig(), ALONE)
 
@@ -216,7 +226,7 @@ def test_a_sheet_shows_every_hit(index, searcher, tmp_path):
 
 def test_an_index_made_again_from_another_root_finds_its_images(trained, shapes, tmp_path):
     for root in (shapes / "test", shapes, shapes / "test"):
-        opened = embed(trained / "best", root, tmp_path / "index", EmbedConfig(), ALONE)
+        opened = embed(trained / "best", root, tmp_path / "index", EmbedConfig(), ALONE, replace=True)
         for row in opened.rows(range(len(opened))):
             assert opened.image(row).startswith(b"\xff\xd8")
 
