@@ -22,7 +22,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,12 +31,13 @@ from tokenizers import Tokenizer as Subwords
 from torch import Tensor, nn
 
 from benchmarks.pointing import figures, mosaics
+from benchmarks.roam_scores import FORMS, Earlier, Parts
 from dove_core.answers.explain import above_uniform
 from dove_core.config import ModelConfig
 from dove_core.data.reader import Shards
 from dove_core.encoding.preprocess import CenterSquare
 from dove_core.evaluation.retrieval import recall
-from dove_core.model.attention import InterModalGuidance, unit
+from dove_core.model.attention import InterModalGuidance
 from dove_core.model.dove import Dove
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.model.tokens import padded
@@ -49,7 +50,7 @@ MODEL = ModelConfig(
     backbone="timm:tf_efficientnet_lite0", image_size=160, embed_dim=128, region_grid=4, heads=4,
     caption_field="caption", word_dim=200, max_tokens=20,
 )  # fmt: skip
-BATCH, EPOCHS, RATE, DECAY, AVERAGE, MOSAICS = 128, 6, 2e-3, 0.05, 0.99, 1000
+BATCH, EPOCHS, RATE, DECAY, AVERAGE = 128, 6, 2e-3, 0.05, 0.99
 TURNS: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda x: x,
     lambda x: x.rot90(1, (2, 3)).flip(3),
@@ -96,113 +97,6 @@ class Unpack(nn.Module):
         return list(parts[:count]), [part.unflatten(1, (self.regions, -1)) for part in parts[count:]]
 
 
-class Earlier(nn.Module):
-    """IGA as it was: dot products in several heads; the caption is guided by the image and compared with `v_MR`."""
-
-    def __init__(self, dim: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query, self.key_value, self.word_weight = (
-            nn.Linear(dim, dim),
-            nn.Linear(dim, 2 * dim),
-            nn.Linear(dim, heads),
-        )
-        self.out, self.norm = nn.Linear(dim, dim), nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(dim, dim))
-
-    def prepare_regions(self, regions: Tensor) -> tuple[Tensor, ...]:
-        return self.key_value(regions).chunk(2, dim=-1)
-
-    def prepare_words(self, words: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits = self.word_weight(words).float().masked_fill(~mask[..., None], float("-inf"))
-        weight = logits.softmax(dim=1)
-        pooled = torch.einsum("ct,ctd->cd", weight.mean(dim=-1).to(words.dtype), words)
-        return self.query(words), weight, pooled
-
-    def over_regions(self, key: Tensor, query: Tensor, weight: Tensor) -> Tensor:
-        """Return the attention of all words `(C, h, B, R)`."""
-        query, key = (x.unflatten(-1, (self.heads, -1)) for x in (query, key))
-        attention = torch.einsum("cthd,brhd->chtbr", query * query.shape[-1] ** -0.5, key).softmax(dim=-1)
-        return torch.einsum("chtbr,cth->chbr", attention, weight.to(attention.dtype))
-
-    def guided(self, key: Tensor, value: Tensor, query: Tensor, weight: Tensor, pooled: Tensor) -> Tensor:
-        mixed = torch.einsum(
-            "chbr,brhd->bchd", self.over_regions(key, query, weight), value.unflatten(-1, (self.heads, -1))
-        )
-        base = self.norm(pooled + self.out(mixed.flatten(2)))
-        result: Tensor = base + self.mlp(base)
-        return result
-
-
-class Parts(NamedTuple):
-    """What `Dove` scores pairs from: `v_MR` and IGA's parts of images and captions."""
-
-    fused: Tensor
-    key: Tensor
-    value: Tensor
-    query: Tensor
-    weight: Tensor
-    pooled: Tensor
-
-    def cosines(self) -> Tensor:
-        """Return the cosines of words and regions `(C, T, B, R)`."""
-        return torch.einsum("ctd,brd->ctbr", self.query, self.key)
-
-
-def cosine(a: Tensor, b: Tensor) -> Tensor:
-    return (unit(a) * unit(b)).sum(dim=-1)
-
-
-def now(model: Dove, parts: Parts) -> Tensor:
-    return SCORE(model, *parts)
-
-
-def unit_image(model: Dove, parts: Parts) -> Tensor:
-    return SCORE(model, *parts._replace(fused=unit(parts.fused)))
-
-
-def earlier(model: Dove, parts: Parts) -> Tensor:
-    guide: Any = model.guidance
-    return cosine(parts.fused[:, None], guide.guided(*parts[1:]))
-
-
-def local(model: Dove, parts: Parts) -> Tensor:
-    found: Tensor = model.guidance(*parts[:5]).local
-    return found
-
-
-def guided(model: Dove, parts: Parts) -> Tensor:
-    return cosine(model.guidance(*parts[:5]).guided, parts.pooled)
-
-
-def not_guided(model: Dove, parts: Parts) -> Tensor:
-    return 0.5 * (unit(parts.fused) @ parts.pooled.T + local(model, parts))
-
-
-def soft_maximum(model: Dove, parts: Parts) -> Tensor:
-    sharp, cosines = model.guidance.log_sharpness.exp(), parts.cosines()
-    best = ((sharp * cosines).logsumexp(dim=-1) - np.log(cosines.shape[-1])) / sharp
-    return 0.5 * (guided(model, parts) + torch.einsum("ctb,ct->bc", best.float(), parts.weight))
-
-
-def maximum(model: Dove, parts: Parts) -> Tensor:
-    best = parts.cosines().amax(dim=-1)
-    return 0.5 * (guided(model, parts) + torch.einsum("ctb,ct->bc", best.float(), parts.weight))
-
-
-SCORE = Dove._score_tile
-FORMS: dict[str, Callable[[Dove, Parts], Tensor]] = {
-    "now": now,
-    "earlier": earlier,  # dot products in several heads
-    "unit-image": unit_image,  # v_MR has length 1 before it is guided
-    "local": local,  # the term of words and regions alone
-    "guided": guided,  # the guided image alone
-    "not-guided": not_guided,  # v_MR stays as it is
-    "soft-maximum": soft_maximum,  # of each word's cosines, in the local term
-    "maximum": maximum,
-}
-
-
 class FrozenDove(Dove):
     """DOVE on stored maps of its trunk, with one of the forms of ROAM."""
 
@@ -228,7 +122,7 @@ class FrozenDove(Dove):
         return torch.einsum("ctbr,ct->cbr", each.float(), weight)[0, 0]
 
 
-def store(shards: Path, weights: str, cache: Path) -> None:
+def store(shards: Path, weights: str, cache: Path, count: int) -> None:
     """Pool the trunk's maps of both splits and of the mosaics, and store them as float16."""
     cache.mkdir(parents=True, exist_ok=True)
     model = Dove(MODEL, 2).eval()
@@ -237,7 +131,7 @@ def store(shards: Path, weights: str, cache: Path) -> None:
         records = [Shards(shards / name).read(k) for k in range(len(Shards(shards / name)))]
         texts = [list(record.sample.captions["caption"]) for record in records]
         save(cache / name, model, [record.image for record in records], TURNS[: 4 if name == "train" else 1], texts, [])
-    drawn = list(mosaics(Shards(shards / "val"), "caption", MOSAICS, 0))
+    drawn = list(mosaics(Shards(shards / "val"), "caption", count, 0))
     texts, quarters = [[one.caption] for one in drawn], [one.quarter for one in drawn]
     save(cache / "mosaics", model, [one.data for one in drawn], TURNS[:1], texts, quarters)
 
@@ -358,13 +252,14 @@ def main() -> None:
         "--weights", default="imagenet", help="file of the trunk's weights, or imagenet to download them"
     )
     parser.add_argument("--cache", type=Path, default=Path("roam_forms"))
+    parser.add_argument("--mosaics", type=int, default=1000)
     parser.add_argument("--word-vectors", action="store_true", help="begin with the word vectors of wordllama")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--results", type=Path, default=Path("roam_forms.jsonl"))
     parser.add_argument("--table", action="store_true", help="print the results and train nothing")
     arguments = parser.parse_args()
     if not arguments.table and not (arguments.cache / "mosaics.json").exists():
-        store(arguments.shards, arguments.weights, arguments.cache)
+        store(arguments.shards, arguments.weights, arguments.cache, arguments.mosaics)
     for seed in [] if arguments.table else arguments.seeds:
         train, val, drawn = (load(arguments.cache, name) for name in ("train", "val", "mosaics"))
         words = Tokenizer.learn(

@@ -38,6 +38,7 @@ SMALL = {
     "on_gpu": "--tiny --shards {shards} --minutes 15 --out {results}",
     "one_shot": "--rows 3000 --rounds 1",
     "pointing": "--shards {shards}/val --checkpoint {checkpoint} --mosaics 20",
+    "roam_forms": "--shards {shards} --weights none --cache {results}.maps --results {results} --mosaics 20 earlier",
     "rsicd": "--shards {shards} --results {results} captions-2+pairs-2 no-guidance local+no-local separate-trunk+plain",
     "search": "--rows 4000 --ways dove flat hnsw ivf usearch --rounds 2",
     "shard_rows": "--rows 200 400 --plan 500",
@@ -56,7 +57,7 @@ def test_every_benchmark_is_tested():
     there = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     assert there - set(SMALL) == {
         "agreement",  # it installs clip-benchmark
-        "alternating", "clip_models", "imagenet_lite0",  # they measure nothing
+        "alternating", "clip_models", "imagenet_lite0", "roam_scores",  # they measure nothing
     }  # fmt: skip
 
 

@@ -441,7 +441,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, shapes):
 
 
 def test_half_precision_learns_nearly_the_same(clip, shapes, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     for name, amp in (("half", True), ("full", False)):
         compute = ComputeConfig(device="cpu", workers=0, amp=amp)
         train(shapes / "train", tmp_path / name, ModelConfig(), TUNED, compute, start=clip, validation=shapes / "val")
