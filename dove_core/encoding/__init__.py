@@ -15,6 +15,7 @@ Modules, bottom up; each imports only those above it:
     clip_relevance   where an image has what a text describes, by gradients
     clip        their `Encoder`, and the export of the text tower
     clip_text   their text side, in onnxruntime
+    tensor_files     files of tensors that others made
     clip_import      a file of weights of others to a checkpoint
     families    the name of a model family to the code that loads it
     checkpoint  the files of a checkpoint, in a folder or a bucket

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import copy
-import pickle
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from dove_core.encoding.clip import build_model, save_clip
 from dove_core.encoding.clip_config import ClipConfig, open_clip_library
 from dove_core.encoding.clip_tokenizer import write_clip_tokenizer
-from dove_core.errors import CheckpointError, UsageError, reason_of
+from dove_core.encoding.tensor_files import EXPECTED, read_tensor_file
+from dove_core.errors import CheckpointError, UsageError
 from dove_core.files import atomic_folder, sha256_of
 
 _NAMED = 5
-_EXPECTED = "expected the weights of a model as safetensors or from torch.save; is the file complete?"
 _LONG = ("positional_embedding_res", "text.positional_embedding_res")
 _TEXT_POSITIONS = ("positional_embedding", "text.positional_embedding")
 
@@ -98,44 +94,16 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing, damaged, or has anything else than tensors.
     """
-    content = _read(file)
+    content = read_tensor_file(file)
     weights = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(weights, Mapping) or not weights:
-        raise CheckpointError(f"{file} has no weights in it", hint=_EXPECTED)
+        raise CheckpointError(f"{file} has no weights in it", hint=EXPECTED)
     if all(str(name).startswith("module.") for name in weights):
         weights = {name.removeprefix("module."): value for name, value in weights.items()}
     odd = [str(name) for name, value in weights.items() if not isinstance(value, Tensor)]
     if odd:
-        raise CheckpointError(f"{file} has values that are not tensors: {_listed(odd)}", hint=_EXPECTED)
+        raise CheckpointError(f"{file} has values that are not tensors: {_listed(odd)}", hint=EXPECTED)
     return dict(weights)
-
-
-def _read(file: Path) -> Any:
-    try:
-        if file.suffix == ".safetensors":
-            return safetensors.torch.load_file(file)
-        is_zip = zipfile.is_zipfile(file)
-        if is_zip and _is_torchscript(file):
-            message = f"{file} is a TorchScript archive, which has code in it"
-            raise CheckpointError(message, hint="save the model's state_dict, or fetch open_clip:ARCHITECTURE/openai")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch about files of other programs
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
-        message = f"{file} has more than tensors in it, and would run code when it is read: it is refused"
-        raise CheckpointError(message, hint="ask its authors for safetensors or a plain state_dict") from error
-    except FileNotFoundError:
-        raise CheckpointError(f"{file} does not exist", hint=_EXPECTED) from None
-    except CheckpointError:
-        raise
-    except Exception as error:  # errors of the unpickler have no common base class
-        lines = reason_of(error).splitlines() or [type(error).__name__]
-        raise CheckpointError(f"{file} cannot be read: {lines[0]}", hint=_EXPECTED) from error
-
-
-def _is_torchscript(file: Path) -> bool:
-    with zipfile.ZipFile(file) as archive:
-        return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
 
 
 def _config_of(source: ModelSource, sha256: str) -> ClipConfig:

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import safetensors.torch
-import torch
 import torchvision
-from safetensors import SafetensorError
 from torch import Tensor
 
-from dove_core.errors import CheckpointError, DownloadError, reason_of
+from dove_core.encoding.tensor_files import EXPECTED, read_tensor_file
+from dove_core.errors import CheckpointError, DownloadError
 from dove_core.model.timm_trunk import TimmTrunk
 from dove_core.model.trunk import Trunk
 from dove_core.training.input_scaling import normalisation_for
@@ -96,22 +94,11 @@ def _prefix(state: Mapping[str, Tensor], name: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-        inner = [content] + [content[name] for name in _WRAPPERS if isinstance(content, dict) and name in content]
-        state = next((one for one in inner if _is_state(one)), None)
-        if state is None:
-            raise ValueError("the file has no state_dict")
-    except FileNotFoundError:
-        raise CheckpointError(f"--weights {path} does not exist", hint="give imagenet, none, or a file") from None
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
-        hint = "expected a complete file of weights, saved by torch or safetensors"
-        raise CheckpointError(f"--weights {path} cannot be read: {reason_of(error)}", hint=hint) from error
-    except Exception as error:  # errors of the unpickler have no common base class
-        message = f"--weights {path} is not a file of weights: {error}"
-        raise CheckpointError(message, hint="save the model's state_dict") from error
+    content = read_tensor_file(path, option="--weights", hint="give imagenet, none, or a file")
+    inner = [content] + [content[name] for name in _WRAPPERS if isinstance(content, dict) and name in content]
+    state = next((one for one in inner if _is_state(one)), None)
+    if state is None:
+        raise CheckpointError(f"--weights {path} has no state_dict in it", hint=EXPECTED)
     return dict(state)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 
 import pytest
@@ -46,16 +47,27 @@ def test_missing_damaged_and_unsuitable_files_are_errors_with_a_hint(state, tmp_
     torch.save(state, tmp_path / "r18.pth")
     torch.save(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "r50.pth")
     torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({"state_dict": state, "args": argparse.Namespace()}, tmp_path / "code.pth")
+    (tmp_path / "empty.pth").touch()
+    (tmp_path / "page.pth").write_text("<!DOCTYPE html><title>Sign in</title>")
+    for name in ("pointer.pth", "pointer.safetensors"):
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 100\n")
     (tmp_path / "truncated.pth").write_bytes((tmp_path / "r18.pth").read_bytes()[:5000])
     for name, words in (
         ("r50.pth", "do not fit resnet18"),
         ("list.pth", "no state_dict"),
         ("no.pth", "does not exist"),
         ("truncated.pth", "cannot be read"),
+        ("empty.pth", "is empty"),
+        ("page.pth", "is a web page"),
+        ("pointer.pth", "is a pointer of Git LFS"),
+        ("pointer.safetensors", "is a pointer of Git LFS"),
+        ("code.pth", "would run code"),
     ):
         with pytest.raises(CheckpointError, match=words) as caught:
             load_initial_weights(make_trunk("resnet18", 32), str(tmp_path / name), "auto")
         assert name in caught.value.message
+        assert "\n" not in caught.value.message
         assert caught.value.hint
 
 
