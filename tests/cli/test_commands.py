@@ -232,7 +232,7 @@ def test_embed_and_shard_and_train_print_json(empty):
             ["train", "--run", "new", "--weights", "runs", "--device", "cpu"],
             5,
             "--weights runs cannot be read: Is a directory\n",
-            "expected a complete file of weights",
+            "expected the weights of a model",
         ),
         (["train", "--run", "new", "--embed-dim", "100"], 2, "--embed-dim 100 is not a multiple", "512"),
         (["shard"], 2, "a fetched release is needed, and none was found", "dove fetch"),
