@@ -1,6 +1,6 @@
 """Loading for training from shards, against a usual Pillow `Dataset` and `DataLoader` from files.
 
-    python benchmarks/loader.py --pictures 1500 --side 600
+    python -m benchmarks.loader --pictures 1500 --side 600
 
 Both decode, crop at random, resize to `--size`, rotate and mirror, normalise and batch the same JPEGs in one worker
 process; the files are in the system's cache. Printed for each: images per second of processor time (of all processes,

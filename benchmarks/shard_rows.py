@@ -1,6 +1,6 @@
 """Sharding at SkyScript's number of rows: growth of time and memory, and time of planning.
 
-    python benchmarks/shard_rows.py --rows 250000 500000 1000000 --plan 2600000
+    python -m benchmarks.shard_rows --rows 250000 500000 1000000 --plan 2600000
 
 Releases of tiny images (a JPEG of 16 x 16 pixels, with metadata) are sharded by `dove shard`, whole processes. Printed
 for each: seconds, the ratio of the seconds per row to those of the first release (1.0: linear), and the peak memory of

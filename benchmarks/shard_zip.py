@@ -1,6 +1,6 @@
 """Zip to tar: `dove shard` against unzip and webdataset, whole processes.
 
-    python benchmarks/shard_zip.py --pictures 10000 --kilobytes 150 --runs 3
+    python -m benchmarks.shard_zip --pictures 10000 --kilobytes 150 --runs 3
 
 A release of JPEGs is made once (noise, every file different, in SkyScript's layout). Then, alternately:
 

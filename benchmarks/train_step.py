@@ -1,7 +1,7 @@
 """The whole training step of dove against that of a bare ResNet-50, with the batch in memory.
 
-    python benchmarks/train_step.py                        # CPU: batch 16; float32, or bf16 where the processor has it
-    python benchmarks/train_step.py --batch-size 256 --compile   # on a GPU
+    python -m benchmarks.train_step                        # CPU: batch 16; float32, or bf16 where the processor has it
+    python -m benchmarks.train_step --batch-size 256 --compile   # on a GPU
 
 The baseline is torchvision's ResNet-50 with its classifier: forward pass, cross-entropy, backward pass, AdamW (fused),
 in the same precision and memory format. Ours is what `dove train` does for a batch: both encoders, all pairs, both
