@@ -16,6 +16,7 @@ from dove_cli.index import push, verify
 from dove_cli.options import Command, with_exit_codes, with_settings
 from dove_cli.query import query
 from dove_cli.render import fail, interrupted
+from dove_cli.serve import serve
 from dove_cli.shard import shard
 from dove_cli.streams import protect_streams
 from dove_cli.train import train
@@ -59,6 +60,7 @@ _add("train", train)
 _add("eval", evaluate, without=frozenset({"decode", "compile"}))
 _add("embed", embed, without=frozenset({"decode"}))
 _add("query", query, without=frozenset({"workers", "decode", "compile"}), takes_extra_words=True)  # to hint at quotes
+_add("serve", serve)
 _add("export", export)
 _add("push", push, to=index)
 _add("verify", verify, to=index, without=frozenset({"decode", "compile", "workers"}))

@@ -37,7 +37,7 @@ def geojson_of(hits: Sequence[Hit]) -> dict[str, Any]:
     """
     found = [(hit, hit.row.box) for hit in hits if hit.row.box is not None]
     features = [
-        {"type": "Feature", "bbox": box, "geometry": _geometry(box), "properties": properties_of(hit)}
+        {"type": "Feature", "bbox": box, "geometry": geometry_of(box), "properties": properties_of(hit)}
         for hit, box in found
     ]
     bounds = {"bbox": bounds_of([box for _, box in found])} if found else {}
@@ -101,7 +101,8 @@ def properties_of(hit: Hit) -> dict[str, Any]:
     return {"rank": hit.rank, "score": hit.score, "key": row.key, **known, "tags": dict(row.tags), "shard": row.shard}
 
 
-def _geometry(box: Box) -> dict[str, Any]:
+def geometry_of(box: Box) -> dict[str, Any]:
+    """Return a footprint as a GeoJSON geometry, cut at the 180th meridian if it crosses it."""
     rings = _rings(box)
     if len(rings) == 1:
         return {"type": "Polygon", "coordinates": rings}
@@ -131,7 +132,7 @@ def _rings(box: Box) -> list[list[tuple[float, float]]]:
 
 def _geo_metadata(boxes: Sequence[Box]) -> dict[str, Any]:
     """Return the `geo` metadata; without `crs` it means OGC:CRS84."""
-    kinds = sorted({str(_geometry(box)["type"]) for box in boxes})
+    kinds = sorted({str(geometry_of(box)["type"]) for box in boxes})
     column = {"encoding": "WKB", "geometry_types": kinds, "orientation": "counterclockwise"}
     bounds = {"bbox": bounds_of(boxes)} if boxes else {}
     return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": {**column, **bounds}}}

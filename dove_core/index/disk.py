@@ -21,7 +21,7 @@ from dove_core.encoding.text_side import TextSide
 from dove_core.errors import SearchIndexError, reason_of
 from dove_core.files import read_record
 from dove_core.index.images import read_image, read_images
-from dove_core.index.nearest import nearest, nearest_many
+from dove_core.index.nearest import FEW, nearest, nearest_many
 from dove_core.index.regions import StoredRegions, has_regions
 from dove_core.index.rows import Row, RowTable
 from dove_core.places import Place
@@ -143,6 +143,14 @@ class SearchIndex:
         """Regions of the images; None if they were not stored."""
         counts = self.manifest.counts
         return StoredRegions(self.folder, counts) if has_regions(self.folder, len(counts)) else None
+
+    def open_files(self) -> None:
+        """Open every file that a question may need, so that questions do not see a later rebuild of the index."""
+        self.table, self.words  # noqa: B018
+        if self.regions is not None:
+            self.regions.open_files()
+        if len(self) > FEW:
+            self.codes  # noqa: B018
 
     def kept(self, filters: FilterConfig) -> np.ndarray | None:
         """Return `(N,)` bool, the rows that pass every filter; None without filters.

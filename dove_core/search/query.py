@@ -135,6 +135,7 @@ class Searcher:
         ranking: RankConfig = RankConfig(),
         filters: FilterConfig = FilterConfig(),
         *,
+        keep: np.ndarray | None = None,
         report: Report = silent,
     ) -> list[Hit]:
         """Return the images that fit a question, best first.
@@ -144,6 +145,7 @@ class Searcher:
             query: how many images to return, and how to find them.
             ranking: the score by which `query.rerank` images are ranked again.
             filters: which images may be found.
+            keep: `(N,)` bool, the rows that may be found besides; only for an index on disk.
             report: receives notes about unknown words.
 
         Raises:
@@ -155,7 +157,8 @@ class Searcher:
         if query.rerank and not question.text:
             message = f"--rerank {query.rerank}: the query has no words to rank images by"
             raise UsageError(message, hint="leave out --rerank, or ask with words")
-        keep = self.index.kept(filters)
+        kept = self.index.kept(filters)
+        keep = kept if keep is None else keep if kept is None else keep & kept
         vector = self._encode_question(question, report)
         numbers, scores = self.index.search(vector, _candidates(query), keep=keep, exact=query.exact)
         return self._hits_of(question.text, numbers, scores, query, ranking)
