@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,10 +96,10 @@ def bounds_of(boxes: Sequence[Box]) -> Box:
 
 
 def properties_of(hit: Hit) -> dict[str, Any]:
-    """Return the properties of a hit's feature."""
-    row = hit.row
+    """Return the properties of a hit's feature; a score that is not a number is null."""
+    row, score = hit.row, None if math.isnan(hit.score) else hit.score
     known = {"caption": row.caption, "time": row.time, "source": row.source, "gsd": row.gsd}
-    return {"rank": hit.rank, "score": hit.score, "key": row.key, **known, "tags": dict(row.tags), "shard": row.shard}
+    return {"rank": hit.rank, "score": score, "key": row.key, **known, "tags": dict(row.tags), "shard": row.shard}
 
 
 def geometry_of(box: Box) -> dict[str, Any]:

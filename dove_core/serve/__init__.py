@@ -14,6 +14,9 @@ The modules, each importing only those above it:
     uploads       images that clients send or name, within limits
     image_search  search by an uploaded image
     assets        images and thumbnails, by the key of an image
+    attending     where words lie on an image
+    saving        hits as GeoJSON, GeoParquet and CSV
+    browser       the page for browsers and its files
     knn           the protocol of clip-retrieval
     problems      errors as RFC 7807 JSON
     guards        token, size and speed of requests, security headers

@@ -20,8 +20,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from dove_core.config import ServeConfig
-from dove_core.serve import image_search, knn
+from dove_core.serve import image_search, knn, saving
 from dove_core.serve.assets import assets
+from dove_core.serve.attending import attending
+from dove_core.serve.browser import browser, way_in
 from dove_core.serve.guards import BodyGuard, HeaderGuard, TokenGuard
 from dove_core.serve.items import GEOJSON
 from dove_core.serve.manual import manual
@@ -75,16 +77,17 @@ def make_app(served: Mapping[str, ServedIndex], serving: ServeConfig, token: str
     )  # fmt: skip
     for router in (
         image_search.image_search(client, serving), assets(client), knn.knn(served, serving), operations(),
-        manual(api.app),
+        manual(api.app), browser(), attending(client), saving.saving(client, serving),
     ):  # fmt: skip
         api.app.include_router(router)
+    api.app.router.routes.insert(0, way_in())
     add_problems(api.app)
     return api.app
 
 
 def _guards(serving: ServeConfig, token: str) -> list[Middleware]:
     """Return what a request passes, the innermost first."""
-    large = (image_search.PATH, knn.PATH)
+    large = (image_search.PATH, knn.PATH, saving.IMAGE_PATH)
     guards = [
         Middleware(BrotliMiddleware, quality=2),
         Middleware(BodyGuard, serving=serving, large=lambda path: path.endswith(large)),

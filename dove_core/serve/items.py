@@ -64,7 +64,7 @@ def collection_of(opened: OpenedIndex, base: str) -> dict[str, Any]:
         "title": opened.name, "description": f"{count:,} images that can be found by words.", "license": "other",
         "extent": {"spatial": {"bbox": [list(summary.box)]}, "temporal": {"interval": [times]}},
         "summaries": {name: value for name, value in found.items() if value},
-        "dove:count": count, "dove:model": opened.index.fingerprint,
+        "dove:count": count, "dove:located": summary.located, "dove:model": opened.index.fingerprint,
         "links": [
             {"rel": "self", "type": JSON, "href": home},
             {"rel": "parent", "type": JSON, "href": base},

@@ -24,6 +24,8 @@ class Summary:
     last_second: int | None = None
     gsd: tuple[float, float] | None = None
     sources: Sequence[str] = ()
+    located: bool = True
+    """Whether any image has a footprint; True where it is not known."""
 
 
 def summary_of(index: Searchable) -> Summary:
@@ -41,6 +43,7 @@ def summary_of(index: Searchable) -> Summary:
         int(last[dated].max()) if dated.any() else None,
         (float(gsd.min()), float(gsd.max())) if len(gsd) else None,
         sorted(filter(None, pc.unique(table.column("source")).to_pylist())),
+        bool((~np.isnan(table.numbers(BOX[0]))).any()),
     )
 
 
