@@ -7,7 +7,7 @@ import { feature, mesh } from "topojson-client";
 import { presimplify, simplify } from "topojson-simplify";
 
 const MODULES = "node_modules", OUT = "../../dove_core/serve/web/vendor";
-const LEAST_AREA = 0.002; // square degrees: triangles of three points that are smaller lose their middle point
+const LEAST_AREA = 0.003; // square degrees: triangles of three points that are smaller lose their middle point
 
 mkdirSync(OUT, { recursive: true });
 for (const [from, to] of [
@@ -22,7 +22,43 @@ for (const [from, to] of [
 
 const topology = JSON.parse(readFileSync(`${MODULES}/world-atlas/countries-50m.json`));
 const world = simplify(presimplify(topology), LEAST_AREA);
-const borders = () => ({ type: "Feature", properties: { kind: "border" }, geometry: mesh(world, world.objects.countries, (a, b) => a !== b) });
+
+// Rings of Natural Earth go on over the 180th meridian; here they are unrolled, closed over a pole, and cut there.
+function unrolled(ring) {
+  let shift = 0;
+  const points = ring.map(([x, y], k) => {
+    if (k) { const step = x - ring[k - 1][0]; shift += step > 180 ? -360 : step < -180 ? 360 : 0; }
+    return [x + shift, y];
+  });
+  const [first, last] = [points[0], points.at(-1)];
+  if (Math.abs(last[0] - first[0]) < 180) return points;
+  const pole = first[1] < 0 ? -90 : 90;
+  return [...points, [last[0], pole], [first[0], pole], first];
+}
+function clipped(points, side, isInside) {
+  return points.flatMap((point, k) => {
+    const before = points[(k || points.length) - 1], crosses = isInside(point[0]) !== isInside(before[0]);
+    const cut = crosses ? [[side, before[1] + (side - before[0]) / (point[0] - before[0]) * (point[1] - before[1])]] : [];
+    return isInside(point[0]) ? [...cut, point] : cut;
+  });
+}
+function cut(polygon) {
+  const rings = polygon.map(unrolled);
+  return [-360, 0, 360].flatMap(turn => {
+    const inside = rings.map(ring => clipped(clipped(ring.map(([x, y]) => [x + turn, y]), -180, x => x >= -180), 180, x => x <= 180)).filter(ring => ring.length > 2);
+    return inside.length ? [inside.map(ring => [...ring, ring[0]])] : [];
+  });
+}
+// Lines lose the steps from one side of the globe to the other.
+const split = lines => lines.flatMap(line => {
+  const parts = [[line[0]]];
+  for (let k = 1; k < line.length; k++) {
+    if (Math.abs(line[k][0] - line[k - 1][0]) > 180) parts.push([]);
+    parts.at(-1).push(line[k]);
+  }
+  return parts.filter(part => part.length > 1);
+});
+const border = { type: "Feature", properties: { kind: "border" }, geometry: { type: "MultiLineString", coordinates: split(mesh(world, world.objects.countries, (one, other) => one !== other).coordinates) } };
 
 // The point of a country's name: the middle of the widest stretch of land along parallels of its largest polygon.
 function namePoint(geometry) {
@@ -44,6 +80,9 @@ const names = feature(topology, topology.objects.countries).features.flatMap(cou
   const zoom = area > 250 ? 2 : area > 60 ? 3 : area > 15 ? 4 : area > 2 ? 5 : 6;
   return point && country.properties.name ? [{ type: "Feature", properties: { name: country.properties.name, zoom }, geometry: { type: "Point", coordinates: point } }] : [];
 });
-const land = { type: "Feature", properties: { kind: "land" }, geometry: feature(world, world.objects.land).features[0].geometry };
+const land = {
+  type: "Feature", properties: { kind: "land" },
+  geometry: { type: "MultiPolygon", coordinates: feature(world, world.objects.land).features[0].geometry.coordinates.flatMap(cut) },
+};
 const round = (key, value) => (typeof value === "number" && !Number.isInteger(value) ? Math.round(value * 100) / 100 : value);
-writeFileSync(`${OUT}/world.json`, JSON.stringify({ type: "FeatureCollection", features: [land, borders(), ...names] }, round));
+writeFileSync(`${OUT}/world.json`, JSON.stringify({ type: "FeatureCollection", features: [land, border, ...names] }, round));

@@ -6,6 +6,7 @@ import base64
 import io
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Query
 from PIL import Image
 
@@ -53,4 +54,4 @@ def _uri(image: Image.Image) -> str:
 
 
 def _rounded(values: Any) -> Any:
-    return values.round(4).tolist()
+    return np.asarray(values, float).round(4).tolist()
