@@ -58,7 +58,7 @@ def query(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Rank by marks of this query: a file of marks or CSV; auto: the marks of the index. Needs scikit-learn.",
+            help="Rank by marks of this query: a file of marks or CSV; auto: the marks of the index.",
             rich_help_panel=_EXAMPLES,
         ),
     ] = None,

@@ -1,7 +1,7 @@
 """A search direction learned from marks.
 
 Logistic regression tells confirmed images from rejected ones. Its weights are a direction in the space of embeddings,
-as a query is, so a search along the sum of both ranks every image of the index, with filters and codes as ever. Both are
+as a query is, so a search along the sum of both ranks every image of the index, with filters and codes. Both are
 divided by the standard deviation of their scores over a sample of the index; the learned one has the weight
 `sqrt(marks / 10)`, so a few marks correct the query and many outweigh it. Images of the sample that nobody marked count
 as weak rejections: without them, ten confirmed images would say nothing about all others. See docs/results.md.
