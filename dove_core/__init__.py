@@ -77,6 +77,9 @@ if TYPE_CHECKING:
     from dove_core.index.rows import Row as Row
     from dove_core.index.verify import verify_index as verify_index
     from dove_core.pretrained.fetch import fetch_model as fetch_model
+    from dove_core.review.learn import LearnedSearch as LearnedSearch
+    from dove_core.review.marks import Mark as Mark
+    from dove_core.review.store import Marks as Marks
     from dove_core.search.query import Hit as Hit, Searcher as Searcher
     from dove_core.search.question import Question as Question
     from dove_core.serve.server import web_app as web_app
@@ -116,6 +119,9 @@ _HOMES = {
     "index.rows": "Row",
     "index.verify": "verify_index",
     "pretrained.fetch": "fetch_model",
+    "review.learn": "LearnedSearch",
+    "review.marks": "Mark",
+    "review.store": "Marks",
     "search.query": "Hit Searcher",
     "search.question": "Question",
     "serve.server": "web_app",

@@ -46,8 +46,9 @@ ROOMS = {
     "sources": "data",
     "index": "data encoding sources",
     "search": "encoding index",
-    "answers": "encoding index search",
-    "serve": "answers encoding index search",
+    "review": "index search",
+    "answers": "encoding index review search",
+    "serve": "answers encoding index review search",
     "evaluation": "data encoding",
     "training": "data encoding evaluation model",
 }

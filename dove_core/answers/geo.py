@@ -6,6 +6,7 @@ import json
 import math
 import struct
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pyarrow.parquet as pq
 
 from dove_core.files import atomic_file, json_bytes
 from dove_core.index.rows import Box
+from dove_core.index.searchable import Searchable
+from dove_core.review.marks import Mark
 from dove_core.search.query import Hit
 
 _LITTLE_ENDIAN, _POLYGON, _MULTIPOLYGON = 1, 3, 6
@@ -56,6 +59,37 @@ def write_geojson(path: Path, hits: Sequence[Hit]) -> int:
     with atomic_file(path) as stream:
         stream.write(json_bytes(collection))
     return len(collection["features"])
+
+
+def marks_geojson_of(marks: Sequence[Mark], index: Searchable) -> dict[str, Any]:
+    """Return marks with the footprints of their images as a GeoJSON feature collection (RFC 7946).
+
+    Each feature has the fields of a mark, the image's caption, and `in_index`. The geometry is null if the image has no
+    footprint or is not in the index any more: no mark is left out.
+    """
+    numbers = index.find(list(dict.fromkeys(mark.key for mark in marks))) if marks else {}
+    rows = dict(zip(numbers, index.rows(list(numbers.values())), strict=True))
+    features = []
+    for mark in marks:
+        row = rows.get(mark.key)
+        box = row.box if row else None
+        place = {"bbox": box, "geometry": _geometry(box)} if box else {"geometry": None}
+        known = asdict(mark) | {"caption": row.caption if row else None, "in_index": row is not None}
+        features.append({"type": "Feature", **place, "properties": known})
+    return {"type": "FeatureCollection", "features": features}
+
+
+def write_marks_geojson(path: Path, marks: Sequence[Mark], index: Searchable) -> int:
+    """Write what `marks_geojson_of` returns; return the number of marks whose images are not in the index.
+
+    Raises:
+        SpaceError: the disk is full.
+        UsageError: the file cannot be written.
+    """
+    collection = marks_geojson_of(marks, index)
+    with atomic_file(path) as stream:
+        stream.write(json_bytes(collection))
+    return sum(not feature["properties"]["in_index"] for feature in collection["features"])
 
 
 def write_geoparquet(path: Path, hits: Sequence[Hit]) -> int:
