@@ -15,6 +15,7 @@ The modules, each importing only those above it:
     image_search  search by an uploaded image
     assets        images and thumbnails, by the key of an image
     attending     where words lie on an image
+    marking       marks of analysts
     saving        hits as GeoJSON, GeoParquet and CSV
     browser       the page for browsers and its files
     knn           the protocol of clip-retrieval

@@ -27,6 +27,7 @@ from dove_core.serve.browser import browser, way_in
 from dove_core.serve.guards import BodyGuard, HeaderGuard, TokenGuard
 from dove_core.serve.items import GEOJSON
 from dove_core.serve.manual import manual
+from dove_core.serve.marking import marking
 from dove_core.serve.metrics import Measured, operations, refresh_all
 from dove_core.serve.models import ItemsGet, SearchGet, SearchPost, extensions_of
 from dove_core.serve.problems import add_problems
@@ -78,6 +79,7 @@ def make_app(served: Mapping[str, ServedIndex], serving: ServeConfig, token: str
     for router in (
         image_search.image_search(client, serving), assets(client), knn.knn(served, serving), operations(),
         manual(api.app), browser(), attending(client), saving.saving(client, serving),
+        marking(client),
     ):  # fmt: skip
         api.app.include_router(router)
     api.app.router.routes.insert(0, way_in())

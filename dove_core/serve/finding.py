@@ -12,6 +12,8 @@ from dove_core.config import FilterConfig
 from dove_core.errors import UsageError
 from dove_core.events import Event, Noted, Report
 from dove_core.index.rows import Row
+from dove_core.review.learn import LearnedSearch
+from dove_core.review.store import Marks, marks_path
 from dove_core.search.query import Hit
 from dove_core.serve.masks import rows_kept
 from dove_core.serve.models import DEEPEST, SearchRequest
@@ -78,10 +80,11 @@ def listed(search: SearchRequest, served: Sequence[ServedIndex]) -> tuple[Found,
 def _ask(one: ServedIndex, opened: OpenedIndex, search: SearchRequest, count: int, report: Report) -> list[Hit]:
     keep = rows_kept(opened, search.ids, search.intersects, search.expression)
     query = replace(search.query, top=count)
+    refine = LearnedSearch(opened.index, Marks(marks_path(opened.index)).current(), report) if search.marks else None
     computes = search.question.image is not None or (query.rerank and opened.index.regions is None)
     with one.computing if computes else nullcontext():
         return opened.searcher.answer(
-            search.question, query, search.ranking, search.filters, keep=keep, report=report
+            search.question, query, search.ranking, search.filters, keep=keep, refine=refine, report=report
         )  # fmt: skip
 
 

@@ -45,6 +45,7 @@ _KEYS_HELP = {
     "like": "Key of an image that the hits are like; may be repeated.",
     "unlike": "Key of one they are not like.",
 }
+_MARKS_HELP = "Rank by the marks that analysts made for this query, and leave out what they rejected."
 
 
 def _settings() -> dict[str, tuple[Any, Any, Mapping[str, Any]]]:
@@ -66,13 +67,14 @@ _GET_FIELDS = {
 } | {
     name: attr.ib(factory=list, type=Annotated[list[str], Query(description=text, max_length=_EXAMPLES)])
     for name, text in _KEYS_HELP.items()
-}  # fmt: skip
+} | {"marks": attr.ib(default=False, type=Annotated[bool, Query(description=_MARKS_HELP)])}  # fmt: skip
 _GET_WORDS = {
     "q": attr.ib(default=None, type=Annotated[str | None, Query(description=_WORDS_HELP, max_length=_WORDS)])
 }  # fmt: skip
 _POST_FIELDS: dict[str, Any] = {
     name: (kind, Field(default, **_bounds(name, metadata))) for name, (kind, default, metadata) in _settings().items()
 } | {name: (list[str], Field([], description=text, max_length=_EXAMPLES)) for name, text in _KEYS_HELP.items()}
+_POST_FIELDS["marks"] = (bool, Field(False, description=_MARKS_HELP))
 
 
 @attr.s
@@ -124,6 +126,7 @@ class SearchRequest:
     intersects: Mapping[str, Any] | None = None
     expression: str | Mapping[str, Any] | None = None
     start: int = 0
+    marks: bool = False
 
     @property
     def has_question(self) -> bool:
@@ -160,6 +163,7 @@ def search_request(values: Mapping[str, Any], image: tuple[bytes, str] | None = 
         intersects=_geometry(given.get("intersects")),
         expression=_expression(given),
         start=_start(given.get("token")),
+        marks=given.get("marks", False),
     )
 
 

@@ -207,6 +207,7 @@ function wire() {
     escape: () => { if (document.body.dataset.drawing) map.cancel(); else if (state.hit) { const id = state.hit; choose(""); grid.focus(id); } },
   });
   closeOutside();
+  new ResizeObserver(([{ target }]) => document.documentElement.style.setProperty("--head", `${target.offsetHeight}px`)).observe(find("head"));
 }
 
 async function more() {

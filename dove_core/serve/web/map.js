@@ -38,6 +38,7 @@ export class HitMap {
     this.#map = new maplibre.Map({
       container, style: { version: 8, sources: {}, layers: [] }, center: [10, 25], zoom: 1.2, minZoom: -1, maxZoom: 19,
       attributionControl: false, dragRotate: false, pitchWithRotate: false, touchPitch: false, fadeDuration: 0,
+      transformConstrain: ({ lng, lat }, zoom) => ({ center: new maplibre.LngLat(lng, Math.max(-85, Math.min(85, lat))), zoom: zoom ?? 0 }),
     });
     this.#map.touchZoomRotate.disableRotation();
     this.#map.addControl(new maplibre.NavigationControl({ showCompass: false }), "bottom-right");

@@ -29,14 +29,13 @@ export function showSave(state, count, collections, review, say) {
     if (state.image) link.addEventListener("click", event => { event.preventDefault(); saveByImage(state, pairs, kind).catch(say); });
     return link;
   });
-  const copy = button("Copy the link to this search", { text: "Copy link", onclick: async event => {
+  const copy = button("Copy the link to this search", { text: "Copy link", onclick: async () => {
     const done = await navigator.clipboard.writeText(location.href).then(() => "Copied", () => "Copy the address of this page");
-    event.currentTarget?.querySelector("span")?.replaceChildren(done);
     copy.querySelector("span").textContent = done;
   } });
   const marks = review.count > 0 && make("div", { class: "group" },
     make("h3", {}, "Marks"),
-    ...collections.flatMap(name => ["csv", "geojson"].map(kind => make("a", { class: "item", href: address(pathOf(name, `marks.${kind}`)).href, download: `${name}-marks.${kind}` },
+    ...collections.flatMap(name => ["csv", "geojson"].map(kind => make("a", { class: "item", href: address(pathOf(name, "marks"), [["kind", kind]]).href, download: `${name}-marks.${kind}` },
       make("b", {}, kind === "csv" ? "CSV" : "GeoJSON"), make("span", {}, `all marks of ${name}`)))));
   find("save").querySelector(".panel").replaceChildren(
     make("h3", {}, count === 1 ? "1 image" : `${count} images`), ...(count ? links : [make("p", { class: "faint" }, "There is nothing to save.")]),

@@ -7,13 +7,16 @@ const PLAIN = ["airport runway", "harbour with ships", "river with a bridge", "s
 const LONGEST = 34;
 const many = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 
+/** Return the words, or what stands in their place. */
+const headlineOf = state => state.q.trim() || (state.image ? "Images like yours" : state.like.length ? "Similar images" : title(state));
+
 export function showFound(state, found, collections, act) {
   const shown = found.hits.length, total = collections.reduce((sum, one) => sum + one["dove:count"], 0);
   const where = collections.length === 1 ? collections[0].title : many(collections.length, "collection");
   const filtered = hasFilters(state) ? " that pass the filters" : "";
-  let headline = hasQuestion(state) ? title(state) : hasFilters(state) ? "Filtered images" : "All images";
+  let headline = hasQuestion(state) ? headlineOf(state) : hasFilters(state) ? "Filtered images" : "All images";
   let lead = hasQuestion(state)
-    ? `${found.more ? `The ${shown} best` : many(shown, "image")} of ${many(total, "image")}${filtered && " after filters"} in ${where}, best first`
+    ? `${found.more ? `The ${shown} best of ${many(total, "image")}` : `${many(shown, "image")} of ${total.toLocaleString("en")}`} in ${where}${filtered && ", after filters"}, best first`
     : `${many(found.matched ?? shown, "image")}${filtered} in ${where}`;
   find("headline").classList.remove("problem");
   if (shown === 0) {

@@ -51,7 +51,7 @@ export class Search {
       path = "search/image";
     }
     const found = await json(address(path, pairs), options);
-    const isWhole = found.features.length < limit || start + found.features.length === found.numberMatched;
+    const isWhole = state.image ? found.features.length < limit : !found.links.some(link => link.rel === "next");
     return {
       hits: found.features.map((item, k) => hitOf(item, start + k + 1)),
       more: !isWhole, matched: found.numberMatched, notes: found["dove:notes"] ?? [],
