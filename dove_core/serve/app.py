@@ -63,7 +63,7 @@ def make_app(served: Mapping[str, ServedIndex], serving: ServeConfig, token: str
     client = DoveClient(
         served=served, basemap=serving.basemap, title=_TITLE, description=_DESCRIPTION, landing_page_id=_TITLE
     )
-    settings = ApiSettings(stac_fastapi_title=_TITLE, stac_fastapi_description=_DESCRIPTION, stac_fastapi_version="1.0")
+    settings = ApiSettings(stac_fastapi_title=_TITLE, stac_fastapi_description=_DESCRIPTION)
     app = FastAPI(
         title=_TITLE, version="1.0", description=_DESCRIPTION, openapi_url="/api", docs_url=None, redoc_url=None,
         root_path=serving.root_path, lifespan=_refreshing(served),
@@ -97,7 +97,7 @@ def _guards(serving: ServeConfig, token: str) -> list[Middleware]:
         headers = ["Authorization", "Content-Type"]
         cross = Middleware(CORSMiddleware, allow_origins=serving.origins, allow_methods=["*"], allow_headers=headers)
         guards.append(cross)
-    return [*guards, Middleware(HeaderGuard, serving=serving), Middleware(Measured, logged=serving.access_log)]
+    return [*guards, Middleware(Measured, logged=serving.access_log), Middleware(HeaderGuard, serving=serving)]
 
 
 def _refreshing(served: Mapping[str, ServedIndex]) -> Any:
