@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -133,7 +134,9 @@ def exercise(process, trained, folder, requests):
     def ask(number):
         with httpx.Client(base_url=process.url, timeout=60) as client:
             for k in range(requests // 8):
-                path = ("/search?limit=5&q=", "/search?limit=5&filter=gsd<5&q=", "/collections/changing/items?limit=")[k % 3]
+                path = ("/search?limit=5&q=", "/search?limit=5&filter=gsd<5&q=", "/collections/changing/items?limit=")[
+                    k % 3
+                ]
                 answer = client.get(path + (WORDS if path.endswith("q=") else "7"))
                 statuses.append(answer.status_code)
                 if answer.status_code != 200:
@@ -191,3 +194,16 @@ def test_an_index_whose_images_are_gone_says_so_and_names_no_file_of_the_machine
         assert str(tmp_path) not in answer.text
         assert search(process).status_code == 200
     assert "00000.tar cannot be read" in process.err.read_text()
+
+
+def test_the_examples_for_systemd_and_docker_start_commands_that_parse():
+    from typer.main import get_command
+
+    from dove_cli.main import app
+
+    folder = Path(__file__).parents[2] / "docs/cluster"
+    [unit] = re.findall(r"^ExecStart=/opt/dove/bin/dove serve (.*)$", (folder / "dove-serve.service").read_text(), re.M)
+    [entry] = re.findall(r"^ENTRYPOINT (\[.*\])$", (folder / "Dockerfile").read_text(), re.M)
+    command = get_command(app).commands["serve"]
+    for words in (unit.split(), json.loads(entry)[2:]):
+        assert command.make_context("serve", words).params["token_file"].endswith("/token")
