@@ -3,9 +3,9 @@
     python -m benchmarks.serving --rows 1000000
 
 The index is that of `benchmarks.one_shot`: vectors of 512 dimensions in clusters, with places, times and tags.
-Questions are words (whose embeddings are far from all images, as the model has random weights) and keys of images (which
-are near). `bare` is `Searcher.answer` called by as many threads in a process of its own, `served` is `GET /search` of one
-server process with persistent connections. They take turns, so that a change of the machine's speed meets both.
+Questions are words, whose embeddings are far from all images as the model has random weights, and keys of images, which
+are near. `bare` is `Searcher.answer` called by as many threads in a process of its own, `served` is `GET /search` of
+one server process with persistent connections. They take turns, so that a change of the machine's speed meets both.
 """
 
 from __future__ import annotations
