@@ -98,7 +98,8 @@ def encode_in_tasks(
         compute = settings_for_tasks(executor, compute, count)
     else:
         check_gpu_count(embedder.device, count)
-    resources = executor.resources(compute.device, count)
+    shares = shares_of(len(shards), evaluation.batch_size, count)
+    resources = executor.resources(compute.device, len(shares))
     texts, distinct, owners = _texts(embedder, shards, evaluation.caption_field)
     stage = "encoding and scoring" if evaluation.pairwise else "encoding"
     report(Started(stage, len(shards), "images"))
@@ -107,8 +108,8 @@ def encode_in_tasks(
     lost = "if memory is short, lower --gpus or --batch-size"
     for (number, start, stop), result in executor.each(
         partial(_do_share, job),
-        shares_of(len(shards), evaluation.batch_size, count),
-        count,
+        shares,
+        len(shares),
         lost=lost,
         resources=resources,
     ):

@@ -80,6 +80,13 @@ def test_it_is_evaluated_with_the_row_global_only(tiny, shapes, gpus):
     assert found.to_json()["model"] == load_encoder(tiny).fingerprint
 
 
+def test_images_of_one_batch_are_encoded_here_with_all_threads(tiny, shapes):
+    threads = torch.get_num_threads()
+    assert threads > 1
+    evaluate(tiny, shapes / "val", EvalConfig(gpus=2, caption_field="caption"), RankConfig(), ALONE)
+    assert torch.get_num_threads() == threads
+
+
 def test_it_classifies_images(tiny, tmp_path):
     with sharded(make_classes(tmp_path / "classes")) as material:
         found = classify_split(tiny, material.shards, ZeroShotConfig(label_field="label"), RankConfig(), ALONE)
