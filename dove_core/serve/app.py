@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -31,6 +32,7 @@ from dove_core.serve.problems import add_problems
 from dove_core.serve.served import ServedIndex
 from dove_core.serve.stac import DoveClient, Queryables
 
+_log = logging.getLogger("dove.serve")
 _TITLE = "dove"
 _DESCRIPTION = "Find remote-sensing images with words."
 _PAUSE = 1.0
@@ -105,7 +107,10 @@ def _refreshing(served: Mapping[str, ServedIndex]) -> Any:
 
     async def refresh() -> None:
         while True:
-            await run_in_threadpool(refresh_all, served)
+            try:
+                await run_in_threadpool(refresh_all, served)
+            except Exception:  # a bug must not end the looks at other indexes
+                _log.exception("an index cannot be opened again")
             await asyncio.sleep(_PAUSE)
 
     @asynccontextmanager
