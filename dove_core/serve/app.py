@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -34,6 +35,7 @@ from dove_core.serve.problems import add_problems
 from dove_core.serve.served import ServedIndex
 from dove_core.serve.stac import DoveClient, Queryables
 
+_log = logging.getLogger("dove.serve")
 _TITLE = "dove"
 _DESCRIPTION = "Find remote-sensing images with words."
 _PAUSE = 1.0
@@ -66,7 +68,7 @@ def make_app(served: Mapping[str, ServedIndex], serving: ServeConfig, token: str
     client = DoveClient(
         served=served, basemap=serving.basemap, title=_TITLE, description=_DESCRIPTION, landing_page_id=_TITLE
     )
-    settings = ApiSettings(stac_fastapi_title=_TITLE, stac_fastapi_description=_DESCRIPTION, stac_fastapi_version="1.0")
+    settings = ApiSettings(stac_fastapi_title=_TITLE, stac_fastapi_description=_DESCRIPTION)
     app = FastAPI(
         title=_TITLE, version="1.0", description=_DESCRIPTION, openapi_url="/api", docs_url=None, redoc_url=None,
         root_path=serving.root_path, lifespan=_refreshing(served),
@@ -102,7 +104,7 @@ def _guards(serving: ServeConfig, token: str) -> list[Middleware]:
         headers = ["Authorization", "Content-Type"]
         cross = Middleware(CORSMiddleware, allow_origins=serving.origins, allow_methods=["*"], allow_headers=headers)
         guards.append(cross)
-    return [*guards, Middleware(HeaderGuard, serving=serving), Middleware(Measured, logged=serving.access_log)]
+    return [*guards, Middleware(Measured, logged=serving.access_log), Middleware(HeaderGuard, serving=serving)]
 
 
 def _refreshing(served: Mapping[str, ServedIndex]) -> Any:
@@ -110,7 +112,10 @@ def _refreshing(served: Mapping[str, ServedIndex]) -> Any:
 
     async def refresh() -> None:
         while True:
-            await run_in_threadpool(refresh_all, served)
+            try:
+                await run_in_threadpool(refresh_all, served)
+            except Exception:  # a bug must not end the looks at other indexes
+                _log.exception("an index cannot be opened again")
             await asyncio.sleep(_PAUSE)
 
     @asynccontextmanager

@@ -56,8 +56,8 @@ def hits_of(search: SearchRequest, served: Sequence[ServedIndex], notes: list[st
     if len({opened.index.fingerprint for opened, _ in found}) > 1:
         notes.append("the collections were made by different models, whose scores cannot be compared: hits take turns")
         found.sort(key=lambda place: place[1].rank)
-    else:
-        found.sort(key=lambda place: -place[1].score)
+    elif len(served) > 1:  # those ranked again stay before the others, whose scores are of another kind
+        found.sort(key=lambda place: (place[1].rank > search.query.rerank > 0, -place[1].score))
     return [(opened, hit.row, hit.score) for opened, hit in found[search.start : stop]], len(found) > stop, None
 
 

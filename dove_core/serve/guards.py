@@ -9,6 +9,7 @@ import hmac
 from collections.abc import Awaitable, Callable
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dove_core.config import ServeConfig
@@ -70,33 +71,39 @@ class BodyGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        parts, held = list[bytes](), 0
+        limit = self._image if self._large(scope["path"]) else _SMALL
+        parts = list[bytes]()
+        try:
+            refusal = await self._read(scope, receive, limit, parts)
+            if refusal is None:
+                body = {"type": "http.request", "body": b"".join(parts), "more_body": False}
+                await self._app(scope, _first(body, receive), self._patient(send))
+            else:
+                await problem(*refusal, headers={"Connection": "close"})(scope, receive, send)
+        except ClientDisconnect:
+            pass
+        finally:
+            self._held -= sum(map(len, parts))
+
+    async def _read(self, scope: Scope, receive: Receive, limit: int, parts: list[bytes]) -> tuple[int, str] | None:
+        """Read a body into `parts`; return status and reason of a refusal, or None if all is well."""
+        announced = Headers(scope=scope).get("content-length", "")
+        size, total, more = int(announced) if announced.isdigit() and len(announced) < 20 else 0, 0, True
         try:
             async with asyncio.timeout(self._seconds):
-                more, limit = True, self._image if self._large(scope["path"]) else _SMALL
-                announced = Headers(scope=scope).get("content-length", "0")
-                while more:
-                    if held > limit or (announced.isdigit() and int(announced) > limit):
-                        await _refuse(413, f"the body has more than {limit:,} bytes", scope, receive, send)
-                        return
+                while more and size <= limit:
                     if self._held > _ALL_BODIES:
-                        await _refuse(503, "too many large requests; ask again later", scope, receive, send)
-                        return
+                        return 503, "too many large requests; ask again later"
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        return
+                        raise ClientDisconnect
                     parts.append(message.get("body", b""))
-                    held += len(parts[-1])
                     self._held += len(parts[-1])
-                    more = message.get("more_body", False)
-                    if held > limit:
-                        more = True
-            body = {"type": "http.request", "body": b"".join(parts), "more_body": False}
-            await self._app(scope, _first(body, receive), self._patient(send))
+                    total += len(parts[-1])
+                    size, more = max(size, total), message.get("more_body", False)
         except TimeoutError:
-            await _refuse(408, "the body came too slowly", scope, receive, send)
-        finally:
-            self._held -= held
+            return 408, "the body came too slowly"
+        return (413, f"the body has more than {limit:,} bytes") if size > limit else None
 
     def _patient(self, send: Send) -> Send:
         async def sent(message: Message) -> None:
@@ -129,14 +136,9 @@ class HeaderGuard:
                 headers["Content-Security-Policy"] = self._policy
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
-                headers["Cross-Origin-Resource-Policy"] = "same-origin"
             await send(message)
 
         await self._app(scope, receive, sent)
-
-
-async def _refuse(status: int, detail: str, scope: Scope, receive: Receive, send: Send) -> None:
-    await problem(status, detail, headers={"Connection": "close"})(scope, receive, send)
 
 
 def _first(message: Message, rest: Receive) -> Callable[[], Awaitable[Message]]:

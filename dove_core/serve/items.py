@@ -61,7 +61,7 @@ def collection_of(opened: OpenedIndex, base: str) -> dict[str, Any]:
     found["source"] = list(summary.sources)
     return {
         "type": "Collection", "stac_version": STAC_VERSION, "stac_extensions": [], "id": opened.name,
-        "title": opened.name, "description": f"{count:,} images that can be found by words.", "license": "other",
+        "title": opened.name, "description": f"{count:,} images that can be found by words.", "license": "various",
         "extent": {"spatial": {"bbox": [list(summary.box)]}, "temporal": {"interval": [times]}},
         "summaries": {name: value for name, value in found.items() if value},
         "dove:count": count, "dove:located": summary.located, "dove:model": opened.index.fingerprint,

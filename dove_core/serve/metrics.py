@@ -37,6 +37,7 @@ _SECONDS = Histogram(
     "dove_request_seconds", "Seconds until an answer was complete.", ["route"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )  # fmt: skip
+_METHODS = ("GET", "POST", "HEAD", "OPTIONS")
 _IMAGES = Gauge("dove_images", "Images of an index.", ["index"], multiprocess_mode="max")
 _CHANGES = Counter("dove_index_changes_total", "Times that an index was opened again.", ["index"])
 
@@ -71,7 +72,8 @@ class Measured:
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path_format", "other")
-            _REQUESTS.labels(scope["method"], route, status).inc()
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            _REQUESTS.labels(method, route, status).inc()
             _SECONDS.labels(route).observe(seconds)
             if self._logged:
                 _log.info(_line(scope, status, size, seconds))

@@ -147,6 +147,8 @@ def search_request(values: Mapping[str, Any], image: tuple[bytes, str] | None = 
         raise UsageError(f"q has {len(text)} characters", hint=f"use at most {_WORDS}")
     question = Question(text.strip(), image, tuple(given.get("like", ())), tuple(given.get("unlike", ())))
     box = given.get("bbox")
+    if box and given.get("intersects") is not None:
+        raise UsageError("bbox and intersects cannot be combined", hint="give one of them")
     own = {
         "top": given.get("limit", QueryConfig.top),
         "bbox": ",".join(map(str, box if len(box) == 4 else (*box[:2], *box[3:5]))) if box else "",

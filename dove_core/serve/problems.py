@@ -38,9 +38,6 @@ def add_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(ValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_http)
-    app.add_exception_handler(
-        Exception, lambda request, error: problem(500, "this is a bug; the server's log has more")
-    )
 
 
 def _of_dove(request: Request, error: Exception) -> JSONResponse:

@@ -65,8 +65,9 @@ class ServedIndex:
             self.changes += 1
             _log.info("%s was made anew: %d images", self.opened.name, len(self.opened.index))
         except DoveError as error:
-            self._failed = mark
-            _log.warning("%s was made anew and cannot be opened: %s", self.opened.name, error.message)
+            if _mark_of(self._address) is not None:  # otherwise it is being made anew once more
+                self._failed = mark
+                _log.warning("%s was made anew and cannot be opened: %s", self.opened.name, error.message)
         finally:
             self._opening.release()
 

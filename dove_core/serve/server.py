@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -39,6 +40,7 @@ class _AppOf:
     token: str
 
     def __call__(self) -> FastAPI:
+        logging.getLogger("stac_fastapi").setLevel(logging.ERROR)  # it warns of defaults that are not used here
         from dove_core.serve.app import make_app
         from dove_core.serve.served import open_served
 
