@@ -73,7 +73,7 @@ def marks_geojson_of(marks: Sequence[Mark], index: Searchable) -> dict[str, Any]
     for mark in marks:
         row = rows.get(mark.key)
         box = row.box if row else None
-        place = {"bbox": box, "geometry": _geometry(box)} if box else {"geometry": None}
+        place = {"bbox": box, "geometry": geometry_of(box)} if box else {"geometry": None}
         known = asdict(mark) | {"caption": row.caption if row else None, "in_index": row is not None}
         features.append({"type": "Feature", **place, "properties": known})
     return {"type": "FeatureCollection", "features": features}

@@ -54,7 +54,7 @@ def marking(client: DoveClient) -> APIRouter:
 
     @router.post(_PATH, status_code=201)
     def mark(collection_id: str, mark: MarkRequest) -> dict[str, Any]:
-        """Store a mark, and answer when it is on the disk; the latest one of an analyst for an image and query counts."""
+        """Store a mark, and answer when it is on the disk; of one analyst, image and query, the latest counts."""
         opened, row = client.row_of(collection_id, mark.key)
         made = Mark(row.key, mark.query, mark.verdict, mark.note, mark.who, model=opened.index.fingerprint)
         Marks(marks_path(opened.index)).add([made])

@@ -45,8 +45,11 @@ METADATA: list[dict[str, Any]] = [
 ]
 
 
-def make_index(folder: Path, best: Path, *, count: int = 24, shift: int = 0) -> Path:
-    """Make an index of drawn images with the vectors of their captions; `shift` changes which vector is whose."""
+def make_index(folder: Path, best: Path, *, count: int = 24, shift: int = 0, bare: bool = False) -> Path:
+    """Make an index of drawn images with the vectors of their captions; `shift` changes which vector is whose.
+
+    A `bare` index has no places, times and tags.
+    """
     encoder = load_encoder(best)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     records, offset, texts = [], 0, []
@@ -58,7 +61,7 @@ def make_index(folder: Path, best: Path, *, count: int = 24, shift: int = 0) -> 
             key = KEYS[k] if k < len(KEYS) else f"key-{k}"
             texts.append(f"a {colour} {shape} on grey ground")
             caption = (f"{texts[-1]} <img src=x onerror=alert(1)>",)
-            sample = Sample(key, f"{k}.jpg", {"title": caption}, **METADATA[k % len(METADATA)])
+            sample = Sample(key, f"{k}.jpg", {"title": caption}, **({} if bare else METADATA[k % len(METADATA)]))
             records.append(Record(k, "00000.tar", offset, shard.write(stream.getvalue()), b"", sample))
             offset += records[-1].size
     vectors = np.roll(encoder.encode_texts(texts).detach().numpy(), shift, axis=0)

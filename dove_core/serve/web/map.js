@@ -44,6 +44,7 @@ export class HitMap {
     this.#map.addControl(new maplibre.NavigationControl({ showCompass: false }), "bottom-right");
     this.#map.addControl(new maplibre.ScaleControl({ maxWidth: 90 }), "bottom-left");
     this.#ready = this.#prepare(tiles);
+    container.hitMap = this; // for those who look at the page from outside: a console, a test
   }
 
   async #prepare(tiles) {
@@ -141,13 +142,14 @@ export class HitMap {
     return this.#map.getBounds().toArray().flat();
   }
 
-  get zoom() {
-    return this.#map.getZoom();
+  /** Return where a place is on the map, in pixels. */
+  project(place) {
+    return this.#map.project(place);
   }
 
-  /** Return where a hit is on the screen. */
-  place(hit) {
-    return this.#map.project(centreOf(hit.bbox));
+  /** Return the hit that is lit or chosen; state is "lit" or "chosen". */
+  marked(state) {
+    return this.#state[state] ?? "";
   }
 
   resize() {
