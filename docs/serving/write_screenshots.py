@@ -26,6 +26,7 @@ SHOTS = {
 
 
 def main(folder: Path) -> None:
+    """Serve the only index of a folder, and write all images."""
     command = [sys.executable, "-m", "dove_cli", "serve", "--port", "0", "--no-access-log"]
     with (
         subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as server,
@@ -41,6 +42,7 @@ def main(folder: Path) -> None:
 
 
 def shoot(browser: Any, address: str, name: str) -> None:
+    """Write one image."""
     search, (width, height), colours, clicks = SHOTS[name]
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=colours, reduced_motion="reduce"

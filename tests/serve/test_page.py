@@ -65,7 +65,7 @@ def visit(pages: Any, chromium: Any) -> Iterator[Visit]:
         **options: Any,
     ) -> Any:
         context = chromium.new_context(viewport={"width": width, "height": height}, **options)
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(120_000)
         contexts.append(context)
         context.on("request", lambda request: asked.append(request.url))
         context.on("console", lambda message: said.append(message.text))
@@ -102,6 +102,16 @@ def mapped(page: Any) -> Any:
     page.wait_for_function("document.querySelector('#map').hitMap && !document.body.hasAttribute('aria-busy')")
     page.wait_for_timeout(800)  # the map moves for so long
     return page
+
+
+def on_screen(page: Any, longitude: float, latitude: float) -> tuple[float, float]:
+    """Return where a place is in the window, in pixels."""
+    x, y = page.evaluate(
+        "place => { const at = document.querySelector('#map').hitMap.project(place); return [at.x, at.y] }",
+        [longitude, latitude],
+    )
+    frame = page.locator("#map").bounding_box()
+    return frame["x"] + x, frame["y"] + y
 
 
 def search_of(pages: Any, **parameters: Any) -> list[str]:
@@ -151,12 +161,7 @@ def test_a_box_that_is_drawn_is_searched(visit, pages):
     page = mapped(visit("map?collections=places&bbox=0,45,10,55"))
     page.click("summary:has-text('Area')")
     page.click("text=Box")
-    corners = [
-        page.evaluate(
-            f"(() => {{ const m = document.querySelector('#map'), p = m.hitMap.project([{x}, {y}]), f = m.getBoundingClientRect(); return [p.x + f.x, p.y + f.y] }})()"
-        )
-        for x, y in [(1, 50), (4, 47)]
-    ]
+    corners = [on_screen(page, x, y) for x, y in [(1, 50), (4, 47)]]
     page.mouse.move(*corners[0])
     page.mouse.down()
     page.mouse.move(*corners[1], steps=5)
@@ -174,10 +179,7 @@ def test_a_polygon_that_is_drawn_is_searched(visit, pages):
     page.click("summary:has-text('Area')")
     page.click("text=Polygon")
     for x, y in [(1, 47), (4, 47), (2.5, 51), (1, 47)]:
-        place = page.evaluate(
-            f"(() => {{ const m = document.querySelector('#map'), p = m.hitMap.project([{x}, {y}]), f = m.getBoundingClientRect(); return [p.x + f.x, p.y + f.y] }})()"
-        )
-        page.mouse.click(*place)
+        page.mouse.click(*on_screen(page, x, y))
     page.wait_for_function("location.search.includes('intersects')")
     polygon = json.loads(of_address(page, "intersects")[0])
     assert [len(ring) for ring in polygon["coordinates"]] == [4]
@@ -232,9 +234,7 @@ def test_grid_and_map_light_and_choose_each_other(visit):
     page.hover(".card >> nth=1")
     second = page.locator(".card >> nth=1").get_attribute("data-id")
     page.wait_for_function("id => document.querySelector('#map').hitMap.marked('lit') === id", arg=second)
-    place = page.evaluate(
-        "(() => { const m = document.querySelector('#map'), p = m.hitMap.project([2.35, 48.86]), f = m.getBoundingClientRect(); return [p.x + f.x, p.y + f.y] })()"
-    )
+    place = on_screen(page, 2.35, 48.86)
     page.mouse.move(*place)
     page.mouse.move(place[0] + 1, place[1])
     page.wait_for_selector(".card.lit")
@@ -247,7 +247,10 @@ def test_grid_and_map_light_and_choose_each_other(visit):
 
 
 def test_the_address_holds_the_whole_state(visit):
-    address = "map?collections=places&q=a+red+circle&like=plain&bbox=-10,-30,180,60&datetime=2019-01-01T00%3A00%3A00Z%2F..&source=S2%2CCH&hit=places%2Fplain"
+    address = (
+        "map?collections=places&q=a+red+circle&like=plain&bbox=-10,-30,180,60&datetime=2019-01-01T00%3A00%3A00Z%2F.."
+        "&source=S2%2CCH&hit=places%2Fplain"
+    )
     page = mapped(visit(address))
     assert page.input_value("#words") == "a red circle"
     assert page.locator(".example.like").inner_text().split() == ["like", "plain"]

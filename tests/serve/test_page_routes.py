@@ -17,7 +17,7 @@ HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0
 
 
 def get(server, path, headers=None, **parameters):
-    return httpx.get(f"{server.url}/{path}", params=parameters, headers=headers, timeout=120)
+    return httpx.get(f"{server.url}/{path}", params=parameters, headers=headers, timeout=400)
 
 
 def test_a_browser_is_led_to_the_page_and_a_program_gets_json(server):
@@ -96,9 +96,9 @@ def test_hits_of_an_uploaded_image_are_saved(server):
     stream = io.BytesIO()
     draw_shape("red", "circle").save(stream, "PNG")
     parameters = {"kind": "csv", "limit": 3, "collections": "places"}
-    answer = httpx.post(f"{server.url}/save/image", params=parameters, files={"image": stream.getvalue()}, timeout=120)
+    answer = httpx.post(f"{server.url}/save/image", params=parameters, files={"image": stream.getvalue()}, timeout=400)
     assert len(answer.text.splitlines()) == 4
-    bad = httpx.post(f"{server.url}/save/image", params=parameters, files={"image": b"no image"}, timeout=120)
+    bad = httpx.post(f"{server.url}/save/image", params=parameters, files={"image": b"no image"}, timeout=400)
     assert bad.status_code == 400
 
 
