@@ -374,7 +374,7 @@ def test_every_setting_is_tested():
             "max_pixels",
             "client_timeout",
             "access_log",
-        },  # fmt: skip
+        },
         FilterConfig: {"bbox", "near", "within", "datetime", "source", "max_gsd", "tag"},  # test_filters.py
     }
     kinds = {value for value in vars(config).values() if dataclasses.is_dataclass(value)} - {Settings}
