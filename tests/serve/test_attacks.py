@@ -181,7 +181,7 @@ def test_without_the_token_there_is_no_answer_and_the_log_never_has_it(indexed, 
             assert answer.status_code == 401, path
             assert answer.headers["www-authenticate"].startswith("Basic")
             assert answer.json()["hint"]
-        for wrong in ("Bearer ", "Bearer wrong", f"Bearer {token}x", f"Token {token}", "Basic %%%", "Bearer \u00e9"):
+        for wrong in ("Bearer", "Bearer wrong", f"Bearer {token}x", f"Token {token}", "Basic %%%", "Bearer \u00e9"):
             headers = {"authorization": wrong.encode("latin-1")}
             assert fetch(f"{process.url}/search?q=red", headers=headers).status_code == 401
         right = {"authorization": f"Bearer {token}"}

@@ -95,10 +95,11 @@ def test_an_invalid_request_is_a_problem(server, body, detail):
     assert detail in answer.json()["detail"]
 
 
-def test_images_are_fetched_from_allowed_hosts_only(indexed, index, image, tmp_path):
+def test_images_are_fetched_from_allowed_hosts_only(indexed, index, image, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with serving() as web, served(tmp_path, str(indexed / "index/places"), "--image-hosts", "127.0.0.1") as process:
-        web.files["/mine.png"] = Served(image.read_bytes())
-        web.files["/elsewhere.png"] = Served(b"", redirect=f"http://localhost:{web.server_address[1]}/mine.png")
+        web.files["mine.png"] = Served(image.read_bytes())
+        web.files["elsewhere.png"] = Served(b"", redirect=f"http://localhost:{web.server_address[1]}/mine.png")
         hits = index.search(image=str(image), top=3)
         found = ask(process, image_url=web.url("mine.png"), num_images=3, num_result_ids=3, deduplicate=False).json()
         assert [hit["key"] for hit in found] == [hit.row.key for hit in hits]

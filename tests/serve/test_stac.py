@@ -264,12 +264,15 @@ def test_an_error_is_a_problem_with_a_hint(server, path, parameters, status, det
     assert hint in problem.get("hint", "")
 
 
-@pytest.mark.parametrize("name", ["core", "collections", "features", "item-search"])
-def test_stac_api_validator_finds_no_error(server, name):
+def test_stac_api_validator_finds_no_error(server):
     triangle = '{"type": "Polygon", "coordinates": [[[2, 48], [3, 48], [2.3, 49], [2, 48]]]}'
-    command = [sys.executable, "-m", "stac_api_validator", "--root-url", server.url, "--conformance", name,
-               "--collection", "places", "--geometry", triangle]  # fmt: skip
+    classes = [word for name in ("core", "collections", "features", "item-search") for word in ("--conformance", name)]
+    command = [
+        sys.executable, "-m", "stac_api_validator", "--root-url", server.url, *classes, "--collection", "places",
+        "--geometry", triangle,
+    ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert "Validating STAC API - Item Search" in done.stdout + done.stderr
     errors = done.stdout.partition("Errors:")[2]
     assert "Fatal" not in errors
     found = [line for line in errors.splitlines() if line.strip() and "schemas.stacspec.org" not in line]  # no internet
