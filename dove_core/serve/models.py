@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 import attr
 from fastapi import FastAPI, Query
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, create_model, model_validator
 from stac_fastapi.api.models import (
     ItemCollectionUri,
     create_get_request_model,
@@ -22,7 +22,7 @@ from stac_fastapi.extensions.filter.client import BaseFiltersClient
 from stac_fastapi.extensions.free_text import FreeTextExtension
 from stac_fastapi.extensions.pagination import TokenPaginationExtension
 from stac_fastapi.types.extension import ApiExtension
-from stac_fastapi.types.search import APIRequest
+from stac_fastapi.types.search import APIRequest, BaseSearchPostRequest
 
 from dove_core.bounds import Settings
 from dove_core.config import FilterConfig, QueryConfig, RankConfig
@@ -109,7 +109,21 @@ def extensions_of(queryables: BaseFiltersClient) -> list[ApiExtension]:
 
 _ALL = extensions_of(BaseFiltersClient())
 SearchGet = create_get_request_model(_ALL)
-SearchPost = create_post_request_model(_ALL)
+
+
+class SearchBody(BaseSearchPostRequest):
+    """The body of a POST request."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def is_object(cls, values: Any) -> Any:
+        """Refuse a body that is not an object, on which the validators of STAC fail."""
+        if not isinstance(values, dict):
+            raise ValueError("the body is not a JSON object")
+        return values
+
+
+SearchPost = create_post_request_model(_ALL, SearchBody)
 ItemsGet = cast(type[APIRequest], create_request_model("ItemsGet", ItemCollectionUri, _ALL[1:3], request_type="GET"))
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from dove_core.index.parts import PartMark, write_part
 from dove_core.places import Folder
 from tests.made import COLOURS, SHAPES, draw_shape
 
+fetch, send = partial(httpx.get, timeout=120), partial(httpx.post, timeout=120)
 KEYS = [
     "plain",
     "a/slash",
@@ -87,7 +89,7 @@ class Process:
             found = re.search(r"at (http://\S+)", self.err.read_text())
             if found:
                 self.url = found[1]
-                httpx.get(f"{self.url}/healthz", timeout=60).raise_for_status()
+                fetch(f"{self.url}/healthz").raise_for_status()
                 return self.url
             assert self.running.poll() is None, self.err.read_text()
             try:

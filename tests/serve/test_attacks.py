@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.serve.conftest import served
+from tests.serve.conftest import fetch, send, served
 
 LIMIT = 2.0
 """Seconds that the server of these tests gives its clients."""
@@ -68,7 +68,7 @@ def test_a_client_that_trickles_its_body_is_told_so(server):
 def test_many_silent_connections_do_not_stop_the_others(server):
     silent = [connected(server) for _ in range(100)]
     try:
-        assert httpx.get(f"{server.url}/search", params={"q": "a red circle"}, timeout=30).status_code == 200
+        assert fetch(f"{server.url}/search", params={"q": "a red circle"}, timeout=30).status_code == 200
     finally:
         for line in silent:
             line.close()
@@ -78,7 +78,7 @@ def test_many_silent_connections_do_not_stop_the_others(server):
     ("path", "size"), [("search", 2 * 2**20), ("search/image", 3 * 2**20), ("knn-service", 3 * 2**20)]
 )
 def test_a_large_body_is_refused(server, path, size):
-    answer = httpx.post(f"{server.url}/{path}", content=b"x" * size, headers={"content-type": "application/json"})
+    answer = send(f"{server.url}/{path}", content=b"x" * size, headers={"content-type": "application/json"})
     assert answer.status_code == 413
 
     def parts():
@@ -86,7 +86,7 @@ def test_a_large_body_is_refused(server, path, size):
             yield b"x" * 2**16
 
     with suppress(httpx.WriteError):  # without a length before it; it is refused before all of it was sent
-        assert httpx.post(f"{server.url}/{path}", content=parts()).status_code == 413
+        assert send(f"{server.url}/{path}", content=parts()).status_code == 413
 
 
 def bomb(side):
@@ -112,7 +112,7 @@ def bomb(side):
     ids=["bomb", "large", "svg", "postscript", "empty"],
 )
 def test_an_upload_that_is_no_small_image_is_refused(server, data, detail):
-    answer = httpx.post(f"{server.url}/search/image", files={"image": data}, timeout=60)
+    answer = send(f"{server.url}/search/image", files={"image": data}, timeout=60)
     assert answer.status_code == 400, answer.text
     assert detail in answer.json()["detail"]
 
@@ -126,14 +126,14 @@ def test_an_upload_that_is_no_small_image_is_refused(server, data, detail):
     ],
 )  # fmt: skip
 def test_no_path_leads_to_a_file(server, path):
-    answer = httpx.get(f"{server.url}/{path}")
+    answer = fetch(f"{server.url}/{path}")
     assert answer.status_code == 404
     assert "root:" not in answer.text
 
 
 def test_every_answer_has_headers_against_scripts(server):
     for path in ("", "search?q=red", "nowhere", "api.html", "collections/places/images/plain", "search?bbox=x"):
-        headers = httpx.get(f"{server.url}/{path}").headers
+        headers = fetch(f"{server.url}/{path}").headers
         policy = headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
@@ -148,16 +148,16 @@ def test_scripts_in_captions_keys_tags_and_questions_stay_text(server):
         "collections/<script>x",
         "search?token=<b>",
     ):
-        answer = httpx.get(f"{server.url}/{path}")
+        answer = fetch(f"{server.url}/{path}")
         assert answer.headers["content-type"].partition(";")[0].endswith("json")
         json.loads(answer.text)
 
 
 def test_a_page_with_another_name_for_this_machine_is_refused(server):
     for host in ("evil.example", "evil.example:8080", "127.0.0.1.evil.example"):
-        assert httpx.get(f"{server.url}/search?q=red", headers={"host": host}).status_code == 400
+        assert fetch(f"{server.url}/search?q=red", headers={"host": host}).status_code == 400
     for host in ("localhost:1234", "127.0.0.1", "[::1]:80"):
-        assert httpx.get(f"{server.url}/search?q=red", headers={"host": host}).status_code == 200
+        assert fetch(f"{server.url}/search?q=red", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_page_with_another_name_for_this_machine_is_refused(server):
              b'{"filter": ' + b'{"op": "not", "args": [' * 300 + b"true" + b"]}" * 300 + b"}"],
 )  # fmt: skip
 def test_a_body_that_makes_no_sense_is_a_problem(server, body):
-    answer = httpx.post(f"{server.url}/search", content=body, headers={"content-type": "application/json"})
+    answer = send(f"{server.url}/search", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
 
@@ -177,17 +177,17 @@ def test_without_the_token_there_is_no_answer_and_the_log_never_has_it(indexed, 
     with served(tmp_path, str(indexed / "index/places"), "--token-file", "token", "--host", "0.0.0.0") as process:
         process.url = process.url.replace("0.0.0.0", "127.0.0.1")
         for path in ("", "search?q=red", "collections/places/images/plain", "metrics", "api", "nowhere", "healthz/../"):
-            answer = httpx.get(f"{process.url}/{path}")
+            answer = fetch(f"{process.url}/{path}")
             assert answer.status_code == 401, path
             assert answer.headers["www-authenticate"].startswith("Basic")
             assert answer.json()["hint"]
-        for wrong in ("Bearer ", "Bearer wrong", f"Bearer {token}x", f"Token {token}", "Basic %%%", "Bearer \u00e9"):
+        for wrong in ("Bearer", "Bearer wrong", f"Bearer {token}x", f"Token {token}", "Basic %%%", "Bearer \u00e9"):
             headers = {"authorization": wrong.encode("latin-1")}
-            assert httpx.get(f"{process.url}/search?q=red", headers=headers).status_code == 401
+            assert fetch(f"{process.url}/search?q=red", headers=headers).status_code == 401
         right = {"authorization": f"Bearer {token}"}
-        assert httpx.get(f"{process.url}/search?q=red", headers=right).status_code == 200
-        assert httpx.get(f"{process.url}/search?q=red", auth=("anyone", token)).status_code == 200
-        assert httpx.get(f"{process.url}/healthz").text == "ok"
+        assert fetch(f"{process.url}/search?q=red", headers=right).status_code == 200
+        assert fetch(f"{process.url}/search?q=red", auth=("anyone", token)).status_code == 200
+        assert fetch(f"{process.url}/healthz").text == "ok"
         assert process.end() == 0
     assert token not in process.out.read_text() + process.err.read_text()
 
@@ -212,5 +212,5 @@ def test_clients_that_hang_up_leave_no_traceback(server):
         thread.start()
     for thread in threads:
         thread.join()
-    assert httpx.get(f"{server.url}/search?q=red", timeout=30).status_code == 200
+    assert fetch(f"{server.url}/search?q=red", timeout=30).status_code == 200
     assert "Traceback" not in server.err.read_text()

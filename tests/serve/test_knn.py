@@ -8,13 +8,12 @@ import json
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
 from dove_core.answers.image_index import open_index
 from tests.http_server import Served, serving
 from tests.made import draw_shape
-from tests.serve.conftest import served
+from tests.serve.conftest import fetch, send, served
 
 WORDS = "a red circle on grey ground"
 
@@ -44,7 +43,7 @@ def client_of_clip_retrieval():
 
 
 def ask(server, **body):
-    return httpx.post(f"{server.url}/knn-service", content=json.dumps(body), timeout=120)
+    return send(f"{server.url}/knn-service", content=json.dumps(body), timeout=120)
 
 
 def test_the_client_of_clip_retrieval_finds_by_text_image_and_embedding(server, index, image):
@@ -56,7 +55,7 @@ def test_the_client_of_clip_retrieval_finds_by_text_image_and_embedding(server, 
         assert [hit["key"] for hit in found] == [hit.row.key for hit in hits]
         assert [hit["similarity"] for hit in found] == pytest.approx([hit.score for hit in hits])
         assert [hit["caption"] for hit in found] == [hit.row.caption for hit in hits]
-        assert httpx.get(found[0]["url"]).content == index.searcher.index.image(hits[0].row)
+        assert fetch(found[0]["url"]).content == index.searcher.index.image(hits[0].row)
     vector = [2 * float(value) for value in index.searcher.index.vectors_of([3])[0]]
     assert client.query(embedding_input=vector)[0]["similarity"] == pytest.approx(1, abs=1e-3)
 
@@ -66,9 +65,9 @@ def test_further_hits_have_ids_whose_metadata_can_be_asked_for(server, index):
     assert [sorted(hit) for hit in found[:2]] == [["caption", "id", "key", "similarity", "url"]] * 2
     assert [sorted(hit) for hit in found[2:]] == [["id", "similarity"]] * 3
     ids = [hit["id"] for hit in found]
-    rows = httpx.post(f"{server.url}/metadata", json={"ids": ids, "indice_name": "places"}).json()
+    rows = send(f"{server.url}/metadata", json={"ids": ids, "indice_name": "places"}).json()
     assert [row["metadata"]["key"] for row in rows] == [row.key for row in index.rows(ids)]
-    assert httpx.get(f"{server.url}/indices-list").json() == ["places", "more"]
+    assert fetch(f"{server.url}/indices-list").json() == ["places", "more"]
 
 
 def test_equal_images_are_shown_once_if_that_is_asked_for(server):
@@ -96,10 +95,11 @@ def test_an_invalid_request_is_a_problem(server, body, detail):
     assert detail in answer.json()["detail"]
 
 
-def test_images_are_fetched_from_allowed_hosts_only(indexed, index, image, tmp_path):
+def test_images_are_fetched_from_allowed_hosts_only(indexed, index, image, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with serving() as web, served(tmp_path, str(indexed / "index/places"), "--image-hosts", "127.0.0.1") as process:
-        web.files["/mine.png"] = Served(image.read_bytes())
-        web.files["/elsewhere.png"] = Served(b"", redirect=f"http://localhost:{web.server_address[1]}/mine.png")
+        web.files["mine.png"] = Served(image.read_bytes())
+        web.files["elsewhere.png"] = Served(b"", redirect=f"http://localhost:{web.server_address[1]}/mine.png")
         hits = index.search(image=str(image), top=3)
         found = ask(process, image_url=web.url("mine.png"), num_images=3, num_result_ids=3, deduplicate=False).json()
         assert [hit["key"] for hit in found] == [hit.row.key for hit in hits]

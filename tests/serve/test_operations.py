@@ -17,13 +17,13 @@ import pytest
 from dove_core.config import ServeConfig
 from dove_core.errors import UsageError
 from dove_core.serve.server import serve, web_app
-from tests.serve.conftest import make_index, served
+from tests.serve.conftest import fetch, make_index, served
 
 WORDS = "a red circle on grey ground"
 
 
 def search(process, **parameters):
-    return httpx.get(f"{process.url}/search", params={"q": WORDS, **parameters}, timeout=60)
+    return fetch(f"{process.url}/search", params={"q": WORDS, **parameters}, timeout=60)
 
 
 def resident(process):
@@ -51,7 +51,7 @@ def test_several_workers_share_the_socket_and_the_counts_and_end_together(indexe
     with served(tmp_path, str(indexed / "index/places"), "--workers", "2", "--no-access-log") as process:
         for _ in range(20):
             assert search(process).status_code == 200
-        counts = httpx.get(f"{process.url}/metrics").text
+        counts = fetch(f"{process.url}/metrics").text
         assert 'dove_requests_total{method="GET",route="/search",status="200"} 20.0' in counts
         assert 'dove_images{index="places"} 24.0' in counts
         children = Path(f"/proc/{process.running.pid}/task/{process.running.pid}/children").read_text().split()
@@ -79,12 +79,12 @@ def test_settings_for_pages_elsewhere_and_proxies_have_their_effect(indexed, tmp
     basemap = "http://tiles.local/{z}/{x}/{y}.png"
     with served(tmp_path, str(indexed / "index/places"), *options, "--basemap", basemap) as process:
         root = process.url.removesuffix("/images")
-        page = httpx.get(f"{root}/", headers={"origin": "https://browser.example"})
+        page = fetch(f"{root}/", headers={"origin": "https://browser.example"})
         assert page.headers["access-control-allow-origin"] == "https://browser.example"
-        assert "access-control-allow-origin" not in httpx.get(root, headers={"origin": "https://other.example"}).headers
+        assert "access-control-allow-origin" not in fetch(root, headers={"origin": "https://other.example"}).headers
         assert "img-src 'self' data: blob: http://tiles.local;" in page.headers["content-security-policy"]
         assert page.json()["dove:basemap"] == basemap
-        [item] = httpx.get(f"{root}/search?q=red&limit=1").json()["features"]
+        [item] = fetch(f"{root}/search?q=red&limit=1").json()["features"]
         assert item["assets"]["image"]["href"].startswith(f"{root}/images/collections/places/")
 
 
@@ -173,11 +173,11 @@ def test_an_index_is_made_anew_while_it_is_served(trained, tmp_path, requests):
         assert after - before < 40
         make_index(folder, trained / "best", count=23)
         for _ in range(100):
-            if httpx.get(f"{process.url}/collections/changing").json()["dove:count"] == 23:
+            if fetch(f"{process.url}/collections/changing").json()["dove:count"] == 23:
                 break
             time.sleep(0.1)
-        assert httpx.get(f"{process.url}/search?limit=100").json()["numberMatched"] == 23
-        assert "dove_index_changes_total" in httpx.get(f"{process.url}/metrics").text
+        assert fetch(f"{process.url}/search?limit=100").json()["numberMatched"] == 23
+        assert "dove_index_changes_total" in fetch(f"{process.url}/metrics").text
         (folder / "index.json").write_text("{}")  # damaged: the old state is served on
         time.sleep(1.5)
         assert search(process).status_code == 200
@@ -189,7 +189,7 @@ def test_an_index_whose_images_are_gone_says_so_and_names_no_file_of_the_machine
     folder = make_index(tmp_path / "index/places", trained / "best", count=6)
     with served(tmp_path) as process:
         shutil.rmtree(folder / "images")
-        answer = httpx.get(f"{process.url}/collections/places/images/plain")
+        answer = fetch(f"{process.url}/collections/places/images/plain")
         assert answer.status_code == 503
         assert str(tmp_path) not in answer.text
         assert search(process).status_code == 200
