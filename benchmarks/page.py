@@ -23,14 +23,15 @@ PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 def visit(browser: Any, address: str) -> tuple[float, float, float, int, int]:
     """Return milliseconds until the first paint, the first hit and the map, and bytes without and of thumbnails."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
-    page, sizes = context.new_page(), dict[str, int]()
-    page.on("requestfinished", lambda request: sizes.update({request.url: request.sizes()["responseBodySize"]}))
+    page, answered = context.new_page(), list[Any]()
+    page.on("requestfinished", answered.append)
     page.goto(address, wait_until="commit")
     page.wait_for_selector(".card", timeout=120_000)
     hits = page.evaluate("performance.now()")
     page.wait_for_selector("#map[data-ready]", timeout=120_000)
     shown, paint = page.evaluate("performance.now()"), page.evaluate(PAINT)
     page.wait_for_load_state("networkidle")
+    sizes = {request.url: request.sizes()["responseBodySize"] for request in answered}
     context.close()
     small = sum(size for url, size in sizes.items() if "/thumbnails/" in url)
     return paint, hits, shown, sum(sizes.values()) - small, small

@@ -2,8 +2,11 @@
 
 const LEAST = 48, MOST = 40; // pixels across, images at a time
 
+/** Return the corners of a box, clockwise from the north-west; its middle is between 180 west and 180 east. */
 const corners = ([west, south, east, north]) => {
-  const right = west > east ? east + 360 : east;
+  const width = west > east ? east + 360 - west : east - west;
+  if (west + width / 2 >= 180) west -= 360;
+  const right = west + width;
   return [[west, north], [right, north], [right, south], [west, south]];
 };
 
@@ -15,7 +18,8 @@ export function imagesOn(map, hitsNow) {
     const found = new Map(), bounds = map.getBounds(), [low, high] = [bounds.getSouthWest(), bounds.getNorthEast()];
     for (const hit of hitsNow()) {
       const [[west, north], [east]] = corners(hit.bbox), south = hit.bbox[1];
-      if (east < low.lng || west > high.lng || north < low.lat || south > high.lat) continue;
+      const isSeen = [-360, 0, 360].some(turn => east + turn > low.lng && west + turn < high.lng);
+      if (!isSeen || north < low.lat || south > high.lat) continue;
       if (map.project([east, north]).x - map.project([west, north]).x >= LEAST) found.set(`image ${hit.id}`, hit);
       if (found.size === MOST) break;
     }

@@ -185,7 +185,9 @@ function boxText(points) {
 }
 
 function uploaded(file) {
-  if (file?.type.startsWith("image/")) change({ image: file, like: [], unlike: [], rerank: "" });
+  if (!file) return;
+  if (!file.type.startsWith("image/")) return showError({ message: `${file.name} is not an image.`, hint: "choose a JPEG, PNG, WebP, TIFF, BMP or GIF." });
+  change({ image: file, like: [], unlike: [], rerank: "" });
 }
 
 function wire() {
