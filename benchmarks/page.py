@@ -24,7 +24,7 @@ def visit(browser: Any, address: str) -> tuple[float, float, float, int, int]:
     """Return milliseconds until the first paint, the first hit and the map, and bytes without and of thumbnails."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page, answered = context.new_page(), list[Any]()
-    page.on("requestfinished", answered.append)
+    page.on("requestfinished", lambda request: answered.append(request))
     page.goto(address, wait_until="commit")
     page.wait_for_selector(".card", timeout=120_000)
     hits = page.evaluate("performance.now()")

@@ -70,7 +70,7 @@ def visit(pages: Any, chromium: Any) -> Iterator[Visit]:
         context.on("request", lambda request: asked.append(request.url))
         context.on("console", lambda message: said.append(message.text))
         context.on("weberror", lambda error: said.append(str(error.error)))
-        context.on("requestfinished", answered.append)
+        context.on("requestfinished", lambda request: answered.append(request))
         context.on("dialog", lambda dialog: said.append(f"dialog {dialog.message}"))
         if fails:
             allowed.extend(fails.split("|"))
@@ -93,7 +93,7 @@ def keys_of(page: Any) -> list[str]:
 
 
 def until(page: Any, expression: str, arg: Any = None) -> None:
-    """Wait until an expression is true; `wait_for_function` would need `unsafe-eval`, which the page's policy forbids."""
+    """Wait until an expression is true; `wait_for_function` needs `unsafe-eval`, which the page forbids."""
     for _ in range(1200):
         if page.evaluate(expression, arg):
             return
