@@ -53,7 +53,7 @@ def make_checkpoint(folder: Path, architecture: str) -> Path:
     return checkpoint
 
 
-def make_index(folder: Path, rows: int, architecture: str) -> Encoder:
+def make_index(folder: Path, rows: int, architecture: str, *, regions: bool = True) -> Encoder:
     checkpoint = make_checkpoint(folder, architecture)
     encoder = load_encoder(checkpoint)
     index, counts = folder / "index", []
@@ -69,11 +69,12 @@ def make_index(folder: Path, rows: int, architecture: str) -> Encoder:
         block = vectors[start : start + PART]
         places = random.uniform((-179, -80), (179, 80), (len(block), 2)).tolist()
         records = [
-            Record(k, f"{part:05d}.tar", 512 * k, 30_000, b"", sample(start + k, *places[k])) for k in range(len(block))
+            Record(k, f"{part:05d}.tar", 512 * k, 30_000, b"", sample(start + k, *places[k]), random.bytes(16))
+            for k in range(len(block))
         ]
         mark = PartMark(encoder.fingerprint, f"{part:05d}.tar", "")
         write_part(Folder(index), part, records, block, field="title", mark=mark)
-        if encoder.reranker is not None:
+        if regions and encoder.reranker is not None:
             kind = record_type(encoder.reranker.regions, encoder.dim)
             np.lib.format.open_memmap(index / regions_name(part), "w+", kind, (len(block),)).flush()
         counts.append(len(block))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from dove_cli.render import print_json, reporting
 from dove_cli.tasks import TASKS, share_of
 from dove_core.config import CacheConfig, ComputeConfig, EmbedConfig, ExecutorConfig
 from dove_core.errors import UsageError
+from dove_core.events import Event, Updated
 from dove_core.places import Folder, Place
 
 
@@ -45,7 +47,14 @@ def embed(
             "checkpoint or of SOURCE]"
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an index that another model made.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="Add these inputs to those that the index has.")] = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Make the index of these inputs only; images that it has keep their vectors."),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an index that another model made, whatever its inputs.")
+    ] = False,
     task_id: Annotated[
         int | None,
         typer.Option(min=0, help="Number of this task, from 0: embed only its share.", rich_help_panel=TASKS),
@@ -61,16 +70,21 @@ def embed(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Embed images and make the index that `dove query` searches.
+    """Embed images and make the index that `dove query` searches, or bring it up to date.
 
     It writes one Parquet file for each shard or tar, or for each --part-size images or tiles, and then the index.
     After an interruption, run the same command again: finished files are kept. Images that cannot be decoded are
     left out and counted, except those of shards, where they are an error.
 
+    When files have been added, changed, moved or removed, run the same command again: only images that the index does
+    not have are encoded. Queries use the index as it was until the new one is complete.
+
     - `dove embed`
     - `dove embed --shards shards/skyscript --out everything`
     - `dove embed photos/`
     - `dove embed photos/ --checkpoint remoteclip-vit-b32`
+    - `dove embed photos/ more/ laion/*.tar --out everything`
+    - `dove embed new/ --out everything --add`
     - `dove embed laion/*.tar --gpus 8`
     - `dove embed test-00000-of-00001.parquet`
     - `dove embed scene.tif --tile 256 --stride 128`
@@ -95,13 +109,22 @@ def embed(
     folder = named(INDEX, out, cache) if out else folder
     from dove_core.index.embed import embed as make
 
+    updates = list[Updated]()
+
+    def listen(event: Event) -> None:
+        updates.extend([event] if isinstance(event, Updated) else [])
+        report(event)
+
     with reporting() as report:
         index = make(
             checkpoint, source, folder, embedding, compute,
-            share=share, overwrite=overwrite, execution=execution, report=report,
+            share=share, add=add, replace=replace, overwrite=overwrite, execution=execution, report=listen,
         )  # fmt: skip
     if as_json and index is not None:
-        print_json({"index": str(folder), "pictures": len(index), "model": index.manifest.fingerprint})
+        done = updates[-1] if updates else Updated(str(folder), len(index), 0, 0, 0, 0)
+        changes = {name: value for name, value in asdict(done).items() if name != "path"}
+        found = {"index": str(folder), "pictures": len(index), "model": index.manifest.fingerprint}
+        print_json({**found, **changes})
 
 
 def _name_of(source: list[Place]) -> str:

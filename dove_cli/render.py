@@ -23,7 +23,7 @@ from dove_core.errors import (
     TrainingError,
     UsageError,
 )
-from dove_core.events import Advanced, Event, Measured, Noted, Report, Saved, Skipped, Started
+from dove_core.events import Advanced, Event, Measured, Noted, Report, Saved, Skipped, Started, Updated
 
 if TYPE_CHECKING:
     from dove_core.data.fetching.plan import FetchPlan, PlannedFile
@@ -187,6 +187,8 @@ def _line(event: Event) -> str:
             return f"saved {path}"
         case Noted(message):
             return message
+        case Updated(path, added, changed, removed, moved, kept):
+            return f"{path}: {added} added, {changed} changed, {removed} removed, {moved} moved, {kept} kept"
         case _:
             raise ValueError(f"no line for {event}")
 

@@ -17,7 +17,7 @@ from typing import IO, Any, BinaryIO, TypeVar
 
 from dove_core.cache import Cache, Fact
 from dove_core.config import CacheConfig
-from dove_core.errors import DoveError, DownloadError, UsageError
+from dove_core.errors import DoveError, DownloadError, ReplacedError, UsageError
 from dove_core.files import space_checked
 from dove_core.places import LocalFiles, Place
 
@@ -56,13 +56,23 @@ class Bucket(Place):
         """The place itself: there are no links in a bucket."""
         return self
 
+    @property
+    def fresh(self) -> Bucket:
+        """The same address, without the sizes and marks of its objects."""
+        return Bucket(self.url, self.cache)
+
+    def remove_all(self) -> None:
+        """Remove all objects below the address."""
+        for name in self.facts():
+            self.remove(name)
+
     def exists(self) -> bool:
         """Return whether there is any object below the address."""
         return bool(self.facts())
 
     def local_files_matching(self, wanted: Callable[[str], bool]) -> LocalFiles:
         """Return the objects whose names fit as files of the cache."""
-        return self.local_files([name for name in self.facts() if wanted(name)])
+        return self.local_files([name for name in self._facts or self.facts() if wanted(name)])
 
     @contextmanager
     def filling(self) -> Iterator[Path]:
@@ -195,7 +205,8 @@ class Bucket(Place):
 
         Raises:
             FileNotFoundError: it does not exist any more.
-            DownloadError: it cannot be read, or has changed.
+            DownloadError: it cannot be read.
+            ReplacedError: it has changed.
         """
         size = self._facts[name].size
         with path.open("wb") as stream:
@@ -210,9 +221,9 @@ class Bucket(Place):
         if self._retried(name, lambda: fact_of(self._fs.info(self.where(name)))) != self._facts[name]:
             raise self._changed(name)
 
-    def _changed(self, name: str) -> DownloadError:
+    def _changed(self, name: str) -> ReplacedError:
         hint = "it was replaced meanwhile: run the same command again when the upload has finished"
-        return DownloadError(f"{self.where(name)} has changed since the first request for it", hint=hint)
+        return ReplacedError(f"{self.where(name)} has changed since the first request for it", hint=hint)
 
     def _listed(self) -> list[tuple[str, str, int]]:
         with self._errors_translated("listed"):

@@ -3,6 +3,7 @@
 DoveError
 ├── UsageError        a setting, path or query is invalid
 ├── DownloadError     a server refused, did not finish, or sent something else
+│   └── ReplacedError a file was replaced between two requests for it
 ├── DataError         captions, images or shards are missing or damaged
 ├── CheckpointError   a checkpoint or run folder is missing, damaged or incompatible
 ├── SearchIndexError  an index is missing, damaged, or was made by another model
@@ -52,6 +53,10 @@ class UsageError(DoveError):
 
 class DownloadError(DoveError):
     """A server refused, did not finish, or sent something other than the file."""
+
+
+class ReplacedError(DownloadError):
+    """A file was replaced between two requests for it."""
 
 
 class DataError(DoveError):

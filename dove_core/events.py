@@ -61,7 +61,19 @@ class Noted:
     message: str
 
 
-Event = Started | Advanced | Measured | Skipped | Saved | Noted
+@dataclass(frozen=True)
+class Updated:
+    """The index at `path` was brought up to date: numbers of images; moved ones have the same bytes and another key."""
+
+    path: str
+    added: int
+    changed: int
+    removed: int
+    moved: int
+    kept: int
+
+
+Event = Started | Advanced | Measured | Skipped | Saved | Noted | Updated
 Report = Callable[[Event], None]
 
 

@@ -56,10 +56,10 @@ def is_left_over(path: Path) -> bool:
         return False
     if match[1] != _HOST:
         return time.time() - written > _LONG_AGO
-    return not _has_written(int(match[2]), written)
+    return not may_have_written(int(match[2]), written)
 
 
-def _has_written(process: int, written: float) -> bool:
+def may_have_written(process: int, written: float) -> bool:
     """Return whether a living process may have written then: process numbers are used again."""
     try:
         os.kill(process, 0)

@@ -7,9 +7,10 @@ a path or an address into a place. Inside the library, all functions take places
 from __future__ import annotations
 
 import os
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -65,6 +66,15 @@ class Place(ABC):
     @abstractmethod
     def resolved(self) -> Place:
         """The same place with symbolic links resolved."""
+
+    @property
+    @abstractmethod
+    def fresh(self) -> Place:
+        """The same place, without what is remembered of its files."""
+
+    @abstractmethod
+    def remove_all(self) -> None:
+        """Remove the folder or all objects below this address, if there are any."""
 
     @abstractmethod
     def exists(self) -> bool:
@@ -212,6 +222,16 @@ class Folder(Place):
     def resolved(self) -> Folder:
         """The folder with symbolic links resolved."""
         return Folder(self.path.resolve())
+
+    @property
+    def fresh(self) -> Folder:
+        """The folder itself: nothing is remembered of it."""
+        return self
+
+    def remove_all(self) -> None:
+        """Remove the folder with all that is in it, if it exists."""
+        with space_checked(self.path), suppress(FileNotFoundError):
+            shutil.rmtree(self.path)
 
     def exists(self) -> bool:
         """Tell whether the folder exists."""

@@ -45,6 +45,7 @@ SMALL = {
     "shard_zip": "--pictures 40 --kilobytes 10 --runs 1",
     "word_variants": "{checkpoint} --shards {shards}/val",
     "train_step": "--batch-size 4 --size 64 --rounds 1 --pairs 8 --precisions",
+    "updates": "--rows 3000 --images 8 --rounds 1",
 }
 COMPARED = ("ratio", "x unzip", "times", "to ours", "of the first's", "| global |", "falls by")
 """Words that benchmarks print with a ratio or, for RSICD, with recall."""

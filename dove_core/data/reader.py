@@ -31,7 +31,10 @@ _HINT = "run `dove shard` again to repair it"
 
 @dataclass(frozen=True)
 class Record:
-    """One sample of a shard: the image's bytes, its position in the tar, captions and metadata in `sample`."""
+    """One sample of a shard: the image's bytes, its position in the tar, captions and metadata in `sample`.
+
+    `content` is a digest of the image's bytes; empty if it was not computed.
+    """
 
     number: int
     shard: str
@@ -39,6 +42,7 @@ class Record:
     size: int
     image: bytes
     sample: Sample
+    content: bytes = b""
 
     @property
     def name(self) -> str:

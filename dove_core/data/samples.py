@@ -16,6 +16,14 @@ class Unusable:
     example: str
 
 
+@dataclass(frozen=True)
+class Known:
+    """An image whose embedding is known: its record without the bytes, and the row of an index that has it."""
+
+    record: Record
+    row: int
+
+
 class Samples(Protocol):
     """The images of one embedding part, numbered from 0. Files it holds open are not pickled with it.
 
@@ -29,6 +37,6 @@ class Samples(Protocol):
         """Count the images, usable or not."""
         ...
 
-    def read(self, number: int) -> Record | Unusable:
-        """Read an image, or say why it is left out."""
+    def read(self, number: int) -> Record | Unusable | Known:
+        """Read an image, or say why it is left out, or that it needs no encoding."""
         ...

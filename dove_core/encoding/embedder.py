@@ -15,14 +15,15 @@ from dove_core.config import ComputeConfig
 from dove_core.data.batch_plan import SequentialPlan
 from dove_core.data.loader import load
 from dove_core.data.reader import Record, Shards
-from dove_core.data.samples import Samples, Unusable
+from dove_core.data.samples import Known, Samples, Unusable
+from dove_core.data.sharding.depth import beyond_pillow
 from dove_core.data.sharding.image import check_header
 from dove_core.encoding.compute import choose_device, mixed, worker_count
 from dove_core.encoding.encoder import Embeddings, Encoder, Features, Preprocess, RegionFeatures, Reranker
 from dove_core.errors import DataError, UsageError
 
 T = TypeVar("T")
-_EncodedSamples = tuple[list[Record], list[Unusable], Tensor | RegionFeatures | None]
+_EncodedSamples = tuple["_Fitted", Tensor | RegionFeatures | None]
 _PAIRS_AT_ONCE = 64
 """Number of images whose pairs with all texts are scored at once."""
 
@@ -32,12 +33,15 @@ UNDECODABLE = "image cannot be decoded"
 class Embedded(NamedTuple):
     """A batch: the embedded samples, their embeddings `vectors (n, D)` float32, and the skipped images.
 
+    `known` are the images whose embeddings need not be computed, `deep` says which are read as scenes are.
     `regions (n, R, D)` and `fused (n, D)` float32 are there if they were requested.
     """
 
     records: list[Record]
     vectors: np.ndarray
     unusable: list[Unusable]
+    known: list[Known]
+    deep: list[str]
     regions: np.ndarray | None = None
     fused: np.ndarray | None = None
 
@@ -173,26 +177,27 @@ class Embedder:
         Raises:
             DataError: the samples are `strict`, and one is damaged.
         """
-        for records, unusable, encoded in _one_behind(self._encode_samples(samples, batch_size, regions)):
+        for fitted, encoded in _one_behind(self._encode_samples(samples, batch_size, regions)):
+            records, unusable, known, deep = fitted.records, fitted.unusable, fitted.known, fitted.deep
             if encoded is None:
-                yield Embedded(records, np.zeros((0, self.encoder.dim), np.float32), unusable)
+                yield Embedded(records, np.zeros((0, self.encoder.dim), np.float32), unusable, known, deep)
             elif isinstance(encoded, RegionFeatures):
                 vectors, of_regions, fused = map(_floats, encoded)
-                yield Embedded(records, vectors, unusable, of_regions, fused)
+                yield Embedded(records, vectors, unusable, known, deep, of_regions, fused)
             else:
-                yield Embedded(records, _floats(encoded), unusable)
+                yield Embedded(records, _floats(encoded), unusable, known, deep)
 
     def _encode_samples(self, samples: Samples, batch_size: int, regions: bool) -> Iterator[_EncodedSamples]:
         plan = SequentialPlan(0, len(samples), batch_size)
         workers = worker_count(self._compute.workers, self.device)
         fit, pins = _FitSamples(self.encoder.preprocess, samples.strict), self.device.type == "cuda"
-        for records, pixels, unusable in load(samples, plan, fit, workers=workers, pin_memory=pins):
+        for fitted in load(samples, plan, fit, workers=workers, pin_memory=pins):
             encoded = None
-            if pixels is not None:
+            if fitted.pixels is not None:
                 with self._inference():
-                    ready = self._normalised(pixels)
+                    ready = self._normalised(fitted.pixels)
                     encoded = self.reranker.describe_regions(ready) if regions else self._encode(ready)
-            yield records, unusable, encoded
+            yield fitted, encoded
 
     def score_pairs(
         self, images: Features, texts: Features, advanced: Callable[[int], None] = lambda pairs: None
@@ -241,24 +246,37 @@ class _FitRecords:
         return [r.without_image() for r in records], pixels
 
 
+class _Fitted(NamedTuple):
+    """A batch that a loader process has made: images to encode, those that are left out, and those that are known."""
+
+    records: list[Record]
+    pixels: Tensor | None
+    unusable: list[Unusable]
+    known: list[Known]
+    deep: list[str]
+
+
 class _FitSamples:
     """Decodes and resizes a batch of images; invalid ones are skipped, or an error if `strict`."""
 
     def __init__(self, preprocess: Preprocess, strict: bool) -> None:
         self.preprocess, self.strict = preprocess, strict
 
-    def __call__(
-        self, samples: list[Record | Unusable], epoch: int
-    ) -> tuple[list[Record], Tensor | None, list[Unusable]]:
-        records, pixels, unusable = list[Record](), list[Tensor](), list[Unusable]()
+    def __call__(self, samples: list[Record | Unusable | Known], epoch: int) -> _Fitted:
+        records, pixels = list[Record](), list[Tensor]()
+        unusable, known, deep = list[Unusable](), list[Known](), list[str]()
         for sample in samples:
+            if isinstance(sample, Known):
+                known.append(sample)
+                continue
             fitted = sample if isinstance(sample, Unusable) else self._fit(sample)
             if isinstance(fitted, Unusable):
                 unusable.append(fitted)
             elif isinstance(sample, Record):
                 pixels.append(fitted)
                 records.append(sample.without_image())
-        return records, torch.stack(pixels) if pixels else None, unusable
+                deep += [f"{sample.name}: {what}"] if (what := beyond_pillow(sample.image)) else []
+        return _Fitted(records, torch.stack(pixels) if pixels else None, unusable, known, deep)
 
     def _fit(self, record: Record) -> Tensor | Unusable:
         name = record.name

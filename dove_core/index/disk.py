@@ -1,16 +1,14 @@
 """An index on disk: files made from the embedding parts, so that a query is fast.
 
-`rows.arrow` has the metadata of every row, `vectors.npy` the vectors, `codes.faiss` their coarse codes if there are
-many, and `words/` the text side of the model. Files are mapped, not read. All of them can be made again from the parts
-by the same model.
+Each segment has the metadata of its rows in `rows.arrow`, their vectors in `vectors.npy`, and coarse codes in
+`codes.faiss` if there are many. `words/` has the text side of the model. Files are mapped, not read. All of them can be
+made again from the parts by the same model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,42 +16,24 @@ from dove_core.addresses import Address, follow_path, place_of
 from dove_core.config import FilterConfig
 from dove_core.encoding.load import load_text_side
 from dove_core.encoding.text_side import TextSide
-from dove_core.errors import SearchIndexError, reason_of
-from dove_core.files import read_record
+from dove_core.errors import ReplacedError, SearchIndexError
 from dove_core.index.images import read_image, read_images
-from dove_core.index.nearest import FEW, nearest, nearest_many
-from dove_core.index.regions import StoredRegions, has_regions
+from dove_core.index.manifest import IndexManifest, read_manifest
+from dove_core.index.nearest import FEW
+from dove_core.index.regions import StoredRegions, regions_name
 from dove_core.index.rows import Row, RowTable
-from dove_core.places import Place
+from dove_core.index.segments import AGAIN, ROWS, SEGMENT_FILES, Segment, nearest_in, nearest_many_in
+from dove_core.places import LocalFiles, Place
 
-if TYPE_CHECKING:
-    from dove_core.index.codes import Codes
-
-FORMAT = 2
-MANIFEST, VECTORS, CODES, ROWS, WORDS = "index.json", "vectors.npy", "codes.faiss", "rows.arrow", "words"
-MADE = (MANIFEST, VECTORS, CODES, ROWS)
-"""Files that are made from the parts."""
-
-_HINT = "an index is a folder such as index/NAME, made by `dove embed`"
-_AGAIN = "run `dove embed` again to rebuild it from the parts"
-
-
-@dataclass(frozen=True)
-class IndexManifest:
-    """The content of `index.json`: the model, the number of rows of each part, and the paths of model and shards.
-
-    Paths are relative to the index; those in another bucket or on another machine are absolute.
-    """
-
-    fingerprint: str
-    dim: int
-    counts: list[int]
-    checkpoint: str
-    shards: str
+_ATTEMPTS = 20
+"""How often an index is opened again because a writer has replaced it meanwhile."""
 
 
 class SearchIndex:
-    """An opened index; rows are numbered over all parts."""
+    """An opened index; rows are numbered over all parts.
+
+    It stays the same, and readable, while another process brings the index up to date.
+    """
 
     def __init__(self, address: Address, *, checkpoint: Address | None = None, shards: Address | None = None) -> None:
         """Open an index; one in a bucket is downloaded to the cache.
@@ -70,27 +50,12 @@ class SearchIndex:
         self.place = place_of(address)
         self._checkpoint = None if checkpoint is None else place_of(checkpoint)
         self._shards = None if shards is None else place_of(shards)
-        try:
-            is_there = self.place.has(MANIFEST)
-        except PermissionError as error:
-            hint = "ask its owner for the right to read it"
-            raise SearchIndexError(f"{self.place} cannot be read: {error.strerror}", hint=hint) from error
-        if not is_there:
-            raise SearchIndexError(f"{self.place.where(MANIFEST)} does not exist", hint=_HINT)
-        self._files = self.place.local_files_matching(_needed)
-        self.folder = folder = self._files.folder
-        self.manifest = read_record(folder / MANIFEST, IndexManifest, FORMAT, SearchIndexError, hint=_HINT)
-        try:
-            self.vectors: np.ndarray = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise SearchIndexError(f"{folder / VECTORS} cannot be read: {reason_of(error)}", hint=_AGAIN) from error
-        if self.vectors.shape != (sum(self.manifest.counts), self.manifest.dim):
-            message = f"{folder / VECTORS} has shape {self.vectors.shape}, which differs from {MANIFEST}"
-            raise SearchIndexError(message, hint=_AGAIN)
+        self.manifest, self._words, self._segments = _opened(self.place)
+        self.folder = self._words.folder
 
     def __len__(self) -> int:
         """Count the rows."""
-        return len(self.vectors)
+        return sum(self.manifest.counts)
 
     @property
     def name(self) -> str:
@@ -109,7 +74,10 @@ class SearchIndex:
 
     @property
     def shards(self) -> Place:
-        """Return the folder of the embedded images, which file names in rows are relative to."""
+        """Return the folder of the embedded images, which file names in rows are relative to.
+
+        If there are several inputs it is that of the first one.
+        """
         return self._shards or self._beside(self.manifest.shards)
 
     def _beside(self, path: str) -> Place:
@@ -118,15 +86,25 @@ class SearchIndex:
         return other if other.exists() and not found.exists() else found
 
     @cached_property
+    def vectors(self) -> np.ndarray:
+        """All vectors `(N, D)` float16: mapped if there is one segment, otherwise a copy in memory."""
+        if len(self._segments) == 1:
+            return self._segments[0].vectors
+        empty = np.zeros((0, self.manifest.dim), np.float16)
+        return np.concatenate([empty, *(one.vectors for one in self._segments)])
+
+    @cached_property
     def table(self) -> RowTable:
         """The metadata of the rows.
 
         Raises:
-            SearchIndexError: the file is missing, damaged, or its number of rows is wrong.
+            SearchIndexError: a file is missing, damaged, or its number of rows is wrong.
         """
-        table = RowTable(self.folder / ROWS)
-        if len(table) != len(self):
-            raise SearchIndexError(f"{self.folder / ROWS} has {len(table)} rows, expected {len(self)}", hint=_AGAIN)
+        paths = {one.folder / ROWS: len(one) for one in self._segments}
+        table = RowTable(*paths)
+        for (path, expected), found in zip(paths.items(), table.lengths, strict=True):
+            if found != expected:
+                raise SearchIndexError(f"{path} has {found} rows, expected {expected}", hint=AGAIN)
         return table
 
     @cached_property
@@ -136,21 +114,23 @@ class SearchIndex:
         Raises:
             CheckpointError: a file is missing or damaged.
         """
-        return load_text_side(self.folder / WORDS)
+        return load_text_side(self.folder / self.manifest.words)
 
     @cached_property
     def regions(self) -> StoredRegions | None:
         """Regions of the images; None if they were not stored."""
-        counts = self.manifest.counts
-        return StoredRegions(self.folder, counts) if has_regions(self.folder, len(counts)) else None
+        segments = zip(self._segments, self.manifest.segment_parts, strict=True)
+        paths = [one.files.folder / regions_name(part) for one, (_, parts) in segments for part in parts]
+        return StoredRegions(paths, self.manifest.counts) if all(path.exists() for path in paths) else None
 
     def open_files(self) -> None:
         """Open every file that a question may need, so that questions do not see a later rebuild of the index."""
         self.table, self.words  # noqa: B018
         if self.regions is not None:
             self.regions.open_files()
-        if len(self) > FEW:
-            self.codes  # noqa: B018
+        for one in self._segments:
+            if len(one) > FEW:
+                one.codes  # noqa: B018
 
     def kept(self, filters: FilterConfig) -> np.ndarray | None:
         """Return `(N,)` bool, the rows that pass every filter; None without filters.
@@ -178,15 +158,13 @@ class SearchIndex:
             keep: `(N,)` bool, the rows that may be returned; None for all.
             exact: do not use the codes.
         """
-        by_codes = None if exact else lambda: self.codes
-        return nearest(self.vectors, np.asarray(vector, np.float32), top, by_codes, keep)
+        return nearest_in(self._segments, np.asarray(vector, np.float32), top, keep, exact)
 
     def search_many(
         self, vectors: np.ndarray, top: int, *, keep: np.ndarray | None = None, exact: bool = False
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return the result of `search` for each of several vectors `(Q, D)`; faster than one by one."""
-        by_codes = None if exact else lambda: self.codes
-        return nearest_many(self.vectors, np.asarray(vectors, np.float32), top, by_codes, keep)
+        return nearest_many_in(self._segments, np.asarray(vectors, np.float32), top, keep, exact)
 
     def rows(self, numbers: Sequence[int]) -> list[Row]:
         """Return the metadata of some rows.
@@ -202,8 +180,17 @@ class SearchIndex:
 
     def vectors_of(self, numbers: Sequence[int]) -> np.ndarray:
         """Return the vectors `(K, D)` float16 of some rows."""
-        vectors: np.ndarray = self.vectors[np.asarray(numbers, np.int64)]
-        return vectors
+        wanted = np.asarray(numbers, np.int64)
+        found = np.empty((len(wanted), self.manifest.dim), np.float16)
+        for one in self._segments:
+            inside = (wanted >= one.start) & (wanted < one.stop)
+            found[inside] = one.vectors[wanted[inside] - one.start]
+        return found
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """Return the opened segments."""
+        return self._segments
 
     def image(self, row: Row) -> bytes:
         """Read the image of a row from the file that was embedded.
@@ -217,21 +204,39 @@ class SearchIndex:
         """Read the images of some rows, several at once from a bucket; errors as `image`."""
         return read_images(self.shards, rows)
 
-    @cached_property
-    def codes(self) -> Codes:
-        """The coarse codes; an index with few rows has none.
 
-        Raises:
-            SearchIndexError: the file is missing, damaged, or its number of rows is wrong.
-        """
-        from dove_core.index.codes import Codes
+def _opened(place: Place) -> tuple[IndexManifest, LocalFiles, list[Segment]]:
+    """Open an index, and hold its text side and its segments; begin again if a writer replaces it meanwhile.
 
-        codes = Codes(self.folder / CODES)
-        if len(codes) != len(self):
-            raise SearchIndexError(f"{self.folder / CODES} has {len(codes)} rows, expected {len(self)}", hint=_AGAIN)
-        return codes
+    Raises:
+        SearchIndexError: the index is missing or damaged.
+    """
+    before: IndexManifest | None = None
+    replaced: Exception | None = None
+    for _ in range(_ATTEMPTS):
+        fresh = place.fresh
+        try:
+            manifest = read_manifest(fresh)
+            if manifest == before:
+                break
+            before = manifest
+            return manifest, _words_of(fresh, manifest), _segments_of(fresh, manifest)
+        except (FileNotFoundError, ReplacedError) as error:
+            replaced = error
+    what = getattr(replaced, "filename", None) or replaced
+    raise SearchIndexError(f"{what} does not exist, or is replaced all the time", hint=AGAIN) from replaced
 
 
-def _needed(name: str) -> bool:
-    """Tell whether a query may need a file of an index; it does not need the parts."""
-    return name in MADE or name.startswith((f"{WORDS}/", "regions-"))
+def _words_of(place: Place, manifest: IndexManifest) -> LocalFiles:
+    return place.local_files_matching(lambda name: name.startswith(f"{manifest.words}/"))
+
+
+def _segments_of(place: Place, manifest: IndexManifest) -> list[Segment]:
+    """Open the segments; of a bucket each is an entry of the cache, which stays while the others change."""
+    rows, found, start = manifest.rows_of, list[Segment](), 0
+    for name, parts in manifest.segment_parts:
+        needed = {f"{name}/{file}".lstrip("/") for file in SEGMENT_FILES} | {regions_name(part) for part in parts}
+        files, count = place.local_files_matching(needed.__contains__), sum(rows[part] for part in parts)
+        found.append(Segment(files, name, start, count, manifest.dim, held=not place.is_remote))
+        start += count
+    return found

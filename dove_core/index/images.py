@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dove_core.addresses import follow_path
 from dove_core.errors import DataError, SearchIndexError, reason_of
 from dove_core.index.rows import Row
 from dove_core.places import Place
@@ -38,6 +40,26 @@ def read_images(root: Place, rows: Sequence[Row]) -> list[bytes]:
         SearchIndexError, UsageError: as `read_image`.
         DownloadError: the bucket cannot be read.
     """
+    located = [_located(root, row) for row in rows]
+    found = dict[int, bytes]()
+    for place in dict.fromkeys(place for place, _ in located):
+        here = {number: row for number, (at, row) in enumerate(located) if at == place}
+        found |= dict(zip(here, _read_below(place, list(here.values())), strict=True))
+    return [found[number] for number in range(len(rows))]
+
+
+def _located(root: Place, row: Row) -> tuple[Place, Row]:
+    """Return the folder of a row's file, and the row with the file's name below it.
+
+    Only rows of the second and further inputs of an index are not below the root.
+    """
+    if not row.shard.startswith(("../", "/")) and "://" not in row.shard:
+        return root, row
+    whole = follow_path(root, row.shard)
+    return whole.parent, replace(row, shard=whole.url.rsplit("/", 1)[-1])
+
+
+def _read_below(root: Place, rows: Sequence[Row]) -> list[bytes]:
     found = _read_tables(root, {number: row.shard for number, row in enumerate(rows) if row.size == 0})
     others = {number: row for number, row in enumerate(rows) if number not in found}
     if not root.is_remote or len(others) < 2:

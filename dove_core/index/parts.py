@@ -16,10 +16,14 @@ import pyarrow.parquet as pq
 
 from dove_core.data.reader import Record
 from dove_core.errors import SearchIndexError, reason_of
-from dove_core.index.rows import BOX, Box, centre_of
+from dove_core.index.rows import BOX, PART_COLUMNS, Box, centre_of
 from dove_core.places import Place
+from dove_core.sources.source import FileFacts
 
-_MARK, _SKIPPED = b"dove", b"dove_skipped"
+_MARK, _SKIPPED, _FILES = b"dove", b"dove_skipped", b"dove_files"
+CONTENT = "content"
+"""Column with the first 16 bytes of the SHA-256 of each image; parts of earlier versions do not have it."""
+
 _BOX = pa.struct([(name, pa.float64()) for name in BOX])
 _GEO = {
     "version": "1.1.0",
@@ -57,6 +61,8 @@ class PartFacts:
     rows: int
     skipped: Mapping[str, tuple[int, str]]
     without_caption: int = 0
+    files: Sequence[FileFacts] = ()
+    """The files of a part of a folder; empty for other inputs, and in parts of earlier versions."""
 
     @property
     def images(self) -> int:
@@ -78,6 +84,7 @@ def write_part(
     field: str,
     mark: PartMark,
     skipped: Mapping[str, tuple[int, str]] = MappingProxyType({}),
+    files: Sequence[FileFacts] = (),
 ) -> None:
     """Write a part with one row for each record: its vector as float16, and its metadata.
 
@@ -89,6 +96,7 @@ def write_part(
         field: caption field; the first caption of each sample is stored.
         mark: what the part was made from.
         skipped: images by reason, with number and example.
+        files: of a folder.
     """
     samples = [record.sample for record in records]
     flat = pa.array(vectors.astype(np.float16).reshape(-1))
@@ -105,9 +113,33 @@ def write_part(
         "shard": pa.array([record.shard for record in records], pa.string()),
         "offset": pa.array([record.offset for record in records], pa.int64()),
         "size": pa.array([record.size for record in records], pa.int64()),
+        CONTENT: pa.array([record.content or None for record in records], pa.binary(16)),
     }
+    _write(place, number, pa.table(columns), mark, skipped, files)
+
+
+def write_selection(place: Place, number: int, base: int, mark: PartMark, files: Sequence[FileFacts]) -> np.ndarray:
+    """Write a part with those rows of the part `base` that are of some files; return the positions of the rows.
+
+    Raises:
+        SearchIndexError: the part `base` is missing or damaged.
+    """
+    with place.local_path(part_name(base)) as path:
+        table = read_part(path, None)
+    wanted = {file.name for file in files}
+    rows = np.array([k for k, name in enumerate(table["shard"].to_pylist()) if name in wanted], np.int64)
+    _write(place, number, table.take(pa.array(rows)), mark, {}, files)
+    return rows
+
+
+def _write(
+    place: Place, number: int, table: Any, mark: PartMark, skipped: Mapping[str, tuple[int, str]],
+    files: Sequence[FileFacts],
+) -> None:  # fmt: skip
     known: dict[bytes, Any] = {_MARK: asdict(mark), _SKIPPED: dict(skipped), b"geo": _GEO}
-    table = pa.table(columns).replace_schema_metadata({k: json.dumps(value).encode() for k, value in known.items()})
+    if files:
+        known[_FILES] = list(files)
+    table = table.replace_schema_metadata({k: json.dumps(value).encode() for k, value in known.items()})
     with place.writing(part_name(number)) as stream:
         pq.write_table(table, stream, compression="zstd")
 
@@ -126,6 +158,7 @@ def read_facts(place: Place, name: str) -> PartFacts | None:
         found: dict[bytes, bytes] = metadata.metadata or {}
         mark = json.loads(found[_MARK])
         skipped = {reason: (count, name) for reason, (count, name) in json.loads(found.get(_SKIPPED, b"{}")).items()}
+        files = [FileFacts(*file) for file in json.loads(found.get(_FILES, b"[]"))]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -133,7 +166,7 @@ def read_facts(place: Place, name: str) -> PartFacts | None:
             f"{place.where(name)} is damaged: {reason_of(error)}", hint="remove it and run `dove embed` again"
         ) from error
     known = mark.keys() == {field.name for field in fields(PartMark)}
-    return PartFacts(PartMark(**mark) if known else None, metadata.num_rows, skipped, _without_caption(metadata))
+    return PartFacts(PartMark(**mark) if known else None, metadata.num_rows, skipped, _without_caption(metadata), files)
 
 
 def _without_caption(metadata: Any) -> int:
@@ -145,8 +178,8 @@ def _without_caption(metadata: Any) -> int:
     return sum(one.null_count for one in statistics if one is not None and one.has_null_count)
 
 
-def read_part(path: Path, columns: list[str]) -> Any:
-    """Read some columns of a part as a pyarrow table.
+def read_part(path: Path, columns: list[str] | None) -> Any:
+    """Read some columns of a part, None for all, as a pyarrow table.
 
     Raises:
         SearchIndexError: the part is missing or damaged.
@@ -157,6 +190,27 @@ def read_part(path: Path, columns: list[str]) -> Any:
         raise SearchIndexError(
             f"{path} cannot be read: {reason_of(error)}", hint="remove it and run `dove embed` again"
         ) from error
+
+
+def read_rows(path: Path, prefix: str) -> Any:
+    """Read the columns `PART_COLUMNS` of a part, with `prefix` before the names of its files."""
+    return with_prefix(read_part(path, PART_COLUMNS), prefix)
+
+
+def with_prefix(table: Any, prefix: str) -> Any:
+    """Return a table of rows with `prefix` before the names of their files."""
+    if not prefix:
+        return table
+    names = pa.array([prefix + name for name in table["shard"].to_pylist()], pa.string())
+    return table.set_column(table.column_names.index("shard"), "shard", names)
+
+
+def read_contents(path: Path) -> list[bytes | None]:
+    """Read what identifies the content of each image of a part; None where it is not known."""
+    if CONTENT not in pq.read_schema(path).names:
+        return [None] * int(pq.read_metadata(path).num_rows)
+    contents: list[bytes | None] = read_part(path, [CONTENT])[CONTENT].to_pylist()
+    return contents
 
 
 def read_vectors(path: Path) -> np.ndarray:

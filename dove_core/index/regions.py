@@ -22,23 +22,27 @@ def regions_name(part: int) -> str:
     return f"regions-{part:05d}.npy"
 
 
-def write_regions(place: Place, part: int, regions: np.ndarray, fused: np.ndarray) -> None:
-    """Write the records of one part.
+def region_records(regions: np.ndarray, fused: np.ndarray) -> np.ndarray:
+    """Return the records of some images.
 
     Args:
-        place: folder of the index.
-        part: number of the part.
         regions: `V_R (N, R, D)`.
         fused: `v_MR (N, D)`.
-
-    Raises:
-        SpaceError: the disk is full.
     """
     count, regions_each, dim = regions.shape
     records = np.zeros(count, record_type(regions_each, dim))
     scale = np.abs(regions).max(axis=2, initial=1e-12) / 127
     records["fused"], records["scale"] = fused, scale
     records["regions"] = np.clip(np.rint(regions / scale[..., None]), -127, 127)
+    return records
+
+
+def write_regions(place: Place, part: int, records: np.ndarray) -> None:
+    """Write the records of a part into the folder of the index.
+
+    Raises:
+        SpaceError: the disk is full.
+    """
     with place.writing(regions_name(part)) as stream:
         np.lib.format.write_array(stream, records, allow_pickle=False)
 
@@ -46,9 +50,9 @@ def write_regions(place: Place, part: int, regions: np.ndarray, fused: np.ndarra
 class StoredRegions:
     """The records of all parts; rows are numbered over all parts."""
 
-    def __init__(self, folder: Path, counts: Sequence[int]) -> None:
-        """Open the files in a folder, for parts with `counts` rows; files are mapped when they are needed."""
-        self._folder, self._starts = folder, np.cumsum([0, *counts])
+    def __init__(self, paths: Sequence[Path], counts: Sequence[int]) -> None:
+        """Open the files of parts which have `counts` rows; they are mapped when needed."""
+        self._paths, self._starts = paths, np.cumsum([0, *counts])
         self._parts: dict[int, np.ndarray] = {}
 
     def read(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,16 +61,20 @@ class StoredRegions:
         Raises:
             SearchIndexError: a file is missing or damaged.
         """
-        records = np.array([self._record(int(number)) for number in numbers])
+        records = self.records(numbers)
         regions = records["regions"].astype(np.float32) * records["scale"].astype(np.float32)[..., None]
         return regions, records["fused"].astype(np.float32)
 
-    def open_files(self) -> None:
-        """Map the files of all parts now.
+    def records(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the stored records of some rows.
 
         Raises:
             SearchIndexError: a file is missing or damaged.
         """
+        return np.array([self._record(int(number)) for number in numbers])
+
+    def open_files(self) -> None:
+        """Map the files of all parts now; errors as `records`."""
         for part in range(len(self._starts) - 1):
             self._part(part)
 
@@ -77,7 +85,7 @@ class StoredRegions:
 
     def _part(self, part: int) -> np.ndarray:
         if part not in self._parts:
-            path, count = self._folder / regions_name(part), int(self._starts[part + 1] - self._starts[part])
+            path, count = self._paths[part], int(self._starts[part + 1] - self._starts[part])
             try:
                 records = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:
@@ -86,11 +94,6 @@ class StoredRegions:
                 raise SearchIndexError(f"{path} does not have regions of {count} images", hint=_HINT)
             self._parts[part] = records
         return self._parts[part]
-
-
-def has_regions(folder: Path, parts: int) -> bool:
-    """Tell whether all parts of an index have regions."""
-    return all((folder / regions_name(part)).exists() for part in range(parts))
 
 
 def record_type(regions: int, dim: int) -> np.dtype[np.void]:

@@ -83,20 +83,17 @@ def centre_of(box: Box) -> tuple[float, float]:
 
 
 class RowTable:
-    """The opened file; rows are numbered over all parts."""
+    """The opened files; rows are numbered over all of them, and `lengths` are their numbers of rows."""
 
-    def __init__(self, path: Path) -> None:
-        """Map a file of `columns.write_rows`.
+    def __init__(self, *paths: Path) -> None:
+        """Map files of `columns.write_rows`, one after another.
 
         Raises:
-            SearchIndexError: the file is missing or damaged.
+            SearchIndexError: a file is missing or damaged.
         """
-        try:
-            self._table: Any = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            if self._table.schema != SCHEMA:
-                raise ValueError("it has other columns")
-        except (OSError, ValueError) as error:
-            raise SearchIndexError(f"{path} cannot be read: {reason_of(error)}", hint=_HINT) from error
+        tables = [_mapped(path) for path in paths]
+        self.lengths = [len(table) for table in tables]
+        self._table: Any = pa.concat_tables(tables) if tables else SCHEMA.empty_table()  # the latter imports pandas
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -123,6 +120,16 @@ class RowTable:
         """Return the first row of each key that exists."""
         numbers = {key: int(self._table["key"].index(key).as_py()) for key in keys}
         return {key: number for key, number in numbers.items() if number >= 0}
+
+
+def _mapped(path: Path) -> Any:
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        if table.schema != SCHEMA:
+            raise ValueError("it has other columns")
+    except (OSError, ValueError) as error:
+        raise SearchIndexError(f"{path} cannot be read: {reason_of(error)}", hint=_HINT) from error
+    return table
 
 
 def as_bools(mask: Any) -> np.ndarray:

@@ -17,12 +17,13 @@ from dove_core.encoding.compute import settings_in_task
 from dove_core.encoding.embedder import Embedded, Embedder
 from dove_core.encoding.encoder import Encoder
 from dove_core.encoding.load import load_encoder
-from dove_core.errors import CheckpointError, UsageError
+from dove_core.errors import CheckpointError, SearchIndexError, UsageError
 from dove_core.events import Advanced, Noted, Report
 from dove_core.executors import Executor
-from dove_core.index.part_plan import PartPlan
-from dove_core.index.parts import part_name, read_facts, write_part
-from dove_core.index.regions import regions_name, write_regions
+from dove_core.index.known import ContentSamples, KnownImages
+from dove_core.index.part_plan import PartPlan, PlannedPart
+from dove_core.index.parts import PartFacts, part_name, read_facts, write_part, write_selection
+from dove_core.index.regions import region_records, regions_name, write_regions
 from dove_core.places import Place
 from dove_core.processes import Resources
 from dove_core.sources.source import Source
@@ -37,17 +38,19 @@ _AHEAD = 2
 
 @dataclass(frozen=True)
 class Job:
-    """The settings of all parts; `images` is the number of images of the source, 0 if it is not known.
+    """The settings of all parts; `images` is the number of images of the sources, 0 if it is not known.
 
-    It decides whether the model is compiled, so that all parts are made in the same way.
+    It decides whether the model is compiled, so that all parts are made in the same way. `known` are images of the
+    index so far, which are not encoded again.
     """
 
     checkpoint: Place
-    source: Source
+    sources: Sequence[Source]
     plan: PartPlan
     embedding: EmbedConfig
     compute: ComputeConfig
     images: int = 0
+    known: KnownImages | None = None
 
 
 def embed_parts(job: Job, encoder: Encoder, parts: Sequence[int], executor: Executor, report: Report) -> None:
@@ -87,7 +90,7 @@ def embed_share(job: Job, resources: Resources, piece: tuple[int, list[int]], *,
     """
     number, parts = piece
     embedder, reason = _embedder(
-        job.checkpoint, job.plan.marks[0].fingerprint, job.compute, job.embedding.batch_size, job.images,
+        job.checkpoint, job.plan.parts[0].mark.fingerprint, job.compute, job.embedding.batch_size, job.images,
         resources, 0 if resources.cpus else number,
     )  # fmt: skip
     if reason and not number:
@@ -97,15 +100,18 @@ def embed_share(job: Job, resources: Resources, piece: tuple[int, list[int]], *,
 
 def _embed_all(job: Job, embedder: Embedder, parts: Sequence[int], report: Report) -> None:
     """Make some parts, one after another; shards in a bucket are downloaded in advance."""
-    ahead = (
-        Prefetcher([[part] for part in parts], job.source.bring, count=_AHEAD) if job.source.root.is_remote else None
-    )
+    planned = [job.plan.parts[position] for position in parts]
+    is_remote = any(job.sources[one.source].root.is_remote for one in planned)
+    ahead = Prefetcher([[position] for position in parts], partial(_bring, job), count=_AHEAD) if is_remote else None
     place = job.plan.out
     try:
-        for part in parts:
-            found = read_facts(place, part_name(part))
-            if found and (facts := job.plan.finished(part, found, place.sizes())):  # by a killed worker
+        for position, part in zip(parts, planned, strict=True):
+            found = _facts_if_sound(place, part_name(part.number))
+            if found and (facts := job.plan.finished(position, found, place.sizes())):  # by a killed worker
                 report(Advanced(TASK, facts.images))
+            elif part.base is not None:
+                _select_part(job, part)
+                report(Advanced(TASK, len(part.files)))
             else:
                 _embed_part(job, embedder, part, report)
             if ahead:
@@ -113,6 +119,19 @@ def _embed_all(job: Job, embedder: Embedder, parts: Sequence[int], report: Repor
     finally:
         if ahead:
             ahead.close()
+
+
+def _facts_if_sound(place: Place, name: str) -> PartFacts | None:
+    try:
+        return read_facts(place, name)
+    except SearchIndexError:  # to be replaced: `PartPlan.keep` has raised it otherwise
+        return None
+
+
+def _bring(job: Job, position: int) -> None:
+    part = job.plan.parts[position]
+    if job.sources[part.source].root.is_remote:
+        job.sources[part.source].bring(part.part)
 
 
 @lru_cache(maxsize=1)
@@ -152,9 +171,10 @@ def _ready(encoder: Encoder, compute: ComputeConfig, batch_size: int, images: in
     return embedder, ""
 
 
-def _embed_part(job: Job, embedder: Embedder, number: int, report: Report) -> None:
-    samples, regions = job.source.open(number), job.plan.regions
-    for note in job.source.notes(number):
+def _embed_part(job: Job, embedder: Embedder, part: PlannedPart, report: Report) -> None:
+    source, regions = job.sources[part.source], job.plan.regions
+    samples = ContentSamples(source.open(part.part), job.known)
+    for note in source.notes(part.part):
         report(Noted(note))
     batches: list[Embedded] = []
     skipped: dict[str, tuple[int, str]] = {}
@@ -163,15 +183,43 @@ def _embed_part(job: Job, embedder: Embedder, number: int, report: Report) -> No
         for one in batch.unusable:
             count, example = skipped.get(one.reason, (0, one.example))
             skipped[one.reason] = count + 1, example
-        report(Advanced(TASK, len(batch.records) + len(batch.unusable)))
-    records = [record for batch in batches for record in batch.records]
-    dim, out = embedder.encoder.dim, job.plan.out
-    vectors = np.concatenate([np.zeros((0, dim), np.float32), *(batch.vectors for batch in batches)])
+        report(Advanced(TASK, len(batch.records) + len(batch.unusable) + len(batch.known)))
+    if deep := [one for batch in batches for one in batch.deep]:
+        message = "images have more than 8 bits, or other bands than red, green and blue; they are read as scenes are"
+        report(Noted(f"{TASK}: {len(deep)} {message}, each by its own values, such as {deep[0]}"))
+    known = [one for batch in batches for one in batch.known]
+    records = [record for batch in batches for record in batch.records] + [one.record for one in known]
+    order = np.argsort([record.number for record in records], kind="stable").astype(int)
+    out, number = job.plan.out, part.number
     out.remove(regions_name(number))  # of an earlier part
+    rows = np.array([one.row for one in known], np.int64)
     if regions:
-        found = [batch.regions for batch in batches if batch.regions is not None]
-        fused = [batch.fused for batch in batches if batch.fused is not None]
-        empty = np.zeros((0, embedder.reranker.regions, dim), np.float32)
-        write_regions(out, number, np.concatenate([empty, *found]), np.concatenate([empty[:, 0], *fused]))
-    field, mark = job.source.field(number), job.plan.marks[number]
-    write_part(out, number, records, vectors, field=field, mark=mark, skipped=skipped)
+        write_regions(out, number, _records(job, embedder, batches, rows)[order])
+    vectors = np.concatenate([np.zeros((0, embedder.encoder.dim), np.float32), *(batch.vectors for batch in batches)])
+    if job.known and len(known):
+        vectors = np.concatenate([vectors, job.known.index.vectors_of(rows.tolist())])
+    write_part(
+        out, number, [records[k] for k in order], vectors[order], field=source.field(part.part), mark=part.mark,
+        skipped=skipped, files=part.files,
+    )  # fmt: skip
+
+
+def _records(job: Job, embedder: Embedder, batches: Sequence[Embedded], known: np.ndarray) -> np.ndarray:
+    """Return the records of regions of the encoded images, and then those of rows that are known."""
+    empty = np.zeros((0, embedder.reranker.regions, embedder.encoder.dim), np.float32)
+    found = [batch.regions for batch in batches if batch.regions is not None]
+    fused = [batch.fused for batch in batches if batch.fused is not None]
+    records = region_records(np.concatenate([empty, *found]), np.concatenate([empty[:, 0], *fused]))
+    if job.known and len(known) and (stored := job.known.index.regions):
+        records = np.concatenate([records, stored.records(known)])
+    return records
+
+
+def _select_part(job: Job, part: PlannedPart) -> None:
+    """Make a part that has only rows of an earlier one; no image is read."""
+    out, number, base = job.plan.out, part.number, part.base or 0
+    out.remove(regions_name(number))
+    rows = write_selection(out, number, base, part.mark, part.files)
+    if job.plan.regions:
+        with out.local_path(regions_name(base)) as path:
+            write_regions(out, number, np.load(path, mmap_mode="r", allow_pickle=False)[rows])

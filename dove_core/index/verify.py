@@ -65,7 +65,7 @@ def verify_index(
     faults: list[RowFault] = []
     for part in np.unique(parts):
         numbers = chosen[parts == part]
-        faults += _faults_of_part(index, embedder, int(part), numbers, int(starts[part]))
+        faults += _faults_of_part(index, embedder, index.manifest.parts[part], numbers, int(starts[part]))
         report(Advanced(_TASK, len(numbers)))
     return len(chosen), faults
 
@@ -75,12 +75,13 @@ def _faults_of_part(
 ) -> list[RowFault]:
     with index.place.local_path(part_name(part)) as path:
         stored, vectors = read_part(path, ["key", "shard", "offset"]), read_vectors(path)
-    faults = []
-    for number, row in zip(numbers.tolist(), index.rows(numbers.tolist()), strict=True):
+    faults, prefix = [], index.manifest.prefixes[part]
+    stored_vectors = index.vectors_of(numbers.tolist())
+    for number, row, kept in zip(numbers.tolist(), index.rows(numbers.tolist()), stored_vectors, strict=True):
         in_part = stored.slice(number - start, 1).to_pylist()[0]
-        if (row.key, row.shard, row.offset) != (in_part["key"], in_part["shard"], in_part["offset"]):
+        if (row.key, row.shard, row.offset) != (in_part["key"], prefix + in_part["shard"], in_part["offset"]):
             faults.append(RowFault(number, row.key, f"the part has {in_part['key']} in this row"))
-        elif not np.array_equal(index.vectors[number], vectors[number - start]):
+        elif not np.array_equal(kept, vectors[number - start]):
             faults.append(RowFault(number, row.key, "its vector differs from the part"))
         elif reason := _compare_with_image(index, embedder, row, vectors[number - start]):
             faults.append(RowFault(number, row.key, reason))

@@ -29,7 +29,7 @@ from dove_core.serve.guards import BodyGuard, HeaderGuard, TokenGuard
 from dove_core.serve.items import GEOJSON
 from dove_core.serve.manual import manual
 from dove_core.serve.marking import marking
-from dove_core.serve.metrics import Measured, operations, refresh_all
+from dove_core.serve.metrics import RequestMeter, operations, refresh_all
 from dove_core.serve.models import ItemsGet, SearchGet, SearchPost, extensions_of
 from dove_core.serve.problems import add_problems
 from dove_core.serve.served import ServedIndex
@@ -104,7 +104,7 @@ def _guards(serving: ServeConfig, token: str) -> list[Middleware]:
         headers = ["Authorization", "Content-Type"]
         cross = Middleware(CORSMiddleware, allow_origins=serving.origins, allow_methods=["*"], allow_headers=headers)
         guards.append(cross)
-    return [*guards, Middleware(Measured, logged=serving.access_log), Middleware(HeaderGuard, serving=serving)]
+    return [*guards, Middleware(RequestMeter, logged=serving.access_log), Middleware(HeaderGuard, serving=serving)]
 
 
 def _refreshing(served: Mapping[str, ServedIndex]) -> Any:

@@ -42,7 +42,7 @@ _IMAGES = Gauge("dove_images", "Images of an index.", ["index"], multiprocess_mo
 _CHANGES = Counter("dove_index_changes_total", "Times that an index was opened again.", ["index"])
 
 
-class Measured:
+class RequestMeter:
     """Counts, times and logs every request of an app; an exception is logged with its traceback, and is status 500."""
 
     def __init__(self, app: ASGIApp, *, logged: bool) -> None:

@@ -15,7 +15,8 @@ from dove_core.addresses import Address, place_of
 from dove_core.buckets import Bucket
 from dove_core.config import ComputeConfig
 from dove_core.errors import DoveError, SearchIndexError, UsageError
-from dove_core.index.disk import MADE, MANIFEST, SearchIndex
+from dove_core.index.disk import SearchIndex
+from dove_core.index.manifest import MANIFEST
 from dove_core.index.milvus.address import is_address
 from dove_core.index.searchable import Searchable
 from dove_core.places import Place
@@ -145,8 +146,7 @@ def _mark_of(address: Address) -> Any:
     place = _fresh(address)
     try:
         if isinstance(place, Bucket):
-            facts = place.facts()
-            return {name: facts.get(name) for name in MADE} if MANIFEST in facts else None
+            return place.facts().get(MANIFEST)
         state = Path(place.where(MANIFEST)).stat()
         return state.st_ino, state.st_mtime_ns, state.st_size
     except (OSError, DoveError):

@@ -8,7 +8,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _INSTALL = "install it with `pip install 'dove-eo[serve]'`"
-_CONNECTIONS, _GRACE = 512, 30
-"""Largest number of connections, and seconds that requests in flight have when the server ends."""
+_CONNECTIONS, _GRACE, _SILENT = 512, 30, 60
+"""Largest number of connections; seconds that requests in flight have when the server ends; seconds of silence after
+which a worker is replaced."""
 
 _SHORTEST = 8
 """Characters of the shortest token."""
@@ -103,7 +104,7 @@ def serve(
     with _bound(serving) as listener, tempfile.TemporaryDirectory(prefix="dove-serve-") as counts:
         port = listener.getsockname()[1]
         host = f"[{serving.host}]" if ":" in serving.host else serving.host
-        report(Noted(f"serving {', '.join(map(str, addresses))} at http://{host}:{port}{serving.root_path}"))
+        report(Noted(f"serving {', '.join(map(str, addresses))} at http://{host}:{port}"))
         with _signals_end_quietly():
             if serving.workers == 1:
                 _run(app, serving, listener)
@@ -142,7 +143,7 @@ def _config(app: Any, serving: ServeConfig, **values: Any) -> Any:
     return PatientConfig(
         app, headers_timeout=serving.client_timeout, log_config=_LOGS, access_log=False, ws="none",
         server_header=False, limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=_GRACE,
-        root_path=serving.root_path, **values,
+        timeout_worker_healthcheck=_SILENT, root_path=serving.root_path, **values,
     )  # fmt: skip
 
 
@@ -156,10 +157,12 @@ def _bound(serving: ServeConfig) -> socket.socket:
         [(family, kind, *_, address), *_] = socket.getaddrinfo(
             serving.host, serving.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_CONNECTIONS)
+        with ExitStack() as unless_bound:
+            listener = unless_bound.enter_context(socket.socket(family, kind))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(_CONNECTIONS)
+            unless_bound.pop_all()
     except OSError as error:
         message = f"--host {serving.host} --port {serving.port} cannot be served: {error.strerror}"
         raise UsageError(message, hint="choose another port, or --port 0 for any free one") from error

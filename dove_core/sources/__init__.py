@@ -14,4 +14,5 @@ Modules, bottom up; each imports only those above it:
     tiles        scenes cut into tiles
     shards       shards of `dove shard`
     open         the kind of input that a path is
+    groups       several inputs of one call
 """

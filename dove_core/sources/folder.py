@@ -14,7 +14,7 @@ from dove_core.data.sharding.image import MAX_IMAGE_BYTES
 from dove_core.names import real_name
 from dove_core.places import Folder
 from dove_core.sources.metadata import MAX_TEXT, is_prose, json_in, sample_of, text_in
-from dove_core.sources.source import TOO_LARGE, Input, Source, digest_of
+from dove_core.sources.source import TOO_LARGE, EarlierPart, FileFacts, Input, Source, digest_of
 
 UNREADABLE = "unreadable file"
 _BESIDE = (".json", ".txt")
@@ -33,11 +33,13 @@ class ImageFolder(Source):
         """
         self.root, self._folder, self._field, self._size = Folder(root), root, field, part_size
         files = [file for file in files_below(root) if not JUNK.search(file[0])]
-        self._files = sorted(file for file in files if file[0].lower().endswith(IMAGE_ENDINGS))
         self._beside: dict[str, list[_File]] = {}
         for file in sorted(files):
             if file[0].lower().endswith(_BESIDE):
                 self._beside.setdefault(_stem(file[0]), []).append(file)
+        images = sorted(file for file in files if file[0].lower().endswith(IMAGE_ENDINGS))
+        self._files = [FileFacts(*file, self._digest_beside(file[0])) for file in images]
+        self._groups = self._grouped(self._files)
 
     def __len__(self) -> int:
         """Count the images."""
@@ -45,31 +47,54 @@ class ImageFolder(Source):
 
     def example(self) -> str:
         """Return the name of the first image."""
-        return self._files[0][0]
+        return self._files[0].name
 
     def inputs(self) -> Sequence[Input]:
         """Return the input of each part; its digest covers names, sizes and modification times."""
-        groups = [self._group(part) for part in range(-(-len(self._files) // self._size))]
-        return [Input(group[0][0], digest_of(*group, *self._texts(group)), len(group)) for group in groups]
+        return [Input(group[0].name, self._digest(group), len(group), group) for group in self._groups]
 
     def open(self, part: int) -> FolderSamples:
         """Return the images of a part."""
-        group = self._group(part)
-        texts: dict[str, list[str]] = {_stem(name): [] for name, _, _ in group}
+        group = self._groups[part]
+        texts: dict[str, list[str]] = {_stem(file.name): [] for file in group}
         for text, _, _ in self._texts(group):
             texts[_stem(text)].append(text)
-        return FolderSamples(self._folder, [name for name, _, _ in group], texts, self._field)
+        return FolderSamples(self._folder, [file.name for file in group], texts, self._field)
+
+    def continue_from(self, earlier: Sequence[EarlierPart]) -> None:
+        """Keep each group of files; one of which files have gone or changed has the others; new files come last.
+
+        A file that could not be used is tried again when its group changes.
+        """
+        plain = {self._digest(group): group for group in self._groups}
+        left, groups = dict.fromkeys(self._files), list[list[FileFacts]]()
+        for part in earlier:
+            files = part.files or plain.get(part.digest, ())
+            group = [file for file in files if file in left]
+            if len(group) < len(files):
+                group = [file for file in group if file.name in part.usable]
+            for file in group:
+                del left[file]
+            groups += [group] if group else []
+        self._groups = groups + self._grouped(list(left))
 
     def field(self, part: int) -> str:
         """Return the caption field of the model."""
         return self._field
 
-    def _group(self, part: int) -> list[_File]:
-        return self._files[part * self._size : (part + 1) * self._size]
+    def _grouped(self, files: list[FileFacts]) -> list[list[FileFacts]]:
+        return [files[start : start + self._size] for start in range(0, len(files), self._size)]
 
-    def _texts(self, group: Sequence[_File]) -> list[_File]:
+    def _digest(self, group: Sequence[FileFacts]) -> str:
+        return digest_of(*((file.name, file.size, file.time) for file in group), *self._texts(group))
+
+    def _digest_beside(self, name: str) -> str:
+        texts = self._beside.get(_stem(name))
+        return digest_of(*texts)[:16] if texts else ""
+
+    def _texts(self, group: Sequence[FileFacts]) -> list[_File]:
         """Return the files with captions and metadata beside some images, each once."""
-        stems = dict.fromkeys(_stem(name) for name, _, _ in group)
+        stems = dict.fromkeys(_stem(file.name) for file in group)
         return [file for stem in stems for file in self._beside.get(stem, ())]
 
 

@@ -44,7 +44,7 @@ def open_source(places: Sequence[Place], settings: EmbedConfig, field: str, repo
         report: receives skipped scenes.
 
     Raises:
-        UsageError: the files are of several kinds, of an unknown kind, or not GeoTIFFs with `--tile`.
+        UsageError: the files are of an unknown kind, or not GeoTIFFs with `--tile`.
         DataError: the input is missing, empty or damaged.
     """
     if any(place.is_remote for place in places):
@@ -70,10 +70,6 @@ def open_source(places: Sequence[Place], settings: EmbedConfig, field: str, repo
         return Scenes(root, files, settings, field, report)
     if unknown := [file for file in others if file.suffix.lower() not in (*TARS, *TABLES)]:
         raise _other_kind(unknown[0])
-    if len({file.suffix.lower() in TARS for file in files}) > 1 or len(others) < len(files):
-        hint = "embed files of each kind separately"
-        different = next(file for file in files if file.suffix.lower() != files[0].suffix.lower())
-        raise UsageError(f"{files[0]} and {different} are of different kinds", hint=hint)
     if others[0].suffix.lower() in TABLES:
         return ParquetFiles(root, files, settings.part_size, field, report)
     return Tars(root, files, field)
@@ -84,7 +80,10 @@ def _open_folder(folder: Path, settings: EmbedConfig, field: str, report: Report
     if settings.tile and has_manifest:
         raise UsageError(f"--tile: {folder} has shards, not GeoTIFFs", hint="remove --tile")
     if settings.tile:
-        if scenes := _scenes_in(folder, report):
+        scenes, others = scenes_in(folder)
+        if others:
+            report(Skipped("embedding", NO_SCENE, len(others), str(others[0].relative_to(folder))))
+        if scenes:
             return Scenes(folder, scenes, settings, field, report)
         raise DataError(f"--tile: {folder} has no .tif files or other scenes", hint=_HINT)
     if has_manifest:
@@ -125,12 +124,11 @@ def _other_kind(file: Path, *, inside: bool = False) -> UsageError:
     return UsageError(f"{what}{file} is {kind}", hint=advice.replace("FILE", str(file)))
 
 
-def _scenes_in(folder: Path, report: Report) -> list[Path]:
-    """Return the scenes of a folder; report other images."""
+def scenes_in(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the scenes of a folder, and the other images."""
     scenes, images = _files_with(folder, SCENES), _files_with(folder, tuple({*IMAGE_ENDINGS} - {*SCENES}))
-    if others := [image for image in images if not _has_world_file(image)]:
-        report(Skipped("embedding", NO_SCENE, len(others), str(others[0].relative_to(folder))))
-    return sorted({*scenes, *images} - {*others})
+    others = [image for image in images if not _has_world_file(image)]
+    return sorted({*scenes, *images} - {*others}), others
 
 
 def _has_world_file(image: Path) -> bool:

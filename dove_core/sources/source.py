@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dove_core.data.samples import Samples
 from dove_core.data.sharding.image import MAX_IMAGE_BYTES
@@ -18,16 +18,38 @@ TOO_LARGE = f"larger than {MAX_IMAGE_BYTES // 2**20} MiB"
 _TIME = re.compile(r"(\d{4})(?:[-:](\d\d)(?:[-:](\d\d)(?:[T ](\d\d):(\d\d)(?::\d\d.*)?)?)?)?\s*")
 
 
+class FileFacts(NamedTuple):
+    """Name below the root, size, and modification time in nanoseconds of an image, and a digest of those beside it.
+
+    Files beside it have captions and metadata; without them the digest is empty.
+    """
+
+    name: str
+    size: int
+    time: int
+    beside: str = ""
+
+
 @dataclass(frozen=True)
 class Input:
     """The input of one part: its name below the root, a digest of everything its images depend on, and their number.
 
-    The number is None if it is only known after reading the input.
+    The number is None if it is only known after reading the input. `files` are those of a part of a folder.
     """
 
     name: str
     digest: str
     count: int | None
+    files: Sequence[FileFacts] = ()
+
+
+@dataclass(frozen=True)
+class EarlierPart:
+    """A part that was made earlier: the digest of its input, its files, and those of them that have a row."""
+
+    digest: str
+    files: Sequence[FileFacts]
+    usable: Container[str]
 
 
 class Source(Protocol):
@@ -46,6 +68,10 @@ class Source(Protocol):
     def open(self, part: int) -> Samples:
         """Open the images of a part."""
         ...
+
+    def continue_from(self, earlier: Sequence[EarlierPart]) -> None:
+        """Divide the images into parts so that those made earlier stay, as far as possible."""
+        return  # a part is a file, or a piece of one, wherever it is in the order
 
     def field(self, part: int) -> str:
         """Return the caption field of a part; its rows have the first caption of each image."""

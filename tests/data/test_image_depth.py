@@ -15,7 +15,7 @@ import rasterio
 from PIL import Image, TiffImagePlugin
 from rasterio.errors import NotGeoreferencedWarning
 
-from dove_core.config import ShardConfig
+from dove_core.config import EmbedConfig, ShardConfig
 from dove_core.data.bands import look_of
 from dove_core.data.sharding.image import check_header, decode_noted, decode_rgb, image_size, read_image
 from dove_core.data.sharding.shards import shard_captions
@@ -23,9 +23,11 @@ from dove_core.data.sharding.verify_shards import verify_shards
 from dove_core.encoding.preprocess import decode
 from dove_core.errors import DataError
 from dove_core.events import Event, Noted
+from dove_core.index.embed import embed
 from dove_core.index.images import decode_image
 from dove_core.index.rows import Row
 from dove_core.sources.geotiff import Tile, dataset_of, describe_scene, read_tile
+from tests.conftest import ALONE
 
 BASE = np.random.default_rng(3).integers(1, 255, (4, 24, 20)).astype(np.uint8)
 COLOURS_OF_PNG = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -188,6 +190,23 @@ def test_shards_have_deep_images_in_8_bits_and_it_is_said_how_many_and_how(tmp_p
     )
     assert "became black to white" in note
     assert verify_shards(tmp_path / "out", ShardConfig()) == []
+
+
+def test_an_index_has_deep_images_and_it_is_said_how_many(trained, tmp_path):
+    (tmp_path / "i").mkdir()
+    deep = np.kron(BASE[:3], np.ones((1, 3, 3), np.uint8)).astype(np.uint16)
+    (tmp_path / "i" / "a.png").write_bytes(png(deep * 257))
+    (tmp_path / "i" / "b.png").write_bytes(png(deep.astype(np.uint8)))
+    raster(tmp_path / "i" / "c.tif", deep * 16)
+    events = list[Event]()
+    index = embed(trained / "best", tmp_path / "i", tmp_path / "index", EmbedConfig(), ALONE, report=events.append)
+    a, b, _ = index.vectors.astype(np.float32)
+    assert a @ b > 0.999
+    (note,) = [event.message for event in events if isinstance(event, Noted) and "8 bits" in event.message]
+    assert note == (
+        "embedding: 2 images have more than 8 bits, or other bands than red, green and blue; they are read as scenes "
+        "are, each by its own values, such as a.png: a PNG with 16 bits a channel"
+    )
 
 
 def test_without_rasterio_a_deep_image_is_refused_with_what_helps(monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from dove_core.config import EmbedConfig, QueryConfig, RankConfig
 from dove_core.errors import SearchIndexError
 from dove_core.index.embed import embed
-from dove_core.index.regions import StoredRegions, has_regions, regions_name, write_regions
+from dove_core.index.regions import StoredRegions, region_records, regions_name, write_regions
 from dove_core.places import Folder
 from dove_core.search.query import Searcher
 from tests.conftest import ALONE
@@ -27,10 +27,9 @@ def test_stored_regions_differ_only_by_rounding(tmp_path):
     parts = [random.standard_normal((count, 4, 16)).astype(np.float32) * 3 for count in (3, 0, 5)]
     fused = [random.standard_normal((len(part), 16)).astype(np.float32) for part in parts]
     for number, (part, own) in enumerate(zip(parts, fused, strict=True)):
-        assert not has_regions(tmp_path, 3)
-        write_regions(Folder(tmp_path), number, part, own)
-    assert has_regions(tmp_path, 3)
-    regions, vectors = StoredRegions(tmp_path, [3, 0, 5]).read(np.array([7, 0, 3]))
+        write_regions(Folder(tmp_path), number, region_records(part, own))
+    paths = [tmp_path / regions_name(number) for number in range(3)]
+    regions, vectors = StoredRegions(paths, [3, 0, 5]).read(np.array([7, 0, 3]))
     whole, all_fused = np.concatenate(parts), np.concatenate(fused)
     scale = np.abs(whole[[7, 0, 3]]).max(axis=2, keepdims=True) / 127
     assert (np.abs(regions - whole[[7, 0, 3]]) <= 0.51 * scale + 2e-3 * np.abs(regions)).all()
@@ -72,11 +71,11 @@ def test_reranking_from_regions_needs_neither_shards_nor_torch(index, tmp_path):
 @pytest.mark.parametrize("damage", ["cut", "other", "short"])
 def test_damaged_regions_are_named(tmp_path, damage):
     path = tmp_path / regions_name(0)
-    write_regions(Folder(tmp_path), 0, np.ones((3, 4, 16), np.float32), np.ones((3, 16), np.float32))
+    write_regions(Folder(tmp_path), 0, region_records(np.ones((3, 4, 16), np.float32), np.ones((3, 16), np.float32)))
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:60])
     elif damage == "other":
         np.save(path, np.zeros(3))
     with pytest.raises(SearchIndexError, match=r"regions-00000\.npy") as caught:
-        StoredRegions(tmp_path, [4 if damage == "short" else 3]).read(np.array([0]))
+        StoredRegions([path], [4 if damage == "short" else 3]).read(np.array([0]))
     assert "--regions" in caught.value.hint

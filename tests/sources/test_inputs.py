@@ -108,6 +108,7 @@ def test_an_image_has_the_same_vector_from_shards_a_tar_and_a_folder(made, shape
         (tmp_path / "folder" / f"{key}.jpg").write_bytes(data)
     make_tar(tmp_path / "tars" / "00000.tar", {f"{key}.jpg": data for key, data in found.items()})
     for source, ending in ((tmp_path / "folder", ".jpg"), (tmp_path / "tars", "")):
+        shutil.rmtree(tmp_path / "index")  # an index that is brought up to date would keep the vectors
         index, _ = made(source, EmbedConfig(batch_size=12))
         rows = {row.key.removesuffix(ending): (k, row) for k, row in enumerate(index.rows(range(12)))}
         for key, (k, row) in rows.items():
@@ -288,10 +289,10 @@ def test_the_kind_of_input_is_recognised_from_its_files(made, shapes, tmp_path):
     assert len(made(tmp_path / "nested")[0]) == 1
     assert [row.shard for row in made(tmp_path / "nested")[0].rows([0])] == ["train/0.tar"]
     other = make_tar(tmp_path / "nested" / "val" / "1.tar", {"b.jpg": encoded(1)})
-    index, _ = made([other, nested, other])
+    index, _ = made([other, nested, other], replace=True)
     assert [(row.shard, row.key) for row in index.rows(range(2))] == [("train/0.tar", "a"), ("val/1.tar", "b")]
     assert index.image(index.rows([1])[0]) == encoded(1)
-    assert len(made(shapes)[0]) == 72
+    assert len(made(shapes, replace=True)[0]) == 72
 
 
 @pytest.mark.parametrize(
@@ -300,10 +301,9 @@ def test_the_kind_of_input_is_recognised_from_its_files(made, shapes, tmp_path):
         (["none"], {}, DataError, "none does not exist"),
         (["empty"], {}, DataError, r"has no shards, \.tar files or images"),
         (["a.tif"], {}, UsageError, "choose a tile size with --tile"),
-        (["a.tar", "a.tif"], {}, UsageError, r"a\.tar and .*a\.tif are of different kinds"),
+        (["a.tar", "a.tif"], {}, UsageError, "choose a tile size with --tile"),
         (["a.jpg"], {}, UsageError, r"a\.jpg is not a valid input"),
         (["a.tar"], {"tile": 64}, UsageError, r"--tile: .*a\.tar is not a GeoTIFF"),
-        (["a.tar", "a.tif"], {"tile": 64}, UsageError, r"--tile: .*a\.tar is not a GeoTIFF"),
         (["empty"], {"tile": 64}, DataError, r"--tile: .* has no \.tif files"),
         (["shards"], {"tile": 64}, UsageError, "has shards, not GeoTIFFs"),
         (["unfinished"], {}, DataError, "has unfinished shards"),

@@ -93,7 +93,7 @@ def _agreement(
         rows, scores = remote.search(query, config.top, keep=remote.kept(filters))
         inside = (rows >= 0) & (rows < len(index))
         rows, scores = rows[inside], scores[inside]
-        cosines = index.vectors[rows].astype(np.float32) @ query
+        cosines = index.vectors_of(rows.tolist()).astype(np.float32) @ query
         right = (np.abs(cosines - scores) < _ALIKE) & (keep[rows] if keep is not None else True)
         wrong += int((~right).sum() + (~inside).sum())
         shares.append(min(1.0, float((right & (cosines >= exact[-1] - _TIE)).sum()) / len(exact)))
@@ -104,7 +104,7 @@ def _agreement(
 def _query(index: SearchIndex, random: Random, *, near: bool) -> np.ndarray:
     direction = random.normal(size=index.manifest.dim) / math.sqrt(index.manifest.dim)
     if near:
-        direction = index.vectors[int(random.integers(len(index)))].astype(np.float64) + _NEAR * direction
+        direction = index.vectors_of([int(random.integers(len(index)))])[0].astype(np.float64) + _NEAR * direction
     query: np.ndarray = (direction / np.linalg.norm(direction)).astype(np.float32)
     return query
 

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ _KINDS = {"flat": ("FLAT", {}), "hnsw": ("HNSW", {"M": 32, "efConstruction": 256
 
 
 class Collection:
-    """A collection, which may not exist yet."""
+    """A collection, which may not exist yet; its name in the address may be an alias, `name` is its own."""
 
     def __init__(self, address: CollectionAddress, *, create: bool = False) -> None:
         """Connect to the server, or open the database; with `create`, a missing database is made.
@@ -55,6 +56,7 @@ class Collection:
         with self._translate_errors("cannot be reached", _connect_hint(address)):
             token = "" if address.is_lite else os.environ.get(TOKEN, "")
             self._client: Any = MilvusClient(address.server, token=token, timeout=_CONNECT_S)
+        self.name = self._target() or address.collection
 
     def close(self) -> None:
         """Close the connection; a Milvus Lite database stays open until the process ends."""
@@ -63,7 +65,7 @@ class Collection:
     def exists(self) -> bool:
         """Tell whether the server has the collection."""
         with self._translate_errors():
-            return bool(self._client.has_collection(self.address.collection, timeout=_ANSWER_S))
+            return bool(self._client.has_collection(self.name, timeout=_ANSWER_S))
 
     def card(self) -> Card:
         """Return the card of the collection, which describes its index.
@@ -76,7 +78,7 @@ class Collection:
                 names = ", ".join(sorted(self._client.list_collections(timeout=_ANSWER_S))) or "none"
                 message = f"{self.address.server} has no collection {self.address.collection}; it has: {names}"
                 raise SearchIndexError(message, hint="choose one of them, or make one with `dove index push`")
-            described = self._client.describe_collection(self.address.collection, timeout=_ANSWER_S)
+            described = self._client.describe_collection(self.name, timeout=_ANSWER_S)
         return read_card(described["properties"], str(self.address))
 
     def create(self, card: Card) -> None:
@@ -86,36 +88,73 @@ class Collection:
         index.add_index("vector", index_type=kind, metric_type="IP", params=params)
         with self._translate_errors():
             self._client.create_collection(
-                self.address.collection, schema=make_schema(self._client, card.dim), index_params=index,
+                self.name, schema=make_schema(self._client, card.dim), index_params=index,
                 properties={CARD: card_text(card)}, timeout=_ANSWER_S,
             )  # fmt: skip
+
+    def beside(self, name: str) -> Collection:
+        """Return the collection of another name on the same server."""
+        other = copy(self)
+        other.name = name
+        return other
+
+    def point_to(self, name: str) -> None:
+        """Let the name in the address stand for another collection from now on.
+
+        If it is the name of a collection itself, made by an earlier version, that is dropped.
+        """
+        alias = self.address.collection
+        with self._translate_errors():
+            if self._target():
+                self._client.alter_alias(collection_name=name, alias=alias, timeout=_ANSWER_S)
+                return
+            if self._client.has_collection(alias, timeout=_ANSWER_S):
+                self._client.drop_collection(alias, timeout=_ANSWER_S)
+            self._client.create_alias(collection_name=name, alias=alias, timeout=_ANSWER_S)
+
+    def names(self) -> list[str]:
+        """Return the names of all collections of the server."""
+        with self._translate_errors():
+            return [str(name) for name in self._client.list_collections(timeout=_ANSWER_S)]
+
+    def _target(self) -> str:
+        """Return the name of the collection that the alias in the address stands for; empty if it is no alias."""
+        from pymilvus.exceptions import MilvusException
+
+        try:
+            found = self._client.describe_alias(alias=self.address.collection, timeout=_ANSWER_S)
+        except MilvusException:
+            return ""
+        return str(found.get("collection_name", ""))
 
     def load(self) -> None:
         """Load the collection into the server's memory for searches."""
         with self._translate_errors():
-            self._client.load_collection(self.address.collection, timeout=_ANSWER_S)
+            self._client.load_collection(self.name, timeout=_ANSWER_S)
 
     def drop(self) -> None:
-        """Remove the collection."""
+        """Remove the collection, and the alias if that stands for it."""
         with self._translate_errors():
-            self._client.drop_collection(self.address.collection, timeout=_ANSWER_S)
+            if self._target() == self.name:
+                self._client.drop_alias(alias=self.address.collection, timeout=_ANSWER_S)
+            self._client.drop_collection(self.name, timeout=_ANSWER_S)
 
     def write(self, entities: list[dict[str, Any]], *, again: bool = False) -> None:
         """Add entities; `again` replaces entities with the same numbers."""
         with self._translate_errors():
             call = self._client.upsert if again else self._client.insert
-            call(self.address.collection, entities, timeout=_ANSWER_S)
+            call(self.name, entities, timeout=_ANSWER_S)
 
     def flush(self) -> None:
         """Write all new entities to the server's disk."""
         with self._translate_errors():
-            self._client.flush(self.address.collection, timeout=10 * _ANSWER_S)
+            self._client.flush(self.name, timeout=10 * _ANSWER_S)
 
     def count(self, expression: str = "") -> int:
         """Count the entities that match an expression, the latest included."""
         with self._translate_errors():
             found = self._client.query(
-                self.address.collection, filter=expression, output_fields=["count(*)"], consistency_level="Strong",
+                self.name, filter=expression, output_fields=["count(*)"], consistency_level="Strong",
                 timeout=_ANSWER_S,
             )  # fmt: skip
         return int(found[0]["count(*)"])
@@ -124,7 +163,7 @@ class Collection:
         """Return some columns of the entities that match an expression, unsorted."""
         with self._translate_errors():
             found = self._client.query(
-                self.address.collection, filter=expression, output_fields=fields, limit=limit, timeout=_ANSWER_S
+                self.name, filter=expression, output_fields=fields, limit=limit, timeout=_ANSWER_S
             )
         return [dict(entity) for entity in found]
 
@@ -138,9 +177,7 @@ class Collection:
         for start in range(0, len(numbers), _AT_ONCE):
             block = [int(number) for number in numbers[start : start + _AT_ONCE]]
             with self._translate_errors():
-                got = self._client.get(
-                    self.address.collection, ids=block, output_fields=["id", *fields], timeout=_ANSWER_S
-                )
+                got = self._client.get(self.name, ids=block, output_fields=["id", *fields], timeout=_ANSWER_S)
             found |= {entity["id"]: dict(entity) for entity in got}
         if missing := [int(number) for number in numbers if int(number) not in found]:
             message = f"{self.address} has no row {missing[0]} any more"
@@ -153,7 +190,7 @@ class Collection:
         """Return up to `limit` hits for each vector `(Q, D)`: `id`, `distance` (inner product), `entity` (columns)."""
         with self._translate_errors():
             found = self._client.search(
-                self.address.collection, data=list(vectors.astype(np.float32)), anns_field="vector", limit=limit,
+                self.name, data=list(vectors.astype(np.float32)), anns_field="vector", limit=limit,
                 filter=expression, output_fields=fields, timeout=_ANSWER_S,
                 search_params={"metric_type": "IP", "params": params},
             )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -16,8 +17,7 @@ from dove_core.index.disk import SearchIndex
 from dove_core.index.milvus.address import CollectionAddress, collection_name, parse_address
 from dove_core.index.milvus.collection import Collection
 from dove_core.index.milvus.schema import Card, entities_of
-from dove_core.index.parts import part_name, read_facts, read_part, read_vectors
-from dove_core.index.rows import PART_COLUMNS
+from dove_core.index.parts import part_name, read_facts, read_rows, read_vectors
 
 _ROWS_AT_ONCE = 500
 _TASK = "pushing"
@@ -68,21 +68,60 @@ def push_index(
     )  # fmt: skip
     collection = Collection(address, create=True)
     try:
-        if collection.exists():
-            existing = collection.card()
-            if overwrite or replace(existing, checkpoint=card.checkpoint, shards=card.shards) != card:
-                _drop_replaced(collection, existing, card, overwrite=overwrite, report=report)
-        if not collection.exists():
-            collection.create(card)
-        collection.load()
-        written = _fill(collection, index, report)
-        collection.flush()
-        if (count := collection.count()) != len(index):
-            message = f"{address} has {count} rows, expected {len(index)}"
-            raise SearchIndexError(message, hint="if no other process writes to it, push again with --overwrite")
+        existing = collection.card() if collection.exists() else None
+        if existing and not overwrite and _is_equal(existing, card):
+            written = _complete(collection, index, report)
+        else:
+            if existing:
+                _refuse_or_note(collection, existing, card, overwrite=overwrite, report=report)
+            written = _make(collection, index, card, report)
     finally:
         collection.close()
     return Pushed(address, len(index), written)
+
+
+def _make(collection: Collection, index: SearchIndex, card: Card, report: Report) -> int:
+    """Make a collection beside the one that the address stands for, and let the address stand for it when it is whole.
+
+    The last one stays until the next push, for those who have it open.
+    """
+    name, last = collection.address.collection, collection.name
+    choices = [f"{name[:230]}__{card.content}{ending}" for ending in ("", "_2")]
+    made = collection.beside(next(choice for choice in choices if choice != last))
+    if made.exists() and not _is_equal(made.card(), card):
+        made.drop()
+    if not made.exists():
+        made.create(card)
+    is_first = not collection.exists()
+    if is_first:
+        collection.point_to(made.name)
+    written = _complete(made, index, report)
+    if not is_first:
+        collection.point_to(made.name)
+    for other in collection.names():
+        if re.fullmatch(rf"{re.escape(name[:230])}__[0-9a-f]{{16}}(_2)?", other) and other not in (last, made.name):
+            collection.beside(other).drop()
+    return written
+
+
+def _complete(collection: Collection, index: SearchIndex, report: Report) -> int:
+    """Write the rows that a collection lacks; return their number.
+
+    Raises:
+        SearchIndexError: the collection has other rows too.
+    """
+    collection.load()
+    written = _fill(collection, index, report)
+    collection.flush()
+    if (count := collection.count()) != len(index):
+        message = f"{collection.address} has {count} rows, expected {len(index)}"
+        raise SearchIndexError(message, hint="if no other process writes to it, push again with --overwrite")
+    return written
+
+
+def _is_equal(one: Card, other: Card) -> bool:
+    """Tell whether two cards are of the same rows; the model and the images may have been moved."""
+    return replace(one, checkpoint=other.checkpoint, shards=other.shards) == other
 
 
 def content_of(index: SearchIndex) -> str:
@@ -92,7 +131,7 @@ def content_of(index: SearchIndex) -> str:
         SearchIndexError: a part is missing or damaged.
     """
     digest = hashlib.sha256()
-    for part, count in enumerate(index.manifest.counts):
+    for part, count in index.manifest.rows_of.items():
         facts = read_facts(index.place, part_name(part))
         if facts is None or facts.mark is None or facts.rows != count:
             message = f"{index.place.where(part_name(part))} is missing, or does not belong to the index"
@@ -101,8 +140,8 @@ def content_of(index: SearchIndex) -> str:
     return digest.hexdigest()[:16]
 
 
-def _drop_replaced(collection: Collection, existing: Card, card: Card, *, overwrite: bool, report: Report) -> None:
-    """Drop a collection with other content; it is an error if `overwrite` is not set."""
+def _refuse_or_note(collection: Collection, existing: Card, card: Card, *, overwrite: bool, report: Report) -> None:
+    """Report that a collection is replaced; it is an error if `overwrite` is not set."""
     if not overwrite:
         if existing.fingerprint != card.fingerprint:
             reason = f"was made by the model {existing.fingerprint}, the index by {card.fingerprint}"
@@ -112,8 +151,7 @@ def _drop_replaced(collection: Collection, existing: Card, card: Card, *, overwr
             reason = "has another version of the index"
         hint = "replace it with --overwrite, or push to another name with --to .../NAME"
         raise SearchIndexError(f"{collection.address} {reason}", hint=hint)
-    report(Noted(f"replacing {collection.address}, {existing.rows} rows"))
-    collection.drop()
+    report(Noted(f"replacing {collection.address}, {existing.rows} rows; it answers until the new one is complete"))
 
 
 def _fill(collection: Collection, index: SearchIndex, report: Report) -> int:
@@ -124,9 +162,9 @@ def _fill(collection: Collection, index: SearchIndex, report: Report) -> int:
     report(Started(_TASK, len(index), "rows", int(np.array(counts)[complete].sum())))
     written = 0
     for part in np.flatnonzero(~complete).tolist():
-        start, count = starts[part], index.manifest.counts[part]
-        with index.place.local_path(part_name(part)) as path:
-            rows, vectors = read_part(path, PART_COLUMNS), read_vectors(path)
+        start, count, number = starts[part], index.manifest.counts[part], index.manifest.parts[part]
+        with index.place.local_path(part_name(number)) as path:
+            rows, vectors = read_rows(path, index.manifest.prefixes[number]), read_vectors(path)
         for first in range(0, count, _ROWS_AT_ONCE):
             block = slice(first, first + _ROWS_AT_ONCE)
             entities = entities_of(rows.slice(first, _ROWS_AT_ONCE), vectors[block], start + first)
