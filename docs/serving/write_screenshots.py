@@ -34,11 +34,12 @@ def main(folder: Path) -> None:
     ):
         assert server.stderr is not None
         address = next(found[1] for line in server.stderr if (found := re.search(r"at (http://\S+)", line)))
-        browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=SOFTWARE)
-        for name in SHOTS:
-            shoot(browser, f"{address}/map", name)
-        browser.close()
-        server.terminate()
+        try:
+            browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=SOFTWARE)
+            for name in SHOTS:
+                shoot(browser, f"{address}/map", name)
+        finally:
+            server.terminate()
 
 
 def shoot(browser: Any, address: str, name: str) -> None:
@@ -48,7 +49,7 @@ def shoot(browser: Any, address: str, name: str) -> None:
         viewport={"width": width, "height": height}, color_scheme=colours, reduced_motion="reduce"
     )
     page = context.new_page()
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(400_000)
     page.goto(f"{address}?{search}")
     page.wait_for_selector("#map[data-ready]")
     for one in clicks:
