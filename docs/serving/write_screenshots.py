@@ -20,7 +20,7 @@ SOFTWARE = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-angle=swiftsha
 SHOTS = {
     "serve": ("q=airport+runway", (1440, 900), "light", []),
     "serve-chosen": ("q=storage+tanks", (1440, 900), "dark", [".card >> nth=1 >> .frame", ".explain"]),
-    "serve-phone": ("q=river", (390, 844), "light", []),
+    "serve-phone": ("q=baseball+field", (390, 844), "light", []),
 }
 """Name of the image: the search, the size, the colours, and what is clicked."""
 

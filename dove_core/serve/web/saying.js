@@ -16,7 +16,7 @@ export function showFound(state, found, collections, act) {
   const filtered = hasFilters(state) ? " that pass the filters" : "";
   let headline = hasQuestion(state) ? headlineOf(state) : hasFilters(state) ? "Filtered images" : "All images";
   let lead = hasQuestion(state)
-    ? `${found.more ? `The ${shown} best of ${many(total, "image")}` : `${many(shown, "image")} of ${total.toLocaleString("en")}`} in ${where}${filtered && ", after filters"}, best first`
+    ? `${found.more ? `The ${shown === 1 ? "" : `${shown} `}best of ${many(total, "image")}` : `${many(shown, "image")} of ${total.toLocaleString("en")}`} in ${where}${filtered && ", after filters"}, best first`
     : `${many(found.matched ?? shown, "image")}${filtered} in ${where}`;
   find("headline").classList.remove("problem");
   if (shown === 0) {
