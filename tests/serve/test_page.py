@@ -433,7 +433,7 @@ def test_an_error_is_shown_with_its_hint(visit):
 
 
 def test_a_server_that_is_away_is_an_error_in_words(visit):
-    page = visit("map?collections=places", fails="ERR_INTERNET_DISCONNECTED")
+    page = mapped(visit("map?collections=places", fails="ERR_INTERNET_DISCONNECTED"))
     page.context.set_offline(True)
     page.fill("#words", "circle")
     page.keyboard.press("Enter")
