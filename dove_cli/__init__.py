@@ -10,6 +10,7 @@ Each module imports only those above it:
     tables          tables of `dove eval`
     answers         hits of `dove query`, on the screen and in files
     conversation    the dialogue of `dove query`
+    marks           `dove marks`, and the marks that a query ranks by
     fetch shard train evaluate embed query index    one command each
     main            the `dove` command with all its subcommands
 """

@@ -13,9 +13,11 @@ from dove_cli.evaluate import evaluate
 from dove_cli.export import export
 from dove_cli.fetch import fetch
 from dove_cli.index import push, verify
+from dove_cli.marks import export_marks, import_marks
 from dove_cli.options import Command, with_exit_codes, with_settings
 from dove_cli.query import query
 from dove_cli.render import fail, interrupted
+from dove_cli.serve import serve
 from dove_cli.shard import shard
 from dove_cli.streams import protect_streams
 from dove_cli.train import train
@@ -37,6 +39,7 @@ app = typer.Typer(
 
 
 index = typer.Typer(help="Check an index, or copy it to Milvus.", epilog=_EPILOG, no_args_is_help=True)
+marks = typer.Typer(help="Write or read marks of analysts.", epilog=_EPILOG, no_args_is_help=True)
 
 
 def _add(
@@ -59,10 +62,14 @@ _add("train", train)
 _add("eval", evaluate, without=frozenset({"decode", "compile"}))
 _add("embed", embed, without=frozenset({"decode"}))
 _add("query", query, without=frozenset({"workers", "decode", "compile"}), takes_extra_words=True)  # to hint at quotes
+_add("serve", serve)
 _add("export", export)
 _add("push", push, to=index)
 _add("verify", verify, to=index, without=frozenset({"decode", "compile", "workers"}))
 app.add_typer(index, name="index")
+_add("export", export_marks, to=marks)
+_add("import", import_marks, to=marks)
+app.add_typer(marks, name="marks")
 
 
 def run() -> None:

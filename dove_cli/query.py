@@ -12,12 +12,14 @@ import typer
 
 from dove_cli.answers import Outputs, show
 from dove_cli.defaults import INDEX, find_checkpoint, named, only_index
+from dove_cli.marks import learned, stored_marks
 from dove_cli.render import print_json, reporting
 from dove_core.config import CacheConfig, ComputeConfig, FilterConfig, QueryConfig, RankConfig
 from dove_core.errors import UsageError, reason_of
 from dove_core.places import Place
 
 if TYPE_CHECKING:
+    from dove_core.review.marks import Mark
     from dove_core.search.query import Searcher
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what PowerShell writes
@@ -49,6 +51,14 @@ def query(
         typer.Option(
             metavar="KEY",
             help="Key of an image in the index: find images unlike it; may be repeated.",
+            rich_help_panel=_EXAMPLES,
+        ),
+    ] = None,
+    marks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Rank by marks of this query: a file of marks or CSV; auto: the marks of the index.",
             rich_help_panel=_EXAMPLES,
         ),
     ] = None,
@@ -111,6 +121,7 @@ def query(
     - `dove query --image field.jpg --json`
     - `dove query "solar panels" --bbox 5.9,45.8,10.5,47.8 --datetime 2018/2020 --html solar.html`
     - `dove query "parking lot" --unlike w123_US_19 --geojson parking.geojson`
+    - `dove query "parking lot" --marks auto`
     - `dove query "airport runway" --index http://milvus:19530/skyscript --checkpoint runs/skyscript/best`
     """
     if context.args:
@@ -125,6 +136,8 @@ def query(
     outputs = Outputs(sheet, html, geojson, geoparquet, copy_to, explain)
     if explain and not text:
         raise UsageError("--explain needs a query in words", hint='dove query "airport runway" --explain words.png')
+    if marks and not has_query:
+        raise UsageError("--marks needs a query", hint='give words: dove query "airport runway" --marks auto')
     if (queries or not has_query) and outputs.any:
         hint = "give one query in words, or write all hits with --json"
         raise UsageError("files such as --sheet can be written for one query only", hint=hint)
@@ -133,17 +146,19 @@ def query(
     searcher = _opened(index, compute, cache, checkpoint and find_checkpoint(checkpoint), shards)
     from dove_core.search.question import Question, read_query_image
 
+    stored = stored_marks(searcher.index, marks) if marks else None
     if not has_query:
         from dove_cli.conversation import converse
 
         converse(searcher, settings, filters, rank)
     elif queries:
-        _answer_all(searcher, lines, settings, filters, rank, as_json)
+        _answer_all(searcher, lines, settings, filters, rank, stored, as_json)
     else:
         example = None if image is None else read_query_image(image)
         question = Question(text or "", example, tuple(like or ()), tuple(unlike or ()))
         with reporting() as report:
-            hits = searcher.answer(question, settings, rank, filters, report=report)
+            refine = learned(searcher.index, stored, report)
+            hits = searcher.answer(question, settings, rank, filters, refine=refine, report=report)
         try:
             show(hits, as_json, notes=_notes(searcher, question.text) if as_json else ())
         finally:  # also if the reader of standard output has enough
@@ -177,10 +192,12 @@ def _answer_all(
     settings: QueryConfig,
     filters: FilterConfig,
     rank: RankConfig,
+    stored: Sequence[Mark] | None,
     as_json: bool,
 ) -> None:
     with reporting() as report:
-        for line, hits in searcher.answer_all(lines, settings, rank, filters, report=report):
+        refine = learned(searcher.index, stored, report)
+        for line, hits in searcher.answer_all(lines, settings, rank, filters, refine=refine, report=report):
             if as_json:
                 notes = _notes(searcher, line)
                 found = {"query": line, "hits": [hit.to_json() for hit in hits]}

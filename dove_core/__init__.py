@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         PushConfig as PushConfig,
         QueryConfig as QueryConfig,
         RankConfig as RankConfig,
+        ServeConfig as ServeConfig,
         ShardConfig as ShardConfig,
         TrainConfig as TrainConfig,
         VerifyConfig as VerifyConfig,
@@ -76,8 +77,12 @@ if TYPE_CHECKING:
     from dove_core.index.rows import Row as Row
     from dove_core.index.verify import verify_index as verify_index
     from dove_core.pretrained.fetch import fetch_model as fetch_model
+    from dove_core.review.learn import LearnedSearch as LearnedSearch
+    from dove_core.review.marks import Mark as Mark
+    from dove_core.review.store import Marks as Marks
     from dove_core.search.query import Hit as Hit, Searcher as Searcher
     from dove_core.search.question import Question as Question
+    from dove_core.serve.server import web_app as web_app
     from dove_core.training.loop import resume as resume, train as train
     from dove_core.training.result import TrainResult as TrainResult
 
@@ -86,7 +91,8 @@ _HOMES = {
     "answers.hits": "Hits",
     "answers.image_index": "ImageIndex open_index",
     "config": "CacheConfig ComputeConfig EmbedConfig EvalConfig ExecutorConfig FetchConfig FilterConfig FineTuneConfig "
-    "LaunchConfig ModelConfig PushConfig QueryConfig RankConfig ShardConfig TrainConfig VerifyConfig ZeroShotConfig",
+    "LaunchConfig ModelConfig PushConfig QueryConfig RankConfig ServeConfig ShardConfig TrainConfig VerifyConfig "
+    "ZeroShotConfig",
     "data.fetching.catalog": "RELEASES",
     "data.fetching.fetch": "fetch",
     "data.fetching.lookup": "find_release",
@@ -113,8 +119,12 @@ _HOMES = {
     "index.rows": "Row",
     "index.verify": "verify_index",
     "pretrained.fetch": "fetch_model",
+    "review.learn": "LearnedSearch",
+    "review.marks": "Mark",
+    "review.store": "Marks",
     "search.query": "Hit Searcher",
     "search.question": "Question",
+    "serve.server": "web_app",
     "training.loop": "resume train",
     "training.result": "TrainResult",
 }

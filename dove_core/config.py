@@ -27,6 +27,7 @@ from dove_core.query_config import (
     RankConfig as RankConfig,
     VerifyConfig as VerifyConfig,
 )
+from dove_core.serve_config import ServeConfig as ServeConfig
 from dove_core.train_config import (
     FineTuneConfig as FineTuneConfig,
     TrainConfig as TrainConfig,

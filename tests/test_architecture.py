@@ -21,6 +21,7 @@ GROUND = [
     "bounds",
     "machines",
     "query_config",
+    "serve_config",
     "train_config",
     "config",
     "events",
@@ -45,7 +46,9 @@ ROOMS = {
     "sources": "data",
     "index": "data encoding sources",
     "search": "encoding index",
-    "answers": "encoding index search",
+    "review": "index search",
+    "answers": "encoding index review search",
+    "serve": "answers encoding index review search",
     "evaluation": "data encoding",
     "training": "data encoding evaluation model",
 }
@@ -148,7 +151,7 @@ def test_public_functions_have_one_argument_name_for_each_class_of_settings():
         "CacheConfig": "cache", "ComputeConfig": "compute", "EmbedConfig": "embedding", "EvalConfig": "evaluation",
         "ExecutorConfig": "execution", "FetchConfig": "fetching", "FilterConfig": "filters", "FineTuneConfig": "tuning",
         "LaunchConfig": "launching", "ModelConfig": "model", "PushConfig": "pushing",
-        "QueryConfig": "query", "RankConfig": "ranking",
+        "QueryConfig": "query", "RankConfig": "ranking", "ServeConfig": "serving",
         "ShardConfig": "sharding", "TrainConfig": "training", "VerifyConfig": "verification",
         "ZeroShotConfig": "zero_shot",
     }  # fmt: skip

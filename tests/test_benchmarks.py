@@ -41,6 +41,7 @@ SMALL = {
     "roam_forms": "--shards {shards} --weights none --cache {results}.maps --results {results} --mosaics 20 earlier",
     "rsicd": "--shards {shards} --results {results} captions-2+pairs-2 no-guidance local+no-local separate-trunk+plain",
     "search": "--rows 4000 --ways dove flat hnsw ivf usearch --rounds 2",
+    "serving": "--rows 3000 --questions 8 --rounds 1",
     "shard_rows": "--rows 200 400 --plan 500",
     "shard_zip": "--pictures 40 --kilobytes 10 --runs 1",
     "word_variants": "{checkpoint} --shards {shards}/val",

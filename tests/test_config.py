@@ -63,6 +63,7 @@ def test_no_two_settings_of_a_command_have_the_same_name():
         ("EvalConfig", "ZeroShotConfig", "RankConfig", "ComputeConfig", "ExecutorConfig"),
         ("QueryConfig", "RankConfig", "ComputeConfig"),
         ("EmbedConfig", "ComputeConfig", "ExecutorConfig"),
+        ("ServeConfig", "CacheConfig"),
     ):
         names = [name for kind in kinds for name in get_type_hints(getattr(config, kind))]
         assert len(names) == len(set(names))

@@ -27,6 +27,7 @@ from dove_core.config import (
     PushConfig,
     QueryConfig,
     RankConfig,
+    ServeConfig,
     ShardConfig,
     TrainConfig,
     VerifyConfig,
@@ -360,6 +361,20 @@ def test_every_setting_is_tested():
         PushConfig: {"vector_index"},  # tests/index/test_milvus.py
         VerifyConfig: {"sample", "top", "seed"},  # tests/index/test_verify.py, test_milvus.py
         QueryConfig: {"top", "rerank", "exact", "min_score", "dedup"},  # test_question.py, test_nearest.py
+        ServeConfig: {  # tests/serve: test_operations.py, test_attacks.py, test_knn.py
+            "host",
+            "port",
+            "token_file",
+            "workers",
+            "basemap",
+            "root_path",
+            "allow_origins",
+            "image_hosts",
+            "max_upload",
+            "max_pixels",
+            "client_timeout",
+            "access_log",
+        },
         FilterConfig: {"bbox", "near", "within", "datetime", "source", "max_gsd", "tag"},  # test_filters.py
     }
     kinds = {value for value in vars(config).values() if dataclasses.is_dataclass(value)} - {Settings}

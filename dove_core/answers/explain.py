@@ -140,12 +140,18 @@ def share_above_uniform(attention: np.ndarray) -> float:
     return float(above_uniform(attention).mean())
 
 
+def brightness(attention: np.ndarray) -> np.ndarray:
+    """Return how bright each region of `(..., g, g)` is drawn: 0 at its uniform share or below, 1 at four times it."""
+    found: np.ndarray = np.minimum(np.log2(1 + above_uniform(attention)) / _BRIGHTEST, 1)
+    return found
+
+
 def highlight(image: Image.Image, attention: np.ndarray) -> Image.Image:
     """Return an image that is bright where attention `(g, g)` is above its uniform share, and dark elsewhere.
 
     The scale is the same for all maps: the brightest colour is four times the uniform share, half of it is twice.
     """
-    shares = np.uint8(255 * np.minimum(np.log2(1 + above_uniform(attention)) / _BRIGHTEST, 1))
+    shares = np.uint8(255 * brightness(attention))
     mask = Image.fromarray(shares).resize(image.size, Image.Resampling.BICUBIC)
     dark = Image.blend(image, Image.new("RGB", image.size), 0.35)
     lit = Image.blend(image, Image.new("RGB", image.size, _GLOW), 0.6)

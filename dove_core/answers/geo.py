@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import pyarrow.parquet as pq
 
 from dove_core.files import atomic_file, json_bytes
 from dove_core.index.rows import Box
+from dove_core.index.searchable import Searchable
+from dove_core.review.marks import Mark
 from dove_core.search.query import Hit
 
 _LITTLE_ENDIAN, _POLYGON, _MULTIPOLYGON = 1, 3, 6
@@ -37,7 +41,7 @@ def geojson_of(hits: Sequence[Hit]) -> dict[str, Any]:
     """
     found = [(hit, hit.row.box) for hit in hits if hit.row.box is not None]
     features = [
-        {"type": "Feature", "bbox": box, "geometry": _geometry(box), "properties": properties_of(hit)}
+        {"type": "Feature", "bbox": box, "geometry": geometry_of(box), "properties": properties_of(hit)}
         for hit, box in found
     ]
     bounds = {"bbox": bounds_of([box for _, box in found])} if found else {}
@@ -55,6 +59,37 @@ def write_geojson(path: Path, hits: Sequence[Hit]) -> int:
     with atomic_file(path) as stream:
         stream.write(json_bytes(collection))
     return len(collection["features"])
+
+
+def marks_geojson_of(marks: Sequence[Mark], index: Searchable) -> dict[str, Any]:
+    """Return marks with the footprints of their images as a GeoJSON feature collection (RFC 7946).
+
+    Each feature has the fields of a mark, the image's caption, and `in_index`. The geometry is null if the image has no
+    footprint or is not in the index any more: no mark is left out.
+    """
+    numbers = index.find(list(dict.fromkeys(mark.key for mark in marks))) if marks else {}
+    rows = dict(zip(numbers, index.rows(list(numbers.values())), strict=True))
+    features = []
+    for mark in marks:
+        row = rows.get(mark.key)
+        box = row.box if row else None
+        place = {"bbox": box, "geometry": geometry_of(box)} if box else {"geometry": None}
+        known = asdict(mark) | {"caption": row.caption if row else None, "in_index": row is not None}
+        features.append({"type": "Feature", **place, "properties": known})
+    return {"type": "FeatureCollection", "features": features}
+
+
+def write_marks_geojson(path: Path, marks: Sequence[Mark], index: Searchable) -> int:
+    """Write what `marks_geojson_of` returns; return the number of marks whose images are not in the index.
+
+    Raises:
+        SpaceError: the disk is full.
+        UsageError: the file cannot be written.
+    """
+    collection = marks_geojson_of(marks, index)
+    with atomic_file(path) as stream:
+        stream.write(json_bytes(collection))
+    return sum(not feature["properties"]["in_index"] for feature in collection["features"])
 
 
 def write_geoparquet(path: Path, hits: Sequence[Hit]) -> int:
@@ -95,13 +130,14 @@ def bounds_of(boxes: Sequence[Box]) -> Box:
 
 
 def properties_of(hit: Hit) -> dict[str, Any]:
-    """Return the properties of a hit's feature."""
-    row = hit.row
+    """Return the properties of a hit's feature; a score that is not a number is null."""
+    row, score = hit.row, None if math.isnan(hit.score) else hit.score
     known = {"caption": row.caption, "time": row.time, "source": row.source, "gsd": row.gsd}
-    return {"rank": hit.rank, "score": hit.score, "key": row.key, **known, "tags": dict(row.tags), "shard": row.shard}
+    return {"rank": hit.rank, "score": score, "key": row.key, **known, "tags": dict(row.tags), "shard": row.shard}
 
 
-def _geometry(box: Box) -> dict[str, Any]:
+def geometry_of(box: Box) -> dict[str, Any]:
+    """Return a footprint as a GeoJSON geometry, cut at the 180th meridian if it crosses it."""
     rings = _rings(box)
     if len(rings) == 1:
         return {"type": "Polygon", "coordinates": rings}
@@ -131,7 +167,7 @@ def _rings(box: Box) -> list[list[tuple[float, float]]]:
 
 def _geo_metadata(boxes: Sequence[Box]) -> dict[str, Any]:
     """Return the `geo` metadata; without `crs` it means OGC:CRS84."""
-    kinds = sorted({str(_geometry(box)["type"]) for box in boxes})
+    kinds = sorted({str(geometry_of(box)["type"]) for box in boxes})
     column = {"encoding": "WKB", "geometry_types": kinds, "orientation": "counterclockwise"}
     bounds = {"bbox": bounds_of(boxes)} if boxes else {}
     return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": {**column, **bounds}}}

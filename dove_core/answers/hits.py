@@ -101,16 +101,7 @@ class Hits(Sequence[Hit]):
         The columns are rank, score, key, caption, lon, lat (the centre of the footprint), west, south, east, north (the
         footprint, in degrees), time, source, gsd (metres per pixel), tags (a dict) and shard.
         """
-        import pandas as pd
-
-        from dove_core.answers.geo import properties_of
-
-        places = [(*(hit.row.place or ()), *(hit.row.box or ())) for hit in self]
-        rows = [
-            properties_of(hit) | dict(zip(_PLACE, place, strict=False)) for hit, place in zip(self, places, strict=True)
-        ]
-        numbers = dict.fromkeys((*_PLACE, "score", "gsd"), "float64")
-        return pd.DataFrame(rows, columns=[*_COLUMNS]).astype({"rank": "int64", **numbers})
+        return table_of(self)
 
     def to_geojson(self) -> dict[str, Any]:
         """Return the footprints as a GeoJSON feature collection; hits without a footprint are left out.
@@ -174,6 +165,20 @@ class Hits(Sequence[Hit]):
         from dove_core.answers.explain import explain, write_explanations
 
         write_explanations(Path(path), self.question.title, explain(self._searcher, self.question.text, self))
+
+
+def table_of(hits: Sequence[Hit]) -> pd.DataFrame:
+    """Return hits as `Hits.to_pandas` does."""
+    import pandas as pd
+
+    from dove_core.answers.geo import properties_of
+
+    places = [(*(hit.row.place or ()), *(hit.row.box or ())) for hit in hits]
+    rows = [
+        properties_of(hit) | dict(zip(_PLACE, place, strict=False)) for hit, place in zip(hits, places, strict=True)
+    ]
+    numbers = dict.fromkeys((*_PLACE, "score", "gsd"), "float64")
+    return pd.DataFrame(rows, columns=[*_COLUMNS]).astype({"rank": "int64", **numbers})
 
 
 def _card(hit: Hit, image: str) -> str:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from dove_core.addresses import Address
 from dove_core.answers.hits import Hits
 from dove_core.config import ComputeConfig, FilterConfig, QueryConfig, RankConfig
+from dove_core.errors import UsageError
 from dove_core.events import Event, Noted, Report, silent
+from dove_core.files import LocalPath
 from dove_core.index.rows import Row
+from dove_core.review.learn import LearnedSearch
+from dove_core.review.marks import Mark, Verdict, current_marks, now
+from dove_core.review.store import Marks, marks_path
+from dove_core.review.tables import read_marks
 from dove_core.search.query import Searcher
 from dove_core.search.question import Question, read_query_image
 
@@ -84,6 +91,31 @@ class ImageIndex:
         """
         return self.searcher.embedder
 
+    @property
+    def marks(self) -> Marks:
+        """Return the marks of this index: the file `NAME.marks.sqlite` beside its folder, which may not exist yet."""
+        return Marks(marks_path(self.searcher.index))
+
+    def mark(self, key: str, query: str, verdict: Verdict, *, note: str = "", who: str = "") -> Mark:
+        """Store that an image is right (`confirm`) or wrong (`reject`) for a query, and return the mark.
+
+        Raises:
+            UsageError: the index has no such image, the verdict is not valid, or the file cannot be written.
+            SpaceError: the disk is full.
+
+        >>> index = dove.open_index("index/shapes")
+        >>> index.mark("test_1", "a red circle", "confirm").verdict
+        'confirm'
+        >>> index.search("a red circle", marks=index.marks, top=3)
+        <3 hits for 'a red circle'>
+        """
+        if not self.searcher.index.find([key]):
+            hint = "give the key of a hit, such as index.search(...)[0].row.key"
+            raise UsageError(f"{self.name} has no image {key}", hint=hint)
+        mark = Mark(key, query, verdict, note, who, now(), self.searcher.index.fingerprint)
+        self.marks.add([mark])
+        return mark
+
     def rows(self, numbers: Sequence[int] | None = None) -> list[Row]:
         """Return the metadata of the images with these numbers, from 0; of all images by default.
 
@@ -99,6 +131,7 @@ class ImageIndex:
         image: ImageLike | None = None,
         like: str | Sequence[str] = (),
         unlike: str | Sequence[str] = (),
+        marks: Marks | Sequence[Mark] | LocalPath | None = None,
         top: int = QueryConfig.top,
         rerank: int = QueryConfig.rerank,
         exact: bool = QueryConfig.exact,
@@ -120,6 +153,8 @@ class ImageIndex:
             image: an image of it: a path, the bytes of an image file, or an image of Pillow.
             like: key of an image in the index that is like it, or several keys.
             unlike: key of an image in the index that is unlike it, or several keys.
+            marks: marks of analysts to rank by: `index.marks`, a file of marks or CSV, or a list. Those of the same
+                question count; images that they reject are left out. Scores are then no cosines with the question.
             top: number of hits.
             rerank: number of the best images that the model ranks again by exact scores of pairs.
             exact: compare with every embedding, without coarse codes before.
@@ -136,8 +171,9 @@ class ImageIndex:
 
         Raises:
             UsageError: the question has no word that the model knows, or a key that the index does not have; a setting
-                is out of range or not valid; the image file cannot be read; the model cannot re-rank.
-            DataError: the image cannot be decoded.
+                is out of range or not valid; the image file cannot be read; the model cannot re-rank; scikit-learn
+                is not installed, which marks need.
+            DataError: the image cannot be decoded; the file of marks is damaged.
             SearchIndexError: re-ranking needs images that are missing or were changed.
 
         >>> index = dove.open_index("index/shapes")
@@ -156,7 +192,8 @@ class ImageIndex:
         question = Question(text, example, _keys(like), _keys(unlike))
         query = QueryConfig(top=top, rerank=rerank, exact=exact, min_score=min_score, dedup=dedup)
         filters = _filters(bbox, near, within, datetime, source, max_gsd, tag)
-        hits = self.searcher.answer(question, query, RankConfig(rank_by), filters, report=note)
+        refine = None if marks is None else LearnedSearch(self.searcher.index, _read(marks), note)
+        hits = self.searcher.answer(question, query, RankConfig(rank_by), filters, refine=refine, report=note)
         return Hits(hits, self.searcher, question, notes)
 
     def search_all(
@@ -222,6 +259,13 @@ def _joined(values: str | Iterable[object] | None) -> str:
     if not text:
         raise ValueError("a filter has an empty list; use None to leave it out")
     return text
+
+
+def _read(marks: Marks | Sequence[Mark] | LocalPath) -> Sequence[Mark]:
+    """Return the current marks."""
+    if isinstance(marks, Marks):
+        return marks.current()
+    return read_marks(marks) if isinstance(marks, str | os.PathLike) else current_marks(marks)
 
 
 def _keys(keys: str | Sequence[str]) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from dove_core.index.images import decode_image
 from dove_core.index.rows import Row
 
 
-def thumbnail_uri(data: bytes, row: Row, side: int) -> str:
-    """Return a `data:` URI with a JPEG of a row's image, at most `side` pixels wide and high.
+def thumbnail(data: bytes, row: Row, side: int) -> bytes:
+    """Return a JPEG of a row's image, at most `side` pixels wide and high.
 
     Raises:
         SearchIndexError: the bytes are not an image.
@@ -19,4 +19,9 @@ def thumbnail_uri(data: bytes, row: Row, side: int) -> str:
     small.thumbnail((side, side))
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    return stream.getvalue()
+
+
+def thumbnail_uri(data: bytes, row: Row, side: int) -> str:
+    """Return a `data:` URI with the thumbnail of a row's image; errors as `thumbnail`."""
+    return "data:image/jpeg;base64," + base64.b64encode(thumbnail(data, row, side)).decode()

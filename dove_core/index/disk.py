@@ -19,6 +19,7 @@ from dove_core.encoding.text_side import TextSide
 from dove_core.errors import ReplacedError, SearchIndexError
 from dove_core.index.images import read_image, read_images
 from dove_core.index.manifest import IndexManifest, read_manifest
+from dove_core.index.nearest import FEW
 from dove_core.index.regions import StoredRegions, regions_name
 from dove_core.index.rows import Row, RowTable
 from dove_core.index.segments import AGAIN, ROWS, SEGMENT_FILES, Segment, nearest_in, nearest_many_in
@@ -121,6 +122,15 @@ class SearchIndex:
         segments = zip(self._segments, self.manifest.segment_parts, strict=True)
         paths = [one.files.folder / regions_name(part) for one, (_, parts) in segments for part in parts]
         return StoredRegions(paths, self.manifest.counts) if all(path.exists() for path in paths) else None
+
+    def open_files(self) -> None:
+        """Open every file that a question may need, so that questions do not see a later rebuild of the index."""
+        self.table, self.words  # noqa: B018
+        if self.regions is not None:
+            self.regions.open_files()
+        for one in self._segments:
+            if len(one) > FEW:
+                one.codes  # noqa: B018
 
     def kept(self, filters: FilterConfig) -> np.ndarray | None:
         """Return `(N,)` bool, the rows that pass every filter; None without filters.

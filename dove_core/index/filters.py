@@ -215,10 +215,16 @@ def _with_tags(table: RowTable, text: str) -> np.ndarray:
     """Return which images have every tag of `highway=motorway,bridge`; a key matches with any value."""
     found = np.ones(len(table), bool)
     for key, value in parse_tags(text):
-        # Tags are stored as JSON, in which a string has only one form. A key is preceded by "{" or ", ".
-        tag = f"{_quoted(key)}: " + (_quoted(value) if value is not None else '"')
-        first, later = (as_bools(pc.match_substring(table.column("tags"), before + tag)) for before in ("{", ", "))
-        found &= first | later
+        found &= tagged(table, key, value)
+    return found
+
+
+def tagged(table: RowTable, key: str, value: str | None = None) -> np.ndarray:
+    """Return which images `(N,)` bool have a tag; without a value, with any value."""
+    # Tags are stored as JSON, in which a string has only one form. A key is preceded by "{" or ", ".
+    tag = f"{_quoted(key)}: " + (_quoted(value) if value is not None else '"')
+    first, later = (as_bools(pc.match_substring(table.column("tags"), before + tag)) for before in ("{", ", "))
+    found: np.ndarray = first | later
     return found
 
 

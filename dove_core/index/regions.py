@@ -73,18 +73,27 @@ class StoredRegions:
         """
         return np.array([self._record(int(number)) for number in numbers])
 
+    def open_files(self) -> None:
+        """Map the files of all parts now; errors as `records`."""
+        for part in range(len(self._starts) - 1):
+            self._part(part)
+
     def _record(self, number: int) -> np.void:
         part = int(np.searchsorted(self._starts, number, side="right")) - 1
+        record: np.void = self._part(part)[number - self._starts[part]]
+        return record
+
+    def _part(self, part: int) -> np.ndarray:
         if part not in self._parts:
             path, count = self._paths[part], int(self._starts[part + 1] - self._starts[part])
             try:
-                self._parts[part] = np.load(path, mmap_mode="r", allow_pickle=False)
+                records = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:
                 raise SearchIndexError(f"{path} cannot be read: {reason_of(error)}", hint=_HINT) from error
-            if self._parts[part].shape != (count,) or self._parts[part].dtype.names != ("fused", "scale", "regions"):
+            if records.shape != (count,) or records.dtype.names != ("fused", "scale", "regions"):
                 raise SearchIndexError(f"{path} does not have regions of {count} images", hint=_HINT)
-        record: np.void = self._parts[part][number - self._starts[part]]
-        return record
+            self._parts[part] = records
+        return self._parts[part]
 
 
 def record_type(regions: int, dim: int) -> np.dtype[np.void]:

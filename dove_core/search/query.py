@@ -19,7 +19,7 @@ from dove_core.index.rows import Row
 from dove_core.index.searchable import Searchable
 from dove_core.search.attention import attention_by_gradients
 from dove_core.search.dedup import distinct
-from dove_core.search.question import Question
+from dove_core.search.question import Question, Refine, Refined
 
 if TYPE_CHECKING:
     from dove_core.encoding.embedder import Embedder
@@ -135,6 +135,8 @@ class Searcher:
         ranking: RankConfig = RankConfig(),
         filters: FilterConfig = FilterConfig(),
         *,
+        keep: np.ndarray | None = None,
+        refine: Refine | None = None,
         report: Report = silent,
     ) -> list[Hit]:
         """Return the images that fit a question, best first.
@@ -144,6 +146,8 @@ class Searcher:
             query: how many images to return, and how to find them.
             ranking: the score by which `query.rerank` images are ranked again.
             filters: which images may be found.
+            keep: `(N,)` bool, the rows that may be found besides; only for an index on disk.
+            refine: changes the search direction, such as `review.learn.LearnedSearch`.
             report: receives notes about unknown words, and about an image of more than 8 bits.
 
         Raises:
@@ -155,10 +159,12 @@ class Searcher:
         if query.rerank and not question.text:
             message = f"--rerank {query.rerank}: the query has no words to rank images by"
             raise UsageError(message, hint="leave out --rerank, or ask with words")
-        keep = self.index.kept(filters)
-        vector = self._encode_question(question, report)
-        numbers, scores = self.index.search(vector, _candidates(query), keep=keep, exact=query.exact)
-        return self._hits_of(question.text, numbers, scores, query, ranking)
+        kept = self.index.kept(filters)
+        keep = kept if keep is None else keep if kept is None else keep & kept
+        refined = _refined(question.title, self._encode_question(question, report), refine)
+        count = _candidates(query) + len(refined.without)
+        numbers, scores = self.index.search(refined.direction, count, keep=keep, exact=query.exact)
+        return self._hits_of(question.text, *_left(numbers, scores, refined), query, ranking)
 
     def answer_all(
         self,
@@ -167,6 +173,7 @@ class Searcher:
         ranking: RankConfig = RankConfig(),
         filters: FilterConfig = FilterConfig(),
         *,
+        refine: Refine | None = None,
         report: Report = silent,
     ) -> Iterator[tuple[str, list[Hit]]]:
         """Yield each text with its hits, as of `answer`; a large index is scanned once for many texts.
@@ -177,12 +184,13 @@ class Searcher:
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             block = texts[start : start + _TEXTS_AT_ONCE]
             encoded = {number: self._encode_known(text, report) for number, text in enumerate(block)}
-            known = {number: vector for number, vector in encoded.items() if vector is not None}
+            known = {k: _refined(block[k], vector, refine) for k, vector in encoded.items() if vector is not None}
             answers = dict[int, tuple[np.ndarray, np.ndarray]]()
             if known:
-                stacked = np.stack(list(known.values()))
-                found = self.index.search_many(stacked, _candidates(query), keep=keep, exact=query.exact)
-                answers = dict(zip(known, found, strict=True))
+                stacked = np.stack([refined.direction for refined in known.values()])
+                count = _candidates(query) + max(len(refined.without) for refined in known.values())
+                found = self.index.search_many(stacked, count, keep=keep, exact=query.exact)
+                answers = {k: _left(*one, known[k]) for k, one in zip(known, found, strict=True)}
             for number, text in enumerate(block):
                 yield text, self._hits_of(text, *answers[number], query, ranking) if number in answers else []
 
@@ -296,3 +304,13 @@ class Searcher:
 def _candidates(query: QueryConfig) -> int:
     """Return the number of rows to find, of which the hits are chosen."""
     return max(query.top, query.rerank) * (_DEDUP_FACTOR if query.dedup else 1)
+
+
+def _refined(title: str, direction: np.ndarray, refine: Refine | None) -> Refined:
+    return refine(title, direction) if refine else Refined(direction)
+
+
+def _left(numbers: np.ndarray, scores: np.ndarray, refined: Refined) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows that are not left out, and their scores."""
+    left = ~np.isin(numbers, list(refined.without))
+    return numbers[left], scores[left]

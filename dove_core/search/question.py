@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dove_core.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
     ImageLike = str | os.PathLike[str] | bytes | Image.Image
@@ -44,6 +45,18 @@ class Question:
         if self.image:
             parts.append(f"like {Path(self.image[1]).name}")
         return ", ".join([*parts, *(f"like {key}" for key in self.like), *(f"unlike {key}" for key in self.unlike)])
+
+
+@dataclass(frozen=True)
+class Refined:
+    """A search direction `(D,)` of length 1 in place of a question's own, and numbers of rows that are no hits."""
+
+    direction: np.ndarray
+    without: frozenset[int] = frozenset()
+
+
+Refine = Callable[[str, "np.ndarray"], Refined]
+"""From the title of a question and its search direction to another one; see `review.learn.LearnedSearch`."""
 
 
 def read_query_image(image: ImageLike) -> tuple[bytes, str]:
