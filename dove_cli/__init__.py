@@ -3,6 +3,7 @@
 Each module imports only those above it:
 
     streams         standard output and standard error: closed pipes, full disks
+    about           the version, and what is said of an unexpected error
     render          output: progress bars, notes, errors, JSON
     options         command-line options from settings
     defaults        default folders
@@ -10,6 +11,6 @@ Each module imports only those above it:
     tables          tables of `dove eval`
     answers         hits of `dove query`, on the screen and in files
     conversation    the dialogue of `dove query`
-    fetch shard train evaluate embed query index    one command each
+    fetch shard train evaluate embed query export index    one command each
     main            the `dove` command with all its subcommands
 """

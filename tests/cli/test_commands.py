@@ -235,7 +235,7 @@ def test_embed_and_shard_and_train_print_json(empty):
             "expected a complete file of weights",
         ),
         (["train", "--run", "new", "--embed-dim", "100"], 2, "--embed-dim 100 is not a multiple", "512"),
-        (["shard"], 2, "a fetched release is needed, and none was found", "dove fetch"),
+        (["shard"], 4, "a fetched release is needed, and none was found", "dove fetch"),
         (["shard", "--captions", "a.csv"], 2, "--captions, --images and --name belong together", "all three"),
         (["shard", "x", "--captions", "a", "--images", "b", "--name", "c"], 2, "both the release 'x'", "leave one"),
         (["shard", "x", "--split", "val"], 2, "--split goes with --captions", "names of its tables"),
@@ -417,6 +417,6 @@ def test_resume_starts_a_run_that_does_not_exist_and_continues_it_with_the_same_
 
 def test_resume_of_nothing_needs_what_a_start_needs(empty):
     code, _, err = dove("train", "--resume", "--run", "new")
-    assert code == 2
+    assert code == 4
     assert "there is no run new to resume: starting it" in err
     assert "a train split is needed, and none was found" in err
