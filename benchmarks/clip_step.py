@@ -55,7 +55,7 @@ def bare_step(model: Any, normalise: Callable[[torch.Tensor], torch.Tensor], bat
     tokens = torch.nn.functional.pad(batch.tokens, (0, _CONTEXT - batch.tokens.shape[1]))
 
     def step() -> None:
-        with mixed(tokens.device, True):
+        with mixed(tokens.device, True, training=True):
             images = model.encode_image(normalise(batch.pixels), normalize=True)
             texts = model.encode_text(tokens, normalize=True)
             loss = loss_of(images, texts, model.logit_scale.exp())
@@ -99,7 +99,7 @@ def main() -> None:
             "dove": our_step(made, batch, device, Path(folder)),
         }
         taken = median_seconds(steps, device, rounds=arguments.rounds, warm_up=1)
-    precision = str(mixed_dtype(device, True) or torch.float32).removeprefix("torch.")
+    precision = str(mixed_dtype(device, True, training=True) or torch.float32).removeprefix("torch.")
     print(f"{arguments.architecture}, {device.type}, {precision}, batch {arguments.batch_size}")
     print_speeds(taken, arguments.batch_size)
 

@@ -16,8 +16,10 @@ import argparse
 import multiprocessing
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import cast
+from unittest.mock import patch
 
 import torch
 import torchvision
@@ -32,6 +34,7 @@ from dove_core.events import silent
 from dove_core.model.dove import CaptionFeatures, Dove, ImageFeatures
 from dove_core.model.tokenizer import Tokenizer
 from dove_core.places import Folder
+from dove_core.training import trainer as trainer_module
 from dove_core.training.batches import Batch
 from dove_core.training.dove import DoveTrainable
 from dove_core.training.run import RunSettings
@@ -52,7 +55,7 @@ def bare_step(batch: int, size: int, device: torch.device, compiled: bool) -> Ca
     labels = torch.arange(batch, device=device) % 1000
 
     def step() -> None:
-        with mixed(device, True):
+        with mixed(device, True, training=True):
             loss = torch.nn.functional.cross_entropy(model(pixels), labels)
         loss.backward()
         optimizer.step()
@@ -61,9 +64,11 @@ def bare_step(batch: int, size: int, device: torch.device, compiled: bool) -> Ca
     return step
 
 
-def our_step(batch: int, size: int, device: torch.device, compiled: bool, run: Path) -> Callable[[], None]:
+def our_step(
+    batch: int, size: int, device: torch.device, compiled: bool, run: Path, *, backbone: str = "resnet50"
+) -> Callable[[], None]:
     """Return a training step of `dove train` with the default settings."""
-    model, training = ModelConfig(image_size=size), TrainConfig(weights="none", batch_size=batch)
+    model, training = ModelConfig(backbone=backbone, image_size=size), TrainConfig(weights="none", batch_size=batch)
     checkpoint = build(model, Tokenizer([f"w{k}" for k in range(WORDS)], model.max_tokens))
     settings, compute = RunSettings("", "", None, model, training), ComputeConfig(compile="on" if compiled else "off")
     world = World(0, 1, device)
@@ -73,6 +78,17 @@ def our_step(batch: int, size: int, device: torch.device, compiled: bool, run: P
     trainer = Trainer(world, silent, storage, settings, compute, shards, "", trainable, resumed=False)
     examples = make_batch(batch, size).to(device)
     return lambda: trainer._train_on(Step(0, 0, batch, 100 * batch), examples, True)
+
+
+def in_precision(step: Callable[[], None], device: torch.device, dtype: torch.dtype | None) -> Callable[[], None]:
+    """Return a step of `dove train` in a precision that it would not choose itself on this device; None: float32."""
+
+    def changed() -> None:
+        context = partial(torch.autocast, device.type, dtype, dtype is not None)
+        with patch.object(trainer_module, "mixed", lambda device, amp, training: context()):
+            step()
+
+    return changed
 
 
 def make_batch(count: int, size: int) -> Batch:
@@ -104,7 +120,7 @@ def train_pairs(count: int, answers: multiprocessing.Queue) -> None:  # type: ig
         torch.cuda.reset_peak_memory_stats()
 
     def step() -> None:
-        with mixed(device, True):
+        with mixed(device, True, training=True):
             model.score_pairs(images, captions).mean().backward()
 
     before, taken = memory(device), seconds(step, device)
@@ -124,16 +140,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--backbone", default="resnet50", help="of dove; the baseline stays ResNet-50")
+    parser.add_argument("--precisions", action="store_true", help="also measure dove in the other one of bf16, float32")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--pairs", type=int, nargs="*", default=[256, 1024])
     arguments = parser.parse_args()
     device = choose_device("auto")
+    chosen = mixed_dtype(device, True, training=True)
     common = (arguments.batch_size, arguments.size, device, arguments.compile)
     with tempfile.TemporaryDirectory() as folder:
-        steps = {"bare ResNet-50": bare_step(*common), "dove": our_step(*common, Path(folder))}
+        steps = {"bare ResNet-50": bare_step(*common)}
+        steps["dove"] = our_step(*common, Path(folder) / "dove", backbone=arguments.backbone)
+        if arguments.precisions:
+            other = None if chosen else torch.bfloat16
+            name = f"dove, {other or torch.float32}".replace("torch.", "")
+            step = our_step(*common, Path(folder) / "other", backbone=arguments.backbone)
+            steps[name] = in_precision(step, device, other)
         taken = median_seconds(steps, device, rounds=arguments.rounds)
-    precision = str(mixed_dtype(device, True) or torch.float32).removeprefix("torch.")
+    precision = str(chosen or torch.float32).removeprefix("torch.")
     print(f"{device.type}, {precision}, batch {arguments.batch_size} of {arguments.size} pixels")
     print_speeds(taken, arguments.batch_size)
     for count in arguments.pairs:

@@ -43,7 +43,7 @@ SMALL = {
     "shard_rows": "--rows 200 400 --plan 500",
     "shard_zip": "--pictures 40 --kilobytes 10 --runs 1",
     "word_variants": "{checkpoint} --shards {shards}/val",
-    "train_step": "--batch-size 4 --size 64 --rounds 1 --pairs 8",
+    "train_step": "--batch-size 4 --size 64 --rounds 1 --pairs 8 --precisions",
 }
 COMPARED = ("ratio", "x unzip", "times", "to ours", "of the first's", "| global |", "falls by")
 """Words that benchmarks print with a ratio or, for RSICD, with recall."""

@@ -251,6 +251,9 @@ def test_every_compute_setting_changes_something(trained, shapes, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     assert mixed_dtype(torch.device("cpu"), True) is torch.bfloat16
     assert mixed_dtype(torch.device("cpu"), False) is None
+    assert mixed_dtype(torch.device("cpu"), True, training=True) is None
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": True})
+    assert mixed_dtype(torch.device("cpu"), True, training=True) is torch.bfloat16
     found = []
     for amp in (True, False):
         embedder = Embedder(load_encoder(trained / "best"), ComputeConfig(device="cpu", amp=amp, workers=0))

@@ -90,7 +90,7 @@ class Hits(Sequence[Hit]):
         >>> [image.size for image in hits.images()]
         [(48, 48), (48, 48)]
         """
-        from dove_core.answers.thumbnails import decode_image
+        from dove_core.index.images import decode_image
 
         rows = [hit.row for hit in self]
         return [decode_image(data, row) for data, row in zip(self._searcher.index.images(rows), rows, strict=True)]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from dove_core.answers.thumbnails import decode_image
 from dove_core.files import atomic_file
+from dove_core.index.images import decode_image
 from dove_core.index.searchable import Searchable
 from dove_core.search.query import Hit
 

@@ -1,37 +1,12 @@
-"""A hit's image, decoded; small images for HTML."""
+"""Small images of hits for HTML."""
 
 from __future__ import annotations
 
 import base64
 import io
-from contextlib import suppress
 
-from PIL import Image, ImageOps
-
-from dove_core.index.images import not_there
+from dove_core.index.images import decode_image
 from dove_core.index.rows import Row
-
-
-def decode_image(data: bytes, row: Row, *, side: int | None = None) -> Image.Image:
-    """Return a row's image as RGB.
-
-    Args:
-        data: the image file's bytes, as the index read them.
-        row: the row they belong to.
-        side: a JPEG may be decoded at a smaller size, if neither side becomes smaller than this.
-
-    Raises:
-        SearchIndexError: the bytes are not an image.
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if side is not None:
-                image.draft("RGB", (side, side))
-            with suppress(SyntaxError, ValueError, TypeError, KeyError):  # damaged EXIF data turn nothing
-                return ImageOps.exif_transpose(image).convert("RGB")
-            return image.convert("RGB")
-    except (OSError, Image.DecompressionBombError) as error:
-        raise not_there(row) from error
 
 
 def thumbnail_uri(data: bytes, row: Row, side: int) -> str:

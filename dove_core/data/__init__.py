@@ -14,6 +14,7 @@ Modules, bottom up:
     splits      the split that a name stands for
     caption_forms  the forms in which tables hold captions
     band_names  red, green and blue among bands, by their names
+    bands       which bands of a raster are red, green and blue, which pixels have data, and the stretch of values
     zips        zip archives as columns
     parquet_columns  which columns of a Parquet file hold images, names and captions
     parquet_images  Parquet files with images inside, read by row

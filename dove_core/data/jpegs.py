@@ -13,7 +13,7 @@ SIDEWAYS = 5
 """The first of the orientations, up to 8, that swap width and height."""
 
 _EXIF, _HEADER = b"Exif\0\0", 2**16
-_TURNS = {
+TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
@@ -83,7 +83,7 @@ def upright_jpeg(data: bytes, **how: Any) -> np.ndarray:
     if turn >= SIDEWAYS and "min_height" in how:
         how = {**how, "min_height": how["min_width"], "min_width": how["min_height"]}
     pixels = decode_jpeg(data, **how)
-    return np.array(Image.fromarray(pixels).transpose(_TURNS[turn])) if turn > 1 else pixels
+    return np.array(Image.fromarray(pixels).transpose(TURNS[turn])) if turn > 1 else pixels
 
 
 def orientation(data: bytes) -> int:
@@ -92,27 +92,27 @@ def orientation(data: bytes) -> int:
         return 1
     try:
         with _opened(data) as image:
-            return _turn(image)
-    except Exception:  # as in `_turn`
+            return turn_of(image)
+    except Exception:  # as in `turn_of`
         return 1
 
 
 def turned(pixels: Image.Image, image: Image.Image) -> Image.Image:
     """Return the decoded `pixels` of an image, turned as its EXIF data say; as they are if there are none."""
-    turn = _turn(image)
-    return pixels.transpose(_TURNS[turn]) if turn > 1 else pixels
+    turn = turn_of(image)
+    return pixels.transpose(TURNS[turn]) if turn > 1 else pixels
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Return width and height that an image has after `turned`, before it is decoded."""
     is_turned = isinstance(image, TiffImagePlugin.TiffImageFile)  # by Pillow itself
-    return image.size[::-1] if not is_turned and _turn(image) >= SIDEWAYS else image.size
+    return image.size[::-1] if not is_turned and turn_of(image) >= SIDEWAYS else image.size
 
 
-def _turn(image: Image.Image) -> int:
+def turn_of(image: Image.Image) -> int:
     """Return the orientation in the EXIF data of an image, 1 to 8; 1 if there are none or they are damaged."""
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # Pillow raises nearly every kind of error on damaged EXIF data
         return 1
-    return found if found in _TURNS else 1
+    return found if found in TURNS else 1

@@ -27,6 +27,11 @@ FAILED = (MISSING_IMAGE, DAMAGED_IMAGE)
 STATUSES = (OK, MISSING_IMAGE, DAMAGED_IMAGE, NO_CAPTION, DUPLICATE_KEY, MERGED)
 """The possible outcomes of an input row; only `ok` ones are in a tar."""
 
+WARNED_IMAGE = "image that the decoder warns of"
+DEEP_IMAGE = "image read as scenes are"
+KEPT = (WARNED_IMAGE, DEEP_IMAGE)
+"""What is to be said of images although they are kept."""
+
 FORMAT = 1
 MANIFEST = "manifest.json"
 SIZES = "sizes.json"
@@ -75,6 +80,11 @@ class ShardMarker:
     rows_fingerprint: str
     table: str = ""
     captions: str = ""
+
+    @property
+    def refused_meta(self) -> int:
+        """Return the number of problems of metadata, without what is only said of images."""
+        return sum(count for reason, count in self.meta_problems.items() if reason not in KEPT)
 
     def write(self, place: Place, name: str) -> None:
         """Write the marker; it is written last, so that a shard with one is whole."""

@@ -8,9 +8,10 @@ from pathlib import PurePosixPath
 
 SPLITS = {
     "train": "train", "training": "train", "trainset": "train", "trainval": "train", "restval": "train",
+    "trn": "train",
     "val": "val", "valid": "val", "validation": "val", "validate": "val", "valset": "val", "dev": "val",
-    "devset": "val", "eval": "val", "evaluation": "val",
-    "test": "test", "testing": "test", "testset": "test",
+    "devset": "val", "eval": "val", "evaluation": "val", "evaluate": "val", "minival": "val",
+    "test": "test", "testing": "test", "testset": "test", "tst": "test",
 }  # fmt: skip
 """Words for splits in lower case, and the splits they become here."""
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as T
 
 from dove_core.data.jpegs import SIDEWAYS, jpeg_header, orientation, upright_jpeg
-from dove_core.data.sharding.image import NotAnImageError, decode_rgb, image_size as header_size
+from dove_core.data.sharding.depth import beyond_pillow
+from dove_core.data.sharding.image import NotAnImageError, decode_noted, decode_rgb, image_size as header_size
 from dove_core.errors import DataError
 from dove_core.model.normalisation import IMAGENET, Normalisation
 
@@ -56,6 +57,8 @@ def image_size(data: bytes, name: str) -> tuple[int, int]:
 def decode(data: bytes, name: str, *, least: tuple[int, int] = (1 << 30, 1 << 30)) -> Tensor:
     """Decode an image to `(3, H, W)` uint8 RGB, turned as viewers do: JPEGs with libjpeg-turbo, others with Pillow.
 
+    An image of more than 8 bits a channel is brought to 8 as scenes are: see `note_on`.
+
     A JPEG is decoded at a half, quarter or eighth of its size if that has at least `least` (height, width) pixels. That
     is faster than resizing later, and the difference is smaller than the losses of JPEG.
 
@@ -71,6 +74,15 @@ def decode(data: bytes, name: str, *, least: tuple[int, int] = (1 << 30, 1 << 30
     except (ValueError, OSError, DataError) as error:
         raise _broken(name, error) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def note_on(data: bytes) -> str:
+    """Return how `decode` brings an image of more than 8 bits a channel to 8; empty for other images.
+
+    Raises:
+        DataError: the image is damaged.
+    """
+    return decode_noted(data)[1] if beyond_pillow(data) else ""
 
 
 def decode_jpegs(encoded: Sequence[Tensor], device: torch.device) -> list[Tensor]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from dove_core.errors import DataError, SearchIndexError, reason_of
 from dove_core.index.rows import Row
 from dove_core.places import Place
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _AT_ONCE = 16
 _HINT = "give the folder with the embedded images with --shards, or run `dove embed` again"
@@ -109,6 +114,34 @@ def _read_tile(root: Place, address: str) -> bytes:
             return read_window(path, tile)
     except DataError as error:
         raise SearchIndexError(error.message, hint=_HINT) from error
+
+
+def decode_image(data: bytes, row: Row, *, side: int | None = None) -> Image.Image:
+    """Return a row's image as RGB, as the model saw it: turned, and brought to 8 bits if it has more.
+
+    Args:
+        data: the image file's bytes, as the index read them.
+        row: the row they belong to.
+        side: a JPEG may be decoded at a smaller size, if neither side becomes smaller than this.
+
+    Raises:
+        SearchIndexError: the bytes are not an image.
+    """
+    from dove_core.data.jpegs import upright_jpeg  # noqa: PLC0415  # with numpy and Pillow, which few queries need
+    from dove_core.data.sharding.image import check_header, decode_rgb  # noqa: PLC0415
+
+    least = side or 1 << 30
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow about unusual files
+            if not data.startswith(b"\xff\xd8"):
+                return decode_rgb(data)
+            check_header(data)
+            from PIL import Image  # noqa: PLC0415
+
+            return Image.fromarray(upright_jpeg(data, min_height=least, min_width=least, min_factor=2))
+    except (DataError, OSError, ValueError) as error:
+        raise not_there(row) from error
 
 
 def not_there(row: Row) -> SearchIndexError:

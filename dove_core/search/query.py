@@ -144,7 +144,7 @@ class Searcher:
             query: how many images to return, and how to find them.
             ranking: the score by which `query.rerank` images are ranked again.
             filters: which images may be found.
-            report: receives notes about unknown words.
+            report: receives notes about unknown words, and about an image of more than 8 bits.
 
         Raises:
             UsageError: the question has no word that the model knows, or a key that the index does not have; the
@@ -209,7 +209,7 @@ class Searcher:
         elif not (question.image or question.like):
             raise UsageError("the query has no words", hint="ask with words, an image, or keys of similar images")
         if question.image:
-            parts.append(self.embedder.embed_images([question.image])[0].float().cpu().numpy())
+            parts.append(self._encode_image(*question.image, report))
         if question.like:
             parts.append(self._mean_embedding(question.like, "--like"))
         if question.unlike:
@@ -217,6 +217,15 @@ class Searcher:
         total = np.sum(parts, axis=0)
         direction: np.ndarray = (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
         return direction
+
+    def _encode_image(self, data: bytes, name: str, report: Report) -> np.ndarray:
+        """Return the embedding of an image; report how it was brought to 8 bits, if it was."""
+        from dove_core.encoding.preprocess import note_on
+
+        embedding: np.ndarray = self.embedder.embed_images([(data, name)])[0].float().cpu().numpy()
+        if note := note_on(data):
+            report(Noted(f"{name}: {note}"))
+        return embedding
 
     def _encode_known(self, text: str, report: Report) -> np.ndarray | None:
         """Return the embedding of a text; if the model knows no word of it, report that and return None."""

@@ -50,16 +50,13 @@ def read_query_image(image: ImageLike) -> tuple[bytes, str]:
     """Return an image as (bytes, name), as a `Question` holds it.
 
     Raises:
-        UsageError: the file cannot be read, or an image of Pillow has more than 8 bits a channel.
+        UsageError: the file cannot be read.
     """
     if isinstance(image, bytes):
         return image, "your image"
     if not isinstance(image, str | os.PathLike):
-        if image.mode.startswith(("I", "F")):
-            message = f"an image of mode {image.mode} has more than 8 bits a channel"
-            raise UsageError(message, hint='scale its values to 0 to 255, and convert it with image.convert("L")')
-        stream = io.BytesIO()
-        image.convert("RGB").save(stream, "PNG")
+        is_deep, stream = image.mode.startswith(("I", "F")), io.BytesIO()
+        (image if is_deep else image.convert("RGB")).save(stream, "TIFF" if is_deep else "PNG")
         return stream.getvalue(), "your image"
     try:
         return Path(image).read_bytes(), str(image)

@@ -8,7 +8,6 @@ Modules, bottom up; each imports only those above it:
     tar_headers  positions of the files in a tar, from its headers
     tar          tar files with images, captions and metadata
     parquet      Parquet files with images inside
-    bands        which bands are red, green and blue, which pixels have data, and the stretch of values
     band_files   scenes whose bands are separate files
     position     footprint and ground sample distance of a window of a scene
     geotiff      properties of a scene, and pixels of its tiles

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dove_core.data.bands import Look, colour_bands, in_eight_bits, is_palette, look_of, valid_pixels
 from dove_core.errors import DataError, UsageError
 from dove_core.sources.band_files import band_paths, stacked, time_in_name
-from dove_core.sources.bands import Look, colour_bands, in_colours, is_palette, look_of, valid_pixels
 from dove_core.sources.position import ScenePosition, is_usable, position_of
 from dove_core.sources.source import time_in
 
@@ -215,12 +215,7 @@ def read_tile(dataset: Any, tile: Tile) -> np.ndarray | None:
         filled &= (values < 255).any(axis=0)
     if not filled.any():
         return None
-    if tile.look.stretch is not None:
-        low, high = tile.look.stretch
-        with np.errstate(over="ignore"):  # of huge values for no data, which become black or white
-            scaled = (np.nan_to_num(values.astype(np.float32)) - np.float32(low)) * np.float32(255 / (high - low))
-        values = scaled.round().clip(0, 255).astype(np.uint8)
-    pixels: np.ndarray = np.moveaxis(in_colours(dataset, tile.bands, values), 0, -1)
+    pixels = in_eight_bits(dataset, tile.bands, values, tile.look)
     return np.where(valid[..., None], pixels, np.uint8(0))
 
 

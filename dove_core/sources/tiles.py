@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from dove_core.config import EmbedConfig
+from dove_core.data.bands import Look
 from dove_core.data.reader import Record
 from dove_core.data.sample import Sample
 from dove_core.data.samples import Unusable
@@ -16,7 +17,6 @@ from dove_core.events import Noted, Report, Skipped
 from dove_core.places import Folder
 from dove_core.processes import OwnFile
 from dove_core.sources.band_files import grouped, key_of
-from dove_core.sources.bands import Look
 from dove_core.sources.geotiff import CACHE_BYTES, OpenScene, Scene, Tile, describe_scene, gdal, look_at, read_tile
 from dove_core.sources.source import Input, Source, digest_of
 

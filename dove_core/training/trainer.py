@@ -65,7 +65,7 @@ class Trainer:
         groups = trainable.parameter_groups(self.training.weight_decay)
         self.optimizer = make_optimizer(groups, learning_rate=self.training.learning_rate)
         self.scaler = torch.amp.GradScaler(
-            world.device.type, enabled=mixed_dtype(world.device, compute.amp) == torch.float16
+            world.device.type, enabled=mixed_dtype(world.device, compute.amp, training=True) == torch.float16
         )
         self.position = Position()
         self.average = WeightAverage(trainable.model, self.training.average) if self.training.average else None
@@ -159,7 +159,7 @@ class Trainer:
         torch.manual_seed(int(chance.generate_state(1)[0]))
         counts = [share.stop - share.start for share in step.shares(self.world.size)]
         with self.world.no_sync(self.wrapped) if not is_whole else nullcontext():
-            with mixed(self.world.device, self.compute.amp):
+            with mixed(self.world.device, self.compute.amp, training=True):
                 losses = self.wrapped(batch, counts)
             self.scaler.scale(losses[0] / self.training.accumulate).backward()
         self._loss = torch.stack([part.detach().float() for part in losses])

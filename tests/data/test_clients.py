@@ -7,16 +7,21 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
+from typing import Any
 
 import httpx
 import pytest
 
+from dove_core.config import FetchConfig
 from dove_core.data.fetching.clients import is_excepted, shown, web_client
 from dove_core.data.fetching.download import download
+from dove_core.data.fetching.fetch import fetch
 from dove_core.data.fetching.origins import opened
-from dove_core.data.fetching.transfers import Transfers
-from dove_core.errors import UsageError
-from tests.data.mirror import QUICK
+from dove_core.data.fetching.transfers import Retry, Transfers
+from dove_core.errors import DownloadError, UsageError
+from dove_core.events import Event, Noted
+from tests.data.mirror import QUICK, Mirror, jpeg, rows_of, stem
 from tests.http_server import Served, serving
 
 VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -58,6 +63,30 @@ def test_no_proxy_names_hosts_domains_and_networks():
     assert not is_excepted("myexample.com", "example.com")
     assert not is_excepted("11.1.2.3", "10.0.0.0/8")
     assert not is_excepted("example.com", "")
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_a_proxy_that_does_not_answer_is_named(monkeypatch, variable):
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    with (
+        web_client(1) as client,
+        pytest.raises(httpx.ProxyError, match=f"the proxy of {variable} does not work: .*refused"),
+    ):
+        client.get("http://example.org")
+
+
+@pytest.mark.parametrize("base", ["http:///x", "http://127.0.0.1:99999/x", "http://127.0.0.1:port/x", "http://[::1/x"])
+def test_an_address_without_a_host_or_with_a_wrong_port_is_no_web_address(base):
+    with pytest.raises(UsageError, match="is not a web address"), opened(base, 1):
+        pass
+
+
+def test_a_server_that_wants_a_login_is_answered_with_the_option_that_takes_it(tmp_path):
+    with serving() as server, opened(server.url(), 1) as origin_of:
+        server.files["x.bin"] = Served(b"", refusals=[(401, {"WWW-Authenticate": "Basic realm=x"})])
+        with pytest.raises(DownloadError, match="needs a login") as caught:
+            download(origin_of("x.bin"), tmp_path / "x.bin", Transfers(1, QUICK))
+        assert "--mirror https://NAME:PASSWORD@" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -147,11 +176,49 @@ def test_a_range_that_is_answered_with_200_is_appended_like_any_other(tmp_path, 
     assert (tmp_path / "x.bin").read_bytes() == body
 
 
-def test_a_server_with_a_new_etag_for_each_request_gives_the_whole_file(tmp_path):
-    body = os.urandom(300_000)
+def restless(body: bytes, **how: Any) -> Served:
+    """Return a file whose ETag is another one with each answer."""
+    return Served(body, tags=(f'"{number}"' for number in itertools.count()), **how)
+
+
+@pytest.mark.parametrize("if_range", [True, False], ids=["honours If-Range", "ignores If-Range"])
+def test_a_server_with_a_new_etag_for_each_answer_gives_the_whole_file_and_it_is_said_why_nothing_resumes(
+    tmp_path, if_range
+):
+    body, events = os.urandom(300_000), list[Event]()
     with serving() as server:
-        tags = (f'"{number}"' for number in itertools.count())
-        server.files["x.bin"] = Served(body, tags=tags, drops=[100_000])
+        server.files["x.bin"] = restless(body, drops=[100_000, 50_000], if_range=if_range)
         with opened(server.url(), 1) as origin_of:
-            download(origin_of("x.bin"), tmp_path / "x.bin", Transfers(1, QUICK))
+            download(origin_of("x.bin"), tmp_path / "x.bin", Transfers(1, QUICK, events.append))
     assert (tmp_path / "x.bin").read_bytes() == body
+    notes = [event.message for event in events if isinstance(event, Noted) and "another ETag" in event.message]
+    assert len(notes) == 1  # after that the bytes have no mark, and nothing is asked again
+    assert "cannot resume: starting over" in notes[0]
+
+
+@pytest.mark.parametrize("if_range", [True, False], ids=["honours If-Range", "ignores If-Range"])
+def test_with_a_new_etag_for_each_answer_the_date_of_the_last_change_guards_the_resume(tmp_path, if_range):
+    body, date = os.urandom(300_000), "Wed, 01 May 2024 10:00:00 GMT"
+    with serving() as server:
+        server.files["x.bin"] = restless(body, modified=date, drops=[100_000, 50_000, 60_000], if_range=if_range)
+        for _ in range(2):  # the second call finds what the first has left
+            with opened(server.url(), 1) as origin_of, suppress(DownloadError):
+                download(origin_of("x.bin"), tmp_path / "x.bin", Transfers(1, Retry(retries=1, first_wait=0.01)))
+        asked = [one.headers.get("Range") for one in server.gets("x.bin")]
+    assert (tmp_path / "x.bin").read_bytes() == body
+    assert asked[-2:] == ["bytes=50000-", "bytes=110000-"]
+
+
+@pytest.mark.parametrize("if_range", [True, False], ids=["honours If-Range", "ignores If-Range"])
+def test_members_are_fetched_from_a_server_with_a_new_etag_for_each_answer(tmp_path, if_range):
+    events = list[Event]()
+    with serving() as server:
+        mirror = Mirror(server)
+        for path in ("images2.zip", "images3.zip"):
+            mirror.server.files[path] = restless(mirror.bodies[path], if_range=if_range)
+        config = FetchConfig(split="test", meta=False, connections=1)
+        fetch(mirror.release(), tmp_path, config, retry=QUICK, report=events.append)
+    found = {path.stem: path.read_bytes() for path in tmp_path.glob("images*/*.jpg")}
+    assert found == {stem(part, number): jpeg(part, number) for part, number in rows_of("test")}
+    assert sum(isinstance(event, Noted) and "another ETag" in event.message for event in events) <= 4
+    assert not list(tmp_path.glob("*.zip"))

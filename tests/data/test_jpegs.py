@@ -13,6 +13,7 @@ from dove_core.config import ShardConfig
 from dove_core.data.jpegs import orientation
 from dove_core.data.sharding.image import read_image
 from dove_core.data.sharding.shards import shard_captions
+from dove_core.data.sharding.verify_shards import verify_shards
 from dove_core.encoding.preprocess import decode, image_size
 from dove_core.errors import DataError
 from dove_core.events import Event, Noted
@@ -155,3 +156,4 @@ def test_warned_images_are_kept_and_that_is_said(tmp_path: Path) -> None:
     sizes = {row["path"]: (row["width"], row["height"]) for row in table_of(tmp_path / "out" / "val")}
     assert sizes["0.jpg"] == (96, 64)
     assert sizes[f"{len(WARNED) + 1}.jpg"] == (64, 96)
+    assert verify_shards(tmp_path / "out", ShardConfig()) == []

@@ -5,6 +5,7 @@ import io
 import json
 import random
 import string
+import warnings
 import zipfile
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
+from rasterio.errors import NotGeoreferencedWarning
 
 from dove_core.config import ShardConfig
 from dove_core.data.manifest import FAILED, MERGED, NO_CAPTION, OK
@@ -22,6 +25,7 @@ from dove_core.data.sharding.shards import shard_captions
 from dove_core.data.splits import split_named
 from dove_core.events import Event, Skipped
 from tests.data.releases import table_of
+from tests.data.test_image_depth import png
 
 CONFIG = ShardConfig(shard_size=3, max_bad=1.0, workers=1)
 QUICK = 40
@@ -61,8 +65,30 @@ class Made:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
+def deep_picture(draw: random.Random) -> tuple[bytes, str, bool]:
+    """Return bytes, ending, and whether they are an image, of one with more than 8 bits a channel or many bands."""
+    values = np.random.default_rng(draw.randrange(9)).integers(0, 4000, (draw.choice([1, 2, 3, 4, 13]), 6, 9))
+    kind = draw.choice(["uint8", "uint16", "uint16", "int16", "float32", "complex64"])
+    if kind == "uint16" and len(values) < 5 and draw.random() < 0.5:
+        data, ending = png(values.astype(kind)), draw.choice([".png", ".PNG", ".jpg"])
+    else:
+        how = {"interleave": draw.choice(["pixel", "band"]), "nodata": draw.choice([None, 0])}
+        with rasterio.MemoryFile() as file:
+            shape = {"count": len(values), "height": 6, "width": 9, "dtype": kind}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                with file.open(driver="GTiff", **shape, **how) as dataset:
+                    dataset.write(values.astype(kind))
+            data, ending = bytes(file.getbuffer()), draw.choice([".tif", ".tiff", ".TIF"])
+    if draw.random() < 0.1:
+        return data[: len(data) // 3], ending, False
+    return data, ending, kind != "complex64"
+
+
 def picture(draw: random.Random) -> tuple[bytes, str, bool]:
     """Return bytes, ending, and whether they are an image."""
+    if draw.random() < 0.3:
+        return deep_picture(draw)
     pixels = np.random.default_rng(draw.randrange(9)).integers(0, 256, (6, 9, 3), dtype=np.uint8)
     image, stream = Image.fromarray(pixels), io.BytesIO()
     kind, mode, ending = draw.choice([

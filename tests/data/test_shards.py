@@ -277,19 +277,14 @@ def test_other_formats_become_rgb_jpegs_and_grey_jpegs_stay_as_they_are(tmp_path
     val, train = sorted(
         shard_captions(file, tmp_path / "images", tmp_path / "out", LENIENT), key=lambda m: -ord(m.split[0])
     )
-    assert (val.samples, train.samples, train.caption_fields, train.dropped_captions) == (1, 6, ("caption",), 7)
-    for split in ("train", "val"):
-        for row in table_of(tmp_path / "out" / split):
-            if row["key"] == "wide":
-                assert row["status"] == "damaged picture"
-                assert row["error"].startswith("a TIFF with 1 band(s) of float32: convert it")
+    assert (val.samples, train.samples, train.caption_fields, train.dropped_captions) == (1, 7, ("caption",), 7)
     jpegs = {}
     for path in (tmp_path / "out").rglob("*.tar"):
         with tarfile.open(path) as tar:
             jpegs.update({m.name: tar.extractfile(m).read() for m in tar if m.name.endswith(".jpg")})  # type: ignore[union-attr]
     assert jpegs["rgb.jpg"] == files["rgb.jpg"]
     assert jpegs["grey.jpg"] == files["grey.jpg"]
-    for name in ("cmyk", "tiff", "png", "alpha", "palette"):
+    for name in ("cmyk", "tiff", "png", "alpha", "palette", "wide"):
         with Image.open(io.BytesIO(jpegs[f"{name}.jpg"])) as opened:
             assert (opened.format, opened.mode, opened.size) == ("JPEG", "RGB", (10, 8))
 
@@ -307,7 +302,7 @@ def test_an_image_that_would_fill_the_memory_is_not_decoded(release: Path, tmp_p
     write_table(release / "dataframe" / "SkyScript_train_5K.csv", rows)
     shard_release(release, tmp_path / "out", LENIENT)
     errors = {row["key"]: row["error"] for row in table_of(tmp_path / "out" / "train")}
-    assert errors["large"] == "12000 x 9000 pixels are more than 100000000"
+    assert errors["large"].startswith("12000 x 9000 pixels are more than 100000000: cut it")
     assert "decompression bomb" in errors["huge"]
 
 

@@ -81,6 +81,14 @@ def test_folder_names_become_classes(folders, tmp_path):
         assert len(samples(material)) == 18
 
 
+def test_folders_that_are_numbers_are_classes_too(tmp_path):
+    for number, colour in enumerate(COLOURS[:3]):
+        (tmp_path / "i" / str(number)).mkdir(parents=True)
+        (tmp_path / "i" / str(number) / "a.jpg").write_bytes(drawn(tmp_path, colour))
+    with sharded(tmp_path / "i") as material:
+        assert sorted(text for sample in samples(material) for text in sample.captions["label"]) == ["0", "1", "2"]
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 
 from dove_core.config import EmbedConfig, FilterConfig, QueryConfig
+from dove_core.data.sharding.image import decode_rgb
 from dove_core.errors import UsageError
+from dove_core.events import Event, Noted
 from dove_core.index.embed import embed
 from dove_core.index.rows import Row
 from dove_core.search.dedup import distinct, overlap
@@ -23,6 +25,7 @@ from dove_core.search.query import Searcher
 from dove_core.search.question import Question, read_query_image
 from tests.cli.test_commands import dove
 from tests.conftest import ALONE
+from tests.data.test_image_depth import png
 
 TOP = QueryConfig(top=6)
 
@@ -58,6 +61,19 @@ def test_words_an_image_and_examples_are_added(index, searcher):
         hits = searcher.answer(question, TOP)
         scores = vectors @ (direction / np.linalg.norm(direction))
         assert [hit.score for hit in hits] == pytest.approx(sorted(scores)[:-7:-1], abs=1e-3)
+
+
+def test_an_image_of_16_bits_finds_the_same_image_of_8_and_it_is_said_how_it_was_read(index, searcher):
+    row = index.rows([4])[0]
+    with Image.open(io.BytesIO(index.image(row))) as image:
+        values = np.moveaxis(np.array(image.convert("RGB")), -1, 0).astype(np.uint16)
+    for data, like in ((png(values * 257), 1.0), (png(values * 16 + 500), 0.8)):
+        events = list[Event]()
+        hits = searcher.answer(Question(image=(data, "deep.png")), TOP, report=events.append)
+        assert hits[0].row.key == row.key
+        assert hits[0].score > like - 0.01
+        (note,) = [event.message for event in events if isinstance(event, Noted)]
+        assert note.startswith("deep.png: a PNG with 16 bits a channel; its values")
 
 
 def test_a_question_without_words_or_with_unknown_keys_is_refused(searcher):
@@ -197,11 +213,14 @@ def test_without_a_query_on_a_terminal_a_dialogue_starts(index, tmp_path):
     assert (tmp_path / "x.json").exists()
 
 
-def test_an_image_of_pillow_of_any_mode_becomes_rgb_or_is_refused_for_its_depth():
+def test_an_image_of_pillow_of_any_mode_becomes_rgb_or_keeps_its_depth():
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"):
         data, name = read_query_image(Image.new(mode, (5, 4)))
         with Image.open(io.BytesIO(data)) as image:
             assert (image.mode, image.size, name) == ("RGB", (5, 4), "your image")
-    for mode in ("I", "I;16", "F"):
-        with pytest.raises(UsageError, match="more than 8 bits a channel"):
-            read_query_image(Image.new(mode, (5, 4)))
+    values = np.arange(20, dtype=np.uint16).reshape(4, 5) * 1000 + 1000
+    for kind in (np.uint16, np.int32, np.float32):
+        data, name = read_query_image(Image.fromarray(values.astype(kind)))
+        seen = np.array(decode_rgb(data))
+        assert (seen.shape, name) == ((4, 5, 3), "your image")
+        assert (np.diff(seen[..., 0].ravel()[1:-1].astype(int)) > 10).all()

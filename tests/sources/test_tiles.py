@@ -20,6 +20,7 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform
 
 from dove_core.config import EmbedConfig
+from dove_core.data.bands import Look
 from dove_core.data.samples import Unusable
 from dove_core.errors import DataError, SearchIndexError, UsageError
 from dove_core.events import Advanced, Noted, Skipped, Started
@@ -27,7 +28,6 @@ from dove_core.index.embed import embed
 from dove_core.index.images import read_image
 from dove_core.index.rows import Row
 from dove_core.places import Folder
-from dove_core.sources.bands import Look
 from dove_core.sources.geotiff import Tile, parse_tile
 from dove_core.sources.tiles import Scenes, tile_starts
 from tests.conftest import ALONE

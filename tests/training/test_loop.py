@@ -302,7 +302,7 @@ def test_a_run_resumed_in_another_precision_scales_its_loss(shapes, tmp_path, mo
     training = dataclasses.replace(QUICK, epochs=2, max_steps=2)
     train(shapes / "train", tmp_path / "run", SMALL, training, ALONE)
     assert load_state(tmp_path / "run")[1]["scaler"] == {}
-    monkeypatch.setattr("dove_core.training.trainer.mixed_dtype", lambda device, amp: torch.float16)
+    monkeypatch.setattr("dove_core.training.trainer.mixed_dtype", lambda device, amp, training: torch.float16)
     for steps in (3, 4):  # the second resume finds a scaler's state
         result = resume(tmp_path / "run", ALONE, changes={"max_steps": steps})
         assert result is not None and result.steps == steps

@@ -61,10 +61,13 @@ class _ByEnvironment(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request directly or through its proxy."""
-        proxied = self._proxied.get(request.url.scheme) or self._proxied.get("all")
-        if proxied is None or is_excepted(request.url.host, self._exceptions):
+        kind = request.url.scheme if request.url.scheme in self._proxied else "all"
+        if kind not in self._proxied or is_excepted(request.url.host, self._exceptions):
             return self._direct.handle_request(request)
-        return proxied.handle_request(request)
+        try:
+            return self._proxied[kind].handle_request(request)
+        except (httpx.ConnectError, httpx.ProxyError) as error:
+            raise httpx.ProxyError(f"the proxy of {_variable_of(kind)} does not work: {error}") from error
 
     def close(self) -> None:
         """Close all connections."""
@@ -108,8 +111,7 @@ def _through(kind: str, address: str, certificates: ssl.SSLContext, limits: http
     Raises:
         UsageError: its address is not valid, or its protocol is not supported.
     """
-    name = f"{kind}_proxy"
-    variable = name.upper() if name.upper() in os.environ and name not in os.environ else name
+    variable = _variable_of(kind)
     address = re.sub("^socks(?=://)", "socks5", address)
     scheme = address.partition("://")[0]
     unset = f"unset {variable}"
@@ -125,6 +127,12 @@ def _through(kind: str, address: str, certificates: ssl.SSLContext, limits: http
             message = f"{variable} is not the address of a proxy"
             hint = "write http://USER:PASSWORD@HOST:PORT, with # as %23, / as %2F and @ as %40 in a password"
         raise UsageError(message, hint=f"{hint}, or {unset}") from error
+
+
+def _variable_of(kind: str) -> str:
+    """Return the variable that names the proxy of a scheme, as the user spelled it."""
+    name = f"{kind}_proxy"
+    return name.upper() if name.upper() in os.environ and name not in os.environ else name
 
 
 def _certificates() -> ssl.SSLContext:

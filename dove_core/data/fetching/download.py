@@ -159,6 +159,10 @@ def _receive(origin: Origin, partial: Partial, size: int | None, progress: Progr
             progress.begin(offset, offset)
             return
         kept, offset = None, 0  # a whole file of another length than the server has now
+    if kept is not None and origin.settled(kept).mark is None:
+        reason = "each answer of the server has another ETag, so a download cannot resume: starting over"
+        transfers.report(Noted(f"{origin.address}: {reason}"))
+        kept, offset = None, 0
     with origin.answer(offset, kept=kept) as answer:
         size = size if answer.version.size is None else answer.version.size
         if not answer.offset:

@@ -133,8 +133,8 @@ class HubFile(WebFile):
             raise refusal
         super()._check(answer)
 
-    def _version_in(self, answer: httpx.Response, offset: int) -> Version:
-        version = super()._version_in(answer, offset)
+    def _version_in(self, answer: httpx.Response, offset: int, kept: Version | None = None) -> Version:
+        version = super()._version_in(answer, offset, kept)
         marks = [past.headers[_VERSION] for past in answer.history if _VERSION in past.headers]
         return replace(version, mark=marks[0]) if marks else version
 

@@ -52,8 +52,8 @@ def opened(base: str, connections: int) -> Iterator[Callable[[str], Origin]]:
 def _web_root(base: str) -> tuple[str, str]:
     """Return what stands before the path of a file, and the query that stands behind it, such as a signature."""
     try:
-        host = httpx.URL(base).host
-    except httpx.InvalidURL:
+        host = httpx.URL(base).host if urlsplit(base).port != 0 else ""  # the second raises on ports beyond 65535
+    except (httpx.InvalidURL, ValueError):
         host = ""
     if not host:
         hint = "such as --mirror https://example.org/SkyScript/; in a password, write # as %23, / as %2F and @ as %40"

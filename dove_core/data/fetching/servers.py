@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
@@ -28,6 +28,7 @@ _REFUSED = (
     "either there is no such file (a bucket that does not allow listing answers 403 for a missing file too) or access "
     "is refused: check the address, or choose another server with --mirror"
 )
+_LOGIN = "give name and password in the address: --mirror https://NAME:PASSWORD@HOST/FOLDER"
 _ADDRESS = "check the address, or choose another server with --mirror"
 _CREDENTIALS = "check your credentials for this place; FSSPEC_S3_ANON=true reads a public bucket without credentials"
 _BLOCK = 4 * 2**20  # bytes of one read through fsspec
@@ -79,6 +80,7 @@ class WebFile:
 
     def __init__(self, url: str, client: httpx.Client) -> None:
         self._url, self._client = url, client
+        self._has_steady_tags = True
 
     @property
     def address(self) -> str:
@@ -97,6 +99,20 @@ class WebFile:
                 return Remote(_PRESENCE.get(answer.status_code, "unusable"), problem=error)
             return Remote("present", self._version_in(answer, 0), has_ranges=_is_range(answer))
 
+    def settled(self, version: Version) -> Version:
+        """Return a version as answers can be compared with it: without its ETag if each answer has another one.
+
+        Some servers make a file anew for each request, or several give it ETags of their own. From then on this file's
+        versions have the date of the last change instead, if there is one.
+        """
+        if not _is_tag(version.mark) or not self._has_steady_tags:
+            return self._comparable(version)
+        now = self.examine().version
+        is_other = now.mark != version.mark and now.size is not None and now.size == version.size
+        if is_other and self.examine().version.mark != now.mark:
+            self._has_steady_tags = False
+        return self._comparable(version)
+
     def kept_elsewhere(self, version: Version) -> Path | None:
         """Return the same version of the file in another program's cache on this machine; a web server has none."""
         return None
@@ -110,6 +126,7 @@ class WebFile:
             DownloadError: it cannot be fetched.
         """
         headers = dict(_PLAIN)
+        kept = None if kept is None else self._comparable(kept)
         if start or end is not None:
             headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
             headers |= self._condition(kept)
@@ -118,7 +135,7 @@ class WebFile:
                 raise ChangedError
             self._check(response)
             offset = start if _is_range(response) else 0
-            version = self._version_in(response, offset)
+            version = self._version_in(response, offset, kept)
             # A server may ignore If-Range, and send the whole of another version where a range was requested.
             if kept is not None and (offset or end is not None) and not kept.agrees_with(version):
                 raise ChangedError
@@ -128,9 +145,14 @@ class WebFile:
         """Check that an answer is successful and carries the file."""
         check_answer(answer)
 
-    def _version_in(self, answer: httpx.Response, offset: int) -> Version:
-        """Return which version an answer's bytes belong to."""
-        return _version_of(answer, offset)
+    def _version_in(self, answer: httpx.Response, offset: int, kept: Version | None = None) -> Version:
+        """Return which version an answer's bytes belong to, with the kind of mark that `kept` has."""
+        is_dated = kept is not None and kept.mark is not None and not _is_tag(kept.mark)
+        return _version_of(answer, offset, by_tag=self._has_steady_tags and not is_dated)
+
+    def _comparable(self, version: Version) -> Version:
+        """Return a version without its ETag if each answer has another one."""
+        return version if self._has_steady_tags or not _is_tag(version.mark) else replace(version, mark=None)
 
     def _condition(self, kept: Version | None) -> dict[str, str]:
         """Return the header that requests a range of this version only."""
@@ -155,6 +177,10 @@ class StoredFile:
         except DownloadError as error:
             presence: Presence = "forbidden" if isinstance(error.__cause__, PermissionError) else "missing"
             return Remote(presence, problem=error)
+
+    def settled(self, version: Version) -> Version:
+        """Return the version: its mark stays until the file changes."""
+        return version
 
     def kept_elsewhere(self, version: Version) -> Path | None:
         """Return None: no other program's cache is known."""
@@ -227,6 +253,8 @@ def check_answer(answer: httpx.Response) -> None:
         raise PassingError(f"the server answered {status}", _asked_wait(answer.headers.get("Retry-After", "")))
     if answer.status_code == 403:
         raise DownloadError(f"the server refused {url} ({status})", hint=_REFUSED)
+    if answer.status_code == 401:
+        raise DownloadError(f"{url} needs a login: the server answered {status}", hint=_LOGIN)
     if answer.status_code not in (200, 206):
         raise DownloadError(f"{url} cannot be fetched: the server answered {status}", hint=_ADDRESS)
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -248,10 +276,15 @@ def _is_range(answer: httpx.Response) -> bool:
     return match is not None and (int(match[1]) > 0 or str(int(match[2]) + 1) != match[3])
 
 
-def _version_of(answer: httpx.Response, offset: int) -> Version:
+def _is_tag(mark: str | None) -> bool:
+    """Return whether a mark is a strong ETag; else it is a date."""
+    return mark is not None and mark.startswith('"')
+
+
+def _version_of(answer: httpx.Response, offset: int, *, by_tag: bool) -> Version:
     """Return which version an answer's bytes belong to; they must begin at `offset`."""
     etag = answer.headers.get("ETag", "")
-    mark = answer.headers.get("Last-Modified") if etag in ("", '""') or etag.startswith("W/") else etag
+    mark = etag if by_tag and _is_tag(etag) and etag != '""' else answer.headers.get("Last-Modified")
     length = answer.headers.get("Content-Length", "")
     if _is_range(answer):
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))

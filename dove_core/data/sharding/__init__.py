@@ -3,7 +3,8 @@
 Modules, bottom up:
 
     tar            tar files whose every byte is determined
-    depth          the check that an image has 8 bits a channel, and the order of its bands
+    depth          what of an image's bits and bands Pillow cannot show, by the header of its file
+    raster         such images, read with rasterio and brought to 8 bits as scenes are
     image          the check of an image, made smaller if wanted
     meta           SkyScript's pickled metadata, read without running code
     caption_table  the captions of one split as columns

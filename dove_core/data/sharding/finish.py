@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from dove_core.data.manifest import (
     DAMAGED_IMAGE,
+    DEEP_IMAGE,
     IN_PROGRESS,
     MANIFEST,
     MERGED,
@@ -14,6 +15,7 @@ from dove_core.data.manifest import (
     OK,
     SIZES,
     STATUSES,
+    WARNED_IMAGE,
     ShardEntry,
     ShardManifest,
     ShardMarker,
@@ -23,7 +25,6 @@ from dove_core.data.manifest import (
 )
 from dove_core.data.sharding.caption_table import CaptionTable
 from dove_core.data.sharding.kept_shards import read_markers
-from dove_core.data.sharding.prepare import WARNED_IMAGE
 from dove_core.data.sharding.shard_plan import ShardPlan, Sources
 from dove_core.data.sharding.shard_task import DROPPED
 from dove_core.errors import DataError
@@ -83,8 +84,7 @@ def _sum_up(table: CaptionTable, release: str, markers: Sequence[ShardMarker], f
         rows=len(table),
         counts={status: sum(marker.counts[status] for marker in markers) for status in STATUSES},
         dropped_captions=sum(marker.dropped_captions for marker in markers),
-        meta_problems=sum(sum(marker.meta_problems.values()) for marker in markers)
-        - sum(marker.meta_problems.get(WARNED_IMAGE, 0) for marker in markers),
+        meta_problems=sum(marker.refused_meta for marker in markers),
         fingerprint=fingerprint,
         shards=tuple(
             ShardEntry(tar_name(i), marker.samples, marker.bytes, marker.sha256) for i, marker in enumerate(markers)
@@ -103,6 +103,9 @@ def _report_skips(markers: Sequence[ShardMarker], task: str, report: Report) -> 
     if warned := counts.pop(WARNED_IMAGE, 0):
         message = f"{task}: {warned} JPEGs are odd, and may be damaged in part; they are kept as viewers show them"
         report(Noted(f"{message}, such as {examples[WARNED_IMAGE]}"))
+    if deep := counts.pop(DEEP_IMAGE, 0):
+        message = f"{task}: {deep} images have more than 8 bits, or other bands than red, green and blue; they are read"
+        report(Noted(f"{message} as scenes are, each by its own values, such as {examples[DEEP_IMAGE]}"))
     for reason, count in sorted(counts.items()):
         if count:
             report(Skipped(task, reason, count, examples.get(reason, "")))

@@ -6,14 +6,15 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image, UnidentifiedImageError
 
 from dove_core.config import ShardConfig
 from dove_core.data.file_kinds import is_pointer
-from dove_core.data.jpegs import decode_warned, jpeg_header, orientation, turned, upright_size
-from dove_core.data.sharding.depth import bands_of_tiff, check_bands, check_depth, in_order
+from dove_core.data.jpegs import SIDEWAYS, TURNS, decode_warned, jpeg_header, orientation, turn_of, turned, upright_size
+from dove_core.data.sharding.depth import bands_of_tiff, beyond_pillow, in_order, turn_of_tiff
+from dove_core.data.sharding.raster import opened_raster, read_raster
 from dove_core.errors import DataError
 
 MAX_IMAGE_BYTES = 256 * 2**20
@@ -37,7 +38,8 @@ _LAST_BYTES = 256
 class StoredImage:
     """An image as it goes into a tar: an RGB or grey JPEG, or a WebP; its size in pixels; its file name's ending.
 
-    `warning` says what the decoder of the original JPEG warned of; such an image may be damaged in part.
+    `warning` says what the decoder of the original JPEG warned of; such an image may be damaged in part. `note` says
+    how an image of more than 8 bits a channel was brought to 8.
     """
 
     data: bytes
@@ -45,6 +47,7 @@ class StoredImage:
     height: int
     ending: str = ".jpg"
     warning: str = ""
+    note: str = ""
 
 
 class NotAnImageError(DataError):
@@ -62,7 +65,7 @@ def read_image(data: bytes, config: ShardConfig) -> StoredImage:
     Pillow warns of odd files; the caller silences warnings.
 
     Raises:
-        DataError: this is not an image, or it is damaged, too large, or has more than 8 bits a channel.
+        DataError: this is not an image, it is damaged or too large, or it needs rasterio, which is not installed.
     """
     with _damage_named(data):
         if data.startswith(b"\xff\xd8"):
@@ -77,15 +80,14 @@ def check_header(data: bytes) -> None:
     """Check an image's header only, before it is decoded. The caller silences warnings.
 
     Raises:
-        DataError: this is not an image, or it is too large, or has more than 8 bits a channel.
+        DataError: this is not an image, or it is too large.
     """
+    if not data.startswith(b"\xff\xd8"):
+        image_size(data)
+        return
     with _damage_named(data):
-        if data.startswith(b"\xff\xd8"):
-            height, width, _ = jpeg_header(data)
-            _check_size(width, height)
-            return
-        with _opened(data):
-            return
+        height, width, _ = jpeg_header(data)
+        _check_size(width, height)
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -94,18 +96,38 @@ def image_size(data: bytes) -> tuple[int, int]:
     Raises:
         DataError: as `check_header`.
     """
-    with _damage_named(data), _opened(data) as image:
-        return upright_size(image)
+    with _damage_named(data):
+        if what := beyond_pillow(data):
+            with opened_raster(data, what) as dataset:
+                _check_size(dataset.width, dataset.height)
+                size = dataset.width, dataset.height
+                return size[::-1] if _turn_of_raster(data) >= SIDEWAYS else size
+        with _opened(data) as image:
+            return upright_size(image)
 
 
 def decode_rgb(data: bytes) -> Image.Image:
-    """Decode an image that is not a JPEG to RGB.
+    """Decode an image that is not a JPEG to RGB; errors are those of `decode_noted`."""
+    return decode_noted(data)[0]
+
+
+def decode_noted(data: bytes) -> tuple[Image.Image, str]:
+    """Decode an image that is not a JPEG to RGB; return also how it was brought to 8 bits a channel, if it was.
+
+    Images that Pillow shows as they are are read by Pillow, all others by rasterio.
 
     Raises:
-        DataError: this is not an image, or it is damaged, too large, or has more than 8 bits a channel.
+        DataError: this is not an image, it is damaged or too large, or it needs rasterio, which is not installed.
     """
-    with _damage_named(data), _opened(data) as image:
-        return turned(in_order(image), image)
+    with _damage_named(data):
+        if what := beyond_pillow(data):
+            with opened_raster(data, what) as dataset:
+                _check_size(dataset.width, dataset.height)
+                image, note = read_raster(dataset, what)
+            turn = _turn_of_raster(data)
+            return (image.transpose(TURNS[turn]) if turn > 1 else image), note
+        with _opened(data) as image:
+            return turned(in_order(image), image), ""
 
 
 @contextmanager
@@ -141,20 +163,27 @@ def _jpeg(data: bytes, width: int, height: int, space: str, config: ShardConfig)
 
 
 def _other(data: bytes, config: ShardConfig) -> StoredImage:
-    plain = decode_rgb(data)
+    plain, note = decode_noted(data)
     size = _smaller(*plain.size, config.image_size)
-    return _encoded(plain if size == plain.size else plain.resize(size, Image.Resampling.LANCZOS), config)
+    image = plain if size == plain.size else plain.resize(size, Image.Resampling.LANCZOS)
+    return replace(_encoded(image, config), note=note)
 
 
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
     """Give an image, opened by Pillow, whose header is checked."""
-    check_depth(data)
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         _check_size(*image.size)
         _check_mode(image.mode)
-        check_bands(image)
         yield image
+
+
+def _turn_of_raster(data: bytes) -> int:
+    """Return the orientation of an image that rasterio reads as it is stored."""
+    if not data.startswith(b"\x89PNG"):
+        return turn_of_tiff(data)
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        return turn_of(image)
 
 
 def _smaller(width: int, height: int, side: int) -> tuple[int, int]:
@@ -167,7 +196,9 @@ def _smaller(width: int, height: int, side: int) -> tuple[int, int]:
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise DataError(f"{width} x {height} pixels are more than {MAX_PIXELS}")
+        raise DataError(
+            f"{width} x {height} pixels are more than {MAX_PIXELS}: cut it with `dove embed FILE --tile 256`"
+        )
 
 
 def _check_mode(mode: str) -> None:

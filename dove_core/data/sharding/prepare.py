@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dove_core.config import ShardConfig
-from dove_core.data.manifest import DAMAGED_IMAGE, DUPLICATE_KEY, MERGED, MISSING_IMAGE, NO_CAPTION, OK
+from dove_core.data.manifest import (
+    DAMAGED_IMAGE,
+    DEEP_IMAGE,
+    DUPLICATE_KEY,
+    MERGED,
+    MISSING_IMAGE,
+    NO_CAPTION,
+    OK,
+    WARNED_IMAGE,
+)
 from dove_core.data.sample import Sample, clean_captions, source_of
 from dove_core.data.sharding.image import MAX_IMAGE_BYTES, StoredImage, read_image
 from dove_core.data.sharding.member_reader import MemberLocation, MemberReader, NoImageError
@@ -17,7 +26,6 @@ from dove_core.errors import DataError
 
 MISSING_META = "missing meta"
 DAMAGED_META = "damaged meta"
-WARNED_IMAGE = "image that the decoder warns of"
 
 
 class ImageReader(Protocol):
@@ -74,7 +82,7 @@ def prepare(row: PlannedRow, images: ImageReader, metas: MemberReader | None, co
         return Prepared(sample, DAMAGED_IMAGE, error.message, dropped_captions=dropped)
     meta = _read_meta(row.meta, metas) if metas is not None else Meta()
     sample = Sample(row.key, row.path, captions, meta.box, meta.time, source, gsd, meta.tags, meta.surrounding_tags)
-    problems = (*meta.problems, *([WARNED_IMAGE] if image.warning else []))
+    problems = (*meta.problems, *([WARNED_IMAGE] if image.warning else []), *([DEEP_IMAGE] if image.note else []))
     return Prepared(sample, OK, None, image, dropped, problems)
 
 

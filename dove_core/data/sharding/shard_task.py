@@ -15,9 +15,11 @@ from typing import Any, BinaryIO
 
 from dove_core.config import ShardConfig
 from dove_core.data.manifest import (
+    DEEP_IMAGE,
     FAILED,
     OK,
     STATUSES,
+    WARNED_IMAGE,
     ShardMarker,
     marker_name,
     read_marker,
@@ -25,7 +27,7 @@ from dove_core.data.manifest import (
     tar_name,
 )
 from dove_core.data.sharding.member_reader import LostSourceError, MemberReader
-from dove_core.data.sharding.prepare import WARNED_IMAGE, ImageReader, Prepared, prepare
+from dove_core.data.sharding.prepare import ImageReader, Prepared, prepare
 from dove_core.data.sharding.row_images import RowImages
 from dove_core.data.sharding.shard_plan import PlannedRows
 from dove_core.data.sharding.sidecar import read_sidecar, sidecar_bytes, sidecar_row
@@ -65,8 +67,10 @@ class _Tally:
         self.rows.append(sidecar_row(item, offset))
         self.problems.update(item.meta_problems)
         self.dropped += item.dropped_captions
-        if item.image is not None and item.image.warning:
-            self.examples.setdefault(WARNED_IMAGE, f"{item.sample.path}: {item.image.warning}")
+        if item.image is not None:
+            for reason, text in ((WARNED_IMAGE, item.image.warning), (DEEP_IMAGE, item.image.note)):
+                if text:
+                    self.examples.setdefault(reason, f"{item.sample.path}: {text}")
         for reason in (*item.meta_problems, *([DROPPED] if item.dropped_captions else [])):
             self.examples.setdefault(reason, item.sample.path)
 

@@ -102,7 +102,7 @@ def _verify_sums(place: Place, manifest: ShardManifest, markers: list[ShardMarke
     if len(markers) == len(manifest.shards):
         counts = {status: sum(marker.counts[status] for marker in markers) for status in STATUSES}
         dropped = sum(marker.dropped_captions for marker in markers)
-        problems = sum(sum(marker.meta_problems.values()) for marker in markers)
+        problems = sum(marker.refused_meta for marker in markers)
         expected = (manifest.rows, dict(manifest.counts), manifest.dropped_captions, manifest.meta_problems)
         if expected != (sum(marker.rows for marker in markers), counts, dropped, problems):
             yield ShardFault(place.where(MANIFEST), "its sums do not agree with the done-markers")

@@ -1,4 +1,4 @@
-"""Bands of a scene: which are red, green and blue, which pixels have data, and which values become black and white."""
+"""Bands of a raster: which are red, green and blue, which pixels have data, and which values become black and white."""
 
 from __future__ import annotations
 
@@ -32,6 +32,9 @@ _FEWEST, _FEW_SENTINELS = 0.01, 0.001
 
 _FEW_VALUES = 32
 """An image with fewer different values may be a map of classes, where each value means something."""
+
+_WIDENED = (257, 256)
+"""Factors by which programs write values of 8 bits with 16."""
 
 _VISIBLE = {"red": 0.665, "green": 0.56, "blue": 0.49}
 _NEAR = 0.04
@@ -77,7 +80,7 @@ def look_of(dataset: Any, bands: tuple[int, ...]) -> Look:
 
     The stretch has the 2nd and 98th percentile of the values of all its bands, in a reduced image of at most 1,024
     pixels, read from overviews if there are any. Pixels without data, with zeros in all bands, and in unreadable blocks
-    are left out. 8-bit values and palettes are not stretched.
+    are left out. 8-bit values and palettes are not stretched, and 8-bit values written with 16 become what they were.
     """
     alpha, notes = _alpha_is_mask(dataset), list[str]()
     if not alpha:
@@ -89,6 +92,10 @@ def look_of(dataset: Any, bands: tuple[int, ...]) -> Look:
         return Look(stretch, (), alpha, tuple(notes))
     strips = [np.zeros((len(bands), 0)), *_reduced(dataset, bands, alpha)]
     values = np.concatenate(strips, axis=1)
+    for factor in _WIDENED if kinds == {"uint16"} and values.size else ():
+        if not (values % factor).any():
+            notes.append(f"all values are multiples of {factor}, so they are taken for 8 bits written with 16")
+            return Look((0.0, 255.0 * factor), (), alpha, tuple(notes))
     nodata = tuple(_undeclared(values))
     for value in nodata:
         share = 100 * float((values == value).mean())
@@ -138,6 +145,17 @@ def in_colours(dataset: Any, bands: tuple[int, ...], values: np.ndarray) -> np.n
             palette[value] = colour[:3]
         return np.moveaxis(palette[np.clip(values[0].astype(np.int64), 0, len(palette) - 1)], -1, 0)
     return np.broadcast_to(values, (3, *values.shape[1:]))
+
+
+def in_eight_bits(dataset: Any, bands: tuple[int, ...], values: np.ndarray, look: Look) -> np.ndarray:
+    """Return values `(C, H, W)` as colours `(H, W, 3)` uint8, by the stretch of a look."""
+    if look.stretch is not None:
+        low, high = look.stretch
+        with np.errstate(over="ignore"):  # of huge values for no data, which become black or white
+            scaled = (np.nan_to_num(values.astype(np.float32)) - np.float32(low)) * np.float32(255 / (high - low))
+        values = scaled.round().clip(0, 255).astype(np.uint8)
+    pixels: np.ndarray = np.moveaxis(in_colours(dataset, bands, values), 0, -1)
+    return pixels
 
 
 def _by_wavelength(dataset: Any) -> tuple[int, int, int] | None:
