@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 ASSETS = Path(__file__).with_name("assets")
-QUERY = ("query", "harbour with ships", "--top", "12")
+QUERY = ("query", "airport runway", "--top", "12")
 EVALUATE = ("eval", "--protocol", "captions-5", "--bootstrap", "200")
 
 

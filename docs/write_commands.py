@@ -37,12 +37,22 @@ COMMON = {
 def reference() -> str:
     """Return the page of commands: a section for each, with its common options apart from the others."""
     lines = ["# Commands", "", "All commands and options, written from the code by `make docs`."]
-    lines += ["Options of settings are also the fields of classes in Python: see [Settings](reference/settings.md).", ""]
+    lines += [
+        "Options of settings are also the fields of classes in Python: see [Settings](reference/settings.md).",
+        "",
+    ]
     for name, command in _commands(get_command(app), "dove"):
         lines += [f"## {name}", "", (command.help or "").strip(), ""]
         output = OUTPUTS / f"{name.replace(' ', '-')}.txt"
         if output.exists():
-            lines += ["For example:", "", "```text", output.read_text().strip(), "```", ""]
+            lines += [
+                "For example, in the demo, on a machine that did other work too:",
+                "",
+                "```text",
+                output.read_text().strip(),
+                "```",
+                "",
+            ]
         kinds = signature(command.callback).parameters
         parameters = [one for one in command.params if one.name != "help"]
         common = COMMON.get(name, "").split() or [one.name for one in parameters]
@@ -55,7 +65,11 @@ def reference() -> str:
 
 def settings() -> str:
     """Return the page of settings: a section for each public class, a row for each field."""
-    lines = ["# Settings", "", "All settings classes of `dove_core`, written from the code by `make docs`. Each field is"]
+    lines = [
+        "# Settings",
+        "",
+        "All settings classes of `dove_core`, written from the code by `make docs`. Each field is",
+    ]
     lines += ["also an option of a command. Values are checked when an object is made.", ""]
     for name in dove_core.__all__:
         if not name.endswith("Config"):  # others would load torch

@@ -178,7 +178,10 @@ def test_every_model_and_recipe_is_on_its_page():
 
     page = PAGES["docs/start/which-model.md"]
     [row] = re.findall(r"`skyclip-vit-l14-top30`, (.+?) \|", page)
-    named = {*re.findall(r"`([a-z][\w-]+)`", page), *(f"skyclip-vit-l14{end}" for end in re.findall("`(-top[^`]+)`", row))}
+    named = {
+        *re.findall(r"`([a-z][\w-]+)`", page),
+        *(f"skyclip-vit-l14{end}" for end in re.findall("`(-top[^`]+)`", row)),
+    }
     named |= {"skyclip-vit-l14-top30-laion", "skyclip-vit-l14-top30-multi"} if "-top30-laion" in row else set()
     assert set(MODELS) <= named
     for name in recipe_names():

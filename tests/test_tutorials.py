@@ -43,7 +43,9 @@ def test_geotiffs_are_searched_as_the_tutorial_says(tmp_path, monkeypatch):
     [shown] = re.findall(r"\$ dove embed scenes/ --tile 256\n(error: .*\nhint: .*\n)", PAGES[GEOTIFFS])
     assert err == shown
     make_clip(tmp_path / "models/remoteclip-vit-b32")
-    followed = [words for words in commands_in(PAGES[GEOTIFFS]) if words[0] != "fetch" and ".SAFE" not in " ".join(words)]
+    followed = [
+        words for words in commands_in(PAGES[GEOTIFFS]) if words[0] != "fetch" and ".SAFE" not in " ".join(words)
+    ]
     assert len(followed) >= 10
     for words in followed:
         code, _, err = dove(*words)

@@ -29,7 +29,9 @@ def installed(tmp_path: Path, *lines: str):
     """Return a function that gives the metadata of a distribution with these further lines."""
     folder = tmp_path / "dove_eo-7.1.0.dist-info"
     folder.mkdir()
-    (folder / "METADATA").write_text("\n".join(["Metadata-Version: 2.1", "Name: dove-eo", "Version: 7.1.0", *lines, ""]))
+    (folder / "METADATA").write_text(
+        "\n".join(["Metadata-Version: 2.1", "Name: dove-eo", "Version: 7.1.0", *lines, ""])
+    )
     return lambda name: PathDistribution(folder).metadata
 
 

@@ -67,9 +67,10 @@ def test_without_any_checkpoint_both_ways_to_one_are_named(home):
     shutil.rmtree("models")
     assert used()[0] == 5
     assert used()[1].splitlines()[-1].startswith("hint: fetch a model, such as `dove fetch remoteclip-vit-b32`")
-    assert "dove fetch remoteclip-vit-b32` (605 MB), or train one with `dove train`, or give a path" in used(
-        "--checkpoint", "net"
-    )[1]
+    assert (
+        "dove fetch remoteclip-vit-b32` (605 MB), or train one with `dove train`, or give a path"
+        in used("--checkpoint", "net")[1]
+    )
 
 
 def test_embed_names_the_index_after_the_model_and_query_and_verify_know_its_name(home, trained):
