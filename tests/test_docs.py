@@ -17,8 +17,8 @@ import pytest
 from typer.main import get_command
 
 import dove_core
-from dove_cli.main import app
 from docs.write_commands import COMMON
+from dove_cli.main import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
