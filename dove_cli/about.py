@@ -13,7 +13,7 @@ _ISSUES = "Issues"
 def version() -> str:
     """Return the version that pip installed."""
     try:
-        return metadata(_DISTRIBUTION)["Version"]
+        return str(metadata(_DISTRIBUTION)["Version"])
     except PackageNotFoundError:
         return "unknown"
 
