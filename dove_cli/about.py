@@ -13,7 +13,7 @@ _ISSUES = "Issues"
 def version() -> str:
     """Return the version that pip installed."""
     try:
-        return metadata(_DISTRIBUTION)["Version"]
+        return str(metadata(_DISTRIBUTION)["Version"])
     except PackageNotFoundError:
         return "unknown"
 
@@ -32,5 +32,5 @@ def _address() -> str:
         entries = metadata(_DISTRIBUTION).get_all("Project-URL") or []
     except PackageNotFoundError:
         return ""
-    urls = dict(entry.split(", ", 1) for entry in entries)
+    urls: dict[str, str] = dict(str(entry).split(", ", 1) for entry in entries)
     return urls.get(_ISSUES, "")

@@ -227,3 +227,4 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tm
     loaded = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=[\"']?(?:https?:)?//[^\"'> ]+")
     for page in pages:
         assert loaded.findall(page.read_text()) == [], page
+        assert "unpkg.com" not in page.read_text(), page  # scripts that would load others

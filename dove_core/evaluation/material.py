@@ -156,13 +156,17 @@ def _table_of_folders(images: Path, scratch: Path, report: Report) -> Path:
     """Write a table of images in folders named after their classes.
 
     Raises:
-        DataError: there are fewer than two such folders.
+        DataError: there are fewer than two such folders, or all of them are numbers.
     """
     names = index_images(image_places(images)).names()
     folders = [PurePosixPath(name).parent.name for name in names]
     if len(set(folders)) < 2:
         message = f"{images} has neither a CSV nor folders named after classes"
         raise DataError(message, hint="give captions or labels with --captions FILE")
+    if not any(character.isalpha() for folder in folders for character in folder):
+        message = f"{images}: the folders of classes are numbers, such as {folders[0]}, which no model knows by name"
+        hint = "name them after their classes; or give --captions FILE (filepath,label) and --class-names FILE"
+        raise DataError(message, hint=hint)
     words = {folder: in_words(folder) for folder in folders}
     if len(set(words.values())) < len(words):
         twice = sorted(folder for folder, word in words.items() if list(words.values()).count(word) > 1)

@@ -84,7 +84,7 @@ def _roles(file: Path, columns: Mapping[str, Any]) -> _Roles:
     if captions:
         labels = [name for name in label_columns(others) if name not in named and _has_letters(others[name])]
     else:
-        labels = [name for name, column in others.items() if _has_letters(column)] or label_columns(others)
+        labels = [name for name, column in others.items() if _has_letters(column)]
     captions |= {name: (name,) for name in labels}
     if not len(columns[path]):
         raise DataError(f"{file} has a header but no rows", hint=HINT)
