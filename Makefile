@@ -3,14 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
 
-.PHONY: help demo test test-slow lint docs clean
+.PHONY: help demo test test-slow lint docs docs-serve clean
 
 help:
 	@echo "make demo       run the six commands on the sample release, in demo/"
 	@echo "make test       run the default tests"
 	@echo "make test-slow  run the tests that take minutes"
 	@echo "make lint       run ruff and mypy --strict"
-	@echo "make docs       write docs/commands.md from the code"
+	@echo "make docs       write the reference pages from the code, and the site to build/site/"
+	@echo "make docs-serve show the site at http://127.0.0.1:8000 while you edit its pages"
 	@echo "make clean      remove .venv, demo/ and caches"
 
 $(VENV)/installed: pyproject.toml
@@ -21,6 +22,10 @@ $(VENV)/installed: pyproject.toml
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[docs]"
 	@touch $@
 
 demo: $(VENV)/installed
@@ -37,8 +42,13 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(VENV)/installed-dev
+docs: $(VENV)/installed-docs
 	$(BIN)/python docs/write_commands.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "the site is in build/site/index.html; its search needs a server: make docs-serve"
+
+docs-serve: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 clean:
 	rm -rf $(VENV) demo build .pytest_cache .mypy_cache .ruff_cache *.egg-info

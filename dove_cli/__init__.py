@@ -3,6 +3,7 @@
 Each module imports only those above it:
 
     streams         standard output and standard error: closed pipes, full disks
+    about           the version, and what is said of an unexpected error
     render          output: progress bars, notes, errors, JSON
     options         command-line options from settings
     defaults        default folders
@@ -11,6 +12,6 @@ Each module imports only those above it:
     answers         hits of `dove query`, on the screen and in files
     conversation    the dialogue of `dove query`
     marks           `dove marks`, and the marks that a query ranks by
-    fetch shard train evaluate embed query index    one command each
+    fetch shard train evaluate embed query export index serve    one command each
     main            the `dove` command with all its subcommands
 """

@@ -11,31 +11,34 @@ from pathlib import Path
 from dove_cli.render import note
 from dove_core.addresses import place_of
 from dove_core.config import CacheConfig
-from dove_core.errors import CheckpointError, UsageError
+from dove_core.errors import CheckpointError, DataError, DoveError, SearchIndexError, UsageError
 from dove_core.places import Folder, Place
 
 DATA, SHARDS, RUNS, MODELS, INDEX = Path("data"), Path("shards"), Path("runs"), Path("models"), Path("index")
 CARD = "model.json"  # written last into a checkpoint
+_MODELS = "fetch a model, such as `dove fetch remoteclip-vit-b32` (605 MB), or train one with `dove train`"
 
 
 def only_release() -> Path:
     """Return the only fetched release below data/.
 
     Raises:
-        UsageError: there is none, or there are several.
+        DataError: there is none.
+        UsageError: there are several.
     """
     found = [path for path in DATA.glob("*/") if any(path.iterdir())]
-    return _only(found, "a fetched release", "RELEASE", "run `dove fetch` or `dove fetch sample` first")
+    return _only(found, "a fetched release", "RELEASE", "run `dove fetch` or `dove fetch sample` first", DataError)
 
 
 def only_split(split: str) -> Place:
     """Return the only shards of a split below shards/.
 
     Raises:
-        UsageError: there are none, or several.
+        DataError: there are none.
+        UsageError: there are several.
     """
     found = [path.parent for path in SHARDS.glob(f"*/{split}/manifest.json")]
-    return Folder(_only(found, f"a {split} split", "--shards", "run `dove shard` first"))
+    return Folder(_only(found, f"a {split} split", "--shards", "run `dove shard` first", DataError))
 
 
 def find_checkpoint(given: Place | None) -> Place:
@@ -44,12 +47,11 @@ def find_checkpoint(given: Place | None) -> Place:
     A name without a slash is a folder here, a run (`NAME` is `runs/NAME/best`) or a model below models/.
 
     Raises:
-        CheckpointError: there is none of that name.
-        UsageError: there are several, or no name was given and there is none.
+        CheckpointError: there is none, or none of that name.
+        UsageError: there are several.
     """
     if given is None:
-        hint = "run `dove train`, or `dove fetch` with a model, first"
-        return Folder(_only(_checkpoints(), "a checkpoint", "--checkpoint", hint))
+        return Folder(_only(_checkpoints(), "a checkpoint", "--checkpoint", _MODELS, CheckpointError))
     if given.is_remote or "/" in given.url:
         return given
     from dove_core.encoding.checkpoint import settled_place
@@ -61,8 +63,9 @@ def find_checkpoint(given: Place | None) -> Place:
         raise UsageError(f"{given} may be any of {listed}", hint="write the path of one of them")
     if not (there or given.exists()):
         names = [name_of_checkpoint(Folder(path)) for path in _checkpoints()]
-        hint = f"choose from {', '.join(sorted(names))}, or give" if names else "run `dove fetch` with a model, or give"
-        raise CheckpointError(f"there is no checkpoint {given} here, in {RUNS}/ or in {MODELS}/", hint=f"{hint} a path")
+        hint = f"choose from {', '.join(sorted(names))}" if names else _MODELS
+        message = f"there is no checkpoint {given} here, in {RUNS}/ or in {MODELS}/"
+        raise CheckpointError(message, hint=f"{hint}, or give a path")
     return there[0] if there else given
 
 
@@ -85,20 +88,22 @@ def only_run() -> Place:
     """Return the only run below runs/ that can be resumed.
 
     Raises:
-        UsageError: there is none, or there are several.
+        CheckpointError: there is none.
+        UsageError: there are several.
     """
     found = [path.parent for path in RUNS.glob("*/settings.json")]
-    return Folder(_only(found, "a training run", "--run", "run `dove train` first"))
+    return Folder(_only(found, "a training run", "--run", "run `dove train` first", CheckpointError))
 
 
 def only_index(option: str = "--index") -> Place:
     """Return the only index below index/; `option` is what chooses another one.
 
     Raises:
-        UsageError: there is none, or there are several.
+        SearchIndexError: there is none.
+        UsageError: there are several.
     """
     found = [path.parent for path in INDEX.glob("*/index.json")]
-    return Folder(_only(found, "an index", option, "run `dove embed` first"))
+    return Folder(_only(found, "an index", option, "run `dove embed` first", SearchIndexError))
 
 
 def say_default(message: str) -> None:
@@ -121,9 +126,9 @@ def _checkpoints() -> list[Path]:
     return [path.parent for path in (*RUNS.glob(f"*/best/{CARD}"), *MODELS.glob(f"*/{CARD}"))]
 
 
-def _only(found: list[Path], what: str, option: str, hint: str) -> Path:
+def _only(found: list[Path], what: str, option: str, hint: str, missing: type[DoveError]) -> Path:
     if not found:
-        raise UsageError(f"{what} is needed, and none was found", hint=f"{hint}, or choose one with {option}")
+        raise missing(f"{what} is needed, and none was found", hint=f"{hint}, or choose one with {option}")
     if len(found) > 1:
         listed = ", ".join(sorted(map(str, found)))
         raise UsageError(f"{what} is needed, and there are several: {listed}", hint=f"choose one with {option}")

@@ -22,7 +22,7 @@ def export(
             help="Checkpoint of a CLIP: a run, a model in models/, or a path. [default: the only run or model]"
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write. [default: export/<name>]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write. [default: export/NAME]")] = None,
     format: Annotated[Literal["open_clip"], typer.Option(help="Whose files to write.")] = "open_clip",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
     as_json: JsonOption = False,

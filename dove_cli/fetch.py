@@ -33,7 +33,7 @@ def fetch(
         ),
     ] = "skyscript",
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the release or model. [default: data/<release>, models/<model>]")
+        Path | None, typer.Option(help="Folder of the release or model. [default: data/RELEASE, models/MODEL]")
     ] = None,
     mirror: Annotated[
         str | None,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from dove_cli.about import bug_report, version
 from dove_cli.embed import embed
 from dove_cli.evaluate import evaluate
 from dove_cli.export import export
@@ -16,7 +19,7 @@ from dove_cli.index import push, verify
 from dove_cli.marks import export_marks, import_marks
 from dove_cli.options import Command, with_exit_codes, with_settings
 from dove_cli.query import query
-from dove_cli.render import fail, interrupted
+from dove_cli.render import fail, interrupted, note
 from dove_cli.serve import serve
 from dove_cli.shard import shard
 from dove_cli.streams import protect_streams
@@ -36,6 +39,21 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dove {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Find remote-sensing images with words."""
 
 
 index = typer.Typer(help="Check an index, or copy it to Milvus.", epilog=_EPILOG, no_args_is_help=True)
@@ -82,6 +100,10 @@ def run() -> None:
         sys.stdout.flush()
     except SpaceError as error:
         code = fail(error)
+    except Exception:
+        traceback.print_exc()
+        note(bug_report())
+        code = 1
     sys.exit(code)
 
 

@@ -43,7 +43,7 @@ def shard(
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option(help="Folder of the shards, or s3://bucket/folder. [default: shards/<release>]"),
+        typer.Option(help="Folder of the shards, or s3://bucket/folder. [default: shards/RELEASE]"),
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Keep the shards, and try missing and damaged images again.")

@@ -56,7 +56,8 @@ def test_a_name_that_several_have_or_none_is_an_error_that_lists_them(home, trai
     assert str(home / "runs/net/best") in err and str(home / "models/net") in err
     code, err = used("--checkpoint", "nets")
     assert code == 5
-    assert "there is no checkpoint nets here, in runs/ or in models/" in err and "choose from net, net, or give" in err
+    assert "there is no checkpoint nets here, in runs/ or in models/" in err
+    assert "choose from net, net, or give a path" in err
     (home / "empty").mkdir()
     code, err = used("--checkpoint", "empty")
     assert code == 5 and "empty is not a checkpoint" in err
@@ -64,8 +65,12 @@ def test_a_name_that_several_have_or_none_is_an_error_that_lists_them(home, trai
 
 def test_without_any_checkpoint_both_ways_to_one_are_named(home):
     shutil.rmtree("models")
-    assert used()[1].splitlines()[-1].startswith("hint: run `dove train`, or `dove fetch` with a model, first")
-    assert "hint: run `dove fetch` with a model, or give a path" in used("--checkpoint", "net")[1]
+    assert used()[0] == 5
+    assert used()[1].splitlines()[-1].startswith("hint: fetch a model, such as `dove fetch remoteclip-vit-b32`")
+    assert (
+        "dove fetch remoteclip-vit-b32` (605 MB), or train one with `dove train`, or give a path"
+        in used("--checkpoint", "net")[1]
+    )
 
 
 def test_embed_names_the_index_after_the_model_and_query_and_verify_know_its_name(home, trained):

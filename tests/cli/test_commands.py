@@ -235,7 +235,7 @@ def test_embed_and_shard_and_train_print_json(empty):
             "expected the weights of a model",
         ),
         (["train", "--run", "new", "--embed-dim", "100"], 2, "--embed-dim 100 is not a multiple", "512"),
-        (["shard"], 2, "a fetched release is needed, and none was found", "dove fetch"),
+        (["shard"], 4, "a fetched release is needed, and none was found", "dove fetch"),
         (["shard", "--captions", "a.csv"], 2, "--captions, --images and --name belong together", "all three"),
         (["shard", "x", "--captions", "a", "--images", "b", "--name", "c"], 2, "both the release 'x'", "leave one"),
         (["shard", "x", "--split", "val"], 2, "--split goes with --captions", "names of its tables"),
@@ -291,16 +291,18 @@ def test_an_index_of_another_model_is_an_index_error(home, tmp_path, monkeypatch
     assert "give the model of the index with --checkpoint" in err
 
 
-def test_every_kind_of_error_has_its_own_exit_code_in_the_help_and_the_readme():
+def test_every_kind_of_error_has_its_own_exit_code_in_the_help_and_on_its_page():
     kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and kind.__base__ is errors.DoveError}
     assert kinds == set(render.EXIT_CODES)
     assert len(set(render.EXIT_CODES.values())) == len(kinds)
     code, out, _ = dove("--help")
     assert code == 0
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/reference/exit-codes.md").read_text()
+    for kind, number in render.EXIT_CODES.items():
+        assert re.search(rf"^\| {number} \|.*\| `{kind.__name__}` \|$", page, re.M), kind
     for number in (0, 1, *render.EXIT_CODES.values(), render.INTERRUPTED):
         assert re.search(rf"\b{number}\b", out)
-        assert re.search(rf"^\| {number} \|", readme, re.M), number
+        assert re.search(rf"^\| {number} \|", page, re.M), number
 
 
 COMMANDS = ["fetch", "shard", "train", "eval", "embed", "query", "export", "index push", "index verify"]
@@ -417,6 +419,6 @@ def test_resume_starts_a_run_that_does_not_exist_and_continues_it_with_the_same_
 
 def test_resume_of_nothing_needs_what_a_start_needs(empty):
     code, _, err = dove("train", "--resume", "--run", "new")
-    assert code == 2
+    assert code == 4
     assert "there is no run new to resume: starting it" in err
     assert "a train split is needed, and none was found" in err
