@@ -85,8 +85,8 @@ _add("export", export)
 _add("push", push, to=index)
 _add("verify", verify, to=index, without=frozenset({"decode", "compile", "workers"}))
 app.add_typer(index, name="index")
-_add("export", export_marks, to=marks)
 _add("import", import_marks, to=marks)
+_add("export", export_marks, to=marks)
 app.add_typer(marks, name="marks")
 
 

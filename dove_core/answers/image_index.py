@@ -107,7 +107,7 @@ class ImageIndex:
         >>> index.mark("test_1", "a red circle", "confirm").verdict
         'confirm'
         >>> index.search("a red circle", marks=index.marks, top=3)
-        <3 hits for 'a red circle'>
+        <3 hits for 'a red circle'; ranked by 1 confirmed and 0 rejected images>
         """
         if not self.searcher.index.find([key]):
             hint = "give the key of a hit, such as index.search(...)[0].row.key"

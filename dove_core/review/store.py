@@ -64,7 +64,7 @@ def marks_path(index: Searchable) -> Path:
 class Marks:
     """A file of marks; it is made by the first mark. Several threads and processes may use it at once.
 
-    >>> marks = dove.Marks("index/shapes.marks.sqlite")
+    >>> marks = dove.Marks("index/circles.marks.sqlite")
     >>> marks.add([dove.Mark("test_1", "a red circle", "confirm", who="eva", when="2026-11-28")])
     1
     >>> marks.add([dove.Mark("test_1", "a red circle", "reject", who="eva")])

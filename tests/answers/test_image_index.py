@@ -16,7 +16,7 @@ from dove_core.errors import UsageError
 from dove_core.events import Noted
 from tests.conftest import ALONE
 
-NOT_SETTINGS = {"self", "text", "texts", "image", "like", "unlike", "report"}
+NOT_SETTINGS = {"self", "text", "texts", "image", "like", "unlike", "marks", "report"}
 
 
 @pytest.fixture(scope="module")

@@ -305,20 +305,24 @@ def test_every_kind_of_error_has_its_own_exit_code_in_the_help_and_on_its_page()
         assert re.search(rf"^\| {number} \|", page, re.M), number
 
 
-COMMANDS = ["fetch", "shard", "train", "eval", "embed", "query", "export", "index push", "index verify"]
+COMMANDS = ["fetch", "shard", "train", "eval", "embed", "query", "serve", "export"]
+GROUPS = {"index": ["push", "verify"], "marks": ["import", "export"]}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"{group} {one}" for group in GROUPS for one in GROUPS[group])])
 def test_every_command_has_help_with_examples(command):
     code, out, _ = dove(*command.split(), "--help")
     assert code == 0
     assert f"dove {command}" in re.sub(r"Usage: dove \w+( \w+)?", "", out)
 
 
+def listed(*words):
+    return re.findall(r"^│ (\w+) {2,}\w", dove(*words)[1], re.M)
+
+
 def test_the_help_lists_the_commands_in_the_order_of_use():
-    out = dove("--help")[1] + dove("index", "--help")[1]
-    listed = re.findall(r"^│ (\w+) {2,}\w", out, re.M)
-    assert listed == [*(name for name in COMMANDS if " " not in name), "index", "push", "verify"]
+    assert listed("--help") == [*COMMANDS, *GROUPS]
+    assert {group: listed(group, "--help") for group in GROUPS} == GROUPS
 
 
 def test_ctrl_c_ends_with_130(at_home, monkeypatch):

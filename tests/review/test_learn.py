@@ -38,10 +38,10 @@ def searcher(index):
     return Searcher.open(index.folder, ALONE)
 
 
-def of_shape(searcher, shape):
-    """Return the keys of images with a shape, and of those without it."""
+def with_word(searcher, word):
+    """Return the keys of images with a word in their caption, and of those without it."""
     rows = searcher.index.rows(range(len(searcher.index)))
-    return [[row.key for row in rows if (shape in (row.caption or "")) == wanted] for wanted in (True, False)]
+    return [[row.key for row in rows if (word in (row.caption or "")) == wanted] for wanted in (True, False)]
 
 
 def asked(searcher, marks, text="a red circle", **query):
@@ -51,8 +51,9 @@ def asked(searcher, marks, text="a red circle", **query):
     return hits, [note.message for note in notes if isinstance(note, Noted)]
 
 
-def test_marks_of_a_kind_bring_the_rest_of_that_kind_to_the_front(searcher):
-    right, wrong = of_shape(searcher, "cross")
+@pytest.mark.parametrize("colour", ["green", "yellow"])
+def test_marks_of_a_kind_bring_the_rest_of_that_kind_to_the_front(searcher, colour):
+    right, wrong = with_word(searcher, colour)
     text, count = "a red circle", len(right)
     marks = [Mark(key, text, "confirm") for key in right[:6]] + [Mark(key, text, "reject") for key in wrong[:12]]
     plain = searcher.ask(text, QueryConfig(top=count))
@@ -84,7 +85,7 @@ def test_a_learned_direction_ranks_as_the_regression_and_the_query_together_do(s
 
 
 def test_marks_that_cannot_be_used_are_reported(searcher):
-    (one, other, *_), _ = of_shape(searcher, "cross")
+    (one, other, *_), _ = with_word(searcher, "cross")
     text = "a red circle"
     _, notes = asked(searcher, [Mark("gone", text, "confirm"), Mark(one, "A red  Circle", "confirm")])
     assert notes == [
@@ -103,7 +104,7 @@ def test_marks_that_cannot_be_used_are_reported(searcher):
 
 
 def test_several_queries_are_each_ranked_by_their_own_marks(searcher):
-    right, _ = of_shape(searcher, "cross")
+    right, _ = with_word(searcher, "cross")
     marks = [Mark(key, "a red circle", "confirm") for key in right[:5]]
     refine = LearnedSearch(searcher.index, marks)
     answers = dict(searcher.answer_all(["a red circle", "a blue square"], refine=refine))
