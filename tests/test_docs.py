@@ -172,6 +172,29 @@ def test_contributing_names_files_and_functions_that_exist():
     assert "def span_of(" in (ROOT / "dove_core/index/rows.py").read_text()
 
 
+def test_the_decisions_are_numbered_without_gaps_and_the_index_lists_all_of_them():
+    records = sorted(path for path in (ROOT / "docs/decisions").glob("*.md") if path.name != "index.md")
+    assert [path.name[:5] for path in records] == [f"{number:04}-" for number in range(1, len(records) + 1)]
+    rows = re.findall(r"^\| (\d{4}) \| \[(.+)\]\((.+)\) \| [\w ]+ \|$", PAGES["docs/decisions/index.md"], re.M)
+    titles = [path.read_text().splitlines()[0] for path in records]
+    assert [(f"# {number}. {title}", file) for number, title, file in rows] == [
+        (title, path.name) for title, path in zip(titles, records, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("page", sorted(page for page in PAGES if re.match(r"docs/decisions/\d", page)))
+def test_a_decision_is_short_and_has_its_four_parts(page):
+    text = PAGES[page]
+    assert re.findall(r"^## (.+)$", text, re.M) == ["Context", "Decision", "Why", "Measured"]
+    assert 10 <= text.count("\n") <= 60
+
+
+def test_every_mention_of_a_decision_in_the_code_is_a_file_that_exists():
+    for path in (*ROOT.glob("dove_core/**/*.py"), *ROOT.glob("dove_cli/*.py"), *ROOT.glob("benchmarks/*.py")):
+        for mentioned in re.findall(r"docs/decisions[\w/.-]*\w", path.read_text()):
+            assert (ROOT / mentioned).is_file(), (path, mentioned)
+
+
 def test_every_model_and_recipe_is_on_its_page():
     from dove_core.pretrained.catalog import MODELS
     from dove_core.recipes import recipe_names
