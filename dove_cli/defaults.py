@@ -27,7 +27,9 @@ def only_release() -> Path:
         UsageError: there are several.
     """
     found = [path for path in DATA.glob("*/") if any(path.iterdir())]
-    return _only(found, "a fetched release", "RELEASE", "run `dove fetch` or `dove fetch sample` first", DataError)
+    return _only(
+        found, "a fetched release", "dove shard NAME", "run `dove fetch` or `dove fetch sample` first", DataError
+    )
 
 
 def only_split(split: str) -> Place:
@@ -41,8 +43,8 @@ def only_split(split: str) -> Place:
     return Folder(_only(found, f"a {split} split", "--shards", "run `dove shard` first", DataError))
 
 
-def find_checkpoint(given: Place | None) -> Place:
-    """Return the checkpoint that --checkpoint names; without it, the only one of runs/*/best and models/*.
+def find_checkpoint(given: Place | None, option: str = "--checkpoint") -> Place:
+    """Return the checkpoint that `option` names; without it, the only one of runs/*/best and models/*.
 
     A name without a slash is a folder here, a run (`NAME` is `runs/NAME/best`) or a model below models/.
 
@@ -51,7 +53,7 @@ def find_checkpoint(given: Place | None) -> Place:
         UsageError: there are several.
     """
     if given is None:
-        return Folder(_only(_checkpoints(), "a checkpoint", "--checkpoint", _MODELS, CheckpointError))
+        return Folder(_only(_checkpoints(), "a checkpoint", option, _MODELS, CheckpointError))
     if given.is_remote or "/" in given.url:
         return given
     from dove_core.encoding.checkpoint import settled_place
@@ -95,15 +97,21 @@ def only_run() -> Place:
     return Folder(_only(found, "a training run", "--run", "run `dove train` first", CheckpointError))
 
 
-def only_index(option: str = "--index") -> Place:
-    """Return the only index below index/; `option` is what chooses another one.
+def find_index(given: str | None, cache: CacheConfig, option: str = "--index") -> Place:
+    """Return the index that `option` names; without it, the only one below index/.
 
     Raises:
-        SearchIndexError: there is none.
+        SearchIndexError: there is none, or none of that name among others.
         UsageError: there are several.
     """
     found = [path.parent for path in INDEX.glob("*/index.json")]
-    return Folder(_only(found, "an index", option, "run `dove embed` first", SearchIndexError))
+    if given is None:
+        return Folder(_only(found, "an index", option, "run `dove embed` first", SearchIndexError))
+    place = named(INDEX, given, cache)
+    if found and "/" not in given and not place.exists():
+        names = ", ".join(sorted(path.name for path in found))
+        raise SearchIndexError(f"there is no index {given} in {INDEX}/", hint=f"choose from {names}, or give a path")
+    return place
 
 
 def say_default(message: str) -> None:
@@ -128,9 +136,14 @@ def _checkpoints() -> list[Path]:
 
 def _only(found: list[Path], what: str, option: str, hint: str, missing: type[DoveError]) -> Path:
     if not found:
-        raise missing(f"{what} is needed, and none was found", hint=f"{hint}, or choose one with {option}")
+        raise missing(f"{what} is needed, and none was found", hint=f"{hint}, or {_choose(option)}")
     if len(found) > 1:
         listed = ", ".join(sorted(map(str, found)))
-        raise UsageError(f"{what} is needed, and there are several: {listed}", hint=f"choose one with {option}")
+        raise UsageError(f"{what} is needed, and there are several: {listed}", hint=_choose(option))
     say_default(f"using {found[0]}")
     return found[0]
+
+
+def _choose(option: str) -> str:
+    """Return how to choose: with an option, or with the first argument of a command."""
+    return f"choose one with {option}" if option.startswith("--") else f"name it: `{option}`"

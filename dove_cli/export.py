@@ -34,7 +34,7 @@ def export(
     """
     from dove_core.encoding.clip_export import export_open_clip
 
-    chosen = find_checkpoint(checkpoint)
+    chosen = find_checkpoint(checkpoint, "dove export NAME")
     folder = export_open_clip(chosen, out or Path("export") / name_of_checkpoint(chosen), overwrite=overwrite)
     note(f"saved {folder}")
     if as_json:

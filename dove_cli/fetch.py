@@ -92,6 +92,11 @@ def fetch(
             raise UsageError("the sample release is drawn on this machine, not fetched", hint=hint)
         _draw(out or DATA / release, as_json)
         return
+    if adopt is not None and not adopt.exists():
+        raise UsageError(
+            f"--from {adopt} does not exist",
+            hint="give the folder with the files that you have, or the file of a model",
+        )
     from dove_core.data.fetching.catalog import Release
     from dove_core.pretrained.lookup import find
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dove_cli.defaults import INDEX, find_checkpoint, named, only_index
+from dove_cli.defaults import find_checkpoint, find_index
 from dove_cli.options import JsonOption
 from dove_cli.render import note, output, print_json, reporting
 from dove_core.config import CacheConfig, ComputeConfig, PushConfig, VerifyConfig
@@ -48,7 +48,7 @@ def push(
     - `dove index push skyscript --to http://milvus:19530/sky --vector-index hnsw`
     - `dove index push skyscript --to local.db`
     """
-    folder = named(INDEX, name, cache) if name else only_index("NAME")
+    folder = find_index(name, cache, "dove index push NAME --to ADDRESS")
     from dove_core.index.milvus.push import push_index
 
     with reporting() as report:
@@ -90,7 +90,7 @@ def verify(
     - `dove index verify everything --sample 500`
     - `dove index verify skyscript --against http://milvus:19530/skyscript`
     """
-    folder = named(INDEX, name, cache) if name else only_index("NAME")
+    folder = find_index(name, cache, "dove index verify NAME")
     if against:
         if checkpoint:
             hint = "leave out --checkpoint: --against compares stored vectors"

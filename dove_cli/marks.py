@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dove_cli.defaults import INDEX, named, only_index
+from dove_cli.defaults import find_index
 from dove_cli.render import note
 from dove_core.config import CacheConfig
 from dove_core.errors import UsageError
@@ -103,5 +103,5 @@ def _opened(index: str | None, cache: CacheConfig) -> tuple[Searchable, Marks]:
     from dove_core.index.disk import SearchIndex
     from dove_core.review.store import Marks, marks_path
 
-    opened = SearchIndex(named(INDEX, index, cache) if index else only_index())
+    opened = SearchIndex(find_index(index, cache))
     return opened, Marks(marks_path(opened))

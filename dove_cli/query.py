@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dove_cli.answers import Outputs, show
-from dove_cli.defaults import INDEX, find_checkpoint, named, only_index
+from dove_cli.defaults import find_checkpoint, find_index
 from dove_cli.marks import learned, stored_marks
 from dove_cli.render import print_json, reporting
 from dove_core.config import CacheConfig, ComputeConfig, FilterConfig, QueryConfig, RankConfig
@@ -176,9 +176,7 @@ def _opened(
     from dove_core.search.query import Searcher
 
     if not (index and is_address(index)):
-        return Searcher.open(
-            named(INDEX, index, cache) if index else only_index(), compute, checkpoint=checkpoint, shards=shards
-        )
+        return Searcher.open(find_index(index, cache), compute, checkpoint=checkpoint, shards=shards)
     searcher = Searcher.open(index, compute, checkpoint=checkpoint, shards=shards)
     there = searcher.index.checkpoint
     if checkpoint is None and not there.exists():  # pushed from another machine

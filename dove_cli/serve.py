@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dove_cli.defaults import INDEX, find_checkpoint, named, only_index
+from dove_cli.defaults import find_checkpoint, find_index
 from dove_cli.render import reporting
 from dove_core.config import CacheConfig, ServeConfig
 from dove_core.places import Place
@@ -41,7 +41,8 @@ def serve(
     from dove_core.index.milvus.address import is_address
     from dove_core.serve.server import serve as serve_indexes
 
-    found = [one if is_address(one) else named(INDEX, one, cache) for one in indexes or []] or [only_index("INDEXES")]
+    option = "dove serve NAME"
+    found = [one if one and is_address(one) else find_index(one, cache, option) for one in indexes or [None]]
     model = checkpoint and find_checkpoint(checkpoint)
     with reporting() as report:
         serve_indexes(found, settings, checkpoint=model, shards=shards, report=report)

@@ -140,8 +140,8 @@ class SceneSamples:
                 return self._read(number, tile, address)
         except DataError as error:
             return Unusable(DAMAGED, error.message)
-        except OSError as error:  # raised by rasterio for a damaged block
-            return Unusable(DAMAGED, f"{address}: {error}")
+        except OSError as error:  # raised by rasterio for a damaged block; its cause says why
+            return Unusable(DAMAGED, f"{address}: {error.__cause__ or error}")
         except Exception as error:  # GDAL's and PROJ's errors have no common base class
             return Unusable(DAMAGED, f"{address}: {reason_of(error)}")
 

@@ -195,7 +195,17 @@ def test_embed_and_shard_and_train_print_json(empty):
         (["query", "red", "--top", "0"], 2, "--top 0 is out of range", "at least 1"),
         (["query", "red", "--cache-size", "0"], 2, "--cache-size 0.0 is out of range", "more than 0"),
         (["query", "zeppelin"], 2, "the model knows no word of 'zeppelin'", "use words such as"),
-        (["query", "red", "--index", "other"], 6, "index/other/index.json does not exist", "dove embed"),
+        (
+            ["query", "red", "--index", "other"],
+            6,
+            "there is no index other in index/",
+            "choose from shapes, or give a path",
+        ),
+        (["query", "red", "--index", "./other"], 6, "other/index.json does not exist", "dove embed"),
+        (["serve", "other"], 6, "there is no index other in index/", "choose from shapes"),
+        (["marks", "export", "m.csv", "--index", "other"], 6, "there is no index other", "choose from shapes"),
+        (["index", "verify", "other"], 6, "there is no index other", "choose from shapes"),
+        (["fetch", "mine", "--from", "epoch_20.pt"], 2, "--from epoch_20.pt does not exist", "the file of a model"),
         (["query", "red", "--checkpoint", "none"], 5, "there is no checkpoint none", "choose from shapes"),
         (["eval", "--checkpoint", "runs/none/best"], 5, "runs/none/best is not a checkpoint", "runs/NAME/best"),
         (["eval", "--shards", "shards/none"], 4, "shards/none/manifest.json", "dove shard"),
@@ -277,6 +287,23 @@ def test_several_candidates_are_listed_and_none_is_used(home, tmp_path, monkeypa
         assert code == 2
         assert listed in err
         assert option in err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "how"),
+    [
+        (["shard"], 4, "name it: `dove shard NAME`"),
+        (["export"], 5, "name it: `dove export NAME`"),
+        (["serve"], 6, "name it: `dove serve NAME`"),
+        (["index", "verify"], 6, "name it: `dove index verify NAME`"),
+        (["index", "push", "--to", "local.db"], 6, "name it: `dove index push NAME --to ADDRESS`"),
+        (["query", "red"], 6, "choose one with --index"),
+        (["eval"], 5, "choose one with --checkpoint"),
+    ],
+)
+def test_a_missing_default_has_the_hint_how_its_command_names_another(empty, words, code, how):
+    found, _, err = dove(*words)
+    assert (found, err.rstrip().endswith(how)) == (code, True), err
 
 
 def test_an_index_of_another_model_is_an_index_error(home, tmp_path, monkeypatch):

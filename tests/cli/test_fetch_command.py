@@ -152,7 +152,7 @@ def test_benchmarks_are_found_by_name(empty, server):
         (["--connections", "0"], "--connections 0 is out of range"),
         (["--limit", "-1"], "--limit -1 is out of range"),
         (["--mirror", "nowhere/here"], "nowhere/here is not a web address"),
-        (["--from", "nowhere"], "nowhere is not a folder"),
+        (["--from", "nowhere"], "--from nowhere does not exist"),
         (["sample", "--split", "test"], "the sample release is drawn on this machine"),
         (["sample", "--mirror", "x"], "the sample release is drawn on this machine"),
     ],
