@@ -132,7 +132,7 @@ def _check_reranker(checkpoint: Place, settings: Mapping[str, Any]) -> None:
         return
     with checkpoint_here(checkpoint) as (_, family):
         if not family.has_reranker:
-            message = f"{option_name(asked[0])}: {checkpoint} has no exact scores of pairs, only embeddings"
+            message = f"{option_name(asked[0])}: {checkpoint} has no pairwise scores, only embeddings"
             raise UsageError(message, hint=f"leave out {option_name(asked[0])}")
 
 

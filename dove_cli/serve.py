@@ -41,8 +41,8 @@ def serve(
     from dove_core.index.milvus.address import is_address
     from dove_core.serve.server import serve as serve_indexes
 
-    option = "dove serve NAME"
-    found = [one if one and is_address(one) else find_index(one, cache, option) for one in indexes or [None]]
+    names: list[str | None] = [*indexes] if indexes else [None]
+    found = [one if one and is_address(one) else find_index(one, cache, "dove serve NAME") for one in names]
     model = checkpoint and find_checkpoint(checkpoint)
     with reporting() as report:
         serve_indexes(found, settings, checkpoint=model, shards=shards, report=report)

@@ -69,7 +69,7 @@ class Embedder:
             UsageError: the model's family has none.
         """
         if self.encoder.reranker is None:
-            message = f"a model of the family {self.encoder.family!r} has no exact scores of pairs"
+            message = f"a model of the family {self.encoder.family!r} has no pairwise scores"
             raise UsageError(message, hint="remove --rerank and --regions")
         return self.encoder.reranker
 

@@ -96,7 +96,7 @@ def test_it_classifies_images(tiny, tmp_path):
 
 def test_a_missing_feature_is_an_error_that_names_it(index, tiny, shapes, tmp_path):
     searcher = Searcher.open(index.folder, ALONE)
-    with pytest.raises(UsageError, match="family 'tiny' has no exact scores of pairs"):
+    with pytest.raises(UsageError, match="family 'tiny' has no pairwise scores"):
         searcher.ask("red", QueryConfig(rerank=5), RankConfig())
     with pytest.raises(UsageError, match="family 'tiny' cannot show where an image fits a text"):
         searcher.attention("red", [])
@@ -117,7 +117,7 @@ def test_the_commands_work_with_it(tiny, shapes, tmp_path, monkeypatch):
     assert code == 0, err
     assert list(json.loads(out)["metrics"]) == ["global"]
     code, _, err = dove("query", "a red circle", "--rerank", "5", "--device", "cpu")
-    assert (code, "no exact scores of pairs" in err) == (2, True)
+    assert (code, "no pairwise scores" in err) == (2, True)
 
 
 def test_a_family_that_is_not_installed_is_named(shapes, tmp_path, trained):

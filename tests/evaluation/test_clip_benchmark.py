@@ -113,7 +113,7 @@ def test_zero_shot_classification_has_the_accuracy_of_clip_benchmark(clip, tmp_p
 def test_reranking_a_clip_is_an_error_that_says_so(clip, shapes, tmp_path):
     embed(clip[1], shapes / "test", tmp_path / "index", compute=ALONE)
     searcher = Searcher.open(tmp_path / "index")
-    with pytest.raises(UsageError, match="no exact scores of pairs"):
+    with pytest.raises(UsageError, match="no pairwise scores"):
         searcher.ask("a red circle", QueryConfig(rerank=5), RankConfig())
 
 
@@ -135,7 +135,7 @@ def test_eval_with_a_clip_has_the_global_row_and_refuses_to_rerank(clip, noise):
     for option in (["--rerank", "5"], ["--pairwise"]):
         code, out, err = dove(*words, *option)
         assert (code, out) == (2, "")
-        assert f"{option[0]}: {clip[1]} has no exact scores of pairs" in err.replace("\n", " ")
+        assert f"{option[0]}: {clip[1]} has no pairwise scores" in err.replace("\n", " ")
     assert dove(*words, "--rerank", "0", "--json")[0] == 0
 
 
