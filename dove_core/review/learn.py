@@ -35,7 +35,7 @@ _EQUAL = 10
 _SHOWN = 10
 """Queries that have marks, in a message."""
 
-_INSTALL = "pip install 'dove-eo[review]'"
+_INSTALL = "install it with `pip install 'dove-eo[review]'`"
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def test_without_scikit_learn_the_error_says_what_to_install(searcher, monkeypat
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     with pytest.raises(UsageError, match="scikit-learn") as caught:
         asked(searcher, [Mark(searcher.index.rows([0])[0].key, "a red circle", "confirm")])
-    assert caught.value.hint == "pip install 'dove-eo[review]'"
+    assert caught.value.hint == "install it with `pip install 'dove-eo[review]'`"
 
 
 def test_marks_lie_beside_the_index_and_survive_that_it_is_removed_and_made_anew(trained, shapes, tmp_path):
