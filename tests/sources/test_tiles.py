@@ -328,8 +328,9 @@ def test_tiles_with_damaged_blocks_and_damaged_scenes_are_skipped(trained, tmp_p
     settings = EmbedConfig(tile=32)
     index = embed(trained / "best", tmp_path, tmp_path / "index", settings, ALONE, report=events.append)
     assert 0 < len(index) < 9
-    counts = [event.count for event in events if isinstance(event, Skipped) and event.reason == "damaged scene"]
-    assert counts == [1, 9 - len(index)]
+    skipped = [event for event in events if isinstance(event, Skipped) and event.reason == "damaged scene"]
+    assert [event.count for event in skipped] == [1, 9 - len(index)]
+    assert "band 1" in skipped[1].example and "previous exception" not in skipped[1].example
     path.unlink()
     with pytest.raises(DataError, match=r"b\.tif cannot be read"):
         embed(trained / "best", tmp_path, tmp_path / "index", settings, ALONE)
