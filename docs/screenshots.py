@@ -25,7 +25,7 @@ SOFTWARE = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-angle=swiftsha
 SERVED = {
     "serve.jpg": ("q=airport+runway", (1440, 900), "light", ()),
     "serve-chosen.jpg": ("q=storage+tanks", (1440, 900), "dark", (".card >> nth=1 >> .frame", ".explain")),
-    "serve-phone.jpg": ("q=baseball+field", (390, 844), "light", ()),
+    "serve-phone.jpg": ("q=harbour", (390, 844), "light", ()),
 }
 """Image of `dove serve`: the search, the size, the colours, and what is clicked."""
 
