@@ -28,7 +28,7 @@ class MarkRequest(BaseModel):
 
     key: str = Field(max_length=4000, description="Key of the image.")
     query: str = Field(max_length=4000, description="The question that found it, as text: q, like KEY, unlike KEY.")
-    verdict: Verdict = Field(description="Whether it is a right answer.")
+    verdict: Verdict = Field(description="Whether it is a right answer; withdraw takes back an earlier mark.")
     note: str = Field("", max_length=4000, description="Any remark.")
     who: str = Field("", max_length=200, description="Name of the analyst.")
 

@@ -346,6 +346,40 @@ def test_marks_with_a_note_and_a_name_change_the_next_search(visit, pages):
     assert "<b>sure</b>" in Path(download.value.path()).read_text()
 
 
+def test_a_mark_is_taken_back_by_the_same_button_or_by_a_key(visit, pages):
+    page = visit("map?collections=places&q=a+pink+ring")
+    asked = {"params": {"query": "a pink ring"}}
+    page.click(".card >> nth=0 >> .frame")
+    page.fill("[aria-label='Your name']", "eva")
+    page.click("#detail >> text=Confirm")
+    page.wait_for_selector(".card[data-verdict=confirm]")
+    assert page.locator("#use-marks").inner_text() == "Search with 1 mark"
+    page.click("#detail >> text=Confirm")
+    page.wait_for_selector("#detail .verdict-confirm[aria-pressed=false]")
+    assert page.locator(".card[data-verdict=confirm]").count() == 0
+    assert page.locator("#use-marks").is_hidden()
+    page.focus(".card >> nth=1 >> .frame")
+    page.keyboard.press("n")
+    page.wait_for_selector(".card[data-verdict=reject]")
+    page.focus(".card >> nth=1 >> .frame")
+    page.keyboard.press("u")
+    page.wait_for_selector(".card[data-verdict=reject]", state="detached")
+    stored = httpx.get(f"{pages.url}/collections/places/marks", **asked).json()["marks"]
+    assert stored == []
+    asked["params"] |= {"history": "true"}
+    history = httpx.get(f"{pages.url}/collections/places/marks", **asked).json()["marks"]
+    assert [mark["verdict"] for mark in history] == ["confirm", "withdraw", "reject", "withdraw"]
+
+
+def test_marks_of_a_colleague_serve_the_search_and_are_not_ones_own(visit, pages):
+    keys = search_of(pages, q="a grey cross", collections="places")
+    mark = {"key": keys[0], "query": "a grey cross", "verdict": "confirm", "who": "ben"}
+    httpx.post(f"{pages.url}/collections/places/marks", json=mark).raise_for_status()
+    page = visit("map?collections=places&q=a+grey+cross")
+    assert page.locator("#use-marks").inner_text() == "Search with 1 mark"
+    assert page.locator(".card[data-verdict=confirm]").count() == 0
+
+
 def test_the_page_shows_where_the_words_lie(visit):
     page = visit("map?collections=places&q=red+circle&hit=places%2Fplain")
     page.click("text=Where the words lie")
