@@ -63,4 +63,4 @@ def _of_http(request: Request, error: Exception) -> JSONResponse:
 
 
 def _as_parameters(text: str) -> str:
-    return _OPTION.sub(lambda match: match[1].replace("-", "_"), text)
+    return _OPTION.sub(lambda match: match[1].replace("-", "_"), text.encode("utf-8", "replace").decode())

@@ -347,8 +347,8 @@ def test_marks_with_a_note_and_a_name_change_the_next_search(visit, pages):
 
 
 def test_a_mark_is_taken_back_by_the_same_button_or_by_a_key(visit, pages):
-    page = visit("map?collections=places&q=a+pink+ring")
-    asked = {"params": {"query": "a pink ring"}}
+    page = visit("map?collections=places&q=a+green+cross")
+    asked = {"params": {"query": "a green cross"}}
     page.click(".card >> nth=0 >> .frame")
     page.fill("[aria-label='Your name']", "eva")
     page.click("#detail >> text=Confirm")
@@ -372,10 +372,10 @@ def test_a_mark_is_taken_back_by_the_same_button_or_by_a_key(visit, pages):
 
 
 def test_marks_of_a_colleague_serve_the_search_and_are_not_ones_own(visit, pages):
-    keys = search_of(pages, q="a grey cross", collections="places")
-    mark = {"key": keys[0], "query": "a grey cross", "verdict": "confirm", "who": "ben"}
+    keys = search_of(pages, q="a purple stripe", collections="places")
+    mark = {"key": keys[0], "query": "a purple stripe", "verdict": "confirm", "who": "ben"}
     httpx.post(f"{pages.url}/collections/places/marks", json=mark).raise_for_status()
-    page = visit("map?collections=places&q=a+grey+cross")
+    page = visit("map?collections=places&q=a+purple+stripe")
     assert page.locator("#use-marks").inner_text() == "Search with 1 mark"
     assert page.locator(".card[data-verdict=confirm]").count() == 0
 

@@ -119,7 +119,7 @@ def test_a_mark_is_stored_listed_and_exported(server, indexed):
 
 
 def test_a_mark_can_be_taken_back(server):
-    address, asked = f"{server.url}/collections/places/marks", {"query": "a pink ring"}
+    address, asked = f"{server.url}/collections/places/marks", {"query": "a blue stripe"}
     mark = {"key": "plain", "verdict": "confirm", "who": "eva", **asked}
     assert httpx.post(address, json=mark).status_code == 201
     assert httpx.post(address, json={**mark, "verdict": "withdraw"}).json()["verdict"] == "withdraw"
