@@ -240,6 +240,25 @@ def test_filters_by_date_source_resolution_and_tag_narrow_the_search(visit, page
     assert keys_of(settled(page)) == search_of(pages, q="circle", collections="places", tag="highway=motorway")
 
 
+def test_months_are_chosen_by_a_slider_with_the_keyboard(visit, pages):
+    page = visit("map?collections=places&q=circle")
+    page.click("summary:has-text('Dates')")
+    early, late = page.get_by_label("Earliest month"), page.get_by_label("Latest month")
+    assert [one.get_attribute("aria-valuetext") for one in (early, late)] == ["2019-01", "2021-01"]
+    early.focus()
+    for _ in range(13):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_selector(".pill.on:has-text('Dates: 2020-02-01')")
+    expected = search_of(pages, q="circle", collections="places", datetime="2020-02-01T00:00:00Z/..")
+    assert keys_of(settled(page)) == expected
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Earliest month"
+    late.focus()
+    page.keyboard.press("Home")  # not before the earliest
+    page.wait_for_selector(".pill.on:has-text('2020-02-01 – 2020-02-29')")
+    assert page.locator("#headline").inner_text() == "No image fits"
+    assert page.input_value("label:has-text('To') input") == "2020-02-29"
+
+
 def test_grid_and_map_light_and_choose_each_other(visit):
     page = mapped(visit("map?collections=places&q=circle&bbox=0,45,10,55"))
     page.hover(".card >> nth=1")
