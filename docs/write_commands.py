@@ -27,6 +27,7 @@ COMMON = {
     "dove embed": "source checkpoint out tile stride bands regions gpus",
     "dove query": "text image like unlike index top rerank bbox near within datetime tag sheet html geojson geoparquet "
     "copy_to explain",
+    "dove serve": "indexes host port token_file workers basemap",
     "dove export": "checkpoint out",
     "dove index push": "name to vector_index",
     "dove index verify": "name sample against",

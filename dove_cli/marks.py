@@ -82,7 +82,8 @@ def import_marks(
     added = stored.add(marks)
     keys = sorted({mark.key for mark in marks})
     gone = len(keys) - len(opened.find(keys) if keys else ())
-    note(f"{stored.path}: {added} of {len(marks)} marks are new")
+    path = stored.path.relative_to(Path.cwd()) if stored.path.is_relative_to(Path.cwd()) else stored.path
+    note(f"{path}: {added} of {len(marks)} marks are new")
     if gone:
         note(f"{gone} of {len(keys)} marked images are not in the index; their marks are kept")
 

@@ -29,7 +29,7 @@ def serve(
         Place | None, typer.Option(help="Shards, images or tars of the only index, if they were moved.")
     ] = None,
 ) -> None:
-    """Serve indexes over HTTP: a STAC API with free text, and the protocol of clip-retrieval.
+    """Serve indexes over HTTP: a page with a map, a STAC API with free text, and the protocol of clip-retrieval.
 
     The address is printed on standard error. Ctrl-C or SIGTERM ends the server when requests in flight are answered. An
     index that is made anew meanwhile is opened when it is whole.

@@ -24,22 +24,31 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text()
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md")))
+    for path in (*sorted(ROOT.glob("*.md")), ROOT / "shards/README.md", *sorted(ROOT.glob("docs/**/*.md")))
 }
 BLOCK = re.compile(r"^( *)```([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 COMMANDS: dict[str, Any] = dict(get_command(app).commands)  # type: ignore[attr-defined]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def commands_in(text: str) -> Iterator[list[str]]:
-    """Yield the words of each command of dove in the blocks of a page; blocks of `text` are output."""
+PREFIX = r"(?:[A-Z_]+=\S* |srun .*?|.*-m (?:-- )?)?"
+"""What may be before a command: a variable, a launcher, an interpreter."""
+
+
+def lines_of(text: str) -> Iterator[str]:
+    """Yield the lines of shell in the blocks of a page; in a block of output, those after a prompt."""
     for _, language, block in BLOCK.findall(text):
-        if language not in ("", "sh"):
-            continue
         for line in block.replace("\\\n", " ").splitlines():
-            for part in line.strip().removeprefix("$ ").split("#")[0].split("&&"):
-                if part.strip().startswith("dove "):
-                    yield shlex.split(re.split(r"[|>]", part)[0])[1:]
+            if language in ("", "sh") or line.strip().startswith("$ "):
+                yield line.strip().removeprefix("$ ").split("#")[0]
+
+
+def commands_in(text: str) -> Iterator[list[str]]:
+    """Yield the words of each command of dove in the blocks of a page."""
+    for line in lines_of(text):
+        for part in line.split("&&"):
+            if found := re.fullmatch(rf"{PREFIX}dove(?:_cli)? (.+)", part.strip()):
+                yield shlex.split(re.split(r"[|>]", found[1])[0])
 
 
 def parse(words: list[str]) -> None:
@@ -80,6 +89,13 @@ def test_every_command_in_a_block_of_a_page_parses(page):
         parse(words)
 
 
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_no_command_in_a_block_of_a_page_is_left_unparsed(page):
+    mentioned = re.compile(rf"\bdove(?:_cli)? (?:{'|'.join([*COMMANDS, '--version'])})(?![\w-])")
+    count = sum(len(mentioned.findall(line)) for line in lines_of(PAGES[page]))
+    assert count == len(list(commands_in(PAGES[page])))
+
+
 def test_the_pages_have_commands():
     counts = {page: len(list(commands_in(text))) for page, text in PAGES.items()}
     assert sum(counts.values()) >= 120
@@ -109,6 +125,12 @@ def test_every_command_in_the_demo_parses_and_the_page_of_the_demo_has_them():
     assert list(commands_in(PAGES["docs/start/demo.md"]))[:6] == lines
 
 
+def test_the_command_of_the_systemd_unit_parses():
+    unit = (ROOT / "docs/cluster/dove-serve.service").read_text()
+    [line] = re.findall(r"^ExecStart=\S*/dove (.+)$", unit, re.M)
+    parse(shlex.split(line))
+
+
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_what_other_commands_of_a_page_name_exists(page):
     text = PAGES[page]
@@ -117,7 +139,11 @@ def test_what_other_commands_of_a_page_name_exists(page):
         assert target in targets, target
     for module in re.findall(r"python -m (benchmarks\.\w+)", text):
         assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
-    for file in re.findall(r"python (benchmarks/\w+\.py)", text):
+    for module, words in re.findall(r"python -m benchmarks\.(\w+)([^`\n#|>]*)", text):
+        source = (ROOT / f"benchmarks/{module}.py").read_text()
+        for flag in re.findall(r"(?<!\S)--[a-z-]+", words):
+            assert f'"{flag}"' in source, (module, flag)
+    for file in re.findall(r"python ((?:benchmarks|docs|examples)/\w+\.py)", text):
         assert (ROOT / file).exists(), file
     for extras in re.findall(r"pip install '(?:\.|dove-eo)\[([\w,]+)\]'", text):
         assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"]), extras
@@ -170,6 +196,29 @@ def test_contributing_names_files_and_functions_that_exist():
     filters = (ROOT / "dove_core/index/filters.py").read_text()
     assert "def parse_interval(" in filters and "def _at_time(" in filters
     assert "def span_of(" in (ROOT / "dove_core/index/rows.py").read_text()
+
+
+def test_the_decisions_are_numbered_without_gaps_and_the_index_lists_all_of_them():
+    records = sorted(path for path in (ROOT / "docs/decisions").glob("*.md") if path.name != "index.md")
+    assert [path.name[:5] for path in records] == [f"{number:04}-" for number in range(1, len(records) + 1)]
+    rows = re.findall(r"^\| (\d{4}) \| \[(.+)\]\((.+)\) \| ([\w ]+) \|$", PAGES["docs/decisions/index.md"], re.M)
+    listed = [
+        (file, [f"# {number}. {title}", "", f"{area}. [All decisions](index.md)"]) for number, title, file, area in rows
+    ]
+    assert listed == [(path.name, path.read_text().splitlines()[:3]) for path in records]
+
+
+@pytest.mark.parametrize("page", sorted(page for page in PAGES if re.match(r"docs/decisions/\d", page)))
+def test_a_decision_is_short_and_has_its_four_parts(page):
+    text = PAGES[page]
+    assert re.findall(r"^## (.+)$", text, re.M) == ["Context", "Decision", "Why", "Measured"]
+    assert 10 <= text.count("\n") <= 40
+
+
+def test_every_mention_of_a_decision_in_the_code_is_a_file_that_exists():
+    for path in (*ROOT.glob("dove_core/**/*.py"), *ROOT.glob("dove_cli/*.py"), *ROOT.glob("benchmarks/*.py")):
+        for mentioned in re.findall(r"docs/decisions[\w/.-]*\w", path.read_text()):
+            assert (ROOT / mentioned).is_file(), (path, mentioned)
 
 
 def test_every_model_and_recipe_is_on_its_page():

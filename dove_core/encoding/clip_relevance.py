@@ -4,7 +4,8 @@ A transformer is explained as in "Generic Attention-model Explainability", Chefe
 section 3: the matrix `R` begins as the identity, and each attention matrix `A` of all blocks adds
 `mean over heads of max(A * dcos/dA, 0) @ R` to it. The map is the row of the token that becomes the embedding: the
 class token; with attention pooling its query; the mean over all rows if the tower averages its tokens. Unlike there,
-the identity is subtracted in the end, which changes nothing for a class token: see docs/decisions.md.
+the identity is subtracted in the end, which changes nothing for a class token: see
+docs/decisions/0056-explaining-a-clip.md.
 
 A convolutional tower is explained by Grad-CAM, Selvaraju et al. 2017 (arXiv 1610.02391), on its last feature maps:
 `max(sum over channels of feature * mean over positions of dcos/dfeature, 0)`.

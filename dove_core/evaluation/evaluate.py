@@ -49,7 +49,7 @@ class Evaluation:
     encoded: EncodedSplit
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON of CLIP_benchmark, with a block of metrics for each row."""
+        """Return JSON with the names of CLIP_benchmark; its `metrics` are flat, ours have a block for each row."""
         return {
             "dataset": self.dataset,
             "split": self.split,

@@ -63,7 +63,7 @@ class CaptionFeatures(NamedTuple):
 
 
 class Dove(nn.Module):
-    """The model of arXiv 2310.08276; docs/decisions.md says where we had to interpret the paper."""
+    """The model of arXiv 2310.08276; docs/decisions/0003-roam.md says where we had to interpret the paper."""
 
     def __init__(self, config: ModelConfig, words: int) -> None:
         super().__init__()

@@ -40,7 +40,8 @@ class TextEncoder(nn.Module):
         order = here.argsort(descending=True, stable=True)
         embedded = self.dropout(self.embedding(tokens[order.to(device, non_blocking=True)]))
         packed = pack_padded_sequence(embedded, here[order], batch_first=True)
-        with torch.autocast("cuda", enabled=False):  # it would run the GRU in float16: see docs/decisions.md
+        # Autocast would run the GRU in float16: see docs/decisions/0037-outside-of-autocast.md
+        with torch.autocast("cuda", enabled=False):
             states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=total)
         states = states.index_select(0, order.argsort().to(device, non_blocking=True))
         ahead, back = states.chunk(2, dim=-1)

@@ -111,7 +111,8 @@ def serve(
             else:
                 os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
                 del app
-                _run_several(_AppOf(tuple(addresses), serving, checkpoint, shards, _token(serving)), serving, listener)
+                app_of = _AppOf(tuple(addresses), serving, checkpoint, shards, _token(serving))
+                _run_several(_AppOfWorker(app_of), serving, listener)
 
 
 @contextmanager
@@ -125,13 +126,37 @@ def _signals_end_quietly() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@dataclass(frozen=True)
+class _AppOfWorker:
+    """Makes the app of a process that serves and does nothing else."""
+
+    app_of: _AppOf
+
+    def __call__(self) -> FastAPI:
+        app = self.app_of()
+        _use_one_thread_for_blas()  # now numpy is loaded
+        return app
+
+
+def _use_one_thread_for_blas() -> None:
+    """Let each question be encoded by one thread.
+
+    The products of one question are small: several threads for each do not pay when several questions come at once, and
+    wait for each other in busy loops when other programs run (see docs/results.md). Searches are not limited.
+    """
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(limits=1, user_api="blas")
+
+
 def _run(app: Any, serving: ServeConfig, listener: socket.socket) -> None:
     import uvicorn
 
+    _use_one_thread_for_blas()
     uvicorn.Server(_config(app, serving)).run([listener])
 
 
-def _run_several(app_of: _AppOf, serving: ServeConfig, listener: socket.socket) -> None:
+def _run_several(app_of: _AppOfWorker, serving: ServeConfig, listener: socket.socket) -> None:
     from uvicorn.supervisors import Multiprocess
 
     Multiprocess(_config(app_of, serving, factory=True, workers=serving.workers), sockets=[listener]).run()

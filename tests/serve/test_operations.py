@@ -8,6 +8,8 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -46,6 +48,22 @@ def test_dove_serve_without_an_argument_serves_the_only_index(trained, tmp_path)
     assert [(line["method"], line["status"], line["client"]) for line in log] == [("GET", 200, "127.0.0.1")]
     assert log[0]["ms"] > 0
     assert WORDS not in process.out.read_text()
+
+
+def test_a_process_that_serves_encodes_questions_with_one_thread(indexed):
+    code = """if True:
+        from threadpoolctl import threadpool_info
+        from dove_core.config import ServeConfig
+        from dove_core.serve.server import _AppOf, _AppOfWorker
+        _AppOfWorker(_AppOf(["index/places"], ServeConfig(), None, None, ""))()
+        print([one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"])
+    """
+    several = {**os.environ, "OPENBLAS_NUM_THREADS": "3", "MKL_NUM_THREADS": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=indexed, env=several, check=True
+    )
+    threads = json.loads(done.stdout)
+    assert threads and set(threads) == {1}
 
 
 def test_several_workers_share_the_socket_and_the_counts_and_end_together(indexed, tmp_path):
