@@ -34,7 +34,10 @@ def export_marks(
     file: Annotated[Path, typer.Argument(help="File to write: FILE.csv, or FILE.geojson with footprints.")],
     index: IndexOption = None,
     history: Annotated[
-        bool, typer.Option("--history", help="Also write marks that a later one of the same analyst replaced.")
+        bool,
+        typer.Option(
+            "--history", help="Also write marks that a later one of the same analyst replaced, and withdrawals."
+        ),
     ] = False,
 ) -> None:
     """Write the marks of an index as CSV or GeoJSON.
@@ -63,7 +66,8 @@ def export_marks(
 def import_marks(
     cache: CacheConfig,
     file: Annotated[
-        Path, typer.Argument(help="CSV with the columns key, query, verdict (confirm or reject), as exported.")
+        Path,
+        typer.Argument(help="CSV with the columns key, query, verdict (confirm, reject or withdraw), as exported."),
     ],
     index: IndexOption = None,
 ) -> None:

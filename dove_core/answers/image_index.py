@@ -99,6 +99,8 @@ class ImageIndex:
     def mark(self, key: str, query: str, verdict: Verdict, *, note: str = "", who: str = "") -> Mark:
         """Store that an image is right (`confirm`) or wrong (`reject`) for a query, and return the mark.
 
+        `withdraw` takes back an earlier mark of the same analyst.
+
         Raises:
             UsageError: the index has no such image, the verdict is not valid, or the file cannot be written.
             SpaceError: the disk is full.

@@ -17,7 +17,7 @@ import numpy as np
 from dove_core.errors import UsageError
 from dove_core.events import Noted, Report, silent
 from dove_core.index.searchable import Searchable
-from dove_core.review.marks import Mark, decided, folded
+from dove_core.review.marks import Mark, current_marks, decided, folded
 from dove_core.search.question import Refined
 
 _SAMPLE = 500
@@ -62,7 +62,7 @@ class LearnedSearch:
         Raises:
             UsageError: scikit-learn is not installed.
         """
-        own = [mark for mark in self.marks if folded(mark.query) == folded(query)]
+        own = [mark for mark in current_marks(self.marks) if folded(mark.query) == folded(query)]
         if not own:
             known = ", ".join(sorted({folded(mark.query) for mark in self.marks})[:_SHOWN])
             self.report(Noted(f"no marks for {query!r}; there are marks for: {known or 'no query'}"))

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from dove_core.errors import UsageError
 
-Verdict = Literal["confirm", "reject"]
+Verdict = Literal["confirm", "reject", "withdraw"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
@@ -21,7 +21,8 @@ class Mark:
     Args:
         key: the image, by its key in the index.
         query: the question in one line, as `Question.title` has it.
-        verdict: `confirm`: the image is right; `reject`: it is wrong.
+        verdict: `confirm`: the image is right; `reject`: it is wrong; `withdraw`: the analyst's
+            earlier mark does not count any more.
         note: any remark.
         who: the analyst's name, or empty.
         when: ISO 8601 time, converted to UTC; a time without a zone is in UTC. Empty: when the mark is stored.
@@ -83,13 +84,16 @@ def folded(query: str) -> str:
 
 
 def current_marks(marks: Iterable[Mark]) -> list[Mark]:
-    """Return the latest mark of each image, query and analyst, the earliest first; of equal times, the last given."""
+    """Return the latest mark of each image, query and analyst, the earliest first; of equal times, the last given.
+
+    What an analyst has withdrawn is left out.
+    """
     latest: dict[tuple[str, str, str], Mark] = {}
     for mark in sorted(marks, key=lambda mark: mark.when):
         place = (mark.key, folded(mark.query), mark.who)
         latest.pop(place, None)
         latest[place] = mark
-    return list(latest.values())
+    return [mark for mark in latest.values() if mark.verdict != "withdraw"]
 
 
 def decided(marks: Iterable[Mark]) -> dict[str, bool]:

@@ -18,14 +18,13 @@ from stac_pydantic import api as schemas
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from dove_core.config import ServeConfig
 from dove_core.serve import image_search, knn, saving
 from dove_core.serve.assets import assets
 from dove_core.serve.attending import attending
 from dove_core.serve.browser import browser, way_in
-from dove_core.serve.guards import BodyGuard, HeaderGuard, TokenGuard
+from dove_core.serve.guards import BodyGuard, HeaderGuard, HostGuard, TokenGuard
 from dove_core.serve.items import GEOJSON
 from dove_core.serve.manual import manual
 from dove_core.serve.marking import marking
@@ -99,7 +98,7 @@ def _guards(serving: ServeConfig, token: str) -> list[Middleware]:
     if token:
         guards.append(Middleware(TokenGuard, token=token))
     elif serving.is_local:  # a web page elsewhere could have its own name resolved to this machine
-        guards.append(Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "::1", "[::1]"]))
+        guards.append(Middleware(HostGuard))
     if serving.origins:
         headers = ["Authorization", "Content-Type"]
         cross = Middleware(CORSMiddleware, allow_origins=serving.origins, allow_methods=["*"], allow_headers=headers)

@@ -25,8 +25,8 @@ Truth = tuple[np.ndarray, np.ndarray]
 
 PROPERTIES = ("id", "collection", "caption", "source", "gsd", "datetime", "tags.KEY", "geometry")
 _TEXTS = {"id": "key", "caption": "caption", "source": "source"}
-_LONGEST, _DEEPEST = 4000, 64
-"""Characters of a text, and levels of brackets: the parser of a deeper text would overflow its stack."""
+_LONGEST, _DEEPEST, _MOST = 4000, 64, 500
+"""Characters of a text; levels of brackets, since the parser of a deeper text would overflow its stack; conditions."""
 
 _HINT = f"properties are {', '.join(PROPERTIES)}; for example: gsd < 1 AND source IN ('CH', 'US')"
 _ORDER: dict[str, Callable[[Any, Any], Any]] = {
@@ -50,7 +50,10 @@ def rows_passing(table: RowTable, collection: str, expression: str | Mapping[str
         UsageError: the filter is not valid, or has a property or operator that is not known here.
     """
     parsed = _parse(expression) if isinstance(expression, str) else expression
-    return _Filter(table, collection).truth(parsed, 0)[0]
+    try:
+        return _Filter(table, collection).truth(parsed, 0)[0]
+    except (OverflowError, RecursionError) as error:
+        raise UsageError("the filter has a number that is too large, or is too deep", hint=_HINT) from error
 
 
 def _parse(text: str) -> Any:
@@ -67,15 +70,16 @@ class _Filter:
     """The rows of one index, for conditions."""
 
     def __init__(self, table: RowTable, collection: str) -> None:
-        self._table, self._collection = table, collection
+        self._table, self._collection, self._conditions = table, collection, 0
 
     def truth(self, node: Any, depth: int) -> Truth:
         """Return for which rows a condition is true and false."""
+        self._count()
         if isinstance(node, bool):
             return self._all(node)
         if not isinstance(node, Mapping) or not isinstance(node.get("args"), list) or depth > _DEEPEST:
             raise UsageError("the filter is not a CQL2 condition, or too deep", hint=_HINT)
-        name, arguments = str(node.get("op")), node["args"]
+        name, arguments = str(node.get("op"))[:40], node["args"]
         if name in ("and", "or", "not") and arguments:
             return _joined(name, [self.truth(one, depth + 1) for one in arguments])
         subject, values = _subject(name, arguments)
@@ -85,7 +89,7 @@ class _Filter:
             pair = [{"op": op, "args": [arguments[0], value]} for op, value in zip((">=", "<="), values, strict=True)]
             return _joined("and", [self.truth(one, depth + 1) for one in pair])
         if name == "in" and len(values) == 1 and isinstance(values[0], list) and values[0]:
-            return _joined("or", [self._compared("=", subject, value) for value in values[0][:_LONGEST]])
+            return _joined("or", [self._compared("=", subject, value) for value in values[0]])
         if name == "isNull" and not values:
             known = self._known(subject)
             return ~known, known
@@ -95,6 +99,7 @@ class _Filter:
 
     def _compared(self, name: str, subject: str, value: Any) -> Truth:
         """Return for which rows a property compares with a value."""
+        self._count()
         if subject == "datetime":
             return self._at(name, value)
         if name in _ORDER and subject == "gsd" and isinstance(value, int | float):
@@ -111,7 +116,15 @@ class _Filter:
             column = self._table.column(_TEXTS[subject])
             found = as_bools(pc.fill_null(_OF_TEXTS[name](column, value), False))
             return _among(found, self._known(subject))
-        raise UsageError(f"the filter compares {subject} with {value!r} by {name}, which is not possible", hint=_HINT)
+        shown = repr(value) if isinstance(value, str | float | bool | None) else "something else"
+        raise UsageError(f"the filter compares {subject} with {shown} by {name}, which is not possible", hint=_HINT)
+
+    def _count(self) -> None:
+        """Count a condition: each is a look at all rows."""
+        self._conditions += 1
+        if self._conditions > _MOST:
+            hint = "give many keys by the parameter ids"
+            raise UsageError(f"the filter has more than {_MOST} conditions", hint=hint)
 
     def _at(self, name: str, value: Any) -> Truth:
         """Return for which rows the time compares with a time; one that is not precise may be any within it."""
@@ -170,7 +183,7 @@ def _interval(value: Any) -> tuple[int | None, int | None]:
         value = next((value[name] for name in ("timestamp", "date", "interval") if name in value), None)
     ends = value if isinstance(value, list) else [value]
     if not (0 < len(ends) < 3) or not all(isinstance(end, str) for end in ends):
-        raise UsageError(f"the filter compares datetime with {value!r}", hint=_HINT)
+        raise UsageError("the filter compares datetime with what is not a time", hint=_HINT)
     return parse_interval("/".join(ends))
 
 

@@ -17,7 +17,7 @@ from dove_core.review.store import Marks, marks_path
 from dove_core.search.query import Hit
 from dove_core.serve.masks import rows_kept
 from dove_core.serve.models import DEEPEST, SearchRequest
-from dove_core.serve.served import OpenedIndex, ServedIndex
+from dove_core.serve.served import OpenedIndex, ServedIndex, own_files
 
 Found = list[tuple[OpenedIndex, Row, float | None]]
 """Images with the index they are from, and their scores if there was a question."""
@@ -80,7 +80,9 @@ def listed(search: SearchRequest, served: Sequence[ServedIndex]) -> tuple[Found,
 def _ask(one: ServedIndex, opened: OpenedIndex, search: SearchRequest, count: int, report: Report) -> list[Hit]:
     keep = rows_kept(opened, search.ids, search.intersects, search.expression)
     query = replace(search.query, top=count)
-    refine = LearnedSearch(opened.index, Marks(marks_path(opened.index)).current(), report) if search.marks else None
+    with own_files():
+        marks = Marks(marks_path(opened.index)).current() if search.marks else []
+    refine = LearnedSearch(opened.index, marks, report) if search.marks else None
     computes = search.question.image is not None or (query.rerank and opened.index.regions is None)
     with one.computing if computes else nullcontext():
         return opened.searcher.answer(

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import hmac
+import re
 from collections.abc import Awaitable, Callable
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,6 +18,9 @@ from dove_core.serve.problems import problem
 
 OPEN = "/healthz"
 """The path that needs no token: it tells nothing."""
+
+_LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+"""Names of this machine in the header Host."""
 
 _SMALL = 2**20
 """Largest body in bytes of a request that has no image."""
@@ -55,6 +59,21 @@ class TokenGuard:
         elif kind.lower() != "bearer":
             return False
         return hmac.compare_digest(given, self._token)
+
+
+class HostGuard:
+    """Refuses requests that call this machine by a name of others, which may be that of a web page."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 400."""
+        if scope["type"] != "http" or _LOCAL.fullmatch(Headers(scope=scope).get("host", "")):
+            await self._app(scope, receive, send)
+            return
+        hint = "ask localhost or 127.0.0.1, or start dove serve with --token-file for other names"
+        await problem(400, "the header Host is not a name of this machine", hint)(scope, receive, send)
 
 
 class BodyGuard:

@@ -13,10 +13,11 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from dove_core.answers.geo import marks_geojson_of
-from dove_core.review.marks import Mark, Verdict, current_marks, folded
+from dove_core.review.marks import Mark, Verdict, current_marks, folded, now
 from dove_core.review.store import Marks, marks_path
 from dove_core.review.tables import write_marks_csv
 from dove_core.serve.items import GEOJSON
+from dove_core.serve.served import own_files
 from dove_core.serve.stac import DoveClient
 
 MarksKind = Literal["json", "csv", "geojson"]
@@ -28,7 +29,7 @@ class MarkRequest(BaseModel):
 
     key: str = Field(max_length=4000, description="Key of the image.")
     query: str = Field(max_length=4000, description="The question that found it, as text: q, like KEY, unlike KEY.")
-    verdict: Verdict = Field(description="Whether it is a right answer.")
+    verdict: Verdict = Field(description="Whether it is a right answer; withdraw takes back an earlier mark.")
     note: str = Field("", max_length=4000, description="Any remark.")
     who: str = Field("", max_length=200, description="Name of the analyst.")
 
@@ -43,8 +44,9 @@ def marking(client: DoveClient) -> APIRouter:
     ) -> Response:
         """Return marks, of one query or of all; with `history`, also those that a later one replaced."""
         index = client.named(collection_id).opened.index
-        stored = Marks(marks_path(index))
-        found = [mark for mark in stored.history() if query is None or folded(mark.query) == folded(query)]
+        with own_files():
+            stored = Marks(marks_path(index)).history()
+        found = [mark for mark in stored if query is None or folded(mark.query) == folded(query)]
         found = found if history else current_marks(found)
         if kind == "geojson":
             return JSONResponse(marks_geojson_of(found, index), media_type=GEOJSON, headers=_attached(kind))
@@ -56,8 +58,9 @@ def marking(client: DoveClient) -> APIRouter:
     def mark(collection_id: str, mark: MarkRequest) -> dict[str, Any]:
         """Store a mark, and answer when it is on the disk; of one analyst, image and query, the latest counts."""
         opened, row = client.row_of(collection_id, mark.key)
-        made = Mark(row.key, mark.query, mark.verdict, mark.note, mark.who, model=opened.index.fingerprint)
-        Marks(marks_path(opened.index)).add([made])
+        made = Mark(row.key, mark.query, mark.verdict, mark.note, mark.who, now(), opened.index.fingerprint)
+        with own_files():
+            Marks(marks_path(opened.index)).add([made])
         return asdict(made)
 
     return router

@@ -5,6 +5,7 @@ Neither has headers, bodies or query strings, so no token and no question.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -65,6 +66,10 @@ class RequestMeter:
             await self._app(scope, receive, sent)
         except ConnectionError:  # the client has gone
             status = status or 499
+        except asyncio.CancelledError:  # by the end of the server, when its patience is over
+            _errors.warning("%s %s was not answered, since the server ends", scope["method"], scope["path"])
+            if status == 0:
+                await problem(503, "the server ends; ask again later")(scope, receive, sent)
         except Exception:
             _errors.exception("%s %s", scope["method"], scope["path"])
             if status == 0:

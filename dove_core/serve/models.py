@@ -117,10 +117,10 @@ class SearchBody(BaseSearchPostRequest):
     @model_validator(mode="before")
     @classmethod
     def is_object(cls, values: Any) -> Any:
-        """Refuse a body that is not an object, on which the validators of STAC fail."""
+        """Refuse a body that is not an object, on which the validators of STAC fail, or has half characters."""
         if not isinstance(values, dict):
             raise ValueError("the body is not a JSON object")
-        return values
+        return _encodable(values)
 
 
 SearchPost = create_post_request_model(_ALL, SearchBody)
@@ -205,12 +205,25 @@ def _expression(given: Mapping[str, Any]) -> str | Mapping[str, Any] | None:
 
 def _parsed(name: str, text: str) -> Mapping[str, Any]:
     try:
-        found = json.loads(text)
+        found = _encodable(json.loads(text))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{name} is not valid JSON: {error}", hint="encode the JSON text for a URL") from error
     if not isinstance(found, dict):
         raise UsageError(f"{name} is not a JSON object", hint="give an object, such as a GeoJSON geometry")
     return found
+
+
+def _encodable(values: Any) -> Any:
+    """Return values of JSON.
+
+    Raises:
+        ValueError: a text has half of a surrogate pair, which is not a character, or they are too deep.
+    """
+    try:
+        json.dumps(values, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError) as error:
+        raise ValueError("a text is not valid Unicode, or the JSON is too deep") from error
+    return values
 
 
 def _start(token: str | None) -> int:

@@ -45,7 +45,7 @@ def _of_dove(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, UsageError | DataError):
         return problem(400, error.message, error.hint)
     _log.error("%s %s: %s; hint: %s", request.method, request.url.path, error.message, error.hint or "none")
-    return problem(503, "the index, its model or its images cannot be read now; the server's log says why")
+    return problem(503, "the index, its model, images or marks cannot be used now; the server's log says why")
 
 
 def _of_validation(request: Request, error: Exception) -> JSONResponse:
@@ -63,4 +63,4 @@ def _of_http(request: Request, error: Exception) -> JSONResponse:
 
 
 def _as_parameters(text: str) -> str:
-    return _OPTION.sub(lambda match: match[1].replace("-", "_"), text)
+    return _OPTION.sub(lambda match: match[1].replace("-", "_"), text.encode("utf-8", "replace").decode())

@@ -1,4 +1,4 @@
-"""HTTP connections that give up on clients who send their headers too slowly, which uvicorn does not."""
+"""HTTP connections that give up on clients whose headers are too slow or too long, which uvicorn does not."""
 
 from __future__ import annotations
 
@@ -17,15 +17,28 @@ class PatientConfig(uvicorn.Config):
         self.headers_timeout = headers_timeout
 
 
+_HEADERS = 2**20
+"""Largest number of bytes before the body of a request, and what comes with them."""
+
+
 class TimedProtocol(HttpToolsProtocol):
-    """A connection that is closed if the headers of a request are not complete in time."""
+    """A connection that is closed if the headers of a request are not complete in time, or are too long."""
 
     _timer: TimerHandle | None = None
+    _before = 0
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
         self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what a client sent."""
+        self._before = self._before + len(data) if self._timer is not None else 0
+        if self._before > _HEADERS:
+            self.transport.close()
+        else:
+            super().data_received(data)
 
     def on_message_begin(self) -> None:
         """Begin to wait for the headers of a request."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from dove_core.addresses import Address, place_of
 from dove_core.buckets import Bucket
 from dove_core.config import ComputeConfig
-from dove_core.errors import DoveError, SearchIndexError, UsageError
+from dove_core.errors import DataError, DoveError, SearchIndexError, UsageError
 from dove_core.index.disk import SearchIndex
 from dove_core.index.manifest import MANIFEST
 from dove_core.index.milvus.address import is_address
@@ -41,6 +41,19 @@ class OpenedIndex:
     def index(self) -> Searchable:
         """The index itself."""
         return self.searcher.index
+
+
+@contextmanager
+def own_files() -> Iterator[None]:
+    """Turn errors of files of this machine, such as its marks, into one whose details only the log has.
+
+    Raises:
+        SearchIndexError: instead of a UsageError or DataError.
+    """
+    try:
+        yield
+    except (DataError, UsageError) as error:
+        raise SearchIndexError(error.message, hint=error.hint) from error
 
 
 class ServedIndex:

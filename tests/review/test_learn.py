@@ -98,6 +98,10 @@ def test_marks_that_cannot_be_used_are_reported(searcher):
     hits, notes = asked(searcher, [Mark(searcher.ask(text)[0].row.key, text, "reject")])
     assert notes == ["no image is confirmed for 'a red circle': ranked by the query, without rejected images"]
     assert [hit.row for hit in hits[:9]] == [hit.row for hit in searcher.ask(text)[1:]]
+    taken_back = [Mark(one, text, "confirm"), Mark(one, text, "withdraw")]
+    hits, notes = asked(searcher, taken_back)
+    assert hits == searcher.ask(text)
+    assert notes[0].startswith("no marks for 'a red circle'")
     split = [Mark(other, text, "confirm", who="eva"), Mark(other, text, "reject", who="ben")]
     _, notes = asked(searcher, [*split, Mark(one, text, "confirm")])
     assert notes[0] == "1 marked images are not used: as many confirm as reject them"

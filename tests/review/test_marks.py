@@ -98,6 +98,19 @@ def test_a_later_mark_of_the_same_analyst_counts_and_the_earlier_one_is_history(
     assert decided(marks.current("harbour")) == {}  # one confirms, one rejects
 
 
+def test_a_mark_that_is_withdrawn_counts_no_more_and_stays_in_the_history(tmp_path):
+    marks = Marks(tmp_path / "marks.sqlite")
+    marks.add([Mark("a", "lake", "confirm", who="eva"), Mark("a", "lake", "confirm", who="ben")])
+    marks.add([Mark("a", "Lake", "withdraw", "a mistake", "eva")])
+    assert [mark.who for mark in marks.current("lake")] == ["ben"]
+    assert marks.queries() == {"lake": 1}
+    assert [mark.verdict for mark in marks.history()] == ["confirm", "confirm", "withdraw"]
+    write_marks_csv(tmp_path / "marks.csv", marks.history())
+    assert read_marks(tmp_path / "marks.csv") == marks.current()
+    marks.add([Mark("a", "lake", "reject", who="eva")])
+    assert decided(marks.current("lake")) == {}  # eva has changed her mind once more
+
+
 def test_the_time_decides_which_mark_is_later_in_whatever_order_they_come(tmp_path):
     marks = Marks(tmp_path / "marks.sqlite")
     marks.add([Mark("a", "q", "reject", when="2026-11-28T12:00:00Z")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import struct
 import threading
@@ -154,8 +155,10 @@ def test_scripts_in_captions_keys_tags_and_questions_stay_text(server):
 
 
 def test_a_page_with_another_name_for_this_machine_is_refused(server):
-    for host in ("evil.example", "evil.example:8080", "127.0.0.1.evil.example"):
-        assert fetch(f"{server.url}/search?q=red", headers={"host": host}).status_code == 400
+    for host in ("evil.example", "evil.example:8080", "127.0.0.1.evil.example", "", "localhost:1/../", "localhost@a"):
+        answer = fetch(f"{server.url}/search?q=red", headers={"host": host})
+        assert answer.status_code == 400
+        assert "--token" not in answer.json()["hint"] and "token_file" in answer.json()["hint"]
     for host in ("localhost:1234", "127.0.0.1", "[::1]:80"):
         assert fetch(f"{server.url}/search?q=red", headers={"host": host}).status_code == 200
 
@@ -163,12 +166,49 @@ def test_a_page_with_another_name_for_this_machine_is_refused(server):
 @pytest.mark.parametrize(
     "body", [b"[" * 100_000, b"{" * 1000, b"null", b'{"q": 5}', b'{"bbox": ["a"]}', b'{"limit": 1e400}', b"\xff\xfe",
              b'{"intersects": {"type": "Point", "coordinates": [NaN, 1]}}', b'{"filter": {"op": "=", "args": []}}',
-             b'{"filter": ' + b'{"op": "not", "args": [' * 300 + b"true" + b"]}" * 300 + b"}"],
+             b'{"filter": ' + b'{"op": "not", "args": [' * 300 + b"true" + b"]}" * 300 + b"}",
+             b'{"q": "red \\ud800"}', b'{"ids": ["\\ud800"]}', b'{"like": ["\\ud800"]}',
+             b'{"collections": ["\\ud800"]}',
+             b'{"intersects": {"type": "Polygon", "coordinates": [[[1e308, 0], [-1e308, 1], [2, 1e308], [1e308, 0]]]}}',
+             b'{"filter": {"op": "<", "args": [{"property": "gsd"}, ' + b"9" * 400 + b"]}}",
+             b'{"filter": {"op": "and", "args": [' + b"true, " * 100_000 + b"true]}}",
+             b'{"filter": {"op": "in", "args": [{"property": "id"}, [' + b'"a", ' * 100_000 + b'"a"]]}}'],
 )  # fmt: skip
 def test_a_body_that_makes_no_sense_is_a_problem(server, body):
     answer = send(f"{server.url}/search", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_polygon_that_crosses_itself_costs_no_time(server):
+    def asked(count):
+        places = [[170 * math.cos(k * k + 1), 80 * math.sin(7.3 * k * k)] for k in range(count)]
+        began = time.monotonic()
+        body = {"intersects": {"type": "Polygon", "coordinates": [[*places, places[0]]]}}
+        return send(f"{server.url}/search", json=body), time.monotonic() - began
+
+    answer, seconds = asked(5000)
+    assert answer.status_code == 400 and "cross each other" in answer.json()["detail"]
+    assert seconds < 10
+    answer, seconds = asked(100)
+    assert answer.status_code == 200 and answer.json()["numberMatched"] > 0
+    assert seconds < 10
+
+
+@pytest.mark.parametrize("text", ["gsd<" + "1+" * 1500 + "1", "gsd<" + "1^" * 1500 + "1", "NOT " * 900 + "gsd<1"])
+def test_a_filter_that_is_deep_is_a_problem(server, text):
+    answer = fetch(f"{server.url}/search", params={"filter": text})
+    assert answer.status_code == 400, answer.text
+    assert len(answer.text) < 1000
+
+
+def test_headers_without_an_end_are_cut_off(server):
+    with connected(server) as line, suppress(OSError):
+        line.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+        for _ in range(100):
+            line.sendall(b"X-A: " + b"b" * 2**17 + b"\r\n")
+        assert line.recv(10_000) == b""
+    assert fetch(f"{server.url}/healthz").text == "ok"
 
 
 def test_without_the_token_there_is_no_answer_and_the_log_never_has_it(indexed, tmp_path):

@@ -20,7 +20,7 @@ import pytest
 from dove_core.config import ServeConfig
 from dove_core.errors import UsageError
 from dove_core.serve.server import serve, web_app
-from tests.serve.conftest import fetch, make_index, served
+from tests.serve.conftest import fetch, make_index, send, served
 
 WORDS = "a red circle on grey ground"
 
@@ -217,6 +217,40 @@ def test_an_index_whose_images_are_gone_says_so_and_names_no_file_of_the_machine
         assert str(tmp_path) not in answer.text
         assert search(process).status_code == 200
     assert "00000.tar cannot be read" in process.err.read_text()
+
+
+def test_marks_that_cannot_be_used_are_said_without_a_file_name(trained, tmp_path):
+    make_index(tmp_path / "index/places", trained / "best", count=6)
+    with served(tmp_path) as process:
+        (tmp_path / "index/places.marks.sqlite").write_bytes(b"not a database " * 500)
+        address, mark = f"{process.url}/collections/places/marks", {"key": "plain", "query": "red"}
+        for answer in (
+            fetch(address), search(process, marks=True), send(address, json={**mark, "verdict": "confirm"})
+        ):  # fmt: skip
+            assert answer.status_code == 503
+            assert str(tmp_path) not in answer.text
+        assert search(process).status_code == 200
+    assert "places.marks.sqlite cannot be read as marks" in process.err.read_text()
+    assert "Traceback" not in process.err.read_text()
+
+
+def test_a_worker_that_is_killed_is_replaced_without_an_error(indexed, tmp_path):
+    def workers(process):
+        own = Path(f"/proc/{process.running.pid}/task/{process.running.pid}/children").read_text().split()
+        return {child for child in own if "tracker_fd" in Path(f"/proc/{child}/cmdline").read_text()}
+
+    with served(tmp_path, str(indexed / "index/places"), "--workers", "2") as process:
+        assert search(process).status_code == 200
+        before = workers(process)
+        os.kill(int(min(before)), signal.SIGKILL)
+        for _ in range(300):
+            assert search(process).status_code == 200
+            if len(workers(process)) == 2 and workers(process) != before:
+                break
+            time.sleep(0.1)
+        assert len(workers(process) - before) == 1
+        assert process.end() == 0
+    assert "Traceback" not in process.err.read_text()
 
 
 def test_the_examples_for_systemd_and_docker_start_commands_that_parse():

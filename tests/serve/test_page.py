@@ -240,6 +240,25 @@ def test_filters_by_date_source_resolution_and_tag_narrow_the_search(visit, page
     assert keys_of(settled(page)) == search_of(pages, q="circle", collections="places", tag="highway=motorway")
 
 
+def test_months_are_chosen_by_a_slider_with_the_keyboard(visit, pages):
+    page = visit("map?collections=places&q=circle")
+    page.click("summary:has-text('Dates')")
+    early, late = page.get_by_label("Earliest month"), page.get_by_label("Latest month")
+    assert [one.get_attribute("aria-valuetext") for one in (early, late)] == ["2019-01", "2021-01"]
+    early.focus()
+    for _ in range(13):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_selector(".pill.on:has-text('Dates: 2020-02-01')")
+    expected = search_of(pages, q="circle", collections="places", datetime="2020-02-01T00:00:00Z/..")
+    assert keys_of(settled(page)) == expected
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Earliest month"
+    late.focus()
+    page.keyboard.press("Home")  # not before the earliest
+    page.wait_for_selector(".pill.on:has-text('2020-02-01 – 2020-02-29')")
+    assert page.locator("#headline").inner_text() == "No image fits"
+    assert page.input_value("label:has-text('To') input") == "2020-02-29"
+
+
 def test_grid_and_map_light_and_choose_each_other(visit):
     page = mapped(visit("map?collections=places&q=circle&bbox=0,45,10,55"))
     page.hover(".card >> nth=1")
@@ -344,6 +363,40 @@ def test_marks_with_a_note_and_a_name_change_the_next_search(visit, pages):
     with page.expect_download() as download:
         page.click("#save .item:has-text('all marks of places') >> nth=0")
     assert "<b>sure</b>" in Path(download.value.path()).read_text()
+
+
+def test_a_mark_is_taken_back_by_the_same_button_or_by_a_key(visit, pages):
+    page = visit("map?collections=places&q=a+green+cross")
+    asked = {"params": {"query": "a green cross"}}
+    page.click(".card >> nth=0 >> .frame")
+    page.fill("[aria-label='Your name']", "eva")
+    page.click("#detail >> text=Confirm")
+    page.wait_for_selector(".card[data-verdict=confirm]")
+    assert page.locator("#use-marks").inner_text() == "Search with 1 mark"
+    page.click("#detail >> text=Confirm")
+    page.wait_for_selector("#detail .verdict-confirm[aria-pressed=false]")
+    assert page.locator(".card[data-verdict=confirm]").count() == 0
+    assert page.locator("#use-marks").is_hidden()
+    page.focus(".card >> nth=1 >> .frame")
+    page.keyboard.press("n")
+    page.wait_for_selector(".card[data-verdict=reject]")
+    page.focus(".card >> nth=1 >> .frame")
+    page.keyboard.press("u")
+    page.wait_for_selector(".card[data-verdict=reject]", state="detached")
+    stored = httpx.get(f"{pages.url}/collections/places/marks", **asked).json()["marks"]
+    assert stored == []
+    asked["params"] |= {"history": "true"}
+    history = httpx.get(f"{pages.url}/collections/places/marks", **asked).json()["marks"]
+    assert [mark["verdict"] for mark in history] == ["confirm", "withdraw", "reject", "withdraw"]
+
+
+def test_marks_of_a_colleague_serve_the_search_and_are_not_ones_own(visit, pages):
+    keys = search_of(pages, q="a purple stripe", collections="places")
+    mark = {"key": keys[0], "query": "a purple stripe", "verdict": "confirm", "who": "ben"}
+    httpx.post(f"{pages.url}/collections/places/marks", json=mark).raise_for_status()
+    page = visit("map?collections=places&q=a+purple+stripe")
+    assert page.locator("#use-marks").inner_text() == "Search with 1 mark"
+    assert page.locator(".card[data-verdict=confirm]").count() == 0
 
 
 def test_the_page_shows_where_the_words_lie(visit):

@@ -118,6 +118,16 @@ def test_a_mark_is_stored_listed_and_exported(server, indexed):
     ).fetchone() == (2,)
 
 
+def test_a_mark_can_be_taken_back(server):
+    address, asked = f"{server.url}/collections/places/marks", {"query": "a blue stripe"}
+    mark = {"key": "plain", "verdict": "confirm", "who": "eva", **asked}
+    assert httpx.post(address, json=mark).status_code == 201
+    assert httpx.post(address, json={**mark, "verdict": "withdraw"}).json()["verdict"] == "withdraw"
+    assert get(server, "collections/places/marks", **asked).json() == {"marks": []}
+    lines = get(server, "collections/places/marks", kind="csv", history=True, **asked).text.splitlines()
+    assert [line.split(",")[2] for line in lines] == ["verdict", "confirm", "withdraw"]
+
+
 @pytest.mark.parametrize(
     ("wrong", "status"),
     [({"key": "nobody"}, 404), ({"verdict": "maybe"}, 400), ({"query": " "}, 400), ({"note": "x" * 5000}, 400)],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from urllib.parse import quote
 
+import pystac
 import pystac_client
 import pytest
 
@@ -86,6 +88,20 @@ def test_pages_of_hits_follow_each_other_without_a_gap(server, index):
         found += [feature["id"] for feature in answer["features"]]
         link = next((one for one in answer["links"] if one["rel"] == "next"), None)
     assert found == [hit.row.key for hit in index.search(WORDS, top=24)]
+
+
+@pytest.mark.parametrize("words", ["a red circle", "white", "there is one cross", "a purple stripe on grey ground"])
+def test_pystac_client_finds_what_the_command_prints(server, indexed, words):
+    client = pystac_client.Client.open(server.url)
+    search = client.search(collections=["places"], limit=5, max_items=12, method="GET")
+    search._parameters["q"] = words  # it has no argument for words yet
+    found = [(item.id, item.properties["dove:score"]) for item in search.items()]
+    command = [sys.executable, "-m", "dove_cli", "query", words, "--index", "places", "--top", "12", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=indexed, check=True)
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert found == [(hit["key"], hit["score"]) for hit in printed if "key" in hit]
+    whole = pystac.ItemCollection.from_file(f"{server.url}/search?collections=places&limit=12&q={quote(words)}")
+    assert [(item.id, item.properties["dove:score"]) for item in whole] == found
 
 
 def test_pystac_client_reads_every_collection_and_every_item(server):

@@ -81,7 +81,11 @@ export class Detail {
     const note = make("input", { type: "text", value: mark?.note ?? "", placeholder: "Note", "aria-label": "Note", maxLength: 2000 });
     const name = make("input", { type: "text", value: who, placeholder: "Your name", "aria-label": "Your name", maxLength: 100, class: "who" });
     const choose = verdict => this.#on.mark(hit, verdict, note.value.trim(), name.value.trim());
-    const verdict = (kind, sign, label) => button(label, { name: sign, text: label, kind: `button verdict-${kind}`, "aria-pressed": String(mark?.verdict === kind), onclick: () => choose(kind) });
+    const isOwn = kind => mark?.verdict === kind && name.value.trim() === who;
+    const verdict = (kind, sign, label) => button(label, {
+      name: sign, text: label, kind: `button verdict-${kind}`, "aria-pressed": String(mark?.verdict === kind),
+      title: mark?.verdict === kind ? "Take this mark back" : label, onclick: () => choose(isOwn(kind) ? "withdraw" : kind),
+    });
     note.addEventListener("keydown", event => { if (event.key === "Enter" && mark) choose(mark.verdict); });
     return make("div", { class: "review" },
       make("div", { class: "row" }, verdict("confirm", "yes", "Confirm"), verdict("reject", "close", "Reject")),

@@ -1,6 +1,7 @@
 // Filters as pills: dates, sources, resolution, tags, an area, and how hits are ranked.
 
 import { button, find, make } from "./dom.js";
+import { monthSlider } from "./slider.js";
 
 const dayOf = text => (text && text !== ".." ? text.slice(0, 10) : "");
 const range = state => { const [from = "", to = ""] = state.datetime.split("/"); return [dayOf(from), dayOf(to)]; };
@@ -19,6 +20,7 @@ function dates(state, change, facts) {
   const [from, to] = range(state), [least, most] = facts.interval.map(dayOf);
   const limits = { type: "date", min: least, max: most };
   return [
+    least && most && monthSlider([from, to], [least, most], (first, last) => change({ datetime: interval(first, last) })),
     field("From", { ...limits, value: from }, value => change({ datetime: interval(value, range(state)[1]) })),
     field("To", { ...limits, value: to }, value => change({ datetime: interval(range(state)[0], value) })),
     least && make("p", { class: "faint" }, `Images are from ${least} to ${most}.`),
@@ -84,6 +86,7 @@ const PILLS = [
 export function showFilters(state, facts, change, act) {
   const box = find("filters");
   const open = box.querySelector("details[open]")?.dataset.name;
+  const focused = box.contains(document.activeElement) && document.activeElement.getAttribute("aria-label");
   box.replaceChildren(...PILLS.filter(pill => pill.fits(facts) || pill.short(state)).map(pill => {
     const value = pill.short(state);
     const panel = make("div", { class: "panel" }, ...pill.fill(state, change, facts, act).filter(Boolean));
@@ -94,6 +97,7 @@ export function showFilters(state, facts, change, act) {
     const clear = button(`Remove the filter ${pill.label}`, { name: "close", kind: "clear", onclick: () => change(pill.off) });
     return make("span", { class: "set" }, details, clear);
   }));
+  if (focused) box.querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
 }
 
 /** Show the images that hits are like and unlike; `thumbnail` returns the address of one. */

@@ -4,7 +4,7 @@ import { find, make } from "./dom.js";
 
 const HELP = [
   ["/", "write a query"], ["← → ↑ ↓", "go from image to image"], ["Enter", "open the image"], ["m, l", "more or less like this image"],
-  ["w", "where the words lie"], ["y, n", "confirm or reject, and go on"], ["Esc", "close, or stop drawing"], ["?", "show this help"],
+  ["w", "where the words lie"], ["y, n", "confirm or reject, and go on"], ["u", "take your mark back"], ["Esc", "close, or stop drawing"], ["?", "show this help"],
 ];
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -22,7 +22,7 @@ export function showHelp() {
 
 /** Listen; `act` has search(), move(right, down), open(), like(), unlike(), words(), mark(verdict) and escape(). */
 export function listen(act) {
-  const plain = { "/": act.search, "?": showHelp, m: act.like, l: act.unlike, w: act.words, y: () => act.mark("confirm"), n: () => act.mark("reject") };
+  const plain = { "/": act.search, "?": showHelp, m: act.like, l: act.unlike, w: act.words, y: () => act.mark("confirm"), n: () => act.mark("reject"), u: () => act.mark("withdraw") };
   document.addEventListener("keydown", event => {
     if (event.ctrlKey || event.metaKey || event.altKey || find("help").open) return;
     const isTyping = event.target.matches?.("input:not([type=checkbox]), select, textarea");

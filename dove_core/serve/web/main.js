@@ -149,11 +149,12 @@ async function mark(hit, verdict, note = review.of(hit.id)?.note ?? "", who = re
   }
 }
 
-/** Mark the hit with the focus, and go on to the next. */
+/** Mark the hit with the focus, and go on to the next; or take its mark back. */
 async function markNow(verdict) {
   const hit = grid.hit(grid.focused) ?? grid.hit(state.hit);
-  if (!hit || !hasQuestion(state)) return;
+  if (!hit || !hasQuestion(state) || (verdict === "withdraw" && !review.of(hit.id))) return;
   await mark(hit, verdict);
+  if (verdict === "withdraw") return;
   const next = grid.neighbour(hit.id, 1, 0);
   if (next && state.hit) choose(next.id);
   if (next) grid.focus(next.id);
