@@ -30,7 +30,7 @@ from dove_core.index.tasks import TASK, Job, embed_parts
 from dove_core.index.update import Matched, Outline, count_changes, match_inputs, outline
 from dove_core.places import Place
 from dove_core.processes import EVERYTHING, Share
-from dove_core.sources.groups import InputGroup, group_inputs, open_groups
+from dove_core.sources.groups import InputGroup, cut_by, group_inputs, open_groups, settings_of
 from dove_core.sources.source import Source, digest_of
 
 
@@ -121,8 +121,10 @@ class _Call:
         old = manifest_if_any(self.out, self.report)
         if old and old.fingerprint != encoder.fingerprint and not self.overwrite:
             raise other_model(self.out, old.fingerprint, encoder.fingerprint)
-        matched = match_inputs(self.out, old, self.groups, add=self.add, replace_all=self.replace)
-        sources = open_groups(matched.groups, self.embedding, encoder.caption_field, self.report)
+        settings = settings_of(self.groups, self.embedding)
+        cuts = [cut_by(one) for one in settings]
+        matched = match_inputs(self.out, old, self.groups, cuts, add=self.add, replace_all=self.replace)
+        sources = open_groups(matched.groups, settings, encoder.caption_field, self.report)
         self.out.make()
         with writing(self.out, self._work(encoder), shared=self.share.count > 1 or self.share.none) as lock:
             if manifest_if_any(self.out.fresh, silent) == old:

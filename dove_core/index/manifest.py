@@ -38,6 +38,8 @@ class IndexedInput:
     """What comes before the names of its files in rows, which are relative to the root of the first input."""
 
     parts: list[int]
+    cut: str | None = None
+    """The options that cut its scenes into tiles; empty if they were not cut, None if it is not known."""
 
 
 @dataclass(frozen=True)

@@ -24,21 +24,25 @@ _HINT = "add the new input with --add, replace the old one with --replace, or ch
 class Matched:
     """The groups of a call, each with the number of the index's input that it is, None for a new one.
 
-    `others` are the inputs of the index that the call does not name, and that stay.
+    `cuts` are the options by which their scenes are cut into tiles. `others` are the inputs of the index that the call
+    does not name, and that stay.
     """
 
     groups: Sequence[InputGroup]
     numbers: Sequence[int | None]
+    cuts: Sequence[str]
     others: Sequence[int]
 
 
 def match_inputs(
-    out: Place, old: IndexManifest | None, groups: Sequence[InputGroup], *, add: bool, replace_all: bool
-) -> Matched:
+    out: Place, old: IndexManifest | None, groups: Sequence[InputGroup], cuts: Sequence[str], *, add: bool,
+    replace_all: bool,
+) -> Matched:  # fmt: skip
     """Find the inputs of a call among those of the index.
 
     Raises:
-        SearchIndexError: they are others, and neither `add` nor `replace_all` is set.
+        SearchIndexError: they are others, and neither `add` nor `replace_all` is set; or their tiles would be cut in
+            another way, and `replace_all` is not set.
     """
     known = old.known if old else []
     found, numbers = list[InputGroup](), list[int | None]()
@@ -50,15 +54,18 @@ def match_inputs(
             group = replace(group, places=tuple({one.resolved: one for one in (*there, *group.places)}.values()))
         found.append(group)
         numbers.append(number)
+    if not replace_all:
+        for number, cut in zip(numbers, cuts, strict=True):
+            _require_same_cut(out, known, number, cut)
     others = [k for k in range(len(known)) if k not in numbers]
     if add:
-        return Matched(found, numbers, others)
+        return Matched(found, numbers, cuts, others)
     is_other = None in numbers or others or any(map(lambda g, k: _drops(out, known, g, k), found, numbers))
     if known and is_other and not replace_all:
         theirs = ", ".join(_described(out, one) for one in known)
         message = f"{out} was made from {theirs}, not from {', '.join(map(str, groups))}"
         raise SearchIndexError(message, hint=_HINT)
-    return Matched(found, numbers, [])
+    return Matched(found, numbers, cuts, [])
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,8 @@ def outline(
     number, new_input = (old.next_part, len(old.known)) if old else (0, 0)
     planned, inputs = list[PlannedPart](), {k: old.known[k] for k in matched.others} if old else {}
     lost = list[int]()
-    for k, (group, at, source) in enumerate(zip(matched.groups, matched.numbers, sources, strict=True)):
+    called = zip(matched.groups, matched.numbers, matched.cuts, sources, strict=True)
+    for k, (group, at, cut, source) in enumerate(called):
         numbers = reusable.known[at].parts if reusable and at is not None else []
         earlier = _earlier_parts(out, numbers)
         lost += [part for part in numbers if part not in earlier]
@@ -106,7 +114,7 @@ def outline(
         root = path_between(out, source.root)
         paths = [path_between(out, place) for place in group.places]
         absolute = [str(place.absolute) for place in group.places]
-        inputs[new_input + k if at is None else at] = IndexedInput(group.kind, paths, absolute, root, "", mine)
+        inputs[new_input + k if at is None else at] = IndexedInput(group.kind, paths, absolute, root, "", mine, cut)
     ordered = [inputs[k] for k in sorted(inputs)]
     rows = old.rows_of if old else {}
     others = {part: rows[part] for k in matched.others for part in inputs[k].parts}
@@ -175,6 +183,24 @@ def _is_same(out: Place, known: IndexedInput, group: InputGroup) -> bool:
     if known.kind or group.kind:
         return known.kind == group.kind
     return group.places[0].resolved in _places_of(out, known)
+
+
+def _require_same_cut(out: Place, known: Sequence[IndexedInput], number: int | None, cut: str) -> None:
+    """Refuse to replace the tiles of an input by others.
+
+    Raises:
+        SearchIndexError: they were cut in another way.
+    """
+    before = known[number].cut if number is not None else None
+    if number is None or before is None or before == cut:
+        return
+    name = _described(out, known[number])
+    theirs, ours = (f"with {one}" if one else "without --tile" for one in (before, cut))
+    again = f"give {before}" if before else "leave out --tile"
+    raise SearchIndexError(
+        f"{out} has {name} {theirs}; this call is {ours}",
+        hint=f"{again}, replace what the index has with --replace, or choose another folder with --out",
+    )
 
 
 def _drops(out: Place, known: Sequence[IndexedInput], group: InputGroup, number: int | None) -> bool:

@@ -37,18 +37,28 @@ def group_inputs(places: Sequence[Place]) -> list[InputGroup]:
     return [InputGroup("" if key.startswith("/") else key, tuple(group)) for key, group in found.items()]
 
 
-def open_groups(groups: Sequence[InputGroup], settings: EmbedConfig, field: str, report: Report) -> list[Source]:
-    """Open the sources of some groups; with `settings.tile`, only those with GeoTIFFs are cut into tiles.
+def settings_of(groups: Sequence[InputGroup], settings: EmbedConfig) -> list[EmbedConfig]:
+    """Return the settings of each group; with `settings.tile`, only groups with scenes are cut into tiles."""
+    plain = replace(settings, tile=0, stride=0, bands="")
+    cut = [_has_scenes(group) for group in groups] if settings.tile else []
+    return [settings if not any(cut) or cut[k] else plain for k in range(len(groups))]
+
+
+def cut_by(settings: EmbedConfig) -> str:
+    """Return the options that decide how scenes are cut, such as `--tile 256 --bands 4,3,2`."""
+    given = {"--tile": settings.tile, "--stride": settings.stride, "--bands": settings.bands}
+    return " ".join(f"{option} {value}" for option, value in given.items() if value)
+
+
+def open_groups(
+    groups: Sequence[InputGroup], settings: Sequence[EmbedConfig], field: str, report: Report
+) -> list[Source]:
+    """Open the sources of some groups, each with its settings.
 
     Raises:
         UsageError, DataError: as `open_source`.
     """
-    plain = replace(settings, tile=0, stride=0, bands="")
-    cut = [_has_scenes(group) for group in groups] if settings.tile else []
-    return [
-        open_source(group.places, settings if not any(cut) or cut[k] else plain, field, report)
-        for k, group in enumerate(groups)
-    ]
+    return [open_source(group.places, own, field, report) for group, own in zip(groups, settings, strict=True)]
 
 
 def _kind(place: Place) -> str:

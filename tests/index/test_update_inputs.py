@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -196,3 +198,40 @@ def test_a_collection_of_milvus_lite_follows_an_update(model, tmp_path):
             assert remote.rows(rows.tolist())[0].key == key
     finally:
         remote.close()
+
+
+def test_tiles_are_not_replaced_by_those_of_another_size_unless_this_is_asked_for(model, tmp_path):
+    scenes, out = tmp_path / "scenes", tmp_path / "index"
+    write_scene(scenes / "north.tif", 1)
+    write_scene(scenes / "south.tif", 2)
+    model.embed(scenes, out=out, settings=TILES)
+    others = {
+        "with --tile 32; this call is with --tile 16": replace(TILES, tile=16),
+        "with --tile 32; this call is with --tile 32 --stride 16": replace(TILES, stride=16),
+        "with --tile 32; this call is with --tile 32 --bands 3,2,1": replace(TILES, bands="3,2,1"),
+        "with --tile 32; this call is without --tile": replace(TILES, tile=0),
+    }
+    for message, settings in others.items():
+        for add in (False, True):
+            with pytest.raises(SearchIndexError, match=message) as caught:
+                model.embed(scenes, out=out, settings=settings, add=add)
+            assert caught.value.hint == (
+                "give --tile 32, replace what the index has with --replace, or choose another folder with --out"
+            )
+    assert len(SearchIndex(out)) == 12
+    assert len(model.embed(scenes, out=out, settings=replace(TILES, tile=0), replace=True)) == 2
+    with pytest.raises(SearchIndexError, match="without --tile; this call is with --tile 32") as caught:
+        model.embed(scenes, out=out, settings=TILES)
+    assert "leave out --tile" in caught.value.hint
+    again = model.embed(scenes, out=out, settings=TILES, replace=True)
+    assert_answers_as_new(again, model.embed(scenes, out=tmp_path / "new", settings=TILES))
+
+
+def test_an_index_that_does_not_say_how_its_scenes_were_cut_takes_any_tiles(model, tmp_path):
+    scenes, out = tmp_path / "scenes", tmp_path / "index"
+    write_scene(scenes / "north.tif", 1)
+    model.embed(scenes, out=out, settings=TILES)
+    manifest = json.loads((out / "index.json").read_text())
+    del manifest["inputs"][0]["cut"]
+    (out / "index.json").write_text(json.dumps(manifest))
+    assert len(model.embed(scenes, out=out, settings=replace(TILES, tile=16))) == 24
