@@ -111,7 +111,7 @@ def test_a_missing_package_is_named_before_anything_is_downloaded(hub, home, mon
         (["rsicd", "--quick-gelu"], "rsicd is not a model: --quick-gelu"),
         (["sample", "--architecture", "RN50"], "the sample release is drawn on this machine"),
         (["open_clip:ViT-B-32/none"], "open_clip has no weights ViT-B-32/none"),
-        (["remoteclip-vit-b32", "--from", "nowhere"], "nowhere is not a file"),
+        (["remoteclip-vit-b32", "--from", "nowhere"], "--from nowhere does not exist"),
     ],
 )
 def test_options_that_do_not_fit_are_usage_errors(hub, words, message):
