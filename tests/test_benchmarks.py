@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,13 @@ import torch
 from PIL import Image
 
 from benchmarks import pointing
-from dove_core.config import ShardConfig
+from dove_core.config import EmbedConfig, ShardConfig
 from dove_core.data.reader import Shards
 from dove_core.data.sharding.shards import shard_captions
-from tests.made import make_karpathy
+from dove_core.index.embed import embed
+from tests.conftest import ALONE
+from tests.made import draw_shape, make_karpathy
+from tests.serve.conftest import make_index
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -37,7 +41,9 @@ SMALL = {
     "loader": "--pictures 80 --side 64 --size 48 --rounds 1",
     "on_gpu": "--tiny --shards {shards} --minutes 15 --out {results}",
     "one_shot": "--rows 3000 --rounds 1",
+    "page": "{index} --runs 1",
     "pointing": "--shards {shards}/val --checkpoint {checkpoint} --mosaics 20",
+    "review": "--index {index} --marks 4 --seeds 1",
     "roam_forms": "--shards {shards} --weights none --cache {results}.maps --results {results} --mosaics 20 earlier",
     "rsicd": "--shards {shards} --results {results} captions-2+pairs-2 no-guidance local+no-local separate-trunk+plain",
     "search": "--rows 4000 --ways dove flat hnsw ivf usearch --rounds 2",
@@ -48,8 +54,8 @@ SMALL = {
     "train_step": "--batch-size 4 --size 64 --rounds 1 --pairs 8 --precisions",
     "updates": "--rows 3000 --images 8 --rounds 1",
 }
-COMPARED = ("ratio", "x unzip", "times", "to ours", "of the first's", "| global |", "falls by")
-"""Words that benchmarks print with a ratio or, for RSICD, with recall."""
+COMPARED = ("ratio", "x unzip", "times", "to ours", "of the first's", "| global |", "falls by", "first paint")
+"""Words that benchmarks print with a ratio, for RSICD with recall, and for the page with milliseconds."""
 
 NEEDS = {"bucket_loader": "moto", "executors": "ray", "search": "usearch"}
 
@@ -58,7 +64,7 @@ def test_every_benchmark_is_tested():
     there = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     assert there - set(SMALL) == {
         "agreement",  # it installs clip-benchmark
-        "alternating", "clip_models", "imagenet_lite0", "roam_scores",  # they measure nothing
+        "alternating", "clip_models", "clip_retrieval_server", "imagenet_lite0", "roam_scores",  # they measure nothing
     }  # fmt: skip
 
 
@@ -103,12 +109,30 @@ def test_a_part_for_which_no_time_is_left_is_named_and_recorded(shards, tmp_path
     assert json.loads((tmp_path / "found.json").read_text())["problems"].keys() == {"pairs", "ring"}
 
 
+def index_of_classes(folder: Path, best: Path) -> Path:
+    """Make an index of images whose class is in their name."""
+    (folder / "images").mkdir()
+    for k in range(24):
+        draw_shape(colour := ("red", "blue", "green")[k % 3], "circle", shift=k // 3).save(
+            folder / "images" / f"{colour}_{k}.jpg"
+        )
+    embed(best, folder / "images", folder / "index", EmbedConfig(), ALONE)
+    return folder / "index"
+
+
+INDEXES: dict[str, Callable[[Path, Path], Path]] = {"page": make_index, "review": index_of_classes}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_a_benchmark_prints_ratios(name, shards, trained, tmp_path):
     if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
         pytest.skip(f"{NEEDS[name]} is not installed")
-    options = SMALL[name].format(shards=shards, results=tmp_path / "results.jsonl", checkpoint=trained / "best")
+    if name == "page" and not Path("/usr/bin/chromium").exists():
+        pytest.skip("Chromium is not installed")
+    best, results = trained / "best", tmp_path / "results.jsonl"
+    index = INDEXES[name](tmp_path, best) if name in INDEXES else None
+    options = SMALL[name].format(shards=shards, results=results, checkpoint=best, index=index)
     command = [sys.executable, "-m", f"benchmarks.{name}", *options.split()]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

@@ -261,7 +261,7 @@ def test_the_text_side_comes_from_the_recorded_or_the_given_checkpoint_or_the_on
     push_index(moved, str(elsewhere), PushConfig())
     assert Collection(elsewhere).card().content == card.content
     code, _, err = dove("query", "a red circle", "--index", str(elsewhere))
-    assert code == 2
+    assert code == 5
     assert "--checkpoint" in err
     shutil.copytree(trained, tmp_path / "runs" / "only")
     code, out, err = dove("query", "a red circle", "--index", str(elsewhere), "--json")
