@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -59,11 +60,15 @@ def _as_is(batch: T) -> T:
     return batch
 
 
-def _leave_signals(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
     """Leave signals to the training process, which finishes its step, saves, and ends its workers.
 
     Python also sends SIGTERM at its exit to workers that still run, so it must end a worker after a while.
+
+    Nor may a worker destroy what it inherited: a session of onnxruntime, in garbage that is not collected yet, would wait
+    for its threads, which a fork does not copy.
     """
+    gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_later)
 
@@ -92,7 +97,7 @@ def load(
     feed = _Feed(samples, plan, transform)
     loader = DataLoader(
         feed, batch_size=None, num_workers=workers, collate_fn=_as_is, pin_memory=pin_memory,
-        worker_init_fn=_leave_signals,
+        worker_init_fn=_begin_worker,
     )  # fmt: skip
     try:
         batches = iter(loader)  # workers are forked before threads begin

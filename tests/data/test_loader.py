@@ -123,6 +123,33 @@ def test_the_real_webdataset_reads_the_same_samples(shapes):
     assert found[record.sample.key]["captions"] == {"caption": list(record.sample.captions["caption"])}
 
 
+class Session:
+    """Leaves a file where it is destroyed; a session of onnxruntime would hang there."""
+
+    def __init__(self, folder):
+        self.folder, self.itself = folder, self
+
+    def __del__(self):
+        (self.folder / f"destroyed-{os.getpid()}").touch()
+
+
+def collect_garbage(records, epoch):
+    gc.collect()
+    return len(records)
+
+
+def test_a_worker_does_not_destroy_what_it_inherited(shapes, tmp_path):
+    gc.disable()
+    try:
+        Session(tmp_path)
+        assert sum(load(Shards(shapes / "train"), SequentialPlan(0, 20, 5), collect_garbage, workers=2)) == 20
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        gc.enable()
+    gc.collect()
+    assert (tmp_path / f"destroyed-{os.getpid()}").exists()
+
+
 def test_any_number_of_tars_can_be_read_with_few_of_them_open(tmp_path):
     captions, images = make_karpathy(tmp_path / "source", {"train": 48})
     shard_captions(captions, images, tmp_path / "shards", ShardConfig(shard_size=1, workers=1))
