@@ -65,8 +65,8 @@ def _begin_worker(worker: int) -> None:
 
     Python also sends SIGTERM at its exit to workers that still run, so it must end a worker after a while.
 
-    Nor may a worker destroy what it inherited: a session of onnxruntime, in garbage that is not collected yet, would wait
-    for its threads, which a fork does not copy.
+    Nor may a worker destroy what it inherited: a session of onnxruntime, in garbage that is not collected yet, would
+    wait for its threads, which a fork does not copy.
     """
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
