@@ -238,10 +238,10 @@ def test_tasks_share_an_update_and_the_last_one_publishes_it(trained, photos, tm
     assert before.items() <= times(out).items()
 
 
-def remade_parts(trained, source, out, settings) -> list[int]:
+def remade_parts(trained, source, out, settings, *, replace=False) -> list[int]:
     """Embed, and return the numbers of the parts that were made."""
     before = times(out)
-    embed(trained / "best", source, out, settings, ALONE)
+    embed(trained / "best", source, out, settings, ALONE, replace=replace)
     after = times(out)
     return [int(name[5:10]) for name in sorted(after) if before.get(name) != after[name]]
 
@@ -321,8 +321,9 @@ def test_tiles_are_made_again_when_their_settings_change(trained, tmp_path):
     assert remade_parts(trained, scenes, out, settings) == []
     os.utime(scenes / "b.tif")
     assert remade_parts(trained, scenes, out, settings) == [4, 5]
-    assert remade_parts(trained, scenes, out, dataclasses.replace(settings, bands="4,3,2")) == [6, 7, 8, 9]
-    assert len(remade_parts(trained, scenes, out, dataclasses.replace(settings, stride=16))) == 8
+    others = dataclasses.replace(settings, bands="4,3,2"), dataclasses.replace(settings, stride=16)
+    assert remade_parts(trained, scenes, out, others[0], replace=True) == [6, 7, 8, 9]
+    assert len(remade_parts(trained, scenes, out, others[1], replace=True)) == 8
 
 
 def test_overwriting_keeps_finished_parts_of_the_same_model(trained, photos, whole, tmp_path):
