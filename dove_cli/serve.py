@@ -32,7 +32,7 @@ def serve(
     """Serve indexes over HTTP: a page with a map, a STAC API with free text, and the protocol of clip-retrieval.
 
     The address is printed on standard error. Ctrl-C or SIGTERM ends the server when requests in flight are answered. An
-    index that is made anew meanwhile is opened when it is whole.
+    index that is made again meanwhile is opened when it is complete.
 
     - `dove serve`
     - `dove serve sample --port 9000`

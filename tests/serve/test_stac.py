@@ -202,6 +202,15 @@ def test_a_polygon_keeps_the_footprints_that_it_meets(server):
     assert {tuple(feature["bbox"]) for feature in found["features"]} == {PARIS}
 
 
+@pytest.mark.parametrize(("west", "east"), [(180.05, 180.15), (-180.08, -180.02), (179.0, 181.0), (-181.0, -179.0)])
+def test_a_polygon_drawn_over_the_180th_meridian_finds_what_lies_beyond(server, west, east):
+    ring = [[west, -17.5], [east, -17.5], [east, -16.0], [west, -16.0], [west, -17.5]]
+    body = {"intersects": {"type": "Polygon", "coordinates": [ring]}, "collections": ["places"], "limit": 100}
+    found = send(f"{server.url}/search", json=body).json()["features"]
+    assert found
+    assert {feature["properties"]["gsd"] for feature in found} == {0.1}  # those of Taveuni
+
+
 def test_several_collections_are_one_list_in_order_of_their_scores(server):
     found = get(server, "search", q=WORDS, limit=30).json()["features"]
     assert len(found) == 30
