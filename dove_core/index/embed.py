@@ -73,8 +73,8 @@ def embed(
         UsageError: a setting is invalid for this source, or there are too few GPUs.
         CheckpointError: the checkpoint is missing or damaged.
         DataError: images are missing, shards are damaged, no image is usable, or parts are missing with `share.none`.
-        SearchIndexError: `out` has an index of another model, of other inputs, or of tiles cut in another way; or another
-            process writes it.
+        SearchIndexError: `out` has an index of another model, of other inputs, or of tiles cut in another way, or
+            another process writes it.
         SpaceError: the disk is full; finished parts are kept.
 
     >>> index = dove.embed("runs/shapes/best", "shards/shapes/test", "index/test")
