@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -94,8 +95,8 @@ class Marks:
             DataError: the file is not one of marks, or is damaged.
         """
         make_folder(self.path.resolve().parent)
-        time = now()
-        rows = [astuple(mark if mark.when else replace(mark, when=time)) for mark in marks]
+        moment = now()
+        rows = [astuple(mark if mark.when else replace(mark, when=moment)) for mark in marks]
         with self._connected(writing=True) as database:
             before = database.total_changes
             database.execute("BEGIN IMMEDIATE")
@@ -144,7 +145,7 @@ class Marks:
             if not version and database.execute("SELECT 1 FROM sqlite_master WHERE tbl_name != 'marks'").fetchone():
                 raise DataError(f"{self.path} is a database of another program", hint=_HINT)
             if writing:
-                database.execute("PRAGMA journal_mode = WAL")
+                _log_writes(database)
                 database.execute("PRAGMA synchronous = FULL")
             if writing and not version:
                 database.executescript(_SCHEMA)
@@ -152,6 +153,19 @@ class Marks:
         except BaseException:
             database.close()
             raise
+
+
+def _log_writes(database: sqlite3.Connection) -> None:
+    """Let the file have a write-ahead log; SQLite does not wait for other processes when it changes this, so wait."""
+    end = time.monotonic() + _WAIT
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
 
 
 def _log_of(path: Path) -> Path:

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -211,4 +212,16 @@ def test_a_file_that_another_process_keeps_locked_is_an_error(tmp_path, monkeypa
     with pytest.raises(UsageError, match="was in use"):
         marks.add([Mark("b", "q", "confirm")])
     assert len(marks.current()) == 1  # readers do not wait
+    other.close()
+
+
+def test_the_first_mark_waits_for_a_process_that_is_just_making_the_file(tmp_path):
+    path = tmp_path / "marks.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("CREATE TABLE marks (id)")
+    timer = threading.Timer(0.3, lambda: other.execute("ROLLBACK"))
+    timer.start()
+    assert Marks(path).add([Mark("a", "lake", "confirm")]) == 1
+    timer.join()
     other.close()
