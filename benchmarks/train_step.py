@@ -5,7 +5,8 @@
 
 The baseline is torchvision's ResNet-50 with its classifier: forward pass, cross-entropy, backward pass, AdamW (fused),
 in the same precision and memory format. Ours is what `dove train` does for a batch: both encoders, all pairs, both
-losses, backward pass, clipping, AdamW, events. Steps alternate; the ratio is that of the medians. Then memory:
+losses, backward pass, clipping, AdamW, events. Steps alternate; the ratio is that of the medians. On a CPU, both keep
+freed memory (benchmarks/freed_memory.py measures what that is worth). Then memory:
 `--pairs 256 1024` computes only pair scores and their gradients, at these batch sizes, each in a separate process, and
 prints the peak.
 """
@@ -25,6 +26,7 @@ import torch
 import torchvision
 
 from benchmarks.alternating import median_seconds, print_speeds, seconds
+from dove_core.allocator import freed_memory_kept
 from dove_core.config import CacheConfig, ComputeConfig, ModelConfig, TrainConfig
 from dove_core.data.batch_plan import Step
 from dove_core.data.reader import Shards
@@ -149,7 +151,7 @@ def main() -> None:
     device = choose_device("auto")
     chosen = mixed_dtype(device, True, training=True)
     common = (arguments.batch_size, arguments.size, device, arguments.compile)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, freed_memory_kept(device.type == "cpu"):
         steps = {"bare ResNet-50": bare_step(*common)}
         steps["dove"] = our_step(*common, Path(folder) / "dove", backbone=arguments.backbone)
         if arguments.precisions:

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "dove_core"
 
 GROUND = [
+    "allocator",
     "errors",
     "bounds",
     "machines",

@@ -37,6 +37,7 @@ SMALL = {
     "evaluation": "--pictures 20 --captions 40 --large 2000",
     "executors": "--pictures 40 --kilobytes 10 --shard-size 20 --runs 1",
     "fetch_members": "--members 300 --wanted 20 --latency 0 --longest 1000",
+    "freed_memory": "--backbone resnet18 --batch-size 4 --size 64 --steps 1 --rounds 1",
     "gpu_traffic": "--batch-size 8 --size 64",
     "loader": "--pictures 80 --side 64 --size 48 --rounds 1",
     "on_gpu": "--tiny --shards {shards} --minutes 15 --out {results}",

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dove_core.allocator import freed_memory_kept
 from dove_core.config import ComputeConfig
 from dove_core.data.batch_plan import SequentialPlan
 from dove_core.data.loader import load
@@ -163,11 +164,12 @@ class Embedder:
         plan = SequentialPlan(start, len(shards) if stop is None else stop, batch_size)
         workers = worker_count(self._compute.workers, self.device)
         fit, pins = _FitRecords(self.encoder.preprocess), self.device.type == "cuda"
-        for records, pixels in load(shards, plan, fit, workers=workers, pin_memory=pins):
-            with self._inference():
-                ready = self._normalised(pixels)
-                features = self.reranker.describe_images(ready) if exact else Embeddings(self._encode(ready))
-            yield records, features
+        with freed_memory_kept(self.device.type == "cpu"):
+            for records, pixels in load(shards, plan, fit, workers=workers, pin_memory=pins):
+                with self._inference():
+                    ready = self._normalised(pixels)
+                    features = self.reranker.describe_images(ready) if exact else Embeddings(self._encode(ready))
+                yield records, features
 
     def embed_samples(self, samples: Samples, *, batch_size: int, regions: bool = False) -> Iterator[Embedded]:
         """Encode the images of one part of a source in order; loader processes read ahead.
@@ -191,13 +193,14 @@ class Embedder:
         plan = SequentialPlan(0, len(samples), batch_size)
         workers = worker_count(self._compute.workers, self.device)
         fit, pins = _FitSamples(self.encoder.preprocess, samples.strict), self.device.type == "cuda"
-        for fitted in load(samples, plan, fit, workers=workers, pin_memory=pins):
-            encoded = None
-            if fitted.pixels is not None:
-                with self._inference():
-                    ready = self._normalised(fitted.pixels)
-                    encoded = self.reranker.describe_regions(ready) if regions else self._encode(ready)
-            yield fitted, encoded
+        with freed_memory_kept(self.device.type == "cpu"):
+            for fitted in load(samples, plan, fit, workers=workers, pin_memory=pins):
+                encoded = None
+                if fitted.pixels is not None:
+                    with self._inference():
+                        ready = self._normalised(fitted.pixels)
+                        encoded = self.reranker.describe_regions(ready) if regions else self._encode(ready)
+                yield fitted, encoded
 
     def score_pairs(
         self, images: Features, texts: Features, advanced: Callable[[int], None] = lambda pairs: None

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from dove_core.addresses import Address, place_of
+from dove_core.allocator import freed_memory_kept
 from dove_core.config import CacheConfig, ComputeConfig, FineTuneConfig, LaunchConfig, ModelConfig, TrainConfig
 from dove_core.data.reader import Shards
 from dove_core.errors import CheckpointError, DataError, TrainingError, UsageError
@@ -223,7 +224,8 @@ def run_job(job: TrainingJob, world: World, report: Report) -> TrainResult:
     try:
         trainer = Trainer(world, report, storage, settings, job.compute, shards, field, trainable, resumed)
         _check_same(world, trainer.position, f"another {storage.address_of('last')}")
-        return trainer.train()
+        with freed_memory_kept(world.device.type == "cpu"):
+            return trainer.train()
     except torch.OutOfMemoryError as error:
         is_clip = settings.start is not None and settings.start.is_clip
         less = "lower --batch-size, or give --grad-checkpointing" if is_clip else "lower --batch-size or --image-size"
