@@ -24,7 +24,7 @@ from dove_core.serve import image_search, knn, saving
 from dove_core.serve.assets import assets
 from dove_core.serve.attending import attending
 from dove_core.serve.browser import browser, way_in
-from dove_core.serve.guards import BodyGuard, HeaderGuard, HostGuard, TokenGuard
+from dove_core.serve.guards import BodyGuard, HeaderGuard, HeadRoute, HostGuard, TokenGuard
 from dove_core.serve.items import GEOJSON
 from dove_core.serve.manual import manual
 from dove_core.serve.marking import marking
@@ -92,6 +92,7 @@ def _guards(serving: ServeConfig, token: str) -> list[Middleware]:
     """Return what a request passes, the innermost first."""
     large = (image_search.PATH, knn.PATH, saving.IMAGE_PATH)
     guards = [
+        Middleware(HeadRoute),
         Middleware(BrotliMiddleware, quality=2),
         Middleware(BodyGuard, serving=serving, large=lambda path: path.endswith(large)),
     ]

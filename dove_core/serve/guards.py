@@ -76,6 +76,18 @@ class HostGuard:
         await problem(400, "the header Host is not a name of this machine", hint)(scope, receive, send)
 
 
+class HeadRoute:
+    """Answers HEAD as GET, for every route; the server leaves out the body. Link checkers and balancers ask so."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        await self._app({**scope, "method": "GET"} if is_head else scope, receive, send)
+
+
 class BodyGuard:
     """Reads the body of a request within limits of size and time, and gives up on clients that accept no answer."""
 

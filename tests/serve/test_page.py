@@ -296,6 +296,14 @@ def test_the_address_holds_the_whole_state(visit):
     assert page.locator("#detail .key").inner_text() == "plain"
 
 
+def test_an_image_of_the_address_that_is_not_among_the_hits_is_named(visit):
+    page = mapped(visit("map?collections=places&q=a+red+circle&hit=places%2Fgone"))
+    assert page.locator("#notes .note").all_inner_texts() == [
+        "The image of this link, places/gone, is not among these hits."
+    ]
+    assert page.locator("#detail").is_hidden()
+
+
 @pytest.mark.parametrize(("name", "suffix"), [("GeoJSON", "geojson"), ("GeoParquet", "parquet"), ("CSV", "csv")])
 def test_hits_are_saved(visit, tmp_path, name, suffix):
     page = visit("map?collections=places&q=a+red+circle")

@@ -41,6 +41,18 @@ def test_files_of_the_page_are_compressed_once_and_asked_for_again_only_if_they_
     assert "content-encoding" not in plain.headers and plain.text == first.text
 
 
+@pytest.mark.parametrize("path", ["", "map", "healthz", "page/main.js", "collections/places"])
+def test_head_is_answered_as_get_without_the_body(server, path):
+    headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+    head, full = (httpx.request(method, f"{server.url}/{path}", headers=headers) for method in ("HEAD", "GET"))
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == full.headers["content-type"] and full.content
+
+
+def test_head_has_no_way_around_a_method_that_a_route_lacks(server):
+    assert httpx.head(f"{server.url}/knn-service").status_code == 405
+
+
 @pytest.mark.parametrize(
     "path", ["page/nothing.js", "page/../app.py", "page/%2e%2e/app.py", "page/..%2fapp.py", "page/", "page//etc/passwd"]
 )

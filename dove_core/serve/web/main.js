@@ -8,7 +8,7 @@ import { Grid } from "./grid.js";
 import { listen, showHelp } from "./keys.js";
 import { Review } from "./review.js";
 import { showSave } from "./save.js";
-import { showError, showFound, showNotes, showSuggestions } from "./saying.js";
+import { showError, showFound, showMissing, showNotes, showSuggestions } from "./saying.js";
 import { Search } from "./search.js";
 import { factsOf, shapeOf } from "./facts.js";
 import { hasQuestion, read, title, withoutFilters, write } from "./state.js";
@@ -65,6 +65,7 @@ function showRest(move) {
   find("main").classList.toggle("unplaced", !hasPlaces);
   find("map").hidden = !hasPlaces;
   const isThere = grid.hit(state.hit);
+  if (state.hit && !isThere && grid.hits.length) showMissing(state.hit);
   choose(isThere ? state.hit : "", { quiet: true });
   if (hasPlaces) showMap(move && !isThere);
 }

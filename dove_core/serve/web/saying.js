@@ -35,6 +35,11 @@ export function showNotes(notes) {
   find("notes").replaceChildren(...notes.map(note => make("p", { class: "note" }, `${note[0].toUpperCase()}${note.slice(1)}.`)));
 }
 
+/** Say that the image which the address of the page names is not shown. */
+export function showMissing(id) {
+  find("notes").append(make("p", { class: "note" }, `The image of this link, ${id}, is not among these hits.`));
+}
+
 export function showError(error) {
   find("notes").replaceChildren(make("div", { class: "error" },
     make("p", {}, `${error.message[0].toUpperCase()}${error.message.slice(1)}${/[.?!]$/.test(error.message) ? "" : "."}`),
