@@ -3,7 +3,7 @@
 The modules, each importing only those above it:
 
     summary       where and when the images of an index were taken
-    served        indexes that are served, opened again when they are made anew
+    served        indexes that are served, opened again when they are made again
     items         images as STAC items, indexes as STAC collections
     geometry      rows whose footprints intersect a geometry
     cql2          CQL2 filters as masks of rows

@@ -38,7 +38,7 @@ _log = logging.getLogger("dove.serve")
 _TITLE = "dove"
 _DESCRIPTION = "Find remote-sensing images with words."
 _PAUSE = 1.0
-"""Seconds between looks at the files of an index, to see whether it was made anew."""
+"""Seconds between looks at the files of an index, to see whether it was made again."""
 
 
 class KeyedApi(StacApi):
@@ -108,7 +108,7 @@ def _guards(serving: ServeConfig, token: str) -> list[Middleware]:
 
 
 def _refreshing(served: Mapping[str, ServedIndex]) -> Any:
-    """Return the life of an app: it opens indexes again that were made anew."""
+    """Return the life of an app: it opens indexes again that were made again."""
 
     async def refresh() -> None:
         while True:

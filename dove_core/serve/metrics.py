@@ -85,7 +85,7 @@ class RequestMeter:
 
 
 def refresh_all(served: Mapping[str, ServedIndex]) -> None:
-    """Open indexes again that were made anew."""
+    """Open indexes again that were made again."""
     for name, one in served.items():
         before = one.changes
         one.refresh()

@@ -1,4 +1,4 @@
-"""Indexes that are served. One that is made anew is opened when it is whole; requests in flight keep the old one."""
+"""Indexes that are served. One that is made again is opened when it is whole; requests in flight keep the old one."""
 
 from __future__ import annotations
 
@@ -70,18 +70,18 @@ class ServedIndex:
         """Held while the whole model computes: one question at a time, since it takes all cores."""
 
     def refresh(self) -> None:
-        """Open the index again if it was made anew and is whole; otherwise the old state stays."""
+        """Open the index again if it was made again and is whole; otherwise the old state stays."""
         mark = _mark_of(self._address)
         if mark is None or mark in (self._mark, self._failed) or not self._opening.acquire(blocking=False):
             return
         try:
             self._mark, self.opened = self._opened()
             self.changes += 1
-            _log.info("%s was made anew: %d images", self.opened.name, len(self.opened.index))
+            _log.info("%s was made again: %d images", self.opened.name, len(self.opened.index))
         except DoveError as error:
-            if _mark_of(self._address) is not None:  # otherwise it is being made anew once more
+            if _mark_of(self._address) is not None:  # otherwise it is being made again once more
                 self._failed = mark
-                _log.warning("%s was made anew and cannot be opened: %s", self.opened.name, error.message)
+                _log.warning("%s was made again and cannot be opened: %s", self.opened.name, error.message)
         finally:
             self._opening.release()
 
@@ -153,7 +153,7 @@ def _open_files(searcher: Searcher) -> None:
 
 
 def _mark_of(address: Address) -> Any:
-    """Return what changes when an index is made anew; None while it is not there."""
+    """Return what changes when an index is made again; None while it is not there."""
     if is_address(str(address)):
         return "milvus"
     place = _fresh(address)

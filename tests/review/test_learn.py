@@ -123,7 +123,7 @@ def test_without_scikit_learn_the_error_says_what_to_install(searcher, monkeypat
     assert caught.value.hint == "install it with `pip install 'dove-eo[review]'`"
 
 
-def test_marks_lie_beside_the_index_and_survive_that_it_is_removed_and_made_anew(trained, shapes, tmp_path):
+def test_marks_lie_beside_the_index_and_survive_that_it_is_removed_and_made_again(trained, shapes, tmp_path):
     folder = tmp_path / "index" / "mine"
     embed(trained / "best", shapes / "test", folder, EmbedConfig(), ALONE)
     index = dove.open_index(folder)

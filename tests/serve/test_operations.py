@@ -1,4 +1,4 @@
-"""How the server is run: settings, workers, signals, logs, metrics, and indexes that are made anew while it serves."""
+"""How the server is run: settings, workers, signals, logs, metrics, and indexes that are made again while it serves."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_a_server_that_cannot_start_says_why(indexed, tmp_path):
 
 
 def exercise(process, trained, folder, requests):
-    """Ask from 8 clients while the index is made anew; return the statuses, and the memory before and after."""
+    """Ask from 8 clients while the index is made again; return the statuses, and the memory before and after."""
     statuses, problems, stop = [], [], threading.Event()
 
     def ask(number):
@@ -187,7 +187,7 @@ def exercise(process, trained, folder, requests):
 
 
 @pytest.mark.parametrize("requests", [400, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_an_index_is_made_anew_while_it_is_served(trained, tmp_path, requests):
+def test_an_index_is_made_again_while_it_is_served(trained, tmp_path, requests):
     folder = make_index(tmp_path / "index/changing", trained / "best")
     with served(tmp_path) as process:
         statuses, problems, before, after = exercise(process, trained, folder, requests)

@@ -102,7 +102,7 @@ class WebFile:
     def settled(self, version: Version) -> Version:
         """Return a version as answers can be compared with it: without its ETag if each answer has another one.
 
-        Some servers make a file anew for each request, or several give it ETags of their own. From then on this file's
+        Some servers make a file again for each request, or several give it ETags of their own. From then on this file's
         versions have the date of the last change instead, if there is one.
         """
         if not _is_tag(version.mark) or not self._has_steady_tags:
