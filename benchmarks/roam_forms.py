@@ -11,6 +11,7 @@ below; a form replaces a part of the scores. Results are appended to a file of J
 The figures are mean recall on val after the last epoch, so nothing is selected on it: `global` by the cosine of
 embeddings, `pair` by ROAM's scores, `sum` by both. Of 1,000 mosaics (see `benchmarks.pointing`): share of ROAM's
 attention in the right quarter, how often its largest cell lies there, share of what `--explain` draws, and entropy.
+`plain` is a dual encoder without regions: it has the first figure only.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import MethodType
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +34,7 @@ from torch import Tensor, nn
 
 from benchmarks.pointing import figures, mosaics
 from benchmarks.roam_scores import FORMS, Earlier, Parts
+from benchmarks.rsicd import last_stage, mean_of_states
 from dove_core.answers.explain import above_uniform
 from dove_core.config import ModelConfig
 from dove_core.data.reader import Shards
@@ -107,6 +110,9 @@ class FrozenDove(Dove):
         self.form = FORMS[form]
         widths = self.trunk.widths
         self.trunk, self.pooling = nn.Identity(), Unpack(widths, MODEL.region_grid**2)  # type: ignore[assignment]
+        if form == "plain":
+            self.text.forward = MethodType(mean_of_states, self.text)  # type: ignore[method-assign]
+            self.multiscale.forward = MethodType(last_stage, self.multiscale)  # type: ignore[method-assign]
         if form == "earlier":
             self.guidance = Earlier(MODEL.embed_dim, MODEL.heads, MODEL.dropout)  # type: ignore[assignment]
 
@@ -215,9 +221,10 @@ def measured(model: FrozenDove, tokenizer: Tokenizer, val: Split, drawn: Split) 
         captions = model.encode_captions(*padded([tokenizer.encode(text) for text in distinct]))
         pairs = model.score_pairs(images, captions).float()
     whole = (images.embedding @ captions.embedding.T).float()
-    ways = {"global": whole, "pair": pairs, "sum": whole + pairs}
+    is_plain = model.form is FORMS["plain"]
+    ways = {"global": whole} if is_plain else {"global": whole, "pair": pairs, "sum": whole + pairs}
     found = {name: recall(scores.numpy()[:, columns], owners).mean_recall for name, scores in ways.items()}
-    return found | pointed(model, tokenizer, drawn)
+    return found if is_plain else found | pointed(model, tokenizer, drawn)
 
 
 def pointed(model: FrozenDove, tokenizer: Tokenizer, drawn: Split) -> dict[str, float]:
@@ -239,7 +246,8 @@ def table(results: Path) -> None:
     print(f"| form | seed | {' | '.join(names)} | s |\n| {'--- | ' * (len(names) + 3)}")
     for line in results.read_text().splitlines():
         row = json.loads(line)
-        values = " | ".join(f"{row[name]:.2f}" if row[name] > 1 else f"{row[name]:.3f}" for name in names)
+        figures_of = [row.get(name) for name in names]
+        values = " | ".join("" if x is None else f"{x:.2f}" if x > 1 else f"{x:.3f}" for x in figures_of)
         print(f"| {row['form']} | {row['seed']} | {values} | {row['seconds']:.0f} |")
 
 

@@ -110,6 +110,10 @@ def maximum(model: Dove, parts: Parts) -> Tensor:
     return 0.5 * (guided(model, parts) + torch.einsum("ctb,ct->bc", best.float(), parts.weight))
 
 
+def no_pairs(model: Dove, parts: Parts) -> Tensor:
+    return parts.fused.new_zeros(len(parts.fused), len(parts.pooled))
+
+
 SCORE = Dove._score_tile
 FORMS: dict[str, Callable[[Dove, Parts], Tensor]] = {
     "now": now,
@@ -120,4 +124,5 @@ FORMS: dict[str, Callable[[Dove, Parts], Tensor]] = {
     "not-guided": not_guided,  # v_MR stays as it is
     "soft-maximum": soft_maximum,  # of each word's cosines, in the local term
     "maximum": maximum,
+    "plain": no_pairs,  # a plain dual encoder: last stage, mean of the GRU's states, no regions
 }

@@ -1,6 +1,6 @@
 """The SQLite file of marks beside an index.
 
-The file lies beside the folder of the index, not in it, so that an index that is removed and made again keeps its marks.
+The file lies beside the folder of the index, not in it, so that an index which is removed and made again keeps them.
 Marks are added and never changed: of one analyst, the latest mark of an image for a query counts, and the earlier ones
 are its history; a withdrawal is a mark, too, after which none counts. The journal is a write-ahead log, synchronised
 with the disk at every commit: once `add` returns, the marks survive a kill of the process and a loss of power.
