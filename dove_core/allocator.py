@@ -35,7 +35,7 @@ class _Glibc:
             self._contexts -= 1
             if not self._contexts:
                 _set(_DEFAULTS)
-                ctypes.CDLL(None).malloc_trim(0)
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 _GLIBC = _Glibc()
@@ -47,7 +47,8 @@ def freed_memory_kept(wanted: bool = True) -> Iterator[None]:
 
     glibc returns a freed block of 32 MiB or more at once, and the next one then costs a page fault for each 4 KiB; a
     model on a CPU allocates many such blocks in each step (docs/decisions/0062-freed-memory.md). Contexts may be
-    nested. Nothing is changed if not `wanted`, with another C library, or if the environment sets glibc's allocator.
+    nested; at the end of an inner one, such as a validation within a training, what is free is returned once. Nothing
+    is changed if not `wanted`, with another C library, or if the environment sets glibc's allocator.
     """
     if not wanted or platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _OWN):
         yield
