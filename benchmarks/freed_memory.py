@@ -17,6 +17,7 @@ import resource
 import statistics
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,8 +69,8 @@ def encode_step(work: Work) -> Callable[[], None]:
     return step
 
 
-def measure(work: Work, answers: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
-    """Put what the steps took into a queue."""
+def measure(work: Work) -> Taken:
+    """Return what the steps took."""
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder, freed_memory_kept(work.kept):
         common = (work.batch, work.size, CPU, False, Path(folder))
@@ -79,18 +80,13 @@ def measure(work: Work, answers: multiprocessing.Queue) -> None:  # type: ignore
         before = resource.getrusage(resource.RUSAGE_SELF).ru_stime
         times = [seconds(step, CPU) for _ in range(work.steps)]
         after = resource.getrusage(resource.RUSAGE_SELF)
-    answers.put(Taken(statistics.median(times), (after.ru_stime - before) / work.steps, after.ru_maxrss / 1024))
+    return Taken(statistics.median(times), (after.ru_stime - before) / work.steps, after.ru_maxrss / 1024)
 
 
 def in_a_process(work: Work) -> Taken:
     """Do the work in a new process."""
-    context = multiprocessing.get_context("spawn")
-    answers = context.Queue()
-    process = context.Process(target=measure, args=(work, answers))
-    process.start()
-    taken: Taken = answers.get()
-    process.join()
-    return taken
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, work).result()
 
 
 def main() -> None:

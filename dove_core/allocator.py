@@ -25,12 +25,14 @@ class _Glibc:
         self._contexts = 0
 
     def enter(self) -> None:
+        """Count a context; keep freed memory from the first on."""
         with self._lock:
             self._contexts += 1
             if self._contexts == 1:
                 _set(_KEPT)
 
     def leave(self) -> None:
+        """Count one context less, restore the defaults after the last, and return what is free."""
         with self._lock:
             self._contexts -= 1
             if not self._contexts:

@@ -11,14 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from dove_core.config import TrainConfig
+from dove_core import allocator
+from dove_core.config import EmbedConfig, TrainConfig
+from dove_core.data.reader import Shards
+from dove_core.encoding.embedder import Embedder
+from dove_core.encoding.load import load_encoder
 from dove_core.events import Advanced
+from dove_core.index.embed import embed
 from dove_core.training.loop import train
 from tests.conftest import ALONE
 from tests.made import SMALL
 
 ROOT = Path(__file__).parents[1]
-VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 SIZE = 64 << 20
 STEPS = """
 import json, os
@@ -50,7 +54,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="anoth
 
 @pytest.fixture(autouse=True)
 def no_settings_of_the_machine(monkeypatch):
-    for name in VARIABLES:
+    for name in allocator._OWN:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -86,4 +90,21 @@ def test_training_on_a_cpu_keeps_freed_memory(shapes, tmp_path):
 
     training = TrainConfig(weights="none", epochs=1, batch_size=16)
     train(shapes / "train", tmp_path / "run", SMALL, training, ALONE, report=report)
+    assert seen == [True]
+
+
+def test_encoding_a_split_on_a_cpu_keeps_freed_memory(trained, shapes):
+    embedder = Embedder(load_encoder(trained / "best"), ALONE)
+    for _ in embedder.embed_shards(Shards(shapes / "test"), batch_size=8):
+        assert is_kept()
+
+
+def test_embedding_on_a_cpu_keeps_freed_memory(trained, shapes, tmp_path):
+    seen = []
+
+    def report(event: object) -> None:
+        if isinstance(event, Advanced) and not seen:
+            seen.append(is_kept())
+
+    embed(trained / "best", shapes / "test", tmp_path / "index", EmbedConfig(batch_size=8), ALONE, report=report)
     assert seen == [True]

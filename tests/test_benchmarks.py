@@ -45,7 +45,7 @@ SMALL = {
     "page": "{index} --runs 1",
     "pointing": "--shards {shards}/val --checkpoint {checkpoint} --mosaics 20",
     "review": "--index {index} --marks 4 --seeds 1",
-    "roam_forms": "--shards {shards} --weights none --cache {results}.maps --results {results} --mosaics 9 now plain",
+    "roam_forms": "--shards {shards} --weights none --cache {results}.m --results {results} --mosaics 9 earlier plain",
     "rsicd": "--shards {shards} --results {results} captions-2+pairs-2 no-guidance local+no-local separate-trunk+plain",
     "search": "--rows 4000 --ways dove flat hnsw ivf usearch --rounds 2",
     "serving": "--rows 3000 --questions 8 --rounds 1",

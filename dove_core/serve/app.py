@@ -92,7 +92,6 @@ def _guards(serving: ServeConfig, token: str) -> list[Middleware]:
     """Return what a request passes, the innermost first."""
     large = (image_search.PATH, knn.PATH, saving.IMAGE_PATH)
     guards = [
-        Middleware(HeadRoute),
         Middleware(BrotliMiddleware, quality=2),
         Middleware(BodyGuard, serving=serving, large=lambda path: path.endswith(large)),
     ]
@@ -104,11 +103,16 @@ def _guards(serving: ServeConfig, token: str) -> list[Middleware]:
         headers = ["Authorization", "Content-Type"]
         cross = Middleware(CORSMiddleware, allow_origins=serving.origins, allow_methods=["*"], allow_headers=headers)
         guards.append(cross)
-    return [*guards, Middleware(RequestMeter, logged=serving.access_log), Middleware(HeaderGuard, serving=serving)]
+    return [
+        *guards,
+        Middleware(HeadRoute),
+        Middleware(RequestMeter, logged=serving.access_log),
+        Middleware(HeaderGuard, serving=serving),
+    ]
 
 
 def _refreshing(served: Mapping[str, ServedIndex]) -> Any:
-    """Return the life of an app: it opens indexes again that were made again."""
+    """Return the life of an app: it opens indexes that were made again."""
 
     async def refresh() -> None:
         while True:

@@ -77,15 +77,25 @@ class HostGuard:
 
 
 class HeadRoute:
-    """Answers HEAD as GET, for every route; the server leaves out the body. Link checkers and balancers ask so."""
+    """Answers HEAD as GET, for every route and without the body. Link checkers and balancers ask so."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
-        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
-        await self._app({**scope, "method": "GET"} if is_head else scope, receive, send)
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def without_body(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        asked: Scope = {**scope, "method": "GET"}
+        try:
+            await self._app(asked, receive, without_body)
+        finally:
+            scope["route"] = asked.get("route")  # for the meter of requests
 
 
 class BodyGuard:

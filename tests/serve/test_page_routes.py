@@ -53,6 +53,12 @@ def test_head_has_no_way_around_a_method_that_a_route_lacks(server):
     assert httpx.head(f"{server.url}/knn-service").status_code == 405
 
 
+def test_head_is_counted_with_its_route(server):
+    httpx.head(f"{server.url}/map")
+    counted = [line for line in get(server, "metrics").text.splitlines() if 'method="HEAD"' in line]
+    assert any('route="/map"' in line for line in counted), counted
+
+
 @pytest.mark.parametrize(
     "path", ["page/nothing.js", "page/../app.py", "page/%2e%2e/app.py", "page/..%2fapp.py", "page/", "page//etc/passwd"]
 )
