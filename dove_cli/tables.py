@@ -78,6 +78,10 @@ def _show_retrieval(result: Mapping[str, Any]) -> None:
     heading = f"{result['dataset']} {result['split']}, protocol {result['protocol']}: {counts}"
     output().print(heading, highlight=False, markup=False)
     output().print(table)
+    drawn = {name: values.get("mean_recall_random_ties", values["mean_recall"]) for name, values in rows.items()}
+    if any(f"{drawn[name]:.2f}" != f"{values['mean_recall']:.2f}" for name, values in rows.items()):
+        each = ", ".join(f"{name} {value:.2f}" for name, value in drawn.items())
+        output().print(f"mean recall with ties in random order: {each}", highlight=False, markup=False)
 
 
 def _show_classes(result: Mapping[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 A matrix has N images and M texts. The rank of an image is the rank of its best positive text among all negative texts;
 the rank of a text is the rank of its best positive image. A negative with the same score as the best positive is ranked
-before it (pessimistic ties).
+before it (pessimistic ties). Recall with ties in random order is counted too: equal captions of several images always
+tie, and the programs behind published figures leave their order to a sort.
 
 The two protocols differ in what counts as a text:
 
@@ -44,12 +45,18 @@ class Positives:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Ranks, from 1, of the images and texts that have a positive; `images` and `texts` are their numbers."""
+    """Ranks, from 1, of the images and texts that have a positive; `images` and `texts` are their numbers.
+
+    `image_ties (N, 2)` and `text_ties (N, 2)` count the negatives and the positives that tie with the best positive,
+    the best positive included.
+    """
 
     images: np.ndarray
     image_ranks: np.ndarray
+    image_ties: np.ndarray
     texts: np.ndarray
     text_ranks: np.ndarray
+    text_ties: np.ndarray
 
 
 def rank(blocks: Blocks, shape: tuple[int, int], positives: Positives, *, tie: float = 0.0) -> Ranks:
@@ -77,16 +84,50 @@ def rank(blocks: Blocks, shape: tuple[int, int], positives: Positives, *, tie: f
         seen += len(scores)
     if seen != shape[0]:
         raise ValueError(f"the blocks have {seen} rows, not {shape[0]}")
-    before_text, before_image = np.zeros(shape[0], np.int64), np.zeros(shape[1], np.int64)
+    # Columns: negatives with a higher score, negatives that tie, positives that tie.
+    text_counts, image_counts = np.zeros((shape[0], 3), np.int64), np.zeros((shape[1], 3), np.int64)
     for start, scores in blocks():
-        own = slice(*np.searchsorted(positives.images, (start, start + len(scores))))
-        foreign = np.ones(scores.shape, bool)
-        foreign[positives.images[own] - start, positives.texts[own]] = False
         stop = start + len(scores)
-        before_text[start:stop] = ((scores >= best_text[start:stop, None] - tie) & foreign).sum(axis=1)
-        before_image += ((scores >= best_image[None] - tie) & foreign).sum(axis=0)
+        own = slice(*np.searchsorted(positives.images, (start, stop)))
+        rows, columns = positives.images[own], positives.texts[own]
+        values = scores[rows - start, columns]
+        best = best_text[start:stop, None]
+        text_counts[start:stop, :2] = _count(scores, best, tie, axis=1)
+        image_counts[:, :2] += _count(scores, best_image[None], tie, axis=0)
+        np.add.at(text_counts[:, 2], rows, values >= best_text[rows] - tie)
+        np.add.at(image_counts[:, 2], columns, values >= best_image[columns] - tie)
     images, texts = np.flatnonzero(np.isfinite(best_text)), np.flatnonzero(np.isfinite(best_image))
-    return Ranks(images, 1 + before_text[images], texts, 1 + before_image[texts])
+    found = []
+    for higher, tied, right in (text_counts[images].T, image_counts[texts].T):
+        found += [1 + higher + tied - right, np.stack((tied - right, right), axis=1)]
+    return Ranks(images, found[0], found[1], texts, found[2], found[3])
+
+
+def _count(scores: np.ndarray, best: np.ndarray, tie: float, *, axis: int) -> np.ndarray:
+    """Return `(N, 2)`: how many scores are higher than the best positive, and how many tie with it."""
+    higher = (scores > best + tie).sum(axis=axis)
+    return np.stack((higher, (scores >= best - tie).sum(axis=axis) - higher), axis=1)
+
+
+def hits_in_random_order(ranks: np.ndarray, ties: np.ndarray, k: int) -> np.ndarray:
+    """Return the probability `(N,)` of a positive among the first k if all orders of the ties are equally probable.
+
+    Args:
+        ranks: `(N,)`, pessimistic, as in `Ranks`.
+        ties: `(N, 2)`, as in `Ranks`.
+        k: number of hits.
+
+    >>> import numpy as np
+    >>> hits_in_random_order(np.array([4]), np.array([[3, 1]]), 2)  # one of four that tie is right; two places
+    array([0.5])
+    """
+    negatives, positives = ties.T
+    places = k - (ranks - 1 - negatives)  # what is left for those that tie
+    missed = np.ones(len(ranks))
+    for taken in range(k):
+        left = np.maximum(negatives - taken, 0) / np.maximum(negatives + positives - taken, 1)
+        missed *= np.where(taken < places, left, 1)
+    return 1 - missed
 
 
 @dataclass(frozen=True)
@@ -94,7 +135,8 @@ class RetrievalScores:
     """Recall at each K in percent, and median and mean rank, in both directions.
 
     Keys of `median_rank` and `mean_rank` are `image_to_text` and `text_to_image`. `interval` has the 2.5th and 97.5th
-    percentiles of the mean recall over bootstrap samples of the images, None without bootstrap.
+    percentiles of the mean recall over bootstrap samples of the images, None without bootstrap. In all of them ties
+    count as misses; `mean_recall_random_ties` is the mean recall to expect if ties come in random order.
 
     >>> scores = dove.evaluate("runs/shapes/best", "shards/shapes/test").rows["global"]
     >>> list(scores.text_to_image)
@@ -105,6 +147,7 @@ class RetrievalScores:
     text_to_image: Mapping[int, float]
     median_rank: Mapping[str, float]
     mean_rank: Mapping[str, float]
+    mean_recall_random_ties: float
     interval: tuple[float, float] | None = None
 
     @property
@@ -113,7 +156,7 @@ class RetrievalScores:
         return float(np.mean([*self.image_to_text.values(), *self.text_to_image.values()]))
 
     def to_json(self) -> dict[str, float]:
-        """Return `image_to_text_recall@K` and so on, `mean_recall` and, if there is one, its interval."""
+        """Return `image_to_text_recall@K` and so on, both mean recalls and, if there is one, the interval."""
         found: dict[str, float] = {}
         for direction in _DIRECTIONS:
             recalls: Mapping[int, float] = getattr(self, direction)
@@ -122,6 +165,7 @@ class RetrievalScores:
             found[f"{direction}_median_rank"] = self.median_rank[direction]
             found[f"{direction}_mean_rank"] = self.mean_rank[direction]
         found["mean_recall"] = self.mean_recall
+        found["mean_recall_random_ties"] = self.mean_recall_random_ties
         if self.interval is not None:
             found["mean_recall_low"], found["mean_recall_high"] = self.interval
         return found
@@ -142,10 +186,16 @@ def score(
     """
     ranks = {"image_to_text": by_row.image_ranks, "text_to_image": by_column.text_ranks}
     recalls = {direction: {k: 100 * float(np.mean(found <= k)) for k in at} for direction, found in ranks.items()}
+    drawn = [
+        hits_in_random_order(found, ties, k).mean()
+        for found, ties in ((by_row.image_ranks, by_row.image_ties), (by_column.text_ranks, by_column.text_ties))
+        for k in at
+    ]
     return RetrievalScores(
         **recalls,
         median_rank={direction: float(np.median(found)) for direction, found in ranks.items()},
         mean_rank={direction: float(np.mean(found)) for direction, found in ranks.items()},
+        mean_recall_random_ties=100 * float(np.mean(drawn)),
         interval=_interval(by_row, by_column, positives, at, samples, seed) if samples else None,
     )
 

@@ -7,7 +7,7 @@ ranks by the scores of all pairs. The last two need a model with a reranker.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -231,19 +231,30 @@ def _reranked(
 ) -> Ranks:
     """Return the ranks after re-ranking the K best of each query; all others keep their order."""
     texts = np.bincount(columns)  # number of texts of each distinct caption
-    image_ranks, text_ranks = whole.image_ranks.copy(), whole.text_ranks.copy()
+    found = replace(
+        whole, image_ranks=whole.image_ranks.copy(), image_ties=whole.image_ties.copy(),
+        text_ranks=whole.text_ranks.copy(), text_ties=whole.text_ties.copy(),
+    )  # fmt: skip
     starts = np.searchsorted(positives.images, whole.images)
     stops = np.searchsorted(positives.images, whole.images, side="right")
     for k, (i, start, stop) in enumerate(zip(whole.images, starts, stops, strict=True)):
         own = np.bincount(columns[positives.texts[start:stop]], minlength=len(texts))[best[0][i]]
         if own.any():
-            high = scores[0][i] >= scores[0][i][own > 0].max() - TIE
-            image_ranks[k] = 1 + (texts[best[0][i]] - own)[high].sum()
+            found.image_ranks[k], *found.image_ties[k] = _rank_one(scores[0][i], own, texts[best[0][i]] - own)
     order = np.argsort(positives.texts, kind="stable")
     owners, bounds = positives.images[order], np.searchsorted(positives.texts[order], [*whole.texts, len(columns)])
     for k, j in enumerate(whole.texts):
-        candidates, found = best[1][columns[j]], scores[1][columns[j]]
-        mine = np.isin(candidates, owners[bounds[k] : bounds[k + 1]])
+        mine = np.isin(best[1][columns[j]], owners[bounds[k] : bounds[k + 1]])
         if mine.any():
-            text_ranks[k] = 1 + ((found >= found[mine].max() - TIE) & ~mine).sum()
-    return Ranks(whole.images, image_ranks, whole.texts, text_ranks)
+            found.text_ranks[k], *found.text_ties[k] = _rank_one(scores[1][columns[j]], mine, ~mine)
+    return found
+
+
+def _rank_one(scores: np.ndarray, right: np.ndarray, wrong: np.ndarray) -> tuple[int, int, int]:
+    """Rank one query: return its rank, and how many negatives and positives tie with the best positive.
+
+    Of candidate c, `right[c]` texts or images are positive and `wrong[c]` negative.
+    """
+    highest = scores[right > 0].max()
+    near, above = scores >= highest - TIE, scores > highest + TIE
+    return 1 + wrong[near].sum(), wrong[near & ~above].sum(), right[near].sum()

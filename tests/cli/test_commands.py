@@ -99,6 +99,20 @@ def test_eval_json_is_one_object_with_three_rows(at_home):
         assert figures["mean_recall_low"] <= figures["mean_recall"] <= figures["mean_recall_high"]
 
 
+def test_eval_says_what_recall_is_with_ties_in_random_order_if_there_are_ties(at_home):
+    words = ("eval", "--device", "cpu", "--workers", "0", "--no-pairwise", "--shards", "shards/shapes/train")
+    _, out, _ = dove(*words, "--protocol", "captions-5", "--json")
+    rows = json.loads(out)["metrics"]
+    for figures in rows.values():
+        assert figures["mean_recall_random_ties"] > figures["mean_recall"] + 0.01  # equal captions of several images
+    row = ", ".join(f"{name} {values['mean_recall_random_ties']:.2f}" for name, values in rows.items())
+    _, out, _ = dove(*words, "--protocol", "captions-5")
+    assert f"mean recall with ties in random order: {row}" in out
+    _, out, _ = dove("eval", "--device", "cpu", "--workers", "0")
+    assert "random order" not in out
+
+
+
 def test_eval_warns_of_images_that_the_checkpoint_was_trained_or_chosen_on_and_compares_results(at_home, tmp_path):
     words = ("eval", "--device", "cpu", "--workers", "0", "--json", "--no-pairwise", "--shards")
     for split, warning in (("train", "WAS TRAINED ON THESE IMAGES"), ("val", "WAS CHOSEN ON THESE"), ("test", "")):

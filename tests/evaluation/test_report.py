@@ -54,6 +54,7 @@ def test_a_retrieval_page_has_rows_curves_and_queries_and_loads_no_files(measure
     page = Page(text)
     for row, scores in measured.rows.items():
         assert f"{scores.mean_recall:.2f}" in page.text, row
+        assert f"{scores.mean_recall_random_ties:.2f}" in page.text, row
     assert "ATTENTION: THIS CHECKPOINT WAS TRAINED ON THESE IMAGES." in page.text
     assert "dove <eval>" in page.text  # escaped
     assert sum(tag == "polyline" for tag, _ in page.tags) == 6

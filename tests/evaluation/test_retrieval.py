@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise, permutations
+
 import numpy as np
 import pytest
 
-from dove_core.evaluation.retrieval import RECALL_AT, Positives, rank, recall, score
+from dove_core.evaluation.retrieval import RECALL_AT, Positives, hits_in_random_order, rank, recall, score
 
 
 def naive(scores: np.ndarray, owners: np.ndarray) -> list[dict[int, float]]:
@@ -84,7 +86,7 @@ def test_the_json_has_the_documented_names():
     names = set(recall(np.eye(3), np.arange(3)).to_json())
     metrics = ("recall@1", "recall@5", "recall@10", "mean_recall", "median_rank", "mean_rank")
     by_direction = {f"{direction}_{name}" for direction in ("image_to_text", "text_to_image") for name in metrics}
-    assert names == by_direction | {"mean_recall"}
+    assert names == by_direction | {"mean_recall", "mean_recall_random_ties"}
 
 
 def naive_multi(scores: np.ndarray, own: np.ndarray) -> tuple[list[int], list[int]]:
@@ -146,3 +148,48 @@ def test_median_and_mean_rank_are_those_of_the_ranks():
 def test_missing_rows_are_an_error():
     with pytest.raises(ValueError, match="2 rows, not 3"):
         rank(lambda: [(0, np.eye(3)[:2])], (3, 3), Positives.of(np.arange(3), np.arange(3)))
+
+
+def in_all_orders(scores: np.ndarray, own: np.ndarray, k: int) -> float:
+    """The share of all orders of the candidates that agree with the scores and have a positive among the first k."""
+    orders = [p for p in permutations(range(len(scores))) if all(scores[a] >= scores[b] for a, b in pairwise(p))]
+    return float(np.mean([any(own[candidate] for candidate in order[:k]) for order in orders]))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("step", [1, 3, 100])
+def test_hits_in_random_order_equal_the_share_of_all_orders_of_the_ties(seed, step):
+    random = np.random.default_rng(seed)
+    own = random.random((7, 6)) < 0.3
+    scores = (random.integers(0, 3, (7, 6)) / 3).astype(np.float32)
+    blocks = [(k, scores[k : k + step]) for k in range(0, 7, step)]
+    found = rank(lambda: blocks, scores.shape, Positives.of(*np.nonzero(own)))
+    for k in (1, 2, 3, 5):
+        of_images = [in_all_orders(scores[i], own[i], k) for i in found.images]
+        of_texts = [in_all_orders(scores[:, j], own[:, j], k) for j in found.texts]
+        assert hits_in_random_order(found.image_ranks, found.image_ties, k) == pytest.approx(of_images)
+        assert hits_in_random_order(found.text_ranks, found.text_ties, k) == pytest.approx(of_texts)
+
+
+def test_without_ties_both_mean_recalls_are_equal():
+    random = np.random.default_rng(0)
+    owners = np.repeat(np.arange(30), 2)
+    found = recall(random.random((30, 60)) + 0.5 * (owners == np.arange(30)[:, None]), owners)
+    assert 0 < found.mean_recall < 100
+    assert found.mean_recall_random_ties == pytest.approx(found.mean_recall)
+
+
+def test_equal_captions_of_two_images_share_the_first_place():
+    column = np.array([[0.9], [0.2], [0.1]])
+    scores = np.hstack([column, column, np.array([[0.0], [0.0], [0.8]])])  # captions 0 and 1 read the same
+    found = recall(scores, np.array([0, 1, 2]))
+    # Image 0 finds its caption first in half of the orders, at 5 and 10 in all; image 1 never first; image 2 always.
+    # Captions do not tie among images.
+    assert found.mean_recall == pytest.approx((100 / 3 + 100 + 100 + 200 / 3 + 100 + 100) / 6)
+    assert found.mean_recall_random_ties == pytest.approx((100 * (0.5 + 0.5 + 1) / 3 + 400 + 200 / 3) / 6)
+
+
+def test_constant_scores_have_the_recall_of_chance_if_ties_come_in_random_order():
+    found = recall(np.zeros((20, 20)), np.arange(20))
+    assert found.mean_recall == 0
+    assert found.mean_recall_random_ties == pytest.approx(100 * (1 + 5 + 10) / 20 / 3)
