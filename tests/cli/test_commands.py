@@ -112,7 +112,6 @@ def test_eval_says_what_recall_is_with_ties_in_random_order_if_there_are_ties(at
     assert "random order" not in out
 
 
-
 def test_eval_warns_of_images_that_the_checkpoint_was_trained_or_chosen_on_and_compares_results(at_home, tmp_path):
     words = ("eval", "--device", "cpu", "--workers", "0", "--json", "--no-pairwise", "--shards")
     for split, warning in (("train", "WAS TRAINED ON THESE IMAGES"), ("val", "WAS CHOSEN ON THESE"), ("test", "")):
