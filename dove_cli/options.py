@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import reduce, wraps
 from operator import or_
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -24,20 +25,39 @@ from dove_core.files import refused_by_system
 from dove_core.places import Place
 
 Command = Callable[..., None]
+T = TypeVar("T")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Write data as JSON to standard output.")]
+
+
+@dataclass(frozen=True)
+class Given(Generic[T]):
+    """The settings of a type that were given on the command line; the others come from elsewhere, such as a recipe."""
+
+    kind: type[T]
+    values: dict[str, Any]
+
+    def over(self, settings: Mapping[str, Any]) -> T:
+        """Return the settings, with those given in place of others; settings of other types are left out.
+
+        Raises:
+            UsageError: a setting is not valid, or does not go with another.
+        """
+        own = {field.name for field in dataclasses.fields(self.kind)} & settings.keys()  # type: ignore[arg-type]
+        return self.kind(**{name: settings[name] for name in own} | self.values)
 
 
 def with_settings(command: Command, *, without: frozenset[str] = frozenset()) -> Command:
     """Replace each parameter of a settings type by options for its fields, `without` those the command cannot use.
 
     The command's signature says `model: ModelConfig`; typer sees `--backbone`, `--image-size` and so on, with defaults
-    and help from the fields; the command is called with the object. A parameter that is a `Path` takes a path or a
+    and help from the fields; the command is called with the object, or for `Given[ModelConfig]` with those that were
+    given, if it also takes the `context`. A parameter that is a `Path` takes a path or a
     `file://` address; a parameter that is a `Place` takes the address of a bucket too, whose copies go where the
     command's `CacheConfig` says.
     """
     hints = get_type_hints(command, include_extras=True)
-    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    groups: dict[str, Any] = {name: kind for name, hint in hints.items() if (kind := _settings_type(hint)) is not None}
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name in groups:
@@ -50,7 +70,9 @@ def with_settings(command: Command, *, without: frozenset[str] = frozenset()) ->
     def flat(**values: Any) -> None:
         for name, kind in groups.items():
             names = [field.name for field in dataclasses.fields(kind) if field.name in values]
-            values[name] = kind(**{field: values.pop(field) for field in names})
+            own = {field: values.pop(field) for field in names}
+            is_partial = get_origin(hints[name]) is Given
+            values[name] = Given(kind, given(values["context"], (kind,))) if is_partial else kind(**own)
         cache = next((value for value in values.values() if isinstance(value, CacheConfig)), CacheConfig())
         for name in values.keys() - groups.keys():
             if (kinds := _kinds(hints[name])) & _PLACES:
@@ -86,6 +108,12 @@ def given(context: typer.Context, kinds: tuple[type, ...]) -> dict[str, Any]:
     names = [field.name for kind in kinds for field in dataclasses.fields(kind)]
     written = [name for name in names if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
     return {name: context.params[name] for name in written}
+
+
+def _settings_type(hint: Any) -> Any:
+    """Return the type of settings that a parameter takes whole or as `Given`; None for another parameter."""
+    kind = get_args(hint)[0] if get_origin(hint) is Given else hint
+    return kind if dataclasses.is_dataclass(kind) else None
 
 
 _PLACES = frozenset({Path, Place})

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dove_cli.defaults import RUNS, find_checkpoint, name_above, named, only_run, only_split, say_default, say_doubt
-from dove_cli.options import JsonOption, given
+from dove_cli.options import Given, JsonOption
 from dove_cli.render import output, print_json, reporting
 from dove_core.config import CacheConfig, ComputeConfig, FineTuneConfig, LaunchConfig, ModelConfig, TrainConfig
 from dove_core.places import Folder, Place
@@ -20,14 +20,12 @@ from dove_core.recipes import read_recipe
 if TYPE_CHECKING:
     from dove_core.training.result import TrainResult
 
-T = TypeVar("T", ModelConfig, TrainConfig, FineTuneConfig)
-
 
 def train(
     context: typer.Context,
-    model: ModelConfig,
-    training: TrainConfig,
-    tuning: FineTuneConfig,
+    model: Given[ModelConfig],
+    training: Given[TrainConfig],
+    tuning: Given[FineTuneConfig],
     compute: ComputeConfig,
     launching: LaunchConfig,
     cache: CacheConfig,
@@ -83,24 +81,26 @@ def train(
             from dove_core.training.loop import resume as resume_run
 
             result = resume_run(
-                folder, compute, changes=_again(context, recipe), shards=shards, validation=validation, start=start,
-                launching=launching, cache=cache, command=command, report=report,
+                folder, compute, changes=_again(recipe, model, training, tuning), shards=shards,
+                validation=validation, start=start, launching=launching, cache=cache, command=command, report=report,
             )  # fmt: skip
         else:
             if start is not None:
                 say_doubt(start)
             recipe = recipe or _default_recipe(start)
-            model, training, tuning = _by_recipe(context, recipe, (model, training, tuning))
+            settings = read_recipe(recipe) if recipe else {}
+            chosen = model.over(settings), training.over(settings)
+            tuned = tuning.over(settings)
             shards = shards or only_split("train")
             folder = named(RUNS, run, cache) if run else Folder(RUNS / name_above(shards))
             validation = validation or _split_next_to(shards)
             if shards.has("manifest.json"):
-                chosen = f"choosing best/ on {validation}" if validation else "no val split: best/ is the last epoch"
-                say_default(chosen)
+                best = f"choosing best/ on {validation}" if validation else "no val split: best/ is the last epoch"
+                say_default(best)
             from dove_core.training.loop import train as start_run
 
             result = start_run(
-                shards, folder, model, training, compute, start=start, tuning=tuning, validation=validation,
+                shards, folder, *chosen, compute, start=start, tuning=tuned, validation=validation,
                 launching=launching, cache=cache, command=command, report=report,
             )  # fmt: skip
     if result is not None:
@@ -119,13 +119,13 @@ def _run_to_resume(name: str | None, cache: CacheConfig) -> Place | None:
     return None
 
 
-def _again(context: typer.Context, recipe: str | None) -> dict[str, Any]:
+def _again(recipe: str | None, *parts: Given[Any]) -> dict[str, Any]:
     """Return the settings that a command gives again for a run that exists."""
     from dove_core.training.run import CHANGEABLE
 
     again = {} if recipe is None else read_recipe(recipe)
     kept = {name: value for name, value in again.items() if name not in CHANGEABLE}
-    return kept | given(context, (ModelConfig, TrainConfig, FineTuneConfig))
+    return reduce(or_, (part.values for part in parts), kept)
 
 
 def _default_recipe(start: Place | None) -> str | None:
@@ -140,23 +140,6 @@ def _default_recipe(start: Place | None) -> str | None:
             return None
     say_default("a CLIP model: using --recipe clip-retrieval; other options override it")
     return "clip-retrieval"
-
-
-def _by_recipe(
-    context: typer.Context, recipe: str | None, parts: tuple[ModelConfig, TrainConfig, FineTuneConfig]
-) -> tuple[ModelConfig, TrainConfig, FineTuneConfig]:
-    """Return the settings of a recipe, overridden by the options that were given."""
-    if recipe is None:
-        return parts
-    settings = read_recipe(recipe) | given(context, tuple(map(type, parts)))
-    model, training, tuning = parts
-    return _with(model, settings), _with(training, settings), _with(tuning, settings)
-
-
-def _with(part: T, settings: Mapping[str, Any]) -> T:
-    """Return settings with the values of those that are its own."""
-    names = {field.name for field in dataclasses.fields(part)} & settings.keys()
-    return dataclasses.replace(part, **{name: settings[name] for name in names})
 
 
 def _split_next_to(shards: Place) -> Place | None:

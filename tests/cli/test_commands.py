@@ -421,6 +421,33 @@ def test_options_override_a_recipe(at_home, tmp_path):
     assert "choose one of" in err
 
 
+def test_options_are_checked_against_the_recipe_and_the_run_and_not_against_the_defaults(at_home, tmp_path):
+    recipe, run = tmp_path / "own.toml", tmp_path / "run"
+    recipe.write_text("[model]\nheads = 3\nembed_dim = 24\n[training]\ncaptions_per_picture = 2\n")
+    words, at = list(SMALL_OPTIONS), SMALL_OPTIONS.index("--heads")
+    del words[at : at + 2]
+    words += ["--recipe", str(recipe), "--run", str(run), "--embed-dim", "15", "--paired-captions", "2"]
+    code, _, err = dove("train", *words, "--max-steps", "1")
+    assert code == 0, err
+    settings = json.loads((run / "settings.json").read_text())
+    assert (settings["model"]["heads"], settings["model"]["embed_dim"]) == (3, 15)
+    assert settings["training"]["paired_captions"] == 2
+    code, _, err = dove("train", "--resume", "--run", str(run), "--paired-captions", "2", "--max-steps", "2")
+    assert code == 0, err
+    code, _, err = dove("train", *words, "--paired-captions", "3")
+    assert code == 2
+    assert "--paired-captions 3 is more than --captions-per-picture 2" in err
+
+
+@pytest.mark.parametrize("words", [["--epochs", "0"], ["--resume", "--epochs", "0"]])
+def test_an_invalid_setting_is_an_error_with_and_without_a_run(words, at_home, tmp_path):
+    code, _, err = dove("train", *SMALL_OPTIONS, "--max-steps", "1", "--run", str(tmp_path / "run"))
+    assert code == 0, err
+    code, _, err = dove("train", *words, "--run", str(tmp_path / "run"))
+    assert code == 2
+    assert "--epochs 0 is out of range" in err
+
+
 def test_a_run_that_stops_within_an_epoch_shows_its_step(at_home, tmp_path):
     code, out, err = dove("train", *SMALL_OPTIONS, "--max-steps", "1", "--run", str(tmp_path / "run"))
     assert code == 0, err
