@@ -255,7 +255,7 @@ def test_months_are_chosen_by_a_slider_with_the_keyboard(visit, pages):
     late.focus()
     page.keyboard.press("Home")  # not before the earliest
     page.wait_for_selector(".pill.on:has-text('2020-02-01 – 2020-02-29')")
-    assert page.locator("#headline").inner_text() == "No image fits"
+    assert settled(page).locator("#headline").inner_text() == "No image fits"
     assert page.input_value("label:has-text('To') input") == "2020-02-29"
 
 
