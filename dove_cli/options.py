@@ -51,8 +51,8 @@ def with_settings(command: Command, *, without: frozenset[str] = frozenset()) ->
     """Replace each parameter of a settings type by options for its fields, `without` those the command cannot use.
 
     The command's signature says `model: ModelConfig`; typer sees `--backbone`, `--image-size` and so on, with defaults
-    and help from the fields; the command is called with the object, or for `Given[ModelConfig]` with those that were
-    given, if it also takes the `context`. A parameter that is a `Path` takes a path or a
+    and help from the fields; the command is called with the object. A command that takes `Given[ModelConfig]`, which
+    needs the parameter `context`, is called with those that were given. A parameter that is a `Path` takes a path or a
     `file://` address; a parameter that is a `Place` takes the address of a bucket too, whose copies go where the
     command's `CacheConfig` says.
     """

@@ -78,9 +78,8 @@ def _show_retrieval(result: Mapping[str, Any]) -> None:
     heading = f"{result['dataset']} {result['split']}, protocol {result['protocol']}: {counts}"
     output().print(heading, highlight=False, markup=False)
     output().print(table)
-    drawn = {name: values.get("mean_recall_random_ties", values["mean_recall"]) for name, values in rows.items()}
-    if any(f"{drawn[name]:.2f}" != f"{values['mean_recall']:.2f}" for name, values in rows.items()):
-        each = ", ".join(f"{name} {value:.2f}" for name, value in drawn.items())
+    if any(f"{values['mean_recall_random_ties']:.2f}" != f"{values['mean_recall']:.2f}" for values in rows.values()):
+        each = ", ".join(f"{name} {values['mean_recall_random_ties']:.2f}" for name, values in rows.items())
         output().print(f"mean recall with ties in random order: {each}", highlight=False, markup=False)
 
 

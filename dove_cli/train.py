@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from functools import reduce
-from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -89,18 +87,18 @@ def train(
                 say_doubt(start)
             recipe = recipe or _default_recipe(start)
             settings = read_recipe(recipe) if recipe else {}
-            chosen = model.over(settings), training.over(settings)
+            parts = (model.over(settings), training.over(settings))
             tuned = tuning.over(settings)
             shards = shards or only_split("train")
             folder = named(RUNS, run, cache) if run else Folder(RUNS / name_above(shards))
             validation = validation or _split_next_to(shards)
             if shards.has("manifest.json"):
-                best = f"choosing best/ on {validation}" if validation else "no val split: best/ is the last epoch"
-                say_default(best)
+                chosen = f"choosing best/ on {validation}" if validation else "no val split: best/ is the last epoch"
+                say_default(chosen)
             from dove_core.training.loop import train as start_run
 
             result = start_run(
-                shards, folder, *chosen, compute, start=start, tuning=tuned, validation=validation,
+                shards, folder, *parts, compute, start=start, tuning=tuned, validation=validation,
                 launching=launching, cache=cache, command=command, report=report,
             )  # fmt: skip
     if result is not None:
@@ -125,7 +123,9 @@ def _again(recipe: str | None, *parts: Given[Any]) -> dict[str, Any]:
 
     again = {} if recipe is None else read_recipe(recipe)
     kept = {name: value for name, value in again.items() if name not in CHANGEABLE}
-    return reduce(or_, (part.values for part in parts), kept)
+    for part in parts:
+        kept |= part.values
+    return kept
 
 
 def _default_recipe(start: Place | None) -> str | None:

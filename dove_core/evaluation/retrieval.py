@@ -84,7 +84,7 @@ def rank(blocks: Blocks, shape: tuple[int, int], positives: Positives, *, tie: f
         seen += len(scores)
     if seen != shape[0]:
         raise ValueError(f"the blocks have {seen} rows, not {shape[0]}")
-    # Columns: negatives with a higher score, negatives that tie, positives that tie.
+    # Columns: all with a higher score than the best positive, all that tie with it, and the positives among these.
     text_counts, image_counts = np.zeros((shape[0], 3), np.int64), np.zeros((shape[1], 3), np.int64)
     for start, scores in blocks():
         stop = start + len(scores)
@@ -97,10 +97,13 @@ def rank(blocks: Blocks, shape: tuple[int, int], positives: Positives, *, tie: f
         np.add.at(text_counts[:, 2], rows, values >= best_text[rows] - tie)
         np.add.at(image_counts[:, 2], columns, values >= best_image[columns] - tie)
     images, texts = np.flatnonzero(np.isfinite(best_text)), np.flatnonzero(np.isfinite(best_image))
-    found = []
-    for higher, tied, right in (text_counts[images].T, image_counts[texts].T):
-        found += [1 + higher + tied - right, np.stack((tied - right, right), axis=1)]
-    return Ranks(images, found[0], found[1], texts, found[2], found[3])
+    return Ranks(images, *_ranked(text_counts[images]), texts, *_ranked(image_counts[texts]))
+
+
+def _ranked(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return ranks `(N,)` and ties `(N, 2)` as in `Ranks`, given how many are higher, tie, and tie as positives."""
+    higher, tied, right = counts.T
+    return 1 + higher + tied - right, np.stack((tied - right, right), axis=1)
 
 
 def _count(scores: np.ndarray, best: np.ndarray, tie: float, *, axis: int) -> np.ndarray:

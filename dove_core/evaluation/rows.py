@@ -7,7 +7,8 @@ ranks by the scores of all pairs. The last two need a model with a reranker.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from copy import deepcopy
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -231,10 +232,7 @@ def _reranked(
 ) -> Ranks:
     """Return the ranks after re-ranking the K best of each query; all others keep their order."""
     texts = np.bincount(columns)  # number of texts of each distinct caption
-    found = replace(
-        whole, image_ranks=whole.image_ranks.copy(), image_ties=whole.image_ties.copy(),
-        text_ranks=whole.text_ranks.copy(), text_ties=whole.text_ties.copy(),
-    )  # fmt: skip
+    found = deepcopy(whole)
     starts = np.searchsorted(positives.images, whole.images)
     stops = np.searchsorted(positives.images, whole.images, side="right")
     for k, (i, start, stop) in enumerate(zip(whole.images, starts, stops, strict=True)):
